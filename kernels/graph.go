@@ -1,0 +1,109 @@
+package kernels
+
+import (
+	"fmt"
+	"slices"
+
+	"darkroom/tensor"
+)
+
+// Graph is a list of operations in the order in which a model's code wrote them down. Nothing is
+// computed until it is compiled for a backend, so a Graph also answers how much memory and how many
+// operations a model of a given size needs before anything is loaded.
+type Graph struct {
+	// DType is the type of the activations that the operations give.
+	DType tensor.DType
+
+	values  []*Tensor
+	steps   []step
+	inputs  []*Tensor
+	outputs []*Tensor
+}
+
+type step struct {
+	op    Op
+	out   *Tensor
+	label string
+}
+
+// NewGraph starts an empty graph with activations of the given type.
+func NewGraph(dtype tensor.DType) *Graph { return &Graph{DType: dtype} }
+
+func (g *Graph) value(dtype tensor.DType, shape tensor.Shape) *Tensor {
+	t := &Tensor{Shape: shape, DType: dtype, id: len(g.values)}
+	g.values = append(g.values, t)
+	return t
+}
+
+// Input declares a tensor that Program.Write fills.
+func (g *Graph) Input(dtype tensor.DType, shape ...int) *Tensor {
+	t := g.value(dtype, slices.Clone(shape))
+	g.inputs = append(g.inputs, t)
+	return t
+}
+
+// Output keeps a tensor until Program.Read has fetched it.
+func (g *Graph) Output(t *Tensor) { g.outputs = append(g.outputs, root(t)) }
+
+// Reshape views a tensor with other axes of the same total length.
+func (g *Graph) Reshape(t *Tensor, shape ...int) *Tensor {
+	s := tensor.Shape(slices.Clone(shape))
+	if s.Len() != t.Shape.Len() {
+		panic(fmt.Sprintf("reshape: %v to %v", t.Shape, s))
+	}
+	v := g.value(t.DType, s)
+	v.base = root(t)
+	return v
+}
+
+func root(t *Tensor) *Tensor {
+	if t.base != nil {
+		return t.base
+	}
+	return t
+}
+
+// Add appends an operation and returns its result. The label names it in errors and profiles; empty,
+// it is the name of the operation's first weight.
+func (g *Graph) Add(label string, op Op) *Tensor {
+	if label == "" {
+		label = op.Kind()
+		if ws := op.Weights(); len(ws) > 0 {
+			label = ws[0].Name
+		}
+	}
+	out := g.value(g.DType, op.OutShape())
+	g.steps = append(g.steps, step{op, out, label})
+	return out
+}
+
+// FLOPs counts the whole graph's multiplications and additions.
+func (g *Graph) FLOPs() float64 {
+	var sum float64
+	for _, s := range g.steps {
+		sum += s.op.FLOPs()
+	}
+	return sum
+}
+
+// Weights lists every weight that the operations read, each once, in order of first use.
+func (g *Graph) Weights() []*Weight {
+	var out []*Weight
+	seen := map[*Weight]bool{}
+	for _, s := range g.steps {
+		for _, w := range s.op.Weights() {
+			if !seen[w] {
+				seen[w] = true
+				out = append(out, w)
+			}
+		}
+	}
+	return out
+}
+
+// Ops calls f for each operation in order with its label and result.
+func (g *Graph) Ops(f func(label string, op Op, out *Tensor)) {
+	for _, s := range g.steps {
+		f(s.label, s.op, s.out)
+	}
+}

@@ -1,0 +1,55 @@
+package kernels
+
+import (
+	"fmt"
+
+	"darkroom/tensor"
+)
+
+// Linear computes dst = act(In · Wᵀ + Bias) + Residual over the last axis.
+//
+//	for m, o {
+//		acc := Bias[o]
+//		for c { acc += In[m,c] · W[o,c] }
+//		dst[m,o] = act(acc) + Residual[m,o]
+//	}
+//
+// With GEGLU, W is [2·O, C] and dst[m,o] = acc[o] · GELU(acc[O+o]). Accumulates in float32.
+type Linear struct {
+	In       *Tensor // […, C]
+	W        *Weight // Matrix [O, C], or MatrixGEGLU [2·O, C]; a 1×1 Filter [O, C, 1, 1] is read as [O, C]
+	Bias     *Weight // Vector [O] (or [2·O]) or nil
+	Residual *Tensor // dst's shape, or nil
+	Act      Activation
+}
+
+func (op *Linear) Kind() string { return "linear" }
+
+func (op *Linear) OutShape() tensor.Shape {
+	w := op.W.Host.Shape
+	c := op.In.Shape[len(op.In.Shape)-1]
+	if len(w) < 2 || w.Len() != w[0]*w[1] || w[1] != c {
+		panic(fmt.Sprintf("linear %s: input %v, matrix %v", op.W.Name, op.In.Shape, w))
+	}
+	if (op.Act == GEGLU) != (op.W.Role == MatrixGEGLU) {
+		panic("linear " + op.W.Name + ": GEGLU needs a MatrixGEGLU, and only it")
+	}
+	o := w[0]
+	mustShape("linear", op.W, "bias", weightShape(op.Bias), tensor.Shape{o})
+	if op.Act == GEGLU {
+		o /= 2
+	}
+	out := append(append(tensor.Shape{}, op.In.Shape[:len(op.In.Shape)-1]...), o)
+	mustShape("linear", op.W, "residual", tensorShape(op.Residual), out)
+	return out
+}
+
+func (op *Linear) Inputs() []*Tensor  { return present(op.In, op.Residual) }
+func (op *Linear) Weights() []*Weight { return presentWeights(op.W, op.Bias) }
+
+func (op *Linear) FLOPs() float64 {
+	w := op.W.Host.Shape
+	return 2 * float64(op.In.Shape.Len()) * float64(w[0])
+}
+
+func (op *Linear) Run(b Backend, dst *Tensor) { b.Linear(dst, op) }

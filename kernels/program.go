@@ -1,0 +1,178 @@
+package kernels
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+	"unsafe"
+
+	"darkroom/tensor"
+)
+
+// Program is a graph compiled for one backend: its weights loaded, its activations placed in an
+// arena. It can be run any number of times.
+type Program struct {
+	backend Backend
+	graph   *Graph
+	arena   Mem
+}
+
+// Compile loads the graph's weights (those that are not yet) and places its activations. On an error
+// nothing stays allocated but the weights, which their owner unloads.
+func (g *Graph) Compile(b Backend) (*Program, error) {
+	for _, w := range g.Weights() {
+		if w.Packed != nil {
+			continue
+		}
+		if err := b.Load(w); err != nil {
+			return nil, fmt.Errorf("loading %s: %w", w.Name, err)
+		}
+		if w.Release != nil {
+			w.Release()
+		}
+	}
+	places, bytes := g.plan()
+	arena, err := b.Alloc(bytes)
+	if err != nil {
+		return nil, fmt.Errorf("allocating %d MiB for activations: %w", bytes>>20, err)
+	}
+	for _, p := range places {
+		p.value.Mem = b.Slice(arena, p.offset, p.value.Bytes())
+	}
+	for _, t := range g.values {
+		if t.base != nil {
+			t.Mem = t.base.Mem
+		}
+	}
+	return &Program{b, g, arena}, nil
+}
+
+// Close frees the activations. The weights stay loaded: other programs may use them.
+func (p *Program) Close() {
+	if p.arena != nil {
+		p.backend.Free(p.arena)
+		p.arena = nil
+	}
+}
+
+// Write fills an input, converting to its type.
+func (p *Program) Write(t *Tensor, values []float32) error {
+	if len(values) != t.Shape.Len() {
+		panic(fmt.Sprintf("kernels: %d values written to an input %v", len(values), t.Shape))
+	}
+	if t.DType == tensor.F32 {
+		return p.backend.Write(t.Mem, tensor.Bytes(values))
+	}
+	b := make([]byte, t.Bytes())
+	tensor.Encode(b, t.DType, values)
+	return p.backend.Write(t.Mem, b)
+}
+
+// WriteIDs fills an input of type I32.
+func (p *Program) WriteIDs(t *Tensor, ids []int32) error {
+	if len(ids) != t.Shape.Len() || t.DType != tensor.I32 {
+		panic(fmt.Sprintf("kernels: %d ids written to an input %v of %v", len(ids), t.Shape, t.DType))
+	}
+	return p.backend.Write(t.Mem, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(ids))), 4*len(ids)))
+}
+
+// Run executes the operations in order. It stops between two of them when ctx ends.
+func (p *Program) Run(ctx context.Context) error {
+	for _, s := range p.graph.steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.op.Run(p.backend, s.out)
+	}
+	return p.backend.Sync()
+}
+
+// Read fetches an output as float32.
+func (p *Program) Read(dst []float32, t *Tensor) error {
+	if len(dst) != t.Shape.Len() {
+		panic(fmt.Sprintf("kernels: %d values read from %v", len(dst), t.Shape))
+	}
+	if t.DType == tensor.F32 {
+		return p.backend.Read(tensor.Bytes(dst), t.Mem)
+	}
+	b := make([]byte, t.Bytes())
+	if err := p.backend.Read(b, t.Mem); err != nil {
+		return err
+	}
+	tensor.Tensor{DType: t.DType, Shape: t.Shape, Data: b}.Float32(dst)
+	return nil
+}
+
+// NonFiniteError says which operation first gave NaN or infinity.
+type NonFiniteError struct {
+	Label string // the operation's label, usually the name of its weight
+	Kind  string // "conv2d", …
+	NaN   bool   // or an infinity
+}
+
+func (e *NonFiniteError) Error() string {
+	what := "an infinity"
+	if e.NaN {
+		what = "NaN"
+	}
+	return fmt.Sprintf("%s (%s) gave %s", e.Label, e.Kind, what)
+}
+
+// Diagnose runs the program again on the inputs that it has and returns a *NonFiniteError for the
+// first operation with a result that is not finite, nil if there is none. It is slow: for use after
+// Run's result was found to be bad.
+func (p *Program) Diagnose(ctx context.Context) error {
+	for _, s := range p.graph.steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.op.Run(p.backend, s.out)
+		if err := p.backend.Sync(); err != nil {
+			return err
+		}
+		values := make([]float32, s.out.Shape.Len())
+		if err := p.Read(values, s.out); err != nil {
+			return err
+		}
+		if i := NonFinite(values); i >= 0 {
+			return &NonFiniteError{s.label, s.op.Kind(), values[i] != values[i]}
+		}
+	}
+	return nil
+}
+
+// NonFinite is the index of the first NaN or infinity, -1 if all values are finite.
+func NonFinite(values []float32) int {
+	for i, v := range values {
+		if math.Float32bits(v)&0x7f800000 == 0x7f800000 {
+			return i
+		}
+	}
+	return -1
+}
+
+// StepTime is what Profile measured of one operation.
+type StepTime struct {
+	Label string
+	Op    Op
+	Out   tensor.Shape
+	Time  time.Duration
+}
+
+// Profile runs the program once and times each operation, waiting for each to end.
+func (p *Program) Profile(ctx context.Context) ([]StepTime, error) {
+	times := make([]StepTime, 0, len(p.graph.steps))
+	for _, s := range p.graph.steps {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		s.op.Run(p.backend, s.out)
+		if err := p.backend.Sync(); err != nil {
+			return nil, err
+		}
+		times = append(times, StepTime{s.label, s.op, s.out.Shape, time.Since(start)})
+	}
+	return times, nil
+}

@@ -1,0 +1,35 @@
+package ref
+
+import "darkroom/kernels"
+
+// Linear is the contract's loop; one goroutine a row.
+func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
+	outs := dst.Shape[len(dst.Shape)-1]
+	channels := op.In.Shape[len(op.In.Shape)-1]
+	in, w, bias := kernels.Floats(op.In), kernels.WeightFloats(op.W), kernels.WeightFloats(op.Bias)
+	residual, result := kernels.Floats(op.Residual), kernels.Floats(dst)
+
+	b.parallel(len(result)/outs, func(m int) {
+		x := in[m*channels:][:channels]
+		product := func(o int) float64 {
+			acc := dot(x, w[o*channels:])
+			if bias != nil {
+				acc += float64(bias[o])
+			}
+			return acc
+		}
+		for o := range outs {
+			var v float64
+			if op.Act == kernels.GEGLU {
+				v = product(o) * gelu(product(outs+o))
+			} else {
+				v = activate(product(o), op.Act)
+			}
+			r := float32(v)
+			if residual != nil {
+				r += residual[m*outs+o]
+			}
+			result[m*outs+o] = r
+		}
+	})
+}

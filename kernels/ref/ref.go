@@ -1,0 +1,105 @@
+// Package ref is the reference backend: the loops of the operations' contracts, in plain Go with
+// float64 sums. It is the specification that the other backends are tested against, and what runs
+// where neither cgo nor a GPU is to be had.
+package ref
+
+import (
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"darkroom/kernels"
+	"darkroom/tensor"
+)
+
+// Backend implements kernels.Backend. Its weights are decoded to float32 and laid out as the loops
+// read them: filters as [O, kH, kW, I], everything else as in the checkpoint.
+type Backend struct {
+	kernels.HostMemory
+	threads int
+}
+
+// New returns a reference backend that runs on so many goroutines; 0 means one a processor.
+func New(threads int) *Backend {
+	if threads < 1 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	return &Backend{threads: threads}
+}
+
+func (b *Backend) Name() string { return "ref" }
+func (b *Backend) Sync() error  { return nil }
+func (b *Backend) Close() error { return nil }
+
+func (b *Backend) PackedBytes(_ kernels.Role, shape tensor.Shape) int { return 4 * shape.Len() }
+
+func (b *Backend) Load(w *kernels.Weight) error {
+	host := make([]float32, w.Host.Len())
+	if err := w.Decode(host, 0); err != nil {
+		return err
+	}
+	if w.Role == kernels.Filter {
+		host = channelsLast(host, w.Host.Shape)
+	}
+	w.Packed = kernels.HostMem(tensor.Bytes(host))
+	return nil
+}
+
+func (b *Backend) Unload(w *kernels.Weight) { w.Packed = nil }
+
+// channelsLast turns [O, I, kH, kW] into [O, kH, kW, I].
+func channelsLast(w []float32, s tensor.Shape) []float32 {
+	out := make([]float32, len(w))
+	k := s[2] * s[3]
+	for o := range s[0] {
+		for c := range s[1] {
+			for ij := range k {
+				out[(o*k+ij)*s[1]+c] = w[(o*s[1]+c)*k+ij]
+			}
+		}
+	}
+	return out
+}
+
+// parallel calls f(i) for every i below n. Each i is computed by one goroutine alone, so the results
+// do not depend on how many there are.
+func (b *Backend) parallel(n int, f func(i int)) {
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(b.threads, n) {
+		wait.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				f(i)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func activate(x float64, a kernels.Activation) float64 {
+	switch a {
+	case kernels.SiLU:
+		return x / (1 + math.Exp(-x))
+	case kernels.GELU:
+		return gelu(x)
+	case kernels.QuickGELU:
+		return x / (1 + math.Exp(-1.702*x))
+	}
+	return x
+}
+
+func gelu(x float64) float64 { return 0.5 * x * math.Erfc(-x/math.Sqrt2) }
+
+func dot(a, b []float32) float64 {
+	b = b[:len(a)]
+	var sum float64
+	for i, v := range a {
+		sum += float64(v) * float64(b[i])
+	}
+	return sum
+}
