@@ -1,0 +1,149 @@
+package nn
+
+import (
+	"strings"
+
+	"darkroom/kernels"
+)
+
+// Linear is y = act(x·Wᵀ + b) + residual.
+type Linear struct {
+	Weight, Bias *kernels.Weight
+}
+
+// Linear loads weight [out, in] and, if there is one, bias [out].
+func (l Loader) Linear(in, out int) Linear {
+	return l.linear(kernels.Matrix, in, out)
+}
+
+// LinearGEGLU loads a layer of 2·out rows: values, then gates.
+func (l Loader) LinearGEGLU(in, out int) Linear {
+	return l.linear(kernels.MatrixGEGLU, in, 2*out)
+}
+
+func (l Loader) linear(role kernels.Role, in, rows int) Linear {
+	y := Linear{Weight: l.Weight("weight", role, rows, in)}
+	if l.Has("bias") {
+		y.Bias = l.Weight("bias", kernels.Vector, rows)
+	}
+	return y
+}
+
+// Forward applies the layer to the last axis of x. The residual may be nil.
+func (y Linear) Forward(g *kernels.Graph, x *kernels.Tensor, act kernels.Activation, residual *kernels.Tensor) *kernels.Tensor {
+	return g.Add("", &kernels.Linear{In: x, W: y.Weight, Bias: y.Bias, Act: act, Residual: residual})
+}
+
+// Conv2D is a convolution over NHWC images.
+type Conv2D struct {
+	Weight, Bias *kernels.Weight
+	// Stride 0 means 1. Pad is zeros before and after on both axes.
+	Stride int
+	Pad    [2]int
+}
+
+// Conv2D loads a k×k filter with padding that keeps the size.
+func (l Loader) Conv2D(in, out, k int) Conv2D {
+	c := Conv2D{Weight: l.Weight("weight", kernels.Filter, out, in, k, k), Pad: [2]int{(k - 1) / 2, (k - 1) / 2}}
+	if l.Has("bias") {
+		c.Bias = l.Weight("bias", kernels.Vector, out)
+	}
+	return c
+}
+
+// Conv is what a convolution can do besides, all in one pass: see kernels.Conv2D.
+type Conv struct {
+	In2        *kernels.Tensor
+	PerChannel *kernels.Tensor
+	Residual   *kernels.Tensor
+	Upsample   [2]int
+	Act        kernels.Activation
+}
+
+// Forward convolves x, [N,H,W,C].
+func (c Conv2D) Forward(g *kernels.Graph, x *kernels.Tensor, o Conv) *kernels.Tensor {
+	return g.Add("", &kernels.Conv2D{
+		In: x, In2: o.In2, W: c.Weight, Bias: c.Bias, PerChannel: o.PerChannel, Residual: o.Residual,
+		Act: o.Act, Stride: c.Stride, Pad: c.Pad, Upsample: o.Upsample,
+	})
+}
+
+// GroupNorm normalises groups of channels.
+type GroupNorm struct {
+	Gamma, Beta *kernels.Weight
+	Groups      int
+	Eps         float32
+}
+
+// GroupNorm loads scale and shift of so many channels.
+func (l Loader) GroupNorm(channels, groups int, eps float32) GroupNorm {
+	if groups < 1 || channels%groups != 0 {
+		l.fail("%d channels do not make %d groups: norm_num_groups and block_out_channels in config.json disagree", channels, groups)
+		groups = 1
+	}
+	return GroupNorm{l.Weight("weight", kernels.Vector, channels), l.Weight("bias", kernels.Vector, channels), groups, eps}
+}
+
+// Forward normalises x, or x and x2 side by side if x2 is not nil.
+func (n GroupNorm) Forward(g *kernels.Graph, x, x2 *kernels.Tensor) *kernels.Tensor {
+	return n.add(g, x, x2, kernels.Identity)
+}
+
+// SiLU is Forward followed by SiLU.
+func (n GroupNorm) SiLU(g *kernels.Graph, x, x2 *kernels.Tensor) *kernels.Tensor {
+	return n.add(g, x, x2, kernels.SiLU)
+}
+
+func (n GroupNorm) add(g *kernels.Graph, x, x2 *kernels.Tensor, act kernels.Activation) *kernels.Tensor {
+	return g.Add("", &kernels.GroupNorm{In: x, In2: x2, Gamma: n.Gamma, Beta: n.Beta, Groups: n.Groups, Eps: n.Eps, Act: act})
+}
+
+// LayerNorm normalises the last axis.
+type LayerNorm struct {
+	Gamma, Beta *kernels.Weight
+	Eps         float32
+}
+
+// LayerNorm loads scale and shift.
+func (l Loader) LayerNorm(channels int, eps float32) LayerNorm {
+	return LayerNorm{l.Weight("weight", kernels.Vector, channels), l.Weight("bias", kernels.Vector, channels), eps}
+}
+
+// Forward normalises x.
+func (n LayerNorm) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
+	return g.Add("", &kernels.LayerNorm{In: x, Gamma: n.Gamma, Beta: n.Beta, Eps: n.Eps})
+}
+
+// Attention is multi-head attention with its four projections (Vaswani et al. 2017).
+type Attention struct {
+	ToQ, ToK, ToV, ToOut Linear
+	Heads                int
+	Causal               bool
+}
+
+// AttentionNames are a checkpoint's names of the four projections.
+type AttentionNames struct{ Q, K, V, Out string }
+
+// Attention loads the projections: queries from width channels, keys and values from context channels.
+func (l Loader) Attention(names AttentionNames, width, context, heads int) Attention {
+	if heads < 1 || width%heads != 0 {
+		l.fail("%d channels do not make %d attention heads", width, heads)
+		heads = 1
+	}
+	return Attention{
+		ToQ: l.At(names.Q).Linear(width, width), ToK: l.At(names.K).Linear(context, width),
+		ToV: l.At(names.V).Linear(context, width), ToOut: l.At(names.Out).Linear(width, width), Heads: heads,
+	}
+}
+
+// Forward attends from x, [N,T,C], to context, [N,Tk,C'] (nil: to x itself), and adds the residual.
+func (a Attention) Forward(g *kernels.Graph, x, context, residual *kernels.Tensor) *kernels.Tensor {
+	if context == nil {
+		context = x
+	}
+	q := a.ToQ.Forward(g, x, kernels.Identity, nil)
+	k := a.ToK.Forward(g, context, kernels.Identity, nil)
+	v := a.ToV.Forward(g, context, kernels.Identity, nil)
+	y := g.Add(strings.TrimSuffix(a.ToQ.Weight.Name, ".weight")+" attention", &kernels.Attention{Q: q, K: k, V: v, Heads: a.Heads, Causal: a.Causal})
+	return a.ToOut.Forward(g, y, kernels.Identity, residual)
+}

@@ -1,0 +1,126 @@
+package unet
+
+import (
+	"darkroom/kernels"
+	"darkroom/nn"
+)
+
+// downBlock is layers × (ResBlock, perhaps attention), then perhaps a convolution of stride 2. It
+// leaves every result on the skips.
+type downBlock struct {
+	resnets     []nn.ResBlock
+	attentions  []transformer // empty in a DownBlock2D
+	downsampler *nn.Conv2D    // nil at the lowest level
+}
+
+func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsample bool) downBlock {
+	var b downBlock
+	out := c.BlockOutChannels[level]
+	for i := range c.LayersPerBlock[level] {
+		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
+		if kind == "CrossAttnDownBlock2D" {
+			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.OnlyCrossAttention[level]))
+		}
+		in = out
+	}
+	if downsample {
+		conv := l.At("downsamplers.0.conv").Conv2D(out, out, 3)
+		conv.Stride = 2
+		if c.DownsamplePadding == 0 {
+			conv.Pad = [2]int{0, 1} // as diffusers pads by hand: right and bottom only
+		}
+		b.downsampler = &conv
+	}
+	return b
+}
+
+func (b downBlock) forward(g *kernels.Graph, x, temb, text *kernels.Tensor, skips *[]*kernels.Tensor) *kernels.Tensor {
+	for i, r := range b.resnets {
+		x = r.Forward(g, x, nil, temb)
+		if b.attentions != nil {
+			x = b.attentions[i].forward(g, x, text)
+		}
+		*skips = append(*skips, x)
+	}
+	if b.downsampler != nil {
+		x = b.downsampler.Forward(g, x, nn.Conv{})
+		*skips = append(*skips, x)
+	}
+	return x
+}
+
+// midBlock is a ResBlock, at the bottom of the U, and perhaps attention and another one.
+type midBlock struct {
+	resnets   []nn.ResBlock
+	attention *transformer // nil in a UNetMidBlock2D
+}
+
+func newMidBlock(l nn.Loader, c Config) *midBlock {
+	level := len(c.BlockOutChannels) - 1
+	width := c.BlockOutChannels[level]
+	resnet := func(i int) nn.ResBlock {
+		return l.At("resnets", i).ResBlock(width, width, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps)
+	}
+	if c.MidBlockType == "UNetMidBlock2D" {
+		return &midBlock{resnets: []nn.ResBlock{resnet(0)}}
+	}
+	// only_cross_attention does not reach the middle of a UNetMidBlock2DCrossAttn.
+	t := newTransformer(l.At("attentions", 0), c, level, false)
+	return &midBlock{[]nn.ResBlock{resnet(0), resnet(1)}, &t}
+}
+
+func (b *midBlock) forward(g *kernels.Graph, x, temb, text *kernels.Tensor) *kernels.Tensor {
+	x = b.resnets[0].Forward(g, x, nil, temb)
+	if b.attention != nil {
+		x = b.attention.forward(g, x, text)
+		x = b.resnets[1].Forward(g, x, nil, temb)
+	}
+	return x
+}
+
+// upBlock is layers+1 × (ResBlock over x and a skip, perhaps attention), then perhaps a convolution
+// of the picture at twice the size.
+type upBlock struct {
+	resnets    []nn.ResBlock
+	attentions []transformer // empty in an UpBlock2D
+	upsampler  *nn.Conv2D    // nil at the top
+}
+
+func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample bool) upBlock {
+	var b upBlock
+	out := c.BlockOutChannels[level]
+	layers := c.LayersPerBlock[level] + 1
+	for i := range layers {
+		skip := out
+		if i == layers-1 { // the down block's own input
+			skip = c.BlockOutChannels[max(level-1, 0)]
+		}
+		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in+skip, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
+		if kind == "CrossAttnUpBlock2D" {
+			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.OnlyCrossAttention[level]))
+		}
+		in = out
+	}
+	if upsample {
+		conv := l.At("upsamplers.0.conv").Conv2D(out, out, 3)
+		b.upsampler = &conv
+	}
+	return b
+}
+
+func (b upBlock) forward(g *kernels.Graph, x, temb, text *kernels.Tensor, skips *[]*kernels.Tensor) *kernels.Tensor {
+	for i, r := range b.resnets {
+		last := len(*skips) - 1
+		x = r.Forward(g, x, (*skips)[last], temb)
+		*skips = (*skips)[:last]
+		if b.attentions != nil {
+			x = b.attentions[i].forward(g, x, text)
+		}
+	}
+	if b.upsampler != nil {
+		// To the size of the next skip: not always twice, for sizes that are odd on the way down.
+		next := (*skips)[len(*skips)-1].Shape
+		x = b.upsampler.Forward(g, x, nn.Conv{Upsample: [2]int{next[1], next[2]}})
+	}
+	return x
+}

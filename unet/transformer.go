@@ -1,0 +1,77 @@
+package unet
+
+import (
+	"darkroom/kernels"
+	"darkroom/nn"
+)
+
+// transformer is GN → projection → blocks → projection, around a skip (Rombach et al. 2022, sec. 3.3,
+// app. E.2.1): each pixel is a token.
+type transformer struct {
+	norm            nn.GroupNorm
+	projIn, projOut nn.Linear // 1×1 convolutions in older checkpoints: the same matrices
+	blocks          []transformerBlock
+}
+
+// Epsilons that diffusers fixes, whatever norm_eps says.
+const (
+	transformerNormEps = 1e-6
+	layerNormEps       = 1e-5
+)
+
+func newTransformer(l nn.Loader, c Config, level int, onlyCross bool) transformer {
+	width, heads := c.BlockOutChannels[level], c.AttentionHeads[level]
+	t := transformer{
+		norm:   l.At("norm").GroupNorm(width, c.NormNumGroups, transformerNormEps),
+		projIn: l.At("proj_in").Linear(width, width), projOut: l.At("proj_out").Linear(width, width),
+	}
+	for i := range c.TransformerLayersPerBlock[level] {
+		t.blocks = append(t.blocks, newTransformerBlock(l.At("transformer_blocks", i), width, c.CrossAttentionDim[level], heads, onlyCross))
+	}
+	return t
+}
+
+func (t transformer) forward(g *kernels.Graph, x, text *kernels.Tensor) *kernels.Tensor {
+	n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
+	tokens := g.Reshape(t.norm.Forward(g, x, nil), n, h*w, c)
+	y := t.projIn.Forward(g, tokens, kernels.Identity, nil)
+	for _, b := range t.blocks {
+		y = b.forward(g, y, text)
+	}
+	y = t.projOut.Forward(g, y, kernels.Identity, g.Reshape(x, n, h*w, c))
+	return g.Reshape(y, n, h, w, c)
+}
+
+// transformerBlock is x += self-attention(LN x); x += cross-attention(LN x, text); x += GEGLU MLP(LN x).
+type transformerBlock struct {
+	norm1, norm2, norm3 nn.LayerNorm
+	attn1, attn2        nn.Attention
+	ff                  [2]nn.Linear
+	onlyCross           bool // attn1, too, attends to the text
+}
+
+func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross bool) transformerBlock {
+	names := nn.AttentionNames{Q: "to_q", K: "to_k", V: "to_v", Out: "to_out.0"}
+	context := width
+	if onlyCross {
+		context = textWidth
+	}
+	return transformerBlock{
+		norm1: l.At("norm1").LayerNorm(width, layerNormEps), attn1: l.At("attn1").Attention(names, width, context, heads),
+		norm2: l.At("norm2").LayerNorm(width, layerNormEps), attn2: l.At("attn2").Attention(names, width, textWidth, heads),
+		norm3:     l.At("norm3").LayerNorm(width, layerNormEps),
+		ff:        [2]nn.Linear{l.At("ff.net.0.proj").LinearGEGLU(width, 4*width), l.At("ff.net.2").Linear(4*width, width)},
+		onlyCross: onlyCross,
+	}
+}
+
+func (b transformerBlock) forward(g *kernels.Graph, x, text *kernels.Tensor) *kernels.Tensor {
+	var context *kernels.Tensor // nil: to itself
+	if b.onlyCross {
+		context = text
+	}
+	x = b.attn1.Forward(g, b.norm1.Forward(g, x), context, x)
+	x = b.attn2.Forward(g, b.norm2.Forward(g, x), text, x)
+	h := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
+	return b.ff[1].Forward(g, h, kernels.Identity, x)
+}
