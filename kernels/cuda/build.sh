@@ -1,0 +1,58 @@
+#!/bin/sh
+# build.sh compiles every kernel for every target and leaves one fatbin a source file in fatbin/, where
+# the Go package embeds it under the build tag cuda. It fetches the compiler if NVCC names none.
+#
+#	NVCC=/usr/local/cuda/bin/nvcc   use this nvcc (12.8 or newer for all targets) and its ptxas
+#	PTX_ONLY=1                      stop after the PTX files (build/cuda/ptx)
+#
+# The route: nvcc translates each source twice, for compute_75 and compute_80, to PTX. The fetched nvcc is
+# of version 13.5, whose PTX and machine code need a driver from R580 on; but what the kernels use exists
+# since PTX 7.8, so its version line is set to that, and ptxas 12.9 makes machine code that drivers from
+# R525 on load. The PTX goes into the fatbin too, for GPUs that come later.
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+work=$root/build/cuda
+if [ -n "$NVCC" ]; then
+	bin=$(dirname "$(readlink -f "$NVCC")")
+	nvcc=$NVCC ptxas=$bin/ptxas fatbinary=$bin/fatbinary lower=
+else
+	"$here/fetch.sh"
+	bin=$(echo "$work"/venv/lib/python3*/site-packages/nvidia/cu13/bin)
+	nvcc=$bin/nvcc ptxas=$work/cuda12/nvidia/cuda_nvcc/bin/ptxas fatbinary=$bin/fatbinary lower=yes
+fi
+mkdir -p "$work/ptx" "$work/cubin" "$here/fatbin"
+
+compile() { # compile STEM
+	stem=$1 src=$here/$1.cu out=$here/fatbin/$1.fatbin
+	fresh=yes
+	for f in "$here"/*.cuh "$here/build.sh" "$src"; do [ "$out" -nt "$f" ] || fresh=; done
+	[ -n "$fresh" ] && return 0
+	images=
+	for arch in 75 80; do
+		ptx=$work/ptx/$stem.$arch.ptx
+		"$nvcc" -ptx -arch=compute_$arch -O3 -std=c++17 -lineinfo "$src" -o "$ptx"
+		[ -n "$lower" ] && sed -i 's/^\.version .*/.version 7.8/' "$ptx"
+		images="$images --image3=kind=ptx,sm=$arch,file=$ptx"
+	done
+	[ -n "$PTX_ONLY" ] && return 0
+	: >"$work/cubin/$stem.log"
+	for arch in 75 80 86 89 90a 100 120; do
+		from=80
+		[ $arch = 75 ] && from=75
+		cubin=$work/cubin/$stem.$arch.cubin
+		echo "== sm_$arch" >>"$work/cubin/$stem.log"
+		"$ptxas" -v -O3 -lineinfo -arch=sm_$arch "$work/ptx/$stem.$from.ptx" -o "$cubin" >>"$work/cubin/$stem.log" 2>&1 ||
+			{ cat "$work/cubin/$stem.log" >&2; return 1; }
+		images="$images --image3=kind=elf,sm=$arch,file=$cubin"
+	done
+	"$fatbinary" --create="$out.tmp" -64 --compress-all $images
+	mv "$out.tmp" "$out"
+}
+
+if [ -n "$1" ]; then
+	compile "$1"
+	exit
+fi
+# Two at a time: a compilation is one thread.
+ls "$here"/*.cu | sed 's|.*/||; s|\.cu$||' | xargs -P 2 -n 1 "$0"
