@@ -1,0 +1,207 @@
+// Package conformance is the one test suite that every backend must pass: each operation over a
+// table of shapes against kernels/ref, whose sums are float64, and the promises of
+// kernels.Backend about determinism, batches, threads and memory.
+//
+// Check returns verdicts and needs no testing.T, so that a program can examine the machine that it
+// runs on; Run turns them into subtests.
+package conformance
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"darkroom/kernels"
+	"darkroom/kernels/ref"
+	"darkroom/tensor"
+)
+
+// Options selects what is checked. The zero value checks everything that the backend alone allows.
+type Options struct {
+	// WithThreads returns a backend of the same kind that runs on n threads, to check that the
+	// results do not depend on n. Nil where threads have no meaning.
+	WithThreads func(n int) kernels.Backend
+	// Short leaves out the cases that take the reference longer than about 50 ms.
+	Short bool
+	// Match keeps the cases for which it returns true; nil keeps all.
+	Match func(name string) bool
+}
+
+// Verdict is the outcome of one check of one case.
+type Verdict struct {
+	Case  string // "conv2d/3×3 stride 2 pad 0,1"
+	Check string // "accuracy F32", "batch", "threads", …
+	// Err says what was wrong; nil is a pass.
+	Err error
+	// Worst is the largest error as a share of what the bound allows; 0 where the check has no bound.
+	Worst float64
+}
+
+func (v Verdict) String() string {
+	if v.Err != nil {
+		return fmt.Sprintf("%s: %s: %v", v.Case, v.Check, v.Err)
+	}
+	return fmt.Sprintf("%s: %s: ok, %.0f%% of the bound", v.Case, v.Check, 100*v.Worst)
+}
+
+// Run checks the backend and fails t for each verdict that is an error, case by case.
+func Run(t *testing.T, b kernels.Backend, o Options) {
+	t.Helper()
+	s := newSuite(b, o)
+	for _, c := range s.cases() {
+		t.Run(c.name, func(t *testing.T) {
+			for _, v := range s.check(c) {
+				if v.Err != nil {
+					t.Errorf("%s: %v", v.Check, v.Err)
+				}
+			}
+		})
+	}
+	t.Run("memory", func(t *testing.T) {
+		for _, v := range s.memory() {
+			if v.Err != nil {
+				t.Errorf("%s: %s: %v", v.Case, v.Check, v.Err)
+			}
+		}
+	})
+}
+
+// Check examines the backend and returns a verdict for each check of each case. A panic of the
+// backend is a verdict too.
+func Check(b kernels.Backend, o Options) []Verdict {
+	s := newSuite(b, o)
+	var out []Verdict
+	for _, c := range s.cases() {
+		out = append(out, s.check(c)...)
+	}
+	return append(out, s.memory()...)
+}
+
+type suite struct {
+	b, ref kernels.Backend
+	o      Options
+	some   []kernels.Backend // on other numbers of threads
+}
+
+func newSuite(b kernels.Backend, o Options) *suite {
+	s := &suite{b: b, ref: ref.New(0), o: o}
+	if o.WithThreads != nil {
+		// 1: no sharing at all; 2 and 5: shares that do not divide the work evenly.
+		for _, n := range []int{1, 2, 5} {
+			s.some = append(s.some, o.WithThreads(n))
+		}
+	}
+	return s
+}
+
+func (s *suite) cases() []testCase {
+	var out []testCase
+	for _, c := range table() {
+		if s.o.Short && c.slow || s.o.Match != nil && !s.o.Match(c.name) {
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// check runs every check on one case.
+func (s *suite) check(c testCase) (out []Verdict) {
+	verdict := func(check string, f func() (float64, error)) {
+		v := Verdict{Case: c.name, Check: check}
+		v.Worst, v.Err = guarded(f)
+		out = append(out, v)
+	}
+	for _, d := range s.b.DTypes() {
+		f := in(d)
+		var full []float32
+		verdict("accuracy "+d.String(), func() (worst float64, err error) {
+			if full, err = s.run(s.b, c, f); err != nil {
+				return 0, err
+			}
+			if d == tensor.F32 {
+				return s.againstBound(c, full)
+			}
+			return s.againstRounding(c, d, full)
+		})
+		if full == nil {
+			continue
+		}
+		same := func(b kernels.Backend, v variant) (float64, error) {
+			got, err := s.run(b, c, v)
+			if err != nil {
+				return 0, err
+			}
+			return 0, sameBits(got, v.window(full, c.batch))
+		}
+		verdict("again "+d.String(), func() (float64, error) { return same(s.b, f) })
+		for i := range c.batch {
+			if c.batch == 1 {
+				break
+			}
+			alone := in(d)
+			alone.first, alone.count = i, 1
+			verdict(fmt.Sprintf("image %d alone %v", i, d), func() (float64, error) { return same(s.b, alone) })
+		}
+		for i, b := range s.some {
+			verdict(fmt.Sprintf("threads #%d %v", i, d), func() (float64, error) { return same(b, f) })
+		}
+		verdict("NaN "+d.String(), func() (float64, error) { return 0, s.propagates(c, d) })
+	}
+	return out
+}
+
+// propagates puts one NaN into each input in turn: wherever the reference then has NaN, the backend
+// must too, and images that did not hold it must not change.
+func (s *suite) propagates(c testCase, d tensor.DType) error {
+	clean, err := s.run(s.b, c, in(d))
+	if err != nil {
+		return err
+	}
+	o := newOperands(s.ref, c, in(tensor.F32))
+	defer o.free()
+	c.op(o)
+	for i := range o.inputs {
+		v, plain := in(d), in(tensor.F32)
+		v.poison, plain.poison = i+1, i+1
+		want, err := s.run(s.ref, c, plain)
+		if err != nil {
+			return err
+		}
+		got, err := s.run(s.b, c, v)
+		if err != nil {
+			return err
+		}
+		image := len(want) / c.batch
+		for at, w := range want {
+			if w != w && got[at] == got[at] {
+				return fmt.Errorf("with NaN in input %d, value %d is %g and should be NaN", i, at, got[at])
+			}
+			// The poison lies in the last image.
+			if at < len(want)-image && math.Float32bits(got[at]) != math.Float32bits(clean[at]) {
+				return fmt.Errorf("with NaN in input %d of the last image, value %d of another image changed from %g to %g", i, at, clean[at], got[at])
+			}
+		}
+	}
+	return nil
+}
+
+func sameBits(got, want []float32) error {
+	for i, v := range got {
+		if math.Float32bits(v) != math.Float32bits(want[i]) {
+			return fmt.Errorf("value %d of %d is %g and was %g before: bits %08x, %08x",
+				i, len(got), v, want[i], math.Float32bits(v), math.Float32bits(want[i]))
+		}
+	}
+	return nil
+}
+
+// guarded turns a panic into an error.
+func guarded(f func() (float64, error)) (worst float64, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return f()
+}
