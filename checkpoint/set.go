@@ -1,0 +1,199 @@
+package checkpoint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"darkroom/tensor"
+)
+
+// Set is the weights of one model part, from one file or from shards. Methods may be called concurrently, except Close.
+type Set struct {
+	name      string // as messages show it: "unet"
+	files     []*File
+	where     map[string]*File
+	hashCache string
+
+	mu   sync.Mutex
+	used map[string]bool
+}
+
+// NewSet joins files, whose tensors must all have different names. name begins messages.
+func NewSet(name string, files ...*File) (*Set, error) {
+	s := &Set{name: name, files: files, where: map[string]*File{}, used: map[string]bool{}}
+	for _, f := range files {
+		for _, n := range f.names {
+			if other := s.where[n]; other != nil {
+				return nil, fmt.Errorf("%s: tensor %q is in %s and in %s", name, n, filepath.Base(other.name), filepath.Base(f.name))
+			}
+			s.where[n] = f
+		}
+	}
+	return s, nil
+}
+
+// Name is the part's name.
+func (s *Set) Name() string { return s.name }
+
+// Files are the files, in the order of their names.
+func (s *Set) Files() []*File { return s.files }
+
+// Names lists the tensors, sorted.
+func (s *Set) Names() []string {
+	names := make([]string, 0, len(s.where))
+	for n := range s.where {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Has says whether there is a tensor of the name. It does not count as using it.
+func (s *Set) Has(name string) bool { return s.where[name] != nil }
+
+// Tensor finds a tensor by name and counts it as used.
+func (s *Set) Tensor(name string) (tensor.Tensor, bool) {
+	f := s.where[name]
+	if f == nil {
+		return tensor.Tensor{}, false
+	}
+	s.mu.Lock()
+	s.used[name] = true
+	s.mu.Unlock()
+	return f.Tensor(name)
+}
+
+// Get is Tensor for weights: the error says that the name is missing, that the elements are not floating point, or that
+// the shape is not the one that the configuration asks for. A length of -1 in shape stands for any.
+func (s *Set) Get(name string, shape ...int) (tensor.Tensor, error) {
+	t, ok := s.Tensor(name)
+	if !ok {
+		return t, fmt.Errorf("%s: tensor %q is missing from %s", s.name, name, s.fileNames())
+	}
+	if !t.DType.IsFloat() {
+		return t, fmt.Errorf("%s: tensor %q is of %v: weights of F32, F16, BF16 or F64 are needed", s.name, name, t.DType)
+	}
+	same := len(shape) == len(t.Shape)
+	for i := 0; same && i < len(shape); i++ {
+		same = shape[i] == -1 || shape[i] == t.Shape[i]
+	}
+	if !same {
+		return t, fmt.Errorf("%s: tensor %q is %v, its config.json makes it %s", s.name, name, t.Shape,
+			strings.ReplaceAll(tensor.Shape(shape).String(), "-1", "any"))
+	}
+	return t, nil
+}
+
+// Unused lists the tensors that neither Tensor nor Get was asked for, sorted.
+func (s *Set) Unused() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(s.Names(), func(n string) bool { return s.used[n] })
+}
+
+// Release gives back the memory of a tensor that was copied elsewhere: see File.Release.
+func (s *Set) Release(name string) {
+	if f := s.where[name]; f != nil {
+		f.Release(name)
+	}
+}
+
+// Close unmaps the files. Tensors must no longer be used.
+func (s *Set) Close() error {
+	var errs []error
+	for _, f := range s.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// TypeStats counts the tensors of one element type.
+type TypeStats struct {
+	Tensors    int
+	Parameters int64 // elements
+	Bytes      int64
+}
+
+// Stats counts what a set holds.
+type Stats struct {
+	TypeStats
+	ByType map[tensor.DType]TypeStats
+}
+
+// BytesAs is the memory that the parameters take when the floating-point ones are held as d.
+func (s Stats) BytesAs(d tensor.DType) int64 {
+	var n int64
+	for t, c := range s.ByType {
+		if t.IsFloat() {
+			n += c.Parameters * int64(d.Size())
+		} else {
+			n += c.Bytes
+		}
+	}
+	return n
+}
+
+// Stats counts tensors, parameters and bytes. It reads no weights.
+func (s *Set) Stats() Stats {
+	all := Stats{ByType: map[tensor.DType]TypeStats{}}
+	for name, f := range s.where {
+		t := f.tensors[name]
+		c := all.ByType[t.DType]
+		for _, p := range []*TypeStats{&c, &all.TypeStats} {
+			p.Tensors++
+			p.Parameters += int64(t.Len())
+			p.Bytes += int64(len(t.Data))
+		}
+		all.ByType[t.DType] = c
+	}
+	return all
+}
+
+// fileNames is for messages: "a.safetensors, b.safetensors".
+func (s *Set) fileNames() string {
+	names := make([]string, len(s.files))
+	for i, f := range s.files {
+		names[i] = filepath.Base(f.name)
+	}
+	if len(names) > 3 {
+		names = append(names[:3], fmt.Sprintf("%d more", len(s.files)-3))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Hash is the SHA-256 of the weight files' contents, in hexadecimal: of one file it is what sha256sum prints;
+// of shards, that of their contents one after the other, in the order of their names.
+func (s *Set) Hash() (string, error) {
+	key := cacheKey(s.files)
+	if h, ok := readHash(s.hashCache, key); ok {
+		return h, nil
+	}
+	sum := sha256.New()
+	for _, f := range s.files {
+		if f.path == "" {
+			sum.Write(f.data)
+			continue
+		}
+		// Read, not through the mapping: its pages would count as this process's memory.
+		r, err := os.Open(f.path)
+		if err != nil {
+			return "", fmt.Errorf("hashing weights: %w", err)
+		}
+		_, err = io.Copy(sum, r)
+		r.Close()
+		if err != nil {
+			return "", fmt.Errorf("hashing weights: %w", err)
+		}
+	}
+	h := hex.EncodeToString(sum.Sum(nil))
+	writeHash(s.hashCache, key, h)
+	return h, nil
+}
