@@ -1,0 +1,118 @@
+// Package recipe describes a picture completely: every setting that decides its pixels, and the hashes of
+// what came of it. An image file carries its recipe twice, as JSON that this program reads (MarshalJSON) and
+// as the "parameters" text that other programs read and write (Parameters, ParseParameters).
+//
+// The package knows nothing of models or samplers. Names (scheduler, sigmas, noise, …) are those of the
+// command line.
+package recipe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Recipe is one picture's recipe. It holds no time and no path, so that the same settings give the same file,
+// byte for byte. Image i of a request of several has seed + i as its own seed and knows nothing of the others.
+type Recipe struct {
+	// Version is the version of Darkroom that made the picture, for people to read. Numerics names the
+	// arithmetic: two programs with the same numerics id promise the same bits from the same recipe
+	// on the same kind of machine.
+	Version  string `json:"version"`
+	Numerics string `json:"numerics"`
+
+	Prompt       string `json:"prompt"`
+	Negative     string `json:"negative"`
+	PromptSyntax string `json:"prompt_syntax"` // weighted or plain
+	ClipSkip     int    `json:"clip_skip"`     // layers left off the text encoder's end; 0: as the model says
+
+	Seed   uint64 `json:"seed"`
+	Noise  string `json:"noise"`  // torch-cpu or torch-cuda
+	Width  int    `json:"width"`  // pixels
+	Height int    `json:"height"` // pixels
+
+	Steps     int       `json:"steps"`
+	Scheduler string    `json:"scheduler"`
+	Sigmas    string    `json:"sigmas"`               // how sigmas are spaced; "": the scheduler's own way
+	SigmaList []float64 `json:"sigma_list,omitempty"` // explicit sigmas, which stand above Sigmas
+	Eta       float64   `json:"eta"`
+	CFG       float64   `json:"cfg"`              // classifier-free guidance scale; 1: no guidance
+	Rescale   float64   `json:"guidance_rescale"` // φ of Lin et al. 2023, sec. 3.4; 0: off
+
+	Model      string `json:"model"`      // name, not a path
+	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
+	Prediction string `json:"prediction"` // epsilon, v_prediction or sample
+
+	DType   string `json:"dtype"`   // fp32, bf16 or fp16: never auto
+	Backend string `json:"backend"` // cpu, cuda or ref: never auto
+	Device  string `json:"device"`  // what computed it, for people to read
+
+	Result Result `json:"result"`
+
+	// Unknown are the fields of a recipe read from a file that this version does not know, kept so that they
+	// are not lost on rewriting. They may decide pixels: a picture cannot be made again without them.
+	Unknown Fields `json:"-"`
+}
+
+// Result holds SHA-256 hashes, in hex, of what the recipe gave at each seam, so that a second rendering can say
+// where it first differs. An empty string: not known.
+type Result struct {
+	Noise   string `json:"noise"`   // x_T: float32, little-endian, NCHW
+	Latents string `json:"latents"` // x_0: likewise
+	Pixels  string `json:"pixels"`  // RGB, 8 bits each, row by row
+}
+
+// Name is what the recipe's scheduler and sigmas are called on the command line: "dpm++2m-karras".
+func (r Recipe) Name() string {
+	if r.Sigmas == "" {
+		return r.Scheduler
+	}
+	return r.Scheduler + "-" + r.Sigmas
+}
+
+// Validate reports everything that makes r no recipe of a picture: numbers that are not finite or not in range,
+// text that is not UTF-8, hashes that are none. A model's own rules (its size factor) are not known here.
+func (r Recipe) Validate() error {
+	var errs []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(r.Steps >= 1, "steps is %d: must be 1 or more", r.Steps)
+	bad(r.Width >= 1 && r.Width <= MaxSide, "width is %d: must be 1 to %d", r.Width, MaxSide)
+	bad(r.Height >= 1 && r.Height <= MaxSide, "height is %d: must be 1 to %d", r.Height, MaxSide)
+	bad(r.ClipSkip >= 0, "clip_skip is %d: must be 0 or more", r.ClipSkip)
+	bad(r.Scheduler != "", "scheduler is missing")
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"eta", r.Eta}, {"cfg", r.CFG}, {"guidance_rescale", r.Rescale}} {
+		bad(finite(f.value), "%s is %v: must be a finite number", f.name, f.value)
+	}
+	bad(!slices.ContainsFunc(r.SigmaList, func(s float64) bool { return !finite(s) || s < 0 }),
+		"sigma_list has a value that is negative or not finite")
+	for _, t := range []struct{ name, text string }{{"prompt", r.Prompt}, {"negative", r.Negative}} {
+		bad(utf8.ValidString(t.text), "%s is not valid UTF-8", t.name)
+	}
+	for _, h := range []struct{ name, hash string }{
+		{"model_hash", r.ModelHash}, {"result.noise", r.Result.Noise},
+		{"result.latents", r.Result.Latents}, {"result.pixels", r.Result.Pixels},
+	} {
+		bad(h.hash == "" || isSHA256(h.hash), "%s is %.80q: must be 64 hex digits", h.name, h.hash)
+	}
+	return errors.Join(errs...)
+}
+
+// MaxSide is the largest width or height of a picture, in pixels: what a WebP file or a JPEG file can hold is less
+// than four times that, and no model comes near.
+const MaxSide = 16384
+
+func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+
+func isSHA256(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
