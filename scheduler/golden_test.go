@@ -1,0 +1,205 @@
+package scheduler
+
+import (
+	"bufio"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"testing"
+)
+
+// goldenRun is one line of testdata/*.jsonl.gz, written by train/goldens_scheduler.py.
+type goldenRun struct {
+	Name    string          `json:"name"`
+	Options goldenOptions   `json:"options"`
+	Config  json.RawMessage `json:"config"`
+	Steps   int             `json:"steps"`
+	Rows    int             `json:"rows"`
+	Draws   int             `json:"draws"`
+	X       string          `json:"x"`
+}
+
+type goldenOptions struct {
+	Eta     *float64 `json:"eta"`
+	Churn   float64  `json:"churn"`
+	Order   int      `json:"order"`
+	Variant string   `json:"variant"`
+	Sigmas  string   `json:"sigmas"`
+}
+
+func readGoldens(t *testing.T, path string) []goldenRun {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs []goldenRun
+	lines := bufio.NewScanner(z)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r goldenRun
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, r)
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return runs
+}
+
+// rows are the stored values of x and the steps after which they were taken.
+func (g goldenRun) rows() map[int][]float32 {
+	b, err := base64.StdEncoding.DecodeString(g.X)
+	if err != nil {
+		panic(err)
+	}
+	steps := []int{0, 1, g.Rows / 2, g.Rows - 2, g.Rows - 1}
+	if g.Rows <= 7 {
+		steps = nil
+		for i := range g.Rows {
+			steps = append(steps, i)
+		}
+	}
+	rows := map[int][]float32{}
+	for i, step := range steps {
+		row := make([]float32, len(b)/4/len(steps))
+		for j := range row {
+			row[j] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*(i*len(row)+j):]))
+		}
+		rows[step] = row
+	}
+	return rows
+}
+
+// stream is the script's stand-in for unit noise.
+type stream struct {
+	state uint32
+	draws int
+}
+
+func (s *stream) next(dst []float32) error {
+	for i := range dst {
+		s.state = s.state*1664525 + 1013904223
+		dst[i] = float32(s.state>>16)/16384 - 2
+	}
+	s.draws++
+	return nil
+}
+
+// toy is the script's denoiser, operation for operation.
+func toy(p PredictionType) Denoiser {
+	return func(x []float32, at Level) (Prediction, error) {
+		n := len(x)
+		// diffusers divides by a float32 root
+		s := float32(math.Sqrt(float64(float32(float32(at.Sigma)*float32(at.Sigma)) + 1)))
+		if at.Alpha != 1 || p == Flow {
+			s = 1
+		}
+		u := make([]float32, n)
+		for i := range u {
+			u[i] = x[i] / s
+		}
+		b := []float32{0.5, -0.25, 0.75}
+		out := make([]float32, n)
+		for i := range out {
+			out[i] = u[i]/(1+float32(u[i]*u[i])) + float32(0.125*u[(i+n-1)%n]) + float32(b[i%3]*(float32(at.T)/1024))
+		}
+		return p.Split(x, out, at), nil
+	}
+}
+
+func (g goldenRun) String() string {
+	return fmt.Sprintf("%s %+v %s steps=%d", g.Name, g.Options, g.Config, g.Steps)
+}
+
+// run gives the largest error over the stored steps, relative to the largest |x| of the step.
+func (g goldenRun) run() (worst float64, at string, err error) {
+	c, err := ParseConfig("scheduler_config.json", g.Config)
+	if err != nil {
+		return 0, "", err
+	}
+	o := Options{Name: g.Name, Steps: g.Steps, Eta: g.Options.Eta, Churn: g.Options.Churn, Order: g.Options.Order, Variant: g.Options.Variant, Sigmas: g.Options.Sigmas}
+	s, err := New(c, o)
+	if err != nil {
+		return 0, "", err
+	}
+	noise := &stream{state: 12345}
+	x := make([]float32, 3)
+	noise.next(x)
+	s.Init(x)
+	rows, n := g.rows(), 0
+	largest := norm(x) // of all x so far
+	err = s.Run(Run{X: x, Denoise: toy(c.PredictionType), Noise: noise.next, OnStep: func(step int, x, _ []float32) error {
+		n++
+		want, stored := rows[step]
+		if !stored {
+			return nil
+		}
+		var diff float64
+		for i := range want {
+			d := math.Abs(float64(want[i]) - float64(x[i]))
+			if math.IsNaN(d) {
+				d = math.Inf(1)
+			}
+			diff = max(diff, d)
+		}
+		if e := diff / (norm(want) + largest*0x1p-23/tolerance); e > worst || at == "" {
+			worst, at = e, fmt.Sprintf("step %d: got %v, want %v", step, x, want)
+		}
+		largest = max(largest, norm(want))
+		return nil
+	}})
+	if err == nil && n != g.Rows {
+		err = fmt.Errorf("%d steps, want %d", n, g.Rows)
+	}
+	if err == nil && noise.draws-1 != g.Draws {
+		err = fmt.Errorf("%d draws of noise, want %d", noise.draws-1, g.Draws)
+	}
+	return worst, at, err
+}
+
+func norm(x []float32) (n float64) {
+	for _, v := range x {
+		n = max(n, math.Abs(float64(v)))
+	}
+	return n
+}
+
+// tolerance is relative to |x|. Both sides compute in float32, where a step errs by a few 6e-8 and up to 50 steps
+// add up; coefficients from differences of λ in float32 err most. To it comes one rounding (2⁻²³) of the
+// largest x so far: a zero-SNR schedule starts at σ = 4096 and subtracts nearly all of x in one step, so what is
+// left carries the rounding of what was there (torch's float32 square root is not always the nearest).
+const tolerance = 1e-5
+
+// TestDiffusers compares trajectories with diffusers'.
+func TestDiffusers(t *testing.T) {
+	worst := map[string]float64{}
+	count := map[string]int{}
+	failures := 0
+	for _, g := range readGoldens(t, "testdata/diffusers.jsonl.gz") {
+		e, at, err := g.run()
+		if failures < 20 && err != nil {
+			failures++
+			t.Errorf("%v: %v", g, err)
+		} else if failures < 20 && e > tolerance {
+			failures++
+			t.Errorf("%v: relative error %.2g at %s", g, e, at)
+		}
+		worst[g.Name] = max(worst[g.Name], e)
+		count[g.Name]++
+	}
+	for name, e := range worst {
+		t.Logf("%-12s %4d runs, worst relative error %.2g", name, count[name], e)
+	}
+}

@@ -1,0 +1,207 @@
+// Package scheduler holds the samplers of diffusion models: given noise and a denoiser they find
+// the picture. A sampler knows levels of noise and a denoiser, and nothing else: no prompt, no
+// device, no prediction type (prediction.go settles that at the denoiser's edge).
+//
+// # Levels
+//
+// Everywhere x = α·x₀ + σ·ε, with x₀ the picture, ε unit noise, and (α, σ) the [Level]. Three
+// conventions appear: variance preserving, α²+σ² = 1 (ddim, dpm++2m, …), variance exploding, α = 1
+// (euler, heun, lms, …, in the k-diffusion manner), and rectified flow, α = 1−σ. A sampler runs in
+// the convention in which diffusers runs it, because that fixes how the first noise is scaled.
+//
+// # Reading order
+//
+// config.go (the model's scheduler_config.json) → training.go (the noise levels of training) →
+// grid.go and sigmas.go (which of them are visited) → run.go (the loop) → one file for each family
+// of samplers → names.go (the table of all samplers).
+//
+// Arithmetic on x is float32, coefficients are float64, and no operation is reordered or fused, so
+// that a run gives the same bits on every machine.
+package scheduler
+
+import (
+	"fmt"
+	"math"
+)
+
+// Level is one noise level: x = Alpha·x₀ + Sigma·ε. T is the model's own clock, a timestep of its
+// training that may be fractional.
+type Level struct {
+	Alpha, Sigma, T float64
+}
+
+// Lambda is half the logarithm of the signal-to-noise ratio, λ = ln(α/σ) (Lu et al. 2022).
+func (l Level) Lambda() float64 { return math.Log(l.Alpha) - math.Log(l.Sigma) }
+
+// Ratio is σ/α, the noise level in the variance-exploding convention of Karras et al. 2022.
+func (l Level) Ratio() float64 { return l.Sigma / l.Alpha }
+
+// Prediction is what the model says of x at a level: the picture and the noise, with
+// x = α·X0 + σ·Eps. Both are slices of x's length which the sampler may overwrite and which the
+// denoiser may reuse at its next call. Uncond is the noise predicted without the prompt, before
+// guidance: the CFG++ samplers need it, the others do not look; nil where there is none.
+type Prediction struct {
+	X0, Eps []float32
+	Uncond  []float32
+}
+
+// Denoiser asks the model about x at a level. It must not keep or change x.
+type Denoiser func(x []float32, at Level) (Prediction, error)
+
+// Options says which sampler to run and how. The zero value of every field but Steps means
+// "what the sampler or the model's configuration has".
+type Options struct {
+	Name     string   // a name or alias of [Names], perhaps with a suffix such as -karras; "": the configuration's class
+	Steps    int      // denoising steps, at least 1 (dpm-adaptive alone takes 0: as many as it needs)
+	Sigmas   string   // a name of [SigmaSchedules], or a falling list such as "14.6,6.1,0.03"
+	Spacing  string   // leading, trailing or linspace; "": the configuration's, else the sampler's
+	Eta      *float64 // share of fresh noise: 0 none, 1 all; nil: the sampler's own
+	Strength *float64 // of image to image: the share of the steps that is run, in (0, 1]; nil: all
+	Order    int      // of deis, unipc, lms, ipndm, sa-solver, er-sde; 0: the sampler's own
+	Variant  string   // bh1 or bh2 of unipc, midpoint or heun of the dpm++ family; "": the sampler's own
+	Churn    float64  // S_churn of euler and heun (Karras et al. 2022, algorithm 2); 0: no fresh noise
+	Noise    float64  // S_noise, a factor on all fresh noise; 0: 1
+	RTol     float64  // dpm-adaptive's relative tolerance; 0: 0.05
+	ATol     float64  // dpm-adaptive's absolute tolerance; 0: 0.0078
+}
+
+// Schedule is a sampler with its levels, ready to run any number of times.
+type Schedule struct {
+	name    string
+	sampler sampler
+	config  Config
+	options Options
+	train   training
+
+	moves     []move // one for each step of the whole schedule
+	start     int    // the first step that is run: 0, or later for image to image
+	initScale float64
+	eta       float64
+	warnings  []string
+}
+
+// move is one step: x goes from one level to another. As a rule to is the from of the next
+// move; ddim with linspace or trailing spacing is the exception (see ddimMoves).
+type move struct{ from, to Level }
+
+// New builds the schedule that o asks for on a model whose scheduler_config.json is c. Errors: an
+// unknown name (with the nearest ones), steps below 1 or more than the model has, options that
+// contradict each other or the configuration.
+func New(c Config, o Options) (*Schedule, error) {
+	s, err := newSchedule(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
+	return s, nil
+}
+
+func newSchedule(c Config, o Options) (*Schedule, error) {
+	spec, o, err := resolve(c, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := spec.check(c, o); err != nil {
+		return nil, err
+	}
+	s := &Schedule{name: spec.Name, sampler: spec, config: c, options: o, eta: spec.eta, initScale: 1}
+	if o.Eta != nil {
+		s.eta = *o.Eta
+	}
+	if s.train, err = newTraining(c, spec); err != nil {
+		return nil, err
+	}
+	if err := spec.grid(s); err != nil {
+		return nil, err
+	}
+	if err := s.checkMoves(); err != nil {
+		return nil, err
+	}
+	return s, s.applyStrength()
+}
+
+// Name is the sampler's name as [Names] lists it, without aliases and suffixes.
+func (s *Schedule) Name() string { return s.name }
+
+// Levels returns the noise levels that are visited: one for each step that is run, and the last.
+func (s *Schedule) Levels() []Level {
+	var ls []Level
+	for _, m := range s.moves[s.start:] {
+		ls = append(ls, m.from)
+	}
+	return append(ls, s.moves[len(s.moves)-1].to)
+}
+
+// Steps is the number of steps that a run takes, which is the number of times OnStep is called.
+func (s *Schedule) Steps() int { return len(s.moves) - s.start }
+
+// Calls is the number of model calls that a run makes, or -1 where only running tells.
+func (s *Schedule) Calls() int {
+	if s.sampler.calls == nil {
+		return s.Steps()
+	}
+	return s.sampler.calls(s)
+}
+
+// Warnings says what is legal but probably not meant, one sentence each.
+func (s *Schedule) Warnings() []string { return s.warnings }
+
+// InitScale is the factor that makes unit noise the first x: diffusers' init_noise_sigma.
+func (s *Schedule) InitScale() float64 { return s.initScale }
+
+// Init scales unit noise in place to the x of the first level, as diffusers does.
+func (s *Schedule) Init(noise []float32) {
+	scale := float32(s.initScale)
+	for i, ε := range noise {
+		noise[i] = ε * scale
+	}
+}
+
+// AddNoise writes the first x of image to image into dst: α·x₀ + σ·ε at the first level that is
+// run. All three have one length; dst may be either of the others.
+func (s *Schedule) AddNoise(dst, x0, noise []float32) {
+	at := s.moves[s.start].from
+	combine(dst, term{at.Alpha, x0}, term{at.Sigma, noise})
+}
+
+// applyStrength skips the first steps, as image to image does: int(steps·strength) of them are run.
+func (s *Schedule) applyStrength() error {
+	if s.options.Strength == nil {
+		return nil
+	}
+	n, f := len(s.moves), *s.options.Strength
+	if !(f > 0 && f <= 1) {
+		return fmt.Errorf("strength %v: it must be above 0 and at most 1", f)
+	}
+	run := min(int(float64(n)*f), n)
+	if run == 0 {
+		return fmt.Errorf("strength %v of %d steps leaves no step to run: use at least %.3g, or more steps", f, n, 1/float64(n))
+	}
+	s.start = n - run
+	return nil
+}
+
+// checkMoves refuses schedules with repeated or rising noise: more steps than the model has levels. Only the last
+// step may stay where it is, and only where diffusers agrees: of ddim with linspace spacing, and with
+// final_sigmas_type sigma_min.
+func (s *Schedule) checkMoves() error {
+	if len(s.moves) == 0 {
+		return fmt.Errorf("%s: no steps", s.name)
+	}
+	if s.moves[0].from.Alpha == 0 && s.config.PredictionType == Epsilon {
+		return fmt.Errorf("%s: the first level has α = 0 (rescale_betas_zero_snr), where an epsilon prediction says nothing of the picture: the model must predict v or the sample", s.name)
+	}
+	for i, m := range s.moves {
+		next := m.to.Ratio()
+		if i+1 < len(s.moves) {
+			next = max(next, s.moves[i+1].from.Ratio())
+		}
+		stays := m.from.Ratio() == next && i == len(s.moves)-1 && (s.name == "ddim" || s.config.FinalSigmas == "sigma_min")
+		if stays {
+			s.warnings = append(s.warnings, fmt.Sprintf("the last step of %s changes nothing: it starts at the model's least noise already", s.name))
+		} else if !(m.from.Ratio() > next) {
+			return fmt.Errorf("%s with %d steps: step %d goes from σ/α = %.6g to %.6g, but noise must fall: use fewer steps or another sigma schedule",
+				s.name, len(s.moves), i+1, m.from.Ratio(), next)
+		}
+	}
+	return nil
+}
