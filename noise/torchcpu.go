@@ -82,7 +82,7 @@ func (g *TorchCPU) scalar(dst []float32) {
 		}
 		u1, u2 := g.mt.float64(), g.mt.float64()
 		r := math.Sqrt(-2 * log64(1-u2)) // 1-u2 is exact
-		sin, cos := sincos64(2 * math.Pi * u1)
+		sin, cos := sincos64(float64(2 * math.Pi * u1))
 		g.cached, g.full = r*sin, true
 		dst[i] = float32(r * cos)
 	}

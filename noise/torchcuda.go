@@ -124,7 +124,7 @@ func cudaSincos(v float32) (sin, cos float32) {
 	const perTurn = float32(0.15915494)
 	turns := float64(v) * float64(perTurn) // exact
 	turns = math.Float64frombits(math.Float64bits(turns) &^ (1<<29 - 1))
-	s, c := sincos64(2 * math.Pi * turns)
+	s, c := sincos64(float64(2 * math.Pi * turns))
 	return float32(s), float32(c)
 }
 
