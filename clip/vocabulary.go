@@ -161,6 +161,7 @@ func (m *mergeList) UnmarshalJSON(b []byte) error {
 		if err := json.Unmarshal(b, &lines); err != nil {
 			return fmt.Errorf("merges are neither pairs nor lines: %w", err)
 		}
+		pairs = nil
 		for _, line := range lines {
 			pairs = append(pairs, strings.Split(line, " "))
 		}
@@ -428,14 +429,13 @@ func (t *Tokenizer) add(f *tokenizerFiles, tokens []addedToken) (ids map[string]
 		flags[id] = token
 	}
 	for id, token := range flags {
-		t.text[id] = token.Content
-		if f.split && token.Special {
-			continue
-		}
+		in, text := &t.raw, token.Content
 		if token.normalized() {
-			t.cooked.add(normalize(token.Content), id, token)
-		} else {
-			t.raw.add(token.Content, id, token)
+			in, text = &t.cooked, normalize(text)
+		}
+		t.text[id] = text
+		if !f.split || !token.Special {
+			in.add(text, id, token)
 		}
 	}
 	return ids, nil
