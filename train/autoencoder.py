@@ -1,0 +1,144 @@
+"""Train the autoencoder: 128 x 128 x 3 pixels to 16 x 16 x 4 latents and back.
+
+    python -m train.autoencoder --minutes 30 --total-minutes 40
+    python -m train.autoencoder --decoder-only --minutes 20 --total-minutes 60
+
+Resumes from WORK/autoencoder.pt. With --decoder-only the latents stay what they are, so that the denoiser
+trained on them stays valid, and the decoder learns to cope with slightly wrong latents (--noise), which is
+what a denoiser hands it. Writes the PSNR on unseen scenes and a sheet of them beside their copies.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from . import data
+from .models import build_autoencoder, parameters
+from .muon import Muon, groups, set_rate
+from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, work_dir
+
+CHECKPOINT = "autoencoder.pt"
+KL_WEIGHT = 4e-4  # of nats a latent: enough to keep the latents near unit scale, too little to blur
+
+
+def psnr(copy, original):
+    """Mean over the batch, in dB, of pictures in -1..1."""
+    error = (copy.clamp(-1, 1) - original).square().mean((1, 2, 3))
+    return (10 * torch.log10(4 / error)).mean().item()
+
+
+def gradients(error):
+    """Mean absolute difference of neighbouring pixels' errors: what punishes soft edges."""
+    return (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+
+
+class Trainer:
+    def __init__(self, options):
+        self.o = options
+        self.model = build_autoencoder().to(device())
+        self.step, spent = 0, 0.0
+        saved = load(work_dir() / CHECKPOINT) if (work_dir() / CHECKPOINT).exists() else None
+        if saved:
+            self.model.load_state_dict(saved["average"] if options.decoder_only else saved["model"])
+            self.step, spent = saved["step"], saved["minutes"]
+        if options.decoder_only:
+            self.model.encoder.requires_grad_(False)
+            self.model.quant_conv.requires_grad_(False)
+        self.optimiser = Muon(groups(self.model, options.muon_lr, options.adam_lr,
+                                     adam_for=("conv_in", "conv_out", "quant")), weight_decay=0.0)
+        if saved and saved.get("decoder_only") == options.decoder_only and "optimiser" in saved:
+            now = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": saved["optimiser"]["state"], "param_groups": now})
+        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+        if saved:
+            self.average = {k: saved["average"][k].to(device()) for k in self.average}
+        self.clock = Clock(options.minutes, spent)
+        self.random = np.random.default_rng(self.step)
+        self.pools = [data.pictures(n) for n in data.pool_numbers()]
+        self.held_back = data.to_tensor(data.pictures(data.VALIDATION)[:64]).to(device())
+        log(f"autoencoder: {parameters(self.model) / 1e6:.2f} M weights, {len(self.pools)} pools, "
+            f"PSNR {self.validate()[0]:.2f} dB at the start")
+
+    def batch(self):
+        """Random crops, half of them mirrored."""
+        pool, n, side = self.pools[self.random.integers(len(self.pools))], self.o.batch, self.o.crop
+        corners = self.random.integers(0, (128 - side) // 8 + 1, (n, 2)) * 8
+        picks = self.random.integers(0, len(pool), n)
+        x = data.to_tensor(np.stack([pool[i][y:y + side, x:x + side] for i, (y, x) in zip(picks, corners)]))
+        return (x.flip(3) if self.random.random() < 0.5 else x).contiguous().to(device())
+
+    def loss(self, x):
+        with autocast():
+            with torch.set_grad_enabled(not self.o.decoder_only):
+                posterior = self.model.encode(x).latent_dist
+                z = posterior.mean if self.o.decoder_only else posterior.sample()
+            if self.o.decoder_only:
+                spread = z.std().item() * self.o.noise * self.random.random()
+                z = z + spread * torch.randn_like(z)
+            error = self.model.decode(z).sample.float() - x
+        coarse = F.avg_pool2d(error, 4).abs().mean()
+        loss = error.abs().mean() + 0.5 * gradients(error) + 0.5 * coarse + 2 * error.square().mean()
+        if not self.o.decoder_only:
+            loss = loss + KL_WEIGHT * posterior.kl().mean() / z[0].numel()
+        return loss
+
+    def train(self):
+        saved, seen, updates, start = time.time(), 0, 0, time.time()
+        while not self.clock.over():
+            left = 1 - self.clock.spent() / self.o.total_minutes
+            set_rate(self.optimiser, min(1, (updates + 1) / 50) * max(0.02, min(1, left / self.o.fall)))
+            self.optimiser.zero_grad()
+            self.loss(self.batch()).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimiser.step()
+            self.step, updates, seen = self.step + 1, updates + 1, seen + self.o.batch
+            decay = min(0.995, (updates + 1) / (updates + 20))
+            for name, now in self.model.state_dict().items():
+                self.average[name].lerp_(now, 1 - decay)
+            if time.time() - saved > self.o.save_every * 60:
+                self.report(seen / (time.time() - start))
+                saved = time.time()
+        self.report(seen / (time.time() - start))
+
+    def validate(self):
+        raw = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        with torch.no_grad():
+            copies = torch.cat([self.model.decode(self.model.encode(x).latent_dist.mean).sample
+                                for x in self.held_back.split(8)])
+        self.model.load_state_dict(raw)
+        return psnr(copies, self.held_back), copies
+
+    def report(self, rate):
+        save_atomically({"model": self.model.state_dict(), "average": self.average, "step": self.step,
+                         "minutes": self.clock.spent(), "optimiser": self.optimiser.state_dict(),
+                         "decoder_only": self.o.decoder_only}, work_dir() / CHECKPOINT)
+        value, copies = self.validate()
+        log(f"autoencoder: step {self.step} minutes {self.clock.spent():.1f} {rate:.1f} crops/s PSNR {value:.2f} dB")
+        (work_dir() / "sheets").mkdir(exist_ok=True)
+        pairs = torch.stack([self.held_back[:24], copies[:24]], 1).flatten(0, 1)
+        sheet(pairs, work_dir() / "sheets" / "autoencoder.png", columns=8)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30, help="of this run")
+    parser.add_argument("--total-minutes", type=float, default=30, help="of all runs, for the learning rate")
+    parser.add_argument("--decoder-only", action="store_true")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, default=64, help="pixels")
+    parser.add_argument("--noise", type=float, default=0.15, help="of the latents' spread, with --decoder-only")
+    parser.add_argument("--muon-lr", type=float, default=0.01)
+    parser.add_argument("--adam-lr", type=float, default=2e-3)
+    parser.add_argument("--fall", type=float, default=0.6, help="share of the total in which the rate falls")
+    parser.add_argument("--save-every", type=float, default=2, help="minutes")
+    options = parser.parse_args(argv)
+    set_up(seed=1)
+    Trainer(options).train()
+
+
+if __name__ == "__main__":
+    main()

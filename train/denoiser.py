@@ -1,0 +1,313 @@
+"""Train the U-Net and the text encoder together on cached latents.
+
+    python -m train.denoiser --minutes 60 --total-minutes 100 --processes 2
+
+Resumes from WORK/denoiser.pt, stops after --minutes of this run; the learning rate falls to nothing as the
+minutes of all runs reach --total-minutes. Every --save-every minutes it writes the checkpoint, the
+validation loss by noise level, and a sheet of pictures (WORK/sheets/).
+
+On a processor run one process a core: they share a counter of micro-batches for each step, so that a
+process whose core is busy with something else takes fewer. On a GPU run one process, with --batch and
+--micro as large as fits.
+"""
+
+import argparse
+import datetime
+import os
+import time
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from transformers import CLIPTokenizer
+
+from . import data
+from .models import LATENT_CHANNELS, LATENT_SIDE, TOKENS, build_scheduler, build_text_encoder, build_unet
+from .muon import Muon, groups, set_rate
+from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, warn, work_dir
+
+CHECKPOINT = "denoiser.pt"
+SHEET_PROMPTS = (
+    "a red apple", "a cat", "a house", "a blue car", "a dog on the grass", "a tree", "a yellow sun", "a rocket in space",
+    "a banana on a pink background", "a green apple", "a purple apple", "a blue cat", "an elephant", "a pizza",
+    "a red heart on a blue background", "two cats", "a red apple and a banana", "a small star", "a 3d cat",
+    "a boat in the sea", "a robot", "a flower", "a penguin in the snow", "a guitar on the left")
+
+
+def tokenizer():
+    return CLIPTokenizer.from_pretrained(str(work_dir() / "tokenizer"))
+
+
+def tokenize(words, captions):
+    """int64 (N, 24) token numbers."""
+    return torch.tensor(words(list(captions), padding="max_length", max_length=TOKENS, truncation=True).input_ids)
+
+
+def noise_levels():
+    """(alpha, sigma) of every timestep, float32 of 1000: x_t = alpha x_0 + sigma noise."""
+    kept = build_scheduler().alphas_cumprod.float()
+    return kept.sqrt(), (1 - kept).sqrt()
+
+
+class Networks(torch.nn.Module):
+    """U-Net and text encoder as one module, predicting v = alpha noise - sigma x_0."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.unet, self.text = build_unet(), build_text_encoder(words)
+
+    def forward(self, noisy, t, tokens):
+        return self.unet(noisy, t, self.text(tokens).last_hidden_state).sample
+
+
+@torch.no_grad()
+def sample(networks, words, prompts, guidance=3.0, steps=25, seed=0):
+    """DDIM latents (scaled) for the prompts, each from a seed of its own."""
+    scheduler, where = build_scheduler(), device()
+    scheduler.set_timesteps(steps)
+    x = torch.cat([torch.randn(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE,
+                               generator=torch.Generator().manual_seed(seed + k)) for k in range(len(prompts))]).to(where)
+    states = networks.text(tokenize(words, [""] * len(prompts) + list(prompts)).to(where)).last_hidden_state
+    for t in scheduler.timesteps:
+        plain, prompted = networks.unet(torch.cat([x, x]), t.to(where), states).sample.chunk(2)
+        x = scheduler.step(plain + guidance * (prompted - plain), t, x).prev_sample
+    return x
+
+
+class Latents:
+    """All cached latents with their captions, on the device; ``refresh`` picks up new pools."""
+
+    def __init__(self, words, scale=None):
+        self.words, self.scale, self.pools, self.x, self.tokens = words, scale, [], None, None
+        self.refresh()
+
+    def refresh(self):
+        fresh = [n for n in data.pool_numbers("latents", ".npy") if n not in self.pools and n != data.VALIDATION]
+        if not fresh:
+            return
+        x = torch.cat([self._read(n) for n in fresh])
+        tokens = torch.cat([tokenize(self.words, data.captions(n)) for n in fresh])
+        if self.scale is None:
+            self.scale = 1 / x.square().mean().sqrt().item()
+        x = (x * self.scale).to(device())
+        tokens = tokens.to(device())
+        self.x = x if self.x is None else torch.cat([self.x, x])
+        self.tokens = tokens if self.tokens is None else torch.cat([self.tokens, tokens])
+        self.pools += fresh
+
+    def _read(self, number):
+        return torch.from_numpy(np.load(work_dir() / "latents" / f"{number:03}.npy")).float()
+
+    def validation(self, count=256):
+        tokens = tokenize(self.words, data.captions(data.VALIDATION)[:count])
+        return (self._read(data.VALIDATION)[:count] * self.scale).to(device()), tokens.to(device())
+
+
+class Trainer:
+    """One process's part in the training."""
+
+    def __init__(self, options, rank, store):
+        self.o, self.rank, self.store = options, rank, store
+        self.words = tokenizer()
+        self.networks = Networks(self.words).to(device())
+        self.optimiser = Muon(groups(self.networks, options.muon_lr, options.adam_lr,
+                                     adam_for=("embedding", "conv_in", "conv_out")))
+        self.step = self.seen = 0
+        spent, scale = 0.0, None
+        self.average = {k: v.clone() for k, v in self.networks.state_dict().items() if v.is_floating_point()}
+        path = work_dir() / CHECKPOINT
+        if path.exists():
+            saved = load(path)
+            self.networks.load_state_dict({**self.networks.state_dict(), **saved["model"]})
+            self.average = {k: saved["average"][k].to(device()) for k in self.average}
+            self.step, self.seen, spent, scale = saved["step"], saved["seen"], saved["minutes"], float(saved["scale"])
+            if "optimiser" in saved:
+                self._load_optimiser(saved["optimiser"])
+        self.clock = Clock(options.minutes, spent)
+        self.latents = Latents(self.words, scale)
+        self.alpha, self.sigma = (a.to(device()) for a in noise_levels())
+        self.empty = tokenize(self.words, [""])[0].to(device())
+        self.random = torch.Generator(device()).manual_seed(1000 * rank + self.step + 1)
+        self.predict = torch.compile(self.networks) if device().type == "cuda" and options.compile else self.networks
+
+    def _load_optimiser(self, saved):
+        now = self.optimiser.state_dict()["param_groups"]
+        if [len(g["params"]) for g in now] == [len(g["params"]) for g in saved["param_groups"]]:
+            self.optimiser.load_state_dict({"state": saved["state"], "param_groups": now})
+
+    # --- a step ---
+
+    def error(self, x, tokens, t, noise, networks=None):
+        """Squared error of v for each sample."""
+        a, s = self.alpha[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
+        with autocast():
+            v = (networks or self.predict)(a * x + s * noise, t, tokens)
+        return (v.float() - (a * noise - s * x)).square().mean((1, 2, 3))
+
+    def micro_batch(self):
+        """Loss of a random micro-batch; the timesteps are spread evenly and lean towards noise, where the
+        picture is decided."""
+        n, where = self.o.micro, device()
+        pick = torch.randint(len(self.latents.x), (n,), generator=self.random, device=where)
+        tokens = self.latents.tokens[pick]
+        dropped = torch.rand(n, generator=self.random, device=where) < self.o.drop_caption
+        tokens = torch.where(dropped[:, None], self.empty, tokens)
+        even = (torch.arange(n, device=where) + torch.rand(n, generator=self.random, device=where)) / n
+        t = (1000 * even ** self.o.noise_power).long().clamp(0, 999)
+        x = self.latents.x[pick]
+        noise = torch.randn(x.shape, generator=self.random, device=where)
+        return self.error(x, tokens, t, noise).mean()
+
+    def accumulate(self):
+        """Sum the gradients of batch/micro micro-batches over all processes; mean loss of this one's."""
+        parts, losses = self.o.batch // self.o.micro, []
+        for p in self.networks.parameters():
+            p.grad = None
+        while self._take_part(parts, len(losses)):
+            loss = self.micro_batch()
+            (loss / parts).backward()
+            losses.append(loss.detach())
+        if self.o.processes > 1:
+            self._sum_gradients()
+        return torch.stack(losses).mean().item() if losses else float("nan")
+
+    def _take_part(self, parts, done):
+        if self.store is None:
+            return done < parts
+        return self.store.add(f"step{self.step}", 1) <= parts
+
+    def _sum_gradients(self):
+        parameters = list(self.networks.parameters())
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for p, grad in zip(parameters, flat.split([p.numel() for p in parameters])):
+            p.grad = grad.view_as(p)
+
+    def rate(self):
+        """Learning-rate factor: a short rise, a plateau, a linear fall over the last part of all minutes."""
+        rise = min(1.0, (self.updates + 1) / self.o.warm_up)
+        left = 1 - self.clock.spent() / self.o.total_minutes
+        return rise * max(0.01, min(1.0, left / self.o.fall))
+
+    def train(self):
+        self.updates, losses = 0, []
+        saved = time.time()
+        self.networks.train()
+        while not self._over():
+            set_rate(self.optimiser, self.rate())
+            losses.append(self.accumulate())
+            torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
+            self.optimiser.step()
+            self.step, self.updates, self.seen = self.step + 1, self.updates + 1, self.seen + self.o.batch
+            self._update_average()
+            if time.time() - saved > self.o.save_every * 60:
+                self.latents.refresh()
+                if self.rank == 0:
+                    self.report(float(np.nanmean(losses)))
+                losses, saved = [], time.time()
+        if self.rank == 0:
+            self.report(float(np.nanmean(losses)) if losses else float("nan"))
+
+    def _over(self):
+        over = torch.tensor([float(self.clock.over())])
+        if self.o.processes > 1:
+            dist.broadcast(over, 0)
+        return bool(over.item())
+
+    def _update_average(self):
+        decay = min(self.o.average, (self.updates + 1) / (self.updates + 12))
+        now = self.networks.state_dict()
+        names = list(self.average)
+        torch._foreach_lerp_([self.average[k] for k in names], [now[k] for k in names], 1 - decay)
+
+    # --- reports ---
+
+    @torch.no_grad()
+    def report(self, loss):
+        """Save, validate the averaged weights and draw the sheet with them."""
+        save_atomically({"model": self.networks.state_dict(), "average": self.average, "step": self.step,
+                         "seen": self.seen, "minutes": self.clock.spent(), "scale": torch.tensor(self.latents.scale),
+                         "optimiser": self.optimiser.state_dict()}, work_dir() / CHECKPOINT)
+        raw = {k: v.clone() for k, v in self.networks.state_dict().items()}
+        self.networks.load_state_dict({**raw, **self.average})
+        self.networks.eval()
+        quarters = self._validate().view(4, -1).mean(1)
+        log(f"denoiser: step {self.step} seen {self.seen} minutes {self.clock.spent():.1f} rate {self.rate():.2f} "
+            f"pools {len(self.latents.pools)} loss {loss:.4f} validation {quarters.mean():.4f} "
+            f"by noise {' '.join(f'{q:.3f}' for q in quarters.tolist())}")
+        try:
+            self._sheet()
+        except (OSError, RuntimeError) as problem:
+            warn(f"denoiser: no sheet: {problem}")
+        self.networks.load_state_dict(raw)
+        self.networks.train()
+
+    def _validate(self):
+        x, tokens = self.latents.validation()
+        n = len(x) // 4 * 4
+        t = torch.arange(n, device=device()) * 1000 // n
+        noise = torch.randn(x[:n].shape, generator=torch.Generator().manual_seed(7)).to(device())
+        parts = [self.error(x[k:k + 64], tokens[k:k + 64], t[k:k + 64], noise[k:k + 64], self.networks)
+                 for k in range(0, n, 64)]
+        return torch.cat(parts)
+
+    def _sheet(self):
+        latents = sample(self.networks, self.words, SHEET_PROMPTS, steps=self.o.sheet_steps) / self.latents.scale
+        decoder = data.autoencoder()
+        folder = work_dir() / "sheets"
+        folder.mkdir(exist_ok=True)
+        sheet(torch.cat([decoder.decode(z).sample for z in latents.split(8)]),
+              folder / f"denoiser_{self.clock.spent():05.1f}.png", columns=8, scale=1)
+
+
+def _run(rank, options):
+    set_up(threads=options.threads, seed=rank)
+    store = None
+    if options.processes > 1:
+        # A process may be stopped for a long while (SIGSTOP): the others wait for it.
+        patience = datetime.timedelta(hours=12)
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(options.port))
+        dist.init_process_group("gloo", rank=rank, world_size=options.processes, timeout=patience)
+        store = dist.TCPStore("127.0.0.1", options.port + 1, options.processes, rank == 0, timeout=patience)
+    Trainer(options, rank, store).train()
+    if options.processes > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60, help="of this run")
+    parser.add_argument("--total-minutes", type=float, default=60, help="of all runs, for the learning rate")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--port", type=int, default=29611)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--micro", type=int, default=16)
+    parser.add_argument("--muon-lr", type=float, default=0.01)
+    parser.add_argument("--adam-lr", type=float, default=1e-3)
+    parser.add_argument("--warm-up", type=int, default=30, help="updates")
+    parser.add_argument("--fall", type=float, default=0.4, help="share of the total in which the rate falls")
+    parser.add_argument("--average", type=float, default=0.99, help="decay of the averaged weights")
+    parser.add_argument("--drop-caption", type=float, default=0.08)
+    parser.add_argument("--noise-power", type=float, default=0.8)
+    parser.add_argument("--save-every", type=float, default=4, help="minutes")
+    parser.add_argument("--sheet-steps", type=int, default=16)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="on a GPU")
+    options = parser.parse_args(argv)
+    if options.batch % options.micro:
+        parser.error(f"--batch {options.batch} is not a multiple of --micro {options.micro}")
+    return options
+
+
+def main(argv=None):
+    options = parse(argv)
+    if options.processes == 1:
+        _run(0, options)
+    else:
+        mp.spawn(_run, (options,), nprocs=options.processes)
+
+
+if __name__ == "__main__":
+    main()
