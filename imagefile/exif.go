@@ -1,0 +1,202 @@
+package imagefile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Tags and types of EXIF 2.3 (CIPA DC-008), which is TIFF 6.0 with tags of its own.
+const (
+	tagExifIFD     = 0x8769
+	tagUserComment = 0x9286
+	tagColorSpace  = 0xa001
+
+	typeShort     = 3
+	typeLong      = 4
+	typeUndefined = 7
+
+	unicodePrefix = "UNICODE\x00"
+	asciiPrefix   = "ASCII\x00\x00\x00"
+)
+
+// writeEXIF is an EXIF block with one comment, in UTF-16 and big-endian throughout: what AUTOMATIC1111's interface writes
+// into JPEG and WebP files and looks for there.
+func writeEXIF(comment string) []byte {
+	be := binary.BigEndian
+	text := []byte(unicodePrefix)
+	for _, u := range utf16.Encode([]rune(comment)) {
+		text = be.AppendUint16(text, u)
+	}
+	entry := func(b []byte, tag, kind uint16, count, value uint32) []byte {
+		b = be.AppendUint16(be.AppendUint16(b, tag), kind)
+		return be.AppendUint32(be.AppendUint32(b, count), value)
+	}
+	const exifIFD = 8 + 2 + 12 + 4            // header, then a directory of one entry
+	const textAt = exifIFD + 2 + 2*12 + 4     // then a directory of two
+	b := []byte("MM\x00\x2a\x00\x00\x00\x08") // big-endian TIFF; the first directory is at 8
+	b = be.AppendUint16(b, 1)
+	b = entry(b, tagExifIFD, typeLong, 1, exifIFD)
+	b = be.AppendUint32(b, 0) // no further directory
+	b = be.AppendUint16(b, 2)
+	b = entry(b, tagUserComment, typeUndefined, uint32(len(text)), textAt)
+	b = entry(b, tagColorSpace, typeShort, 1, 1<<16) // sRGB; a short stands left in its field
+	b = be.AppendUint32(b, 0)
+	return append(b, text...)
+}
+
+// takeEXIF looks for a user comment in an EXIF block. A block that cannot be read is a text with a problem, not an
+// error: the picture is no worse for it.
+func (info *Info) takeEXIF(data []byte) {
+	comment, err := exifComment(data)
+	if err != nil {
+		info.Texts = append(info.Texts, Text{Key: "EXIF", Problem: err.Error()})
+	} else if comment != "" {
+		info.Texts = append(info.Texts, Text{Key: "parameters", Value: comment})
+	}
+}
+
+func exifComment(data []byte) (string, error) {
+	damaged := errors.New("the EXIF block is damaged")
+	if len(data) < 8 {
+		return "", damaged
+	}
+	var order binary.ByteOrder
+	switch string(data[:4]) {
+	case "MM\x00\x2a":
+		order = binary.BigEndian
+	case "II\x2a\x00":
+		order = binary.LittleEndian
+	default:
+		return "", damaged
+	}
+	// Two directories at most: the first, and EXIF's own. The comment belongs into the second; Fooocus puts it in the first.
+	at := uint64(order.Uint32(data[4:]))
+	for range 2 {
+		next := uint64(0)
+		if at+2 > uint64(len(data)) {
+			return "", damaged
+		}
+		entries := data[at+2:]
+		for range order.Uint16(data[at:]) {
+			if len(entries) < 12 {
+				return "", damaged
+			}
+			tag, count := order.Uint16(entries), uint64(order.Uint32(entries[4:]))
+			value := uint64(order.Uint32(entries[8:]))
+			switch {
+			case tag == tagExifIFD:
+				next = value
+			case tag == tagUserComment && count > 4: // four bytes or less are not even a prefix
+				if value+count > uint64(len(data)) {
+					return "", damaged
+				}
+				return commentText(data[value : value+count]), nil
+			}
+			entries = entries[12:]
+		}
+		if next == 0 {
+			break
+		}
+		at = next
+	}
+	return "", nil
+}
+
+// commentText decodes a user comment: eight bytes say how, if they do.
+func commentText(b []byte) string {
+	if text, ok := bytes.CutPrefix(b, []byte(unicodePrefix)); ok {
+		// The standard does not say which byte order. Most write big-endian always, some the file's.
+		big, little := utf16Text(text, binary.BigEndian), utf16Text(text, binary.LittleEndian)
+		if latinShare(little) > latinShare(big) {
+			return little
+		}
+		return big
+	}
+	b = bytes.TrimPrefix(bytes.TrimPrefix(b, []byte(asciiPrefix)), make([]byte, 8))
+	b = bytes.TrimRight(b, "\x00 ")
+	if !utf8.Valid(b) {
+		return latin1(b)
+	}
+	return string(b)
+}
+
+func utf16Text(b []byte, order binary.ByteOrder) string {
+	units := make([]uint16, len(b)/2)
+	for i := range units {
+		units[i] = order.Uint16(b[2*i:])
+	}
+	return strings.TrimPrefix(strings.TrimRight(string(utf16.Decode(units)), "\x00"), "\ufeff")
+}
+
+// latinShare counts the characters below U+0100. A parameters text has many ("Steps: "), one read in the wrong byte
+// order almost none.
+func latinShare(s string) int {
+	n := 0
+	for _, c := range s {
+		if c < 0x100 {
+			n++
+		}
+	}
+	return n
+}
+
+// xmpNamespace is the name under which the recipe stands in an XMP packet: darkroom:recipe.
+const xmpNamespace = "urn:darkroom:1.0/"
+
+// writeXMP is an XMP packet (ISO 16684-1) with the recipe's JSON as a text property.
+func writeXMP(json string) string {
+	// JSON escapes control characters itself. Two more characters may not stand in XML; in JSON they stand in strings only.
+	json = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`).Replace(json)
+	var text strings.Builder
+	if err := xml.EscapeText(&text, []byte(json)); err != nil {
+		panic(err) // a strings.Builder does not fail
+	}
+	return `<?xpacket begin="` + "\ufeff" + `" id="W5M0MpCehiHzreSzNTczkc9d"?>` +
+		`<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">` +
+		`<rdf:Description rdf:about="" xmlns:darkroom="` + xmpNamespace + `"><darkroom:recipe>` + text.String() +
+		`</darkroom:recipe></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>`
+}
+
+func (info *Info) takeXMP(packet string) {
+	json, err := xmpRecipe(packet)
+	if err != nil {
+		info.Texts = append(info.Texts, Text{Key: "XMP", Problem: err.Error()})
+	} else if json != "" {
+		info.Texts = append(info.Texts, Text{Key: "darkroom", Value: json})
+	}
+}
+
+// xmpRecipe finds the recipe as an element or, as other programs rewrite a packet, as an attribute.
+func xmpRecipe(packet string) (string, error) {
+	dec := xml.NewDecoder(strings.NewReader(packet))
+	name := xml.Name{Space: xmpNamespace, Local: "recipe"}
+	for {
+		tok, err := dec.Token()
+		if err == io.EOF {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		el, ok := tok.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		for _, a := range el.Attr {
+			if a.Name == name {
+				return a.Value, nil
+			}
+		}
+		if el.Name == name {
+			var text string
+			err := dec.DecodeElement(&text, &el)
+			return text, err
+		}
+	}
+}
