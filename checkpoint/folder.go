@@ -61,6 +61,15 @@ func (f *Folder) Exists(name string) bool {
 	return err == nil
 }
 
+// Sub is the file system of a subfolder, such as "tokenizer".
+func (f *Folder) Sub(name string) fs.FS {
+	sub, err := fs.Sub(f.fsys, name)
+	if err != nil {
+		panic("checkpoint: Sub(" + name + "): not a slash-separated path")
+	}
+	return sub
+}
+
 // ReadFile reads a small file, such as "tokenizer/merges.txt". The result must not be written to.
 func (f *Folder) ReadFile(name string) ([]byte, error) {
 	if v, ok := f.fsys.(Viewer); ok {

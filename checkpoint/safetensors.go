@@ -4,6 +4,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -256,9 +257,13 @@ func naturals(text json.RawMessage) ([]uint64, error) {
 	return list, nil
 }
 
-// short is JSON text for a message.
+// short is JSON text for a message, on one line.
 func short(text []byte) string {
 	const most = 60
+	var line bytes.Buffer
+	if json.Compact(&line, text) == nil {
+		text = line.Bytes()
+	}
 	if len(text) <= most {
 		return string(text)
 	}
