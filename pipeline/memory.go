@@ -1,0 +1,139 @@
+package pipeline
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"darkroom/kernels"
+)
+
+// Need is an estimate of memory in bytes, made from shapes alone.
+type Need struct {
+	Weights     uint64 // packed for the backend, of the parts that are not loaded yet
+	Activations uint64 // the arenas at their fullest
+}
+
+// Total is the sum.
+func (n Need) Total() uint64 { return n.Weights + n.Activations }
+
+func (p *Pipeline) graphNeed(g *kernels.Graph) Need {
+	n := Need{Activations: uint64(g.ArenaBytes())}
+	for _, w := range g.Weights() {
+		if w.Packed == nil {
+			n.Weights += uint64(p.backend.PackedBytes(w.Role, w.Host.Shape))
+		}
+	}
+	return n
+}
+
+// Need estimates what a picture of that size takes on top of what is loaded already.
+func (p *Pipeline) Need(width, height int, guided bool) Need {
+	f := p.decoderConfig.Factor()
+	batch := 1
+	if guided {
+		batch = 2
+	}
+	h, w := height/f, width/f
+	text, _, _ := p.text.Graph(p.dtype, 1, 0)
+	u, _, _ := p.unet.Graph(p.dtype, batch, h, w, p.text.Config.MaxPositionEmbeddings)
+	d, _, _ := p.decoder.Graph(p.dtype, 1, h, w)
+	var sum Need
+	for _, g := range []*kernels.Graph{text, u, d} {
+		n := p.graphNeed(g)
+		sum.Weights += n.Weights
+		sum.Activations += n.Activations
+	}
+	return sum
+}
+
+// MemoryError says that a picture does not fit.
+type MemoryError struct {
+	Need Need
+	Free uint64
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("not enough memory: %s needed (%s of weights, %s of activations), %s free: use a smaller --width and --height, or close other programs",
+		gib(e.Need.Total()), gib(e.Need.Weights), gib(e.Need.Activations), gib(e.Free))
+}
+
+func gib(n uint64) string { return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30)) }
+
+// checkMemory refuses a picture before its work begins rather than after.
+func (p *Pipeline) checkMemory(pl *plan) error {
+	u := p.unetProg
+	if u != nil && u.h == pl.latentH && u.w == pl.latentW && p.decodeProg != nil {
+		return nil // it ran before
+	}
+	free, known := p.free()
+	if !known {
+		return nil
+	}
+	if n := p.Need(pl.Width, pl.Height, pl.guided()); n.Total() > free {
+		return &MemoryError{n, free}
+	}
+	return nil
+}
+
+// freeMemory is what the system could still give, in bytes: what /proc/meminfo calls available, within
+// the limit of the control group. Unknown on other systems than Linux.
+func freeMemory() (bytes uint64, known bool) {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if v, ok := strings.CutPrefix(s.Text(), "MemAvailable:"); ok {
+			kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
+			if err != nil {
+				return 0, false
+			}
+			return min(kib<<10, groupLimit()), true
+		}
+	}
+	return 0, false
+}
+
+// groupLimit is how much the process's control group (version 2) may still take.
+func groupLimit() uint64 {
+	const unlimited = ^uint64(0)
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return unlimited
+	}
+	_, group, ok := strings.Cut(strings.TrimSpace(string(text)), "0::")
+	if !ok {
+		return unlimited
+	}
+	limit := unlimited
+	for dir := path.Join("/sys/fs/cgroup", group); len(dir) >= len("/sys/fs/cgroup"); dir = path.Dir(dir) {
+		most, err1 := readNumber(dir + "/memory.max")
+		used, err2 := readNumber(dir + "/memory.current")
+		if err1 == nil && err2 == nil {
+			limit = min(limit, most-min(used, most))
+		}
+	}
+	return limit
+}
+
+func readNumber(file string) (uint64, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64) // "max" is an error: no limit
+}
+
+// compile loads weights and places activations, and says what it was for when that fails.
+func (p *Pipeline) compile(what string, g *kernels.Graph) (*kernels.Program, error) {
+	program, err := g.Compile(p.backend)
+	if err != nil {
+		return nil, fmt.Errorf("%s of model %s: %w", what, p.name, err)
+	}
+	return program, nil
+}

@@ -1,0 +1,186 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"image"
+	"math"
+
+	"darkroom/kernels"
+	"darkroom/noise"
+	"darkroom/recipe"
+	"darkroom/scheduler"
+	"darkroom/tensor"
+)
+
+// Image is a finished picture with its recipe.
+type Image struct {
+	Pixels *image.NRGBA
+	Recipe recipe.Recipe
+}
+
+// Events are called while a picture is made, from the goroutine that called Render. All may be nil.
+type Events struct {
+	// Warn is told what the user should know, such as words that did not fit.
+	Warn func(message string)
+	// Start is told the number of steps when everything is loaded and denoising begins.
+	Start func(steps int)
+	// Step is called after each step, counted from 1.
+	Step func(step int)
+	// Preview is given a picture of what the model expects the result to be, every PreviewEvery steps;
+	// 0 means never. An error ends the rendering.
+	Preview      func(step int, picture *image.NRGBA) error
+	PreviewEvery int
+
+	latents func(step int, x []float32) // for tests of the seams
+}
+
+// Render makes one picture. It returns ctx's error, wrapped with where it was, soon after ctx ends.
+func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, error) {
+	pl, err := p.plan(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.checkMemory(pl); err != nil {
+		return nil, err
+	}
+	warn := ev.Warn
+	if warn == nil {
+		warn = func(string) {}
+	}
+	for _, w := range append(p.warnings, pl.schedule.Warnings()...) {
+		warn(w)
+	}
+	c, err := p.condition(ctx, pl, warn)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the prompt: %w", err)
+	}
+	d, err := p.newDenoiser(pl, c)
+	if err != nil {
+		return nil, err
+	}
+
+	source, err := noise.New(r.Noise, r.Seed)
+	if err != nil {
+		return nil, err
+	}
+	x := make([]float32, pl.latentValues)
+	draw := func(dst []float32) { source.NormalAs(dst, noiseType(p.dtype)) }
+	draw(x)
+	result := recipe.Result{Noise: hashFloats(x)}
+	pl.schedule.Init(x)
+	if ev.Start != nil {
+		ev.Start(pl.schedule.Steps())
+	}
+	err = pl.schedule.Run(scheduler.Run{
+		X:       x,
+		Denoise: func(x []float32, at scheduler.Level) (scheduler.Prediction, error) { return d.predict(ctx, x, at) },
+		Noise:   func(dst []float32) error { draw(dst); return nil },
+		OnStep:  func(step int, x, x0 []float32) error { return p.onStep(ctx, pl, ev, step+1, x, x0) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	result.Latents = hashFloats(x)
+
+	picture, err := p.decode(ctx, x, pl.latentH, pl.latentW)
+	if err != nil {
+		return nil, err
+	}
+	result.Pixels = hashPixels(picture)
+	out, err := p.recipe(pl, result)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{picture, out}, nil
+}
+
+func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x, x0 []float32) error {
+	if ev.latents != nil {
+		ev.latents(step, x)
+	}
+	if ev.Preview != nil && ev.PreviewEvery > 0 && step%ev.PreviewEvery == 0 && step < pl.schedule.Steps() {
+		picture, err := p.decode(ctx, x0, pl.latentH, pl.latentW)
+		if err != nil {
+			return fmt.Errorf("preview: %w", err)
+		}
+		if err := ev.Preview(step, picture); err != nil {
+			return fmt.Errorf("preview: %w", err)
+		}
+	}
+	if ev.Step != nil {
+		ev.Step(step)
+	}
+	return nil
+}
+
+// decode turns latents [C,h,w] into a picture.
+func (p *Pipeline) decode(ctx context.Context, latents []float32, h, w int) (*image.NRGBA, error) {
+	d, err := p.decodeProgram(h, w)
+	if err != nil {
+		return nil, err
+	}
+	c := p.decoderConfig
+	z := make([]float32, len(latents))
+	for i, v := range latents {
+		z[i] = v/float32(c.ScalingFactor) + float32(c.ShiftFactor)
+	}
+	nhwc := make([]float32, len(z))
+	toNHWC(nhwc, z, c.LatentChannels)
+	if err := d.program.Write(d.z, nhwc); err != nil {
+		return nil, err
+	}
+	if err := d.program.Run(ctx); err != nil {
+		return nil, fmt.Errorf("decoding: %w", err)
+	}
+	values := make([]float32, d.image.Shape.Len())
+	if err := d.program.Read(values, d.image); err != nil {
+		return nil, fmt.Errorf("decoding: %w", err)
+	}
+	if kernels.NonFinite(values) >= 0 {
+		return nil, diagnose(ctx, d.program, "the decoder")
+	}
+	return toPicture(values, d.image.Shape[2], d.image.Shape[1]), nil
+}
+
+// toPicture maps values from [-1, 1] to 8 bits as diffusers does: halved and shifted in float32, cut to
+// [0, 1], times 255, to the nearest, ties to even.
+func toPicture(values []float32, width, height int) *image.NRGBA {
+	picture := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for i := range width * height {
+		for c := range 3 {
+			v := min(max(values[3*i+c]*0.5+0.5, 0), 1)
+			picture.Pix[4*i+c] = uint8(math.RoundToEven(float64(v * 255)))
+		}
+		picture.Pix[4*i+3] = 255
+	}
+	return picture
+}
+
+// noiseType is the type in which torch draws latents for a model of that type.
+func noiseType(d tensor.DType) noise.Type {
+	switch d {
+	case tensor.F16:
+		return noise.Float16
+	case tensor.BF16:
+		return noise.BFloat16
+	}
+	return noise.Float32
+}
+
+func hashFloats(v []float32) string {
+	sum := sha256.Sum256(tensor.Bytes(v))
+	return hex.EncodeToString(sum[:])
+}
+
+// hashPixels is the SHA-256 of red, green and blue of each pixel, row by row.
+func hashPixels(picture *image.NRGBA) string {
+	rgb := make([]byte, 0, len(picture.Pix)/4*3)
+	for i := 0; i < len(picture.Pix); i += 4 {
+		rgb = append(rgb, picture.Pix[i:i+3]...)
+	}
+	sum := sha256.Sum256(rgb)
+	return hex.EncodeToString(sum[:])
+}
