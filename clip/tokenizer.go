@@ -8,6 +8,8 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	encoding "golang.org/x/text/encoding/unicode"
 )
 
 // Tokenizer turns text into token ids exactly as Hugging Face's CLIPTokenizer does (transformers 5,
@@ -165,6 +167,15 @@ func (t *Tokenizer) appendWord(ids []int32, word string) []int32 {
 	return ids
 }
 
+// Size is one more than the highest id: the rows that the text encoder's table must have.
+func (t *Tokenizer) Size() int {
+	n := 0
+	for id := range t.text {
+		n = max(n, int(id)+1)
+	}
+	return n
+}
+
 // Token returns an id's entry in the vocabulary, such as "apple</w>", or "" if there is none.
 func (t *Tokenizer) Token(id int32) string { return t.text[id] }
 
@@ -175,8 +186,12 @@ func (t *Tokenizer) Decode(ids []int32) string {
 	for _, id := range ids {
 		b = t.appendBytes(b, t.text[id])
 	}
-	text := strings.ToValidUTF8(string(b), "\uFFFD")
-	return strings.TrimSpace(strings.ReplaceAll(text, endOfWord, " "))
+	// A character that was cut in two becomes U+FFFD, one for each of its ill-formed parts.
+	text, err := encoding.UTF8.NewDecoder().Bytes(b)
+	if err != nil {
+		panic(err) // it replaces, and never fails
+	}
+	return strings.TrimFunc(strings.ReplaceAll(string(text), endOfWord, " "), isPythonSpace)
 }
 
 // appendBytes undoes byteSymbols; a token with any other character stands for itself.
