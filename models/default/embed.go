@@ -29,7 +29,7 @@ const Name = "default"
 // Folder is the embedded model in the diffusers layout.
 func Folder() (*checkpoint.Folder, error) {
 	files := checkpoint.Embedded{
-		"text_encoder/model.safetensors":            textEncoder,
+		"text_encoder/model.safetensors":           textEncoder,
 		"unet/diffusion_pytorch_model.safetensors": unet,
 		"vae/diffusion_pytorch_model.safetensors":  vae,
 	}

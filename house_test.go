@@ -1,0 +1,159 @@
+// Package darkroom_test keeps the house in order: it checks what docs/architecture.md promises of the
+// whole tree.
+package darkroom_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// layers lists the folders from the bottom up. An import points to a lower layer or to another
+// package of the same folder, never up and never sideways.
+var layers = [][]string{
+	{"scheduler", "noise", "tensor", "guidance", "recipe", "imagefile"},
+	{"kernels"},
+	{"nn", "checkpoint"},
+	{"clip", "unet", "vae", "models"},
+	{"pipeline"},
+	{"server", "batch", "compare"},
+	{"cmd"},
+}
+
+// sideways are the imports within a layer that are meant.
+var sideways = map[[2]string]bool{
+	{"imagefile", "recipe"}: true, // a picture's file holds its recipe
+	{"compare", "batch"}:    true,
+	{"server", "batch"}:     true,
+}
+
+// standardOnly are the packages that import the standard library alone.
+var standardOnly = []string{"scheduler", "noise", "tensor", "guidance"}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Module     struct{ Path string }
+}
+
+func TestImportsPointDown(t *testing.T) {
+	level := map[string]int{}
+	for i, folders := range layers {
+		for _, f := range folders {
+			level[f] = i
+		}
+	}
+	for _, p := range packages(t) {
+		from := folder(p.ImportPath)
+		if from == "" {
+			continue
+		}
+		if _, ok := level[from]; !ok {
+			t.Errorf("%s: folder %s has no layer: add it to layers here and to docs/architecture.md", p.ImportPath, from)
+			continue
+		}
+		for _, imp := range p.Imports {
+			to := folder(imp)
+			if to == "" || to == from || sideways[[2]string{from, to}] {
+				if to == "" && contains(standardOnly, from) && strings.Contains(strings.Split(imp, "/")[0], ".") {
+					t.Errorf("%s imports %s: only the standard library is allowed there", p.ImportPath, imp)
+				}
+				continue
+			}
+			if level[to] >= level[from] {
+				t.Errorf("%s (layer %d) imports %s (layer %d): imports point down", p.ImportPath, level[from], imp, level[to])
+			}
+		}
+	}
+}
+
+// folder is the top-level folder of one of our packages, "" for others and for the root.
+func folder(path string) string {
+	rest, ok := strings.CutPrefix(path, "darkroom/")
+	if !ok {
+		return ""
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	return first
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Module", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+		var p goPackage
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list found only %d packages", len(all))
+	}
+	return all
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// longFiles are the files that may have more than 600 lines, with the reason.
+var longFiles = map[string]string{}
+
+func TestFilesAreShort(t *testing.T) {
+	for _, name := range tracked(t) {
+		switch filepath.Ext(name) {
+		case ".go", ".c", ".h", ".cu", ".cuh", ".cc", ".py", ".md":
+		default:
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // deleted, not yet committed
+		}
+		if n := strings.Count(string(text), "\n"); n > 600 && longFiles[name] == "" {
+			t.Errorf("%s has %d lines: cut it where a stranger would, or give the reason in longFiles", name, n)
+		}
+	}
+}
+
+// notOurs must not be in the repository: it speaks of the product, not of where it was made.
+var notOurs = regexp.MustCompile(`/(work|root|tmp/wt)/(main|shared|venv)|\.(?:pypi|pythonhosted|npmjs)\.org|registry\.npm`)
+
+func TestNoTraceOfThisMachine(t *testing.T) {
+	for _, name := range tracked(t) {
+		info, err := os.Stat(name)
+		if err != nil || info.Size() > 1<<20 || name == "house_test.go" {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		if m := notOurs.Find(text); m != nil {
+			t.Errorf("%s mentions %q", name, m)
+		}
+	}
+}
+
+func tracked(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("git", "ls-files").Output()
+	if err != nil {
+		t.Skip("not a git checkout: the tree's rules are not checked")
+	}
+	return strings.Fields(string(out))
+}
