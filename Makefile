@@ -1,0 +1,65 @@
+# make            builds bin/darkroom (needs Go and a C compiler)
+# make install    puts darkroom into the folder of go install
+# make test       everything that CI runs; fetches what it needs from package registries
+# make check      the quick part of it: no CUDA compiler, no cross builds
+# make lint       golangci-lint and govulncheck
+# make cuda       bin/darkroom with the CUDA backend; fetches the CUDA compiler, needs no GPU
+# make emu        build/emu/libcuda.so.1, an emulated GPU to run it on
+# make bench      kernels and the default model, timed
+# make train-setup, train-smoke    the Python that trains the default model; a tiny run of it
+
+GO ?= go
+LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VULN = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
+
+.PHONY: build install test check cross lint cuda emu cuda-test bench train-setup train-smoke clean
+
+build:
+	$(GO) build -o bin/darkroom ./cmd/darkroom
+
+install:
+	$(GO) install ./cmd/darkroom
+
+test: check cross cuda-test
+
+check:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "these files are not formatted: run gofmt -w"; exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./...
+
+# The program must build where there is no C compiler, and run there on the reference backend.
+cross:
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/darkroom
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
+	CGO_ENABLED=0 $(GO) test ./kernels/... ./pipeline
+
+lint:
+	$(GO) run $(LINT) run
+	$(GO) run $(VULN) ./...
+
+cuda:
+	kernels/cuda/build.sh
+	CGO_CFLAGS="-O2 -g -I$(CUDA_HEADERS)" $(GO) build -tags cuda -o bin/darkroom ./cmd/darkroom
+
+emu:
+	kernels/cuda/emu/build.sh
+
+cuda-test: emu
+	kernels/cuda/build.sh
+	CGO_CFLAGS="-O2 -g -I$(CUDA_HEADERS)" LD_LIBRARY_PATH="$(CURDIR)/build/emu" $(GO) test -tags cuda ./kernels/cuda/...
+
+bench: build
+	bin/darkroom bench
+
+train-setup:
+	python3 -m venv train/work/venv
+	train/work/venv/bin/pip install -r train/requirements.txt
+	npm install --no-package-lock --prefix train
+
+train-smoke:
+	train/work/venv/bin/python -m train.smoke
+
+clean:
+	rm -rf bin build
