@@ -9,10 +9,10 @@ import (
 // TorchCPU is torch.Generator("cpu"). It has two ways to fill a tensor: from 16 elements on, in blocks of 16,
 // in float32 with the polynomials of PyTorch's AVX2 kernel; below, one by one in float64.
 //
-// "As torch" means PyTorch 2.15 on x86-64, where float32 has been unchanged since 1.x. Two limits:
-// PyTorch on ARM computes the blocks with the C library's logf and sinf, which differ in the last bit now
-// and then; and older releases drew float16 and bfloat16 tensors of 16 and more elements in half precision
-// throughout, which is other noise altogether.
+// "As torch" means PyTorch 2.15 on x86-64 with AVX2 (AVX-512 machines run the same kernel), whose float32 has not
+// changed since 1.x. Two limits: elsewhere, as on ARM, PyTorch computes the blocks with the C library's logf, sinf and
+// cosf, which gives other last bits in four values of ten (by 2·10⁻⁶ at most); and older releases drew float16 and
+// bfloat16 tensors of 16 and more elements in half precision throughout, which is other noise altogether.
 type TorchCPU struct {
 	seed   uint64
 	mt     mt19937
