@@ -205,3 +205,25 @@ func guarded(f func() (float64, error)) (worst float64, err error) {
 	}()
 	return f()
 }
+
+// Same fails t where two backends do not give the same bits for a case of the table.
+func Same(t *testing.T, a, b kernels.Backend) {
+	t.Helper()
+	s := newSuite(a, Options{})
+	for _, c := range s.cases() {
+		if c.slow && testing.Short() {
+			continue
+		}
+		first, err := s.run(a, c, in(tensor.F32))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		second, err := s.run(b, c, in(tensor.F32))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if err := sameBits(first, second); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}

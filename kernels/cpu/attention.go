@@ -1,0 +1,27 @@
+//go:build cgo && (linux || darwin) && (amd64 || arm64)
+
+package cpu
+
+// #include "jobs.h"
+import "C"
+
+import (
+	"unsafe"
+
+	"darkroom/kernels"
+)
+
+// Attention is flash attention: attention.h.
+func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
+	s := op.Q.Shape
+	job := &C.attention_job{
+		q: pointer(op.Q), k: pointer(op.K), v: pointer(op.V), dst: pointer(dst),
+		images: C.int64_t(s[0]), queries: C.int64_t(s[1]), keys: C.int64_t(op.K.Shape[1]), channels: C.int64_t(s[2]), heads: C.int64_t(op.Heads),
+		scale: C.float(op.Factor()),
+	}
+	if op.Causal {
+		job.causal = 1
+	}
+	C.plan_attention(b.set, job, C.int64_t(b.Threads()))
+	b.run(C.RUN_ATTENTION, unsafe.Pointer(job), job.items, C.attention_scratch(b.set, job), op.FLOPs())
+}

@@ -1,0 +1,220 @@
+// Matrix products: dst = act(A · Wᵀ + bias + per_channel) + residual, where the rows of A are the
+// windows of a convolution, found through pointers and never copied ("implicit GEMM", with the
+// indirection of Dukhan 2019). A Linear is a convolution with one tap on a picture one pixel high.
+//
+//	item: up to 96 rows × up to 320 columns of dst
+//	  for each block of K, about 320 deep          K = taps · channels, in that order
+//	    for each panel of NR columns               B: 320·NR floats stay in the L1 cache
+//	      for each MR rows                         A: 96 rows of 320 floats stay in the L2 cache
+//	        micro-kernel: MR × NR sums in registers, over the block
+//	  finish: bias, activation, residual → dst
+//
+// Each sum starts at 0 and adds its products one by one in the order of K, whatever the blocks are:
+// the same bits for every blocking, tile and width of vector.
+
+#define KC 320         // depth of a block of K
+#define MAX_SEGMENTS 64
+
+// A segment is a stretch of K whose values lie side by side in the pixels of one tap and one input.
+typedef struct {
+	const float *const *rows; // where each row's pixel starts
+	int64_t first, length;    // channels [first, first+length) of it
+	int64_t k;                // row of the packed panel
+} segment;
+
+// micro adds the segments' products to an mr × nv·W tile of sums; begin says that the sums are 0.
+// mr and nv are constants wherever it is inlined, so that the tile lives in registers.
+INLINE void micro(const int mr, const int nv, const segment *s, int count, const float *panel, float *sums, int64_t stride, int begin) {
+	vec acc[MR][NV];
+#pragma GCC unroll 16
+	for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+		for (int j = 0; j < nv; j++) acc[i][j] = begin ? splat(0) : load(sums + i * stride + j * W);
+	for (; count > 0; count--, s++) {
+		const float *a[MR];
+#pragma GCC unroll 16
+		for (int i = 0; i < mr; i++) a[i] = s->rows[i] + s->first;
+		const float *b = panel + s->k * NR;
+		int64_t n = s->length;
+#pragma GCC unroll 4
+		for (int64_t k = 0; k < n; k++) {
+			vec column[NV];
+#pragma GCC unroll 4
+			for (int j = 0; j < nv; j++) column[j] = load(b + k * NR + j * W);
+#pragma GCC unroll 16
+			for (int i = 0; i < mr; i++) {
+				vec x = splat(a[i][k]);
+#pragma GCC unroll 4
+				for (int j = 0; j < nv; j++) acc[i][j] = fma_(x, column[j], acc[i][j]);
+			}
+		}
+	}
+#pragma GCC unroll 16
+	for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+		for (int j = 0; j < nv; j++) store(sums + i * stride + j * W, acc[i][j]);
+}
+
+typedef void (*micro_kernel)(const segment *, int, const float *, float *, int64_t, int);
+
+#define MICRO(mr, nv) \
+	static void micro_##mr##_##nv(const segment *s, int n, const float *b, float *c, int64_t stride, int begin) { micro(mr, nv, s, n, b, c, stride, begin); }
+#if NV == 2
+#define MICROS(mr) MICRO(mr, 1) MICRO(mr, 2)
+#define ROW(mr) {micro_##mr##_1, micro_##mr##_2}
+#elif NV == 3
+#define MICROS(mr) MICRO(mr, 1) MICRO(mr, 2) MICRO(mr, 3)
+#define ROW(mr) {micro_##mr##_1, micro_##mr##_2, micro_##mr##_3}
+#elif NV == 4
+#define MICROS(mr) MICRO(mr, 1) MICRO(mr, 2) MICRO(mr, 3) MICRO(mr, 4)
+#define ROW(mr) {micro_##mr##_1, micro_##mr##_2, micro_##mr##_3, micro_##mr##_4}
+#endif
+#if MR == 2
+MICROS(1) MICROS(2)
+static const micro_kernel micros[MR][NV] = {ROW(1), ROW(2)};
+#elif MR == 6
+MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6)
+static const micro_kernel micros[MR][NV] = {ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6)};
+#elif MR == 8
+MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6) MICROS(7) MICROS(8)
+static const micro_kernel micros[MR][NV] = {ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7), ROW(8)};
+#endif
+
+// tile_rows runs the micro-kernel over any number of rows: nearly equal tiles, because a tile of one
+// row costs as much time as one of four.
+INLINE void tile_rows(segment *s, int count, int64_t rows, int64_t columns, const float *panel, float *sums, int64_t stride, int begin) {
+	int64_t tiles = ceil_div(rows, MR);
+	int64_t nv = min64(NV, ceil_div(columns, W));
+	for (int64_t t = 0; t < tiles; t++) {
+		int64_t from = part(rows, tiles, t), mr = part(rows, tiles, t + 1) - from;
+		micros[mr - 1][nv - 1](s, count, panel, sums + from * stride, stride, begin);
+		for (int i = 0; i < count; i++) s[i].rows += mr;
+	}
+	for (int i = 0; i < count; i++) s[i].rows -= rows;
+}
+
+// find_pixels fills table[tap·2 + input][row] with the pixel that the tap reads for rows [from, to).
+static void find_pixels(const gemm_job *g, int64_t from, int64_t to, const float **table) {
+	int64_t rows = to - from, per_image = g->out_h * g->out_w;
+	for (int64_t i = 0; i < g->kh; i++)
+		for (int64_t j = 0; j < g->kw; j++) {
+			const float **first = table + (i * g->kw + j) * 2 * rows, **second = first + rows;
+			int64_t n = from / per_image, y = from % per_image / g->out_w, x = from % g->out_w;
+			int64_t sy = -1; // row of the input, -1 outside
+			for (int64_t r = 0; r < rows; r++) {
+				if (r == 0 || x == 0) {
+					sy = y * g->stride + i - g->pad;
+					if (sy < 0 || sy >= g->read_h) sy = -1;
+					else if (g->read_h != g->h) sy = sy * g->h / g->read_h;
+				}
+				int64_t sx = x * g->stride + j - g->pad;
+				if (sy < 0 || sx < 0 || sx >= g->read_w) {
+					first[r] = second[r] = g->zeros;
+				} else {
+					if (g->read_w != g->w) sx = sx * g->w / g->read_w;
+					int64_t pixel = (n * g->h + sy) * g->w + sx;
+					first[r] = g->in[0] + pixel * g->channels[0];
+					second[r] = g->in[1] + pixel * g->channels[1];
+				}
+				if (++x == g->out_w) {
+					x = 0;
+					if (++y == g->out_h) y = 0, n++;
+				}
+			}
+		}
+}
+
+// A cursor walks over K: taps, then inputs, then channels.
+typedef struct {
+	int64_t tap, input, channel, k;
+} cursor;
+
+// next_block cuts the next segments off K, about KC long in total; 0 at the end.
+static int next_block(const gemm_job *g, const float **table, int64_t rows, cursor *at, segment *s) {
+	int count = 0;
+	int64_t room = KC;
+	while (at->tap < g->kh * g->kw && room > 0 && count < MAX_SEGMENTS) {
+		int64_t n = min64(g->channels[at->input] - at->channel, room);
+		if (n > 0) {
+			s[count++] = (segment){table + (at->tap * 2 + at->input) * rows, at->channel, n, at->k};
+			at->channel += n, at->k += n, room -= n;
+		}
+		if (at->channel == g->channels[at->input]) {
+			at->channel = 0;
+			at->tap += at->input;
+			at->input = 1 - at->input;
+		}
+	}
+	return count;
+}
+
+// finish turns sums into results for n ≤ NR columns of one row.
+INLINE void finish(const int act, int64_t n, const float *sums, const float *gates, const float *bias, const float *gate_bias, const float *per_channel,
+                   const float *residual, float *dst) {
+	for (int64_t j = 0; j < n; j += W) {
+		int64_t left = n - j;
+#define OPERAND(p) (left >= W ? load((p) + j) : load_part((p) + j, left))
+		vec v = load(sums + j);
+		if (bias) v = v + OPERAND(bias);
+		if (per_channel) v = v + OPERAND(per_channel);
+		if (act == ACT_GEGLU) {
+			vec gate = load(gates + j);
+			if (gate_bias) gate = gate + OPERAND(gate_bias);
+			v = v * gelu_(gate);
+		} else {
+			v = activate(v, act);
+		}
+		if (residual) v = v + OPERAND(residual);
+		if (left >= W) store(dst + j, v);
+		else store_part(dst + j, v, left);
+#undef OPERAND
+	}
+}
+
+#define OFFSET(p, n) ((p) ? (p) + (n) : 0)
+
+// finish_block writes rows [from, to) × panels [first, last) from sums[panel][row][NR].
+INLINE void finish_block(const int act, const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t last, const float *sums) {
+	int64_t rows = to - from, per_image = g->out_h * g->out_w, size = rows * NR;
+	for (int64_t p = first; p < last; p++) {
+		int64_t o = p * NR, n = min64(NR, g->outs - o);
+		for (int64_t r = 0; r < rows; r++) {
+			int64_t at = (from + r) * g->outs + o;
+			finish(act, n, sums + r * NR, sums + size + r * NR, OFFSET(g->bias, o), OFFSET(g->bias, g->outs + o),
+			       g->per_channel ? g->per_channel + (from + r) / per_image * g->outs + o : 0, OFFSET(g->residual, at), g->dst + at);
+		}
+		sums += act == ACT_GEGLU ? 2 * size : size;
+	}
+}
+
+static void gemm_item(const gemm_job *g, int64_t item, float *scratch) {
+	int64_t panels = ceil_div(g->outs, NR), k = g->kh * g->kw * (g->channels[0] + g->channels[1]);
+	int64_t row_block = item % g->row_blocks, col_block = item / g->row_blocks;
+	int64_t from = MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block);
+	int64_t to = min64(g->rows, MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block + 1));
+	int64_t first = part(panels, g->col_blocks, col_block), last = part(panels, g->col_blocks, col_block + 1);
+	int64_t rows = to - from, twice = g->act == ACT_GEGLU ? 2 : 1;
+
+	float *sums = scratch;
+	const float **table = (const float **)(sums + twice * (last - first) * NR * rows);
+	find_pixels(g, from, to, table);
+
+	segment s[MAX_SEGMENTS];
+	cursor at = {0};
+	for (int count; (count = next_block(g, table, rows, &at, s)) > 0;)
+		for (int64_t p = twice * first; p < twice * last; p++) {
+			int64_t columns = min64(NR, g->outs - p / twice * NR);
+			tile_rows(s, count, rows, columns, g->weights + p * k * NR, sums + (p - twice * first) * rows * NR, NR, s->k == 0);
+		}
+	switch (g->act) {
+	case ACT_IDENTITY: finish_block(ACT_IDENTITY, g, from, to, first, last, sums); break;
+	case ACT_SILU: finish_block(ACT_SILU, g, from, to, first, last, sums); break;
+	case ACT_GELU: finish_block(ACT_GELU, g, from, to, first, last, sums); break;
+	case ACT_QUICKGELU: finish_block(ACT_QUICKGELU, g, from, to, first, last, sums); break;
+	case ACT_GEGLU: finish_block(ACT_GEGLU, g, from, to, first, last, sums); break;
+	}
+}
+
+static void gemm(gemm_job *g, void *scratch) {
+	for (int64_t i; (i = NEXT_ITEM(g)) < g->items;) gemm_item(g, i, scratch);
+}

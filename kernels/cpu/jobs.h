@@ -1,0 +1,129 @@
+// The jobs that Go hands to the kernels, and the table of instruction sets that they are compiled
+// for. A job is cut into items; every worker takes the next item until there are none. Each element
+// of a result is computed by one worker in one order, so that neither the number of workers nor
+// their luck changes a bit.
+#ifndef DARKROOM_JOBS_H
+#define DARKROOM_JOBS_H
+
+#include <stdint.h>
+
+enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_GEGLU }; // kernels.Activation
+enum { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F64 };                    // tensor.DType
+
+// A matrix product: rows of A are pixels of a sliding window, or rows of a matrix.
+typedef struct {
+	int64_t items, next;
+
+	const float *in[2];  // NHWC; in[1] lies beside in[0] in the channels, or is NULL
+	int64_t channels[2]; // of each
+	int64_t h, w;        // of the inputs
+	int64_t read_h, read_w; // size that they are read at: h, w, or that after nearest upsampling
+	int64_t out_h, out_w;
+	int64_t kh, kw, stride, pad;
+	int64_t rows; // images · out_h · out_w
+	int64_t outs; // columns of dst
+
+	const float *weights; // packed by pack_job
+	const float *bias, *per_channel, *residual;
+	const float *zeros; // a pixel outside the image: at least max(channels) zeros
+	float *dst;
+	int32_t act;
+
+	// Blocking, see plan_gemm: items = row_blocks · col_blocks.
+	int64_t row_blocks, col_blocks;
+} gemm_job;
+
+typedef struct {
+	int64_t items, next;
+	const float *q, *k, *v;
+	float *dst;
+	int64_t images, queries, keys, channels, heads;
+	float scale; // of the scores
+	int32_t causal;
+	int64_t query_blocks, block_queries;
+} attention_job;
+
+// Both passes of a group normalisation: sums of chunks of pixels, then the result.
+typedef struct {
+	int64_t items, next;
+	const float *in[2];
+	int64_t channels[2];
+	const float *gamma, *beta;
+	float *dst;
+	double *sums; // [images][chunks][groups][2]: Σx, Σx²
+	int64_t images, pixels, groups, chunks, chunk;
+	double eps;
+	int32_t silu;
+} groupnorm_job;
+
+typedef struct {
+	int64_t items, next;
+	const float *in, *gamma, *beta;
+	float *dst;
+	int64_t rows, channels, block;
+	double eps;
+} layernorm_job;
+
+// A weight on its way from the checkpoint to [panel][tap][channel][NR], or only widened (panels 0).
+typedef struct {
+	int64_t items, next;
+	const void *src; // [outs, channels, taps]
+	float *dst;
+	int64_t outs, channels, taps;
+	int32_t type;
+	int32_t geglu; // panels of values and of gates take turns
+	int32_t flat;  // vectors and tables: no packing
+	int32_t bad;   // set if a value is not finite
+} pack_job;
+
+// One instruction set's kernels. The functions take items from the job until none is left.
+typedef struct {
+	const char *name;
+	int64_t nr;   // columns of a packed panel
+	int64_t rows; // of the micro-kernel's tile
+	void (*gemm)(gemm_job *, void *scratch);
+	void (*attention)(attention_job *, void *scratch);
+	void (*groupnorm_sums)(groupnorm_job *, void *scratch);
+	void (*groupnorm)(groupnorm_job *, void *scratch);
+	void (*layernorm)(layernorm_job *, void *scratch);
+	void (*pack)(pack_job *, void *scratch);
+	double (*fma_peak)(int64_t rounds); // returns a sum; does rounds · fma_flops operations
+	double fma_flops;
+} isa;
+
+// cpu_isa returns a set by name, the best that the machine has for "", NULL if it is unknown or the
+// machine does not have it.
+const isa *cpu_isa(const char *name);
+
+// What Go may call with a function of the table: cgo cannot call through a pointer.
+enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_PACK };
+void cpu_run(const isa *set, int kind, void *job, void *scratch);
+double cpu_fma_peak(const isa *set, int64_t rounds);
+
+// Bytes of scratch that a worker needs for a job.
+int64_t gemm_scratch(const isa *set, const gemm_job *job);
+int64_t attention_scratch(const isa *set, const attention_job *job);
+int64_t groupnorm_scratch(const groupnorm_job *job);
+
+// plan_gemm and plan_attention cut a job into items for so many workers.
+void plan_gemm(const isa *set, gemm_job *job, int64_t workers);
+void plan_attention(const isa *set, attention_job *job, int64_t workers);
+
+#define COLUMNS_PER_BLOCK 320 // most columns that an item of a matrix product computes
+#define ROWS_PER_BLOCK 96     // most rows; a multiple of every set's tile
+#define KEYS_PER_BLOCK 96     // keys that attention looks at together
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// part is where part i of n nearly equal parts of total starts.
+static inline int64_t part(int64_t total, int64_t n, int64_t i) {
+	int64_t base = total / n, more = total % n;
+	return i * base + min64(i, more);
+}
+
+#define NEXT_ITEM(job) __atomic_fetch_add(&(job)->next, 1, __ATOMIC_RELAXED)
+
+#endif

@@ -1,0 +1,107 @@
+//go:build cgo && (linux || darwin) && (amd64 || arm64)
+
+package cpu
+
+// #include "jobs.h"
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"darkroom/kernels"
+	"darkroom/tensor"
+)
+
+// layout describes how a weight is packed: panels of nr rows of the checkpoint's matrix, the last one
+// filled up with zeros, or no panels for what is only widened.
+type layout struct {
+	outs, channels, taps int
+	panels               int
+}
+
+func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
+	nr := int(b.set.nr)
+	l := layout{outs: s.Len(), channels: 1, taps: 1}
+	if role == kernels.Vector || role == kernels.Table {
+		return l
+	}
+	l.outs, l.channels = s[0], s[1]
+	if role == kernels.Filter {
+		l.taps = s[2] * s[3]
+	}
+	if l.panels = (l.outs + nr - 1) / nr; role == kernels.MatrixGEGLU {
+		l.panels = 2 * ((l.outs/2 + nr - 1) / nr)
+	}
+	return l
+}
+
+func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
+	l := b.layout(role, shape)
+	if l.panels == 0 {
+		return 4 * l.outs
+	}
+	return 4 * l.panels * int(b.set.nr) * l.channels * l.taps
+}
+
+var types = map[tensor.DType]C.int32_t{tensor.F32: C.TYPE_F32, tensor.F16: C.TYPE_F16, tensor.BF16: C.TYPE_BF16, tensor.F64: C.TYPE_F64}
+
+// Load decodes straight from the checkpoint's bytes into the packed layout, on all threads.
+func (b *Backend) Load(w *kernels.Weight) error {
+	kind, ok := types[w.Host.DType]
+	if !ok {
+		return fmt.Errorf("weight %s is of type %v, which is not a floating-point type that weights come in", w.Name, w.Host.DType)
+	}
+	mem, err := b.memory.alloc(b.PackedBytes(w.Role, w.Host.Shape))
+	if err != nil {
+		return fmt.Errorf("weight %s: %w", w.Name, err)
+	}
+	l := b.layout(w.Role, w.Host.Shape)
+	// The source may be Go memory, whose address may only be kept in memory that C reads while it is pinned.
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	src := unsafe.Pointer(unsafe.SliceData(w.Host.Data))
+	pin.Pin(src)
+	job := &C.pack_job{src: src, dst: (*C.float)(unsafe.Pointer(unsafe.SliceData(mem))), outs: C.int64_t(l.outs), channels: C.int64_t(l.channels),
+		taps: C.int64_t(l.taps), _type: kind, items: C.int64_t(l.panels)}
+	if l.panels == 0 {
+		job.flat, job.items = 1, C.int64_t((l.outs+flatBlock-1)/flatBlock)
+	}
+	if w.Role == kernels.MatrixGEGLU {
+		job.geglu = 1
+	}
+	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, C.int64_t(64*b.set.nr), float64(w.Host.Len()))
+	if err := b.Sync(); err != nil {
+		b.memory.free(mem)
+		return err
+	}
+	if job.bad != 0 {
+		b.memory.free(mem)
+		return firstBad(w)
+	}
+	w.Packed = mem
+	return nil
+}
+
+// flatBlock is FLAT_BLOCK of pack.h.
+const flatBlock = 65536
+
+// firstBad finds the value that made Load refuse the weight.
+func firstBad(w *kernels.Weight) error {
+	values := make([]float32, min(w.Host.Len(), flatBlock))
+	for at := 0; at < w.Host.Len(); at += len(values) {
+		if err := w.Decode(values[:min(len(values), w.Host.Len()-at)], at); err != nil {
+			return err
+		}
+	}
+	panic("cpu: a value was refused that Decode finds to be finite")
+}
+
+// Unload frees what Load made.
+func (b *Backend) Unload(w *kernels.Weight) {
+	if w.Packed != nil {
+		b.memory.free(w.Packed.(kernels.HostMem))
+		w.Packed = nil
+	}
+}

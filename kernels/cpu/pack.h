@@ -1,0 +1,78 @@
+// Weights on their way from the checkpoint's file to the kernels' layout, decoded and checked for
+// NaN and infinity as they pass, without a copy in between.
+
+typedef uint16_t vec16 __attribute__((vector_size(2 * W)));
+typedef uint16_t vec16_any __attribute__((vector_size(2 * W), aligned(1), may_alias));
+typedef float vec_bytes __attribute__((vector_size(4 * W), aligned(1), may_alias));
+typedef double vec64_bytes __attribute__((vector_size(8 * W), aligned(1), may_alias));
+
+// widen decodes elements [at, at+W) of src. A half is widened by moving its bits to where a float has
+// them and correcting the exponent's bias by a product; NaN and infinity turn into large numbers
+// thereby, so *bad collects them before.
+INLINE vec widen(const int type, const void *src, int64_t at, veci *bad) {
+	vec v;
+	if (type == TYPE_F16) {
+		vecu h = __builtin_convertvector((vec16) * (const vec16_any *)((const char *)src + 2 * at), vecu);
+		*bad |= (veci)((h & 0x7c00u) == 0x7c00u);
+		vecu magnitude = (vecu)((vec)((h & 0x7fffu) << 13) * splat(0x1p112f));
+		return (vec)(magnitude | (h & 0x8000u) << 16);
+	}
+	if (type == TYPE_BF16) v = (vec)(__builtin_convertvector((vec16) * (const vec16_any *)((const char *)src + 2 * at), vecu) << 16);
+	else if (type == TYPE_F64) v = __builtin_convertvector(*(const vec64_bytes *)((const char *)src + 8 * at), vec);
+	else v = (vec) * (const vec_bytes *)((const char *)src + 4 * at);
+	*bad |= (veci)(((vecu)v & 0x7f800000u) == 0x7f800000u);
+	return v;
+}
+
+// widen_row decodes n elements from at on into dst.
+INLINE void widen_row(const int type, const void *src, int64_t at, int64_t n, float *dst, veci *bad) {
+	static const int size[] = {4, 2, 2, 8};
+	int64_t i = 0;
+	for (; i + W <= n; i += W) store(dst + i, widen(type, src, at + i, bad));
+	if (i < n) {
+		char rest[8 * W] = {0};
+		__builtin_memcpy(rest, (const char *)src + size[type] * (at + i), size[type] * (n - i));
+		store_part(dst + i, widen(type, rest, 0, bad), n - i);
+	}
+}
+
+#define FLAT_BLOCK 65536 // elements that an item of a vector or table widens
+#define DEPTH 16
+
+INLINE void pack_item(const int type, pack_job *job, int64_t item, float *rows) {
+	veci bad = {0};
+	if (job->flat) {
+		int64_t at = item * FLAT_BLOCK;
+		widen_row(type, job->src, at, min64(FLAT_BLOCK, job->outs - at), job->dst + at, &bad);
+	} else {
+		int64_t k = job->channels * job->taps, outs = job->outs, first = item * NR, offset = 0;
+		if (job->geglu) {
+			outs /= 2;
+			first = item / 2 * NR;
+			offset = item % 2 * outs; // gates come second
+		}
+		int64_t n = min64(NR, outs - first), channel = 0, tap = 0;
+		for (int64_t i = 0; i < NR * DEPTH; i++) rows[i] = 0;
+		for (int64_t at = 0; at < k; at += DEPTH) {
+			int64_t depth = min64(DEPTH, k - at);
+			for (int64_t j = 0; j < n; j++) widen_row(type, job->src, (offset + first + j) * k + at, depth, rows + j * DEPTH, &bad);
+			for (int64_t i = 0; i < depth; i++) {
+				float *to = job->dst + (item * k + tap * job->channels + channel) * NR;
+				for (int64_t j = 0; j < NR; j++) to[j] = rows[j * DEPTH + i];
+				if (++tap == job->taps) tap = 0, channel++;
+			}
+		}
+	}
+	int any = 0;
+	for (int i = 0; i < W; i++) any |= bad[i];
+	if (any) __atomic_store_n(&job->bad, 1, __ATOMIC_RELAXED);
+}
+
+static void pack(pack_job *job, void *scratch) {
+	for (int64_t i; (i = NEXT_ITEM(job)) < job->items;) switch (job->type) {
+		case TYPE_F32: pack_item(TYPE_F32, job, i, scratch); break;
+		case TYPE_F16: pack_item(TYPE_F16, job, i, scratch); break;
+		case TYPE_BF16: pack_item(TYPE_BF16, job, i, scratch); break;
+		case TYPE_F64: pack_item(TYPE_F64, job, i, scratch); break;
+		}
+}

@@ -1,0 +1,141 @@
+// Vectors of W floats in the notation of the GCC and Clang extensions: arithmetic is written with
+// operators, and only what they lack (a fused multiply-add) is an intrinsic. One source therefore
+// serves every width.
+//
+// The file that includes this one defines W, and FMA_NATIVE where fma(a, b, c) below is one
+// instruction of that width.
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * W)));
+typedef int32_t veci __attribute__((vector_size(4 * W)));
+typedef uint32_t vecu __attribute__((vector_size(4 * W)));
+typedef float vec_any __attribute__((vector_size(4 * W), aligned(4), may_alias)); // in memory
+
+INLINE vec load(const float *p) { return (vec) * (const vec_any *)p; }
+INLINE void store(float *p, vec v) { *(vec_any *)p = (vec_any)v; }
+
+INLINE vec splat(float x) {
+#if W == 4
+	return (vec){x, x, x, x};
+#elif W == 8
+	return (vec){x, x, x, x, x, x, x, x};
+#else
+	return (vec){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#endif
+}
+
+// fma is a·b + c, rounded once wherever the machine can.
+INLINE vec fma_(vec a, vec b, vec c) {
+#if defined(FMA_NATIVE) && defined(__x86_64__) && W == 16
+	return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(FMA_NATIVE) && defined(__x86_64__) && W == 8
+	return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(FMA_NATIVE) && defined(__aarch64__) && W == 4
+	return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#elif defined(FMA_BY_LANE)
+	for (int i = 0; i < W; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+	return c;
+#else
+	return a * b + c;
+#endif
+}
+
+// choose is mask ? a : b by lane, for masks of comparisons: all ones or all zeros.
+INLINE vec choose(veci mask, vec a, vec b) { return (vec)(((veci)a & mask) | ((veci)b & ~mask)); }
+
+// at_least and at_most keep NaN in x, which the machine's own max and min may not.
+INLINE vec at_least(float bound, vec x) { return choose(x < splat(bound), splat(bound), x); }
+INLINE vec at_most(float bound, vec x) { return choose(x > splat(bound), splat(bound), x); }
+INLINE vec larger(vec a, vec b) { return choose(a < b, b, a); }
+
+// load_part and store_part move the first n < W lanes; the others are 0.
+INLINE vec load_part(const float *p, int64_t n) {
+	float lanes[W] = {0};
+	for (int64_t i = 0; i < n; i++) lanes[i] = p[i];
+	return load(lanes);
+}
+INLINE void store_part(float *p, vec v, int64_t n) {
+	float lanes[W];
+	store(lanes, v);
+	for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+}
+
+// 2^n for n = x rounded to an integer: adding 1.5·2²³ leaves the integer in the low bits.
+#define ROUND_MAGIC 12582912.0f
+INLINE vec round_and_power(vec x, vec *power) {
+	vec t = x + splat(ROUND_MAGIC);
+	*power = (vec)(((vecu)t << 23) + 0x3f800000u);
+	return t - splat(ROUND_MAGIC);
+}
+
+// exp2_ is 2^x for x ≤ 127 within 2 ulp; below -126 it is 2⁻¹²⁶. x = n + r, |r| ≤ ½, and a
+// polynomial of least relative error for 2^r (polynomials.h).
+INLINE vec exp2_(vec x) {
+	vec power;
+	x = at_least(-126, x);
+	vec r = x - round_and_power(x, &power);
+	vec p = splat(EXP2_5);
+	p = fma_(p, r, splat(EXP2_4));
+	p = fma_(p, r, splat(EXP2_3));
+	p = fma_(p, r, splat(EXP2_2));
+	p = fma_(p, r, splat(EXP2_1));
+	p = fma_(p, r, splat(EXP2_0));
+	return p * power;
+}
+
+// exp_ is e^x within 2 ulp for -87 ≤ x ≤ 88; below it is e⁻⁸⁷, and above infinity. ln 2 is split in two
+// (Cody & Waite 1980) so that r = x - n·ln 2 is exact enough for large x.
+INLINE vec exp_(vec x) {
+	vec power;
+	x = at_most(89, at_least(-87, x)); // 89 has n = 128, which is infinity's exponent
+	vec n = round_and_power(x * splat(1.44269504f), &power);
+	vec r = fma_(n, splat(-0.693359375f), x);
+	r = fma_(n, splat(2.12194440e-4f), r) * splat(1.44269504f);
+	vec p = splat(EXP_6);
+	p = fma_(p, r, splat(EXP_5));
+	p = fma_(p, r, splat(EXP_4));
+	p = fma_(p, r, splat(EXP_3));
+	p = fma_(p, r, splat(EXP_2));
+	p = fma_(p, r, splat(EXP_1));
+	p = fma_(p, r, splat(EXP_0));
+	return p * power;
+}
+
+// erf_ is the error function within 2⁻²³: x·P(x²) for |x| < 1, and 1 - e^Q(|x|) above, where Q fits
+// the logarithm of erfc.
+INLINE vec erf_(vec x) {
+	vec a = (vec)((veci)x & 0x7fffffff), s = x * x;
+	vec small = splat(ERF_6);
+	small = fma_(small, s, splat(ERF_5));
+	small = fma_(small, s, splat(ERF_4));
+	small = fma_(small, s, splat(ERF_3));
+	small = fma_(small, s, splat(ERF_2));
+	small = fma_(small, s, splat(ERF_1));
+	small = fma_(small, s, splat(ERF_0));
+	small = small * x;
+	vec t = at_most(4, a);
+	vec q = splat(ERFC_7);
+	q = fma_(q, t, splat(ERFC_6));
+	q = fma_(q, t, splat(ERFC_5));
+	q = fma_(q, t, splat(ERFC_4));
+	q = fma_(q, t, splat(ERFC_3));
+	q = fma_(q, t, splat(ERFC_2));
+	q = fma_(q, t, splat(ERFC_1));
+	q = fma_(q, t, splat(ERFC_0));
+	vec large = splat(1) - exp_(q);
+	large = (vec)((veci)large | ((veci)x & (int32_t)0x80000000));
+	return choose(a < splat(1), small, large);
+}
+
+INLINE vec sigmoid_(vec x) { return splat(1) / (splat(1) + exp_(-x)); }
+INLINE vec gelu_(vec x) { return splat(0.5f) * x * (splat(1) + erf_(x * splat(0.70710678f))); }
+
+INLINE vec activate(vec x, int act) {
+	switch (act) {
+	case ACT_SILU: return x * sigmoid_(x);
+	case ACT_GELU: return gelu_(x);
+	case ACT_QUICKGELU: return x * sigmoid_(x * splat(1.702f));
+	}
+	return x;
+}
