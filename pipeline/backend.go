@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"darkroom/kernels"
+	"darkroom/kernels/cpu"
 	"darkroom/kernels/ref"
 	"darkroom/tensor"
 )
@@ -38,8 +39,13 @@ func openBackend(o Options) (kernels.Backend, error) {
 	switch o.Backend {
 	case Ref:
 		return ref.New(o.Threads), nil
-	case CPU, Auto, "":
-		return ref.New(o.Threads), nil
+	case CPU:
+		return cpu.New(cpu.Options{Threads: o.Threads})
+	case Auto, "":
+		if !cpu.Available {
+			return ref.New(o.Threads), nil
+		}
+		return cpu.New(cpu.Options{Threads: o.Threads})
 	}
 	return nil, usagef("--backend %q: choose %s, %s, %s or %s", o.Backend, Auto, CPU, CUDA, Ref)
 }

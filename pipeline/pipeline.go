@@ -80,6 +80,9 @@ func Open(o Options) (*Pipeline, error) {
 		p.Close()
 		return nil, err
 	}
+	if p.backend.Name() == Ref && o.Backend != Ref {
+		p.warnings = append(p.warnings, "this build has no kernels for this processor: the reference backend draws, some hundred times slower. Build with CGO_ENABLED=1 and a C compiler on Linux or macOS")
+	}
 	sets := p.weights
 	p.hash = sync.OnceValues(func() (string, error) { return hashAll(sets) })
 	go p.hash() // ready by the time that the picture is
