@@ -167,6 +167,15 @@ func (t *Tokenizer) appendWord(ids []int32, word string) []int32 {
 	return ids
 }
 
+// Size is one more than the highest id: the rows that the text encoder's table must have.
+func (t *Tokenizer) Size() int {
+	n := 0
+	for id := range t.text {
+		n = max(n, int(id)+1)
+	}
+	return n
+}
+
 // Token returns an id's entry in the vocabulary, such as "apple</w>", or "" if there is none.
 func (t *Tokenizer) Token(id int32) string { return t.text[id] }
 

@@ -106,6 +106,9 @@ func TestSpecialIDsAndDecodeAgainstHuggingFace(t *testing.T) {
 		if got != want {
 			t.Errorf("folder %s: got %+v, want %+v", folder, got, want)
 		}
+		if size := tok.Size(); tok.Token(int32(size)) != "" || tok.Token(int32(size-1)) == "" {
+			t.Errorf("folder %s: Size() = %d, but the largest id is another", folder, size)
+		}
 		for _, d := range decoded {
 			var ids []int32
 			var text string
