@@ -16,17 +16,17 @@ import (
 
 // goldenCase is one picture of train/goldens.py: what diffusers was asked for.
 type goldenCase struct {
-	Name, Model, Scheduler, Prompt, Negative string
-	Seed                                     uint64
-	Steps, Width, Height                     int
-	CFG                                      float64
-	Tolerance                                float64 // of the latents; reasons in train/goldens.py
-	Eta                                      *float64
+	Name, Model, Scheduler, Prompt, Negative, Syntax string
+	Seed                                             uint64
+	Steps, Width, Height                             int
+	CFG                                              float64
+	Tolerance                                        float64 // of the latents; reasons in train/goldens.py
+	Eta                                              *float64
 }
 
 func (c goldenCase) request(p *Pipeline) Request {
 	r := p.NewRequest(c.Prompt)
-	r.Negative, r.Syntax, r.Seed, r.Steps, r.CFG, r.Scheduler = c.Negative, "plain", c.Seed, c.Steps, c.CFG, c.Scheduler
+	r.Negative, r.Syntax, r.Seed, r.Steps, r.CFG, r.Scheduler = c.Negative, c.Syntax, c.Seed, c.Steps, c.CFG, c.Scheduler
 	r.Width, r.Height, r.Eta = c.Width, c.Height, c.Eta
 	return r
 }
@@ -57,12 +57,17 @@ func TestDiffusers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		t.Run(c.Name, func(t *testing.T) { compare(t, c) })
+		t.Run(c.Name, func(t *testing.T) { compare(t, c, Auto) })
+	}
+	for _, c := range cases { // the specification, too: one model of each kind
+		if c.Name == "sd1-ddim" || c.Name == "sd2-steps1" || c.Name == "odd-euler" {
+			t.Run(c.Name+"-ref", func(t *testing.T) { compare(t, c, Ref) })
+		}
 	}
 }
 
-func compare(t *testing.T, c goldenCase) {
-	p, err := Open(Options{Model: filepath.Join("testdata/models", c.Model)})
+func compare(t *testing.T, c goldenCase, backend string) {
+	p, err := Open(Options{Model: filepath.Join("testdata/models", c.Model), Backend: backend})
 	if err != nil {
 		t.Fatal(err)
 	}

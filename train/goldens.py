@@ -85,6 +85,8 @@ CASES = [
     ("sd1-cfg1", "sd1", "ddim", dict(cfg=1.0)),
     ("sd1-eta", "sd1", "ddim", dict(eta=0.7)),
     ("sd1-long", "sd1", "dpm++2m", dict(prompt=LONG, negative="blurry " * 90)),
+    # In chunks of 75 tokens, as the web UIs do it: LONG has two, the negative prompt one.
+    ("sd1-chunks", "sd1", "ddim", dict(prompt=LONG, negative="blurry", syntax="weighted")),
     ("sd2-steps1", "sd2", "ddim", dict(steps=1)),
     ("sd2-negative", "sd2", "ddim", dict(negative="a dog, 3d", seed=123456789012, cfg=3.5)),
     # Clipping cuts the largest value to 2, a tenth of what guidance makes of it, but not the rounding errors.
@@ -173,6 +175,18 @@ def scheduler_for(name, config):
     return cls.from_config(config, **extra)
 
 
+def chunked(pipe, text, chunks):
+    """Hidden states of a text of any length: windows of its tokens one after the other, then empty ones."""
+    tok = pipe.tokenizer
+    room = tok.model_max_length - 2
+    ids = tok(text, add_special_tokens=False).input_ids
+    windows = [ids[i:i + room] for i in range(0, len(ids), room)] or [[]]
+    windows += [[]] * (chunks - len(windows))
+    rows = [[tok.bos_token_id] + w + [tok.eos_token_id] + [tok.pad_token_id] * (room - len(w)) for w in windows]
+    with torch.no_grad():
+        return torch.cat([pipe.text_encoder(torch.tensor([r])).last_hidden_state for r in rows], dim=1)
+
+
 def run_case(name, model, scheduler, ask):
     path = os.path.join(OUT, "models", model)
     pipe = StableDiffusionPipeline.from_pretrained(path, torch_dtype=torch.float32)
@@ -181,7 +195,7 @@ def run_case(name, model, scheduler, ask):
     with open(os.path.join(path, "scheduler", "scheduler_config.json")) as f:
         pipe.scheduler = scheduler_for(scheduler, json.load(f))
     factor = pipe.vae_scale_factor
-    case = dict(name=name, model=model, scheduler=scheduler, prompt=PROMPT, negative="", seed=7, steps=6, cfg=7.5, eta=None, tolerance=1e-4,
+    case = dict(name=name, model=model, scheduler=scheduler, prompt=PROMPT, negative="", seed=7, steps=6, cfg=7.5, eta=None, tolerance=1e-4, syntax="plain",
                 width=16 * factor, height=16 * factor)
     case.update(ask)
     steps, keep = [], {}
@@ -194,6 +208,9 @@ def run_case(name, model, scheduler, ask):
 
     kw = dict(prompt=case["prompt"], negative_prompt=case["negative"], num_inference_steps=case["steps"], guidance_scale=case["cfg"],
               width=case["width"], height=case["height"], eta=case["eta"] or 0.0)
+    if case["syntax"] == "weighted":
+        del kw["prompt"], kw["negative_prompt"]
+        kw.update(prompt_embeds=chunked(pipe, case["prompt"], 2), negative_prompt_embeds=chunked(pipe, case["negative"], 2))
     gen = torch.Generator("cpu").manual_seed(case["seed"])
     with torch.no_grad():
         latents = pipe(**kw, generator=gen, output_type="latent", callback_on_step_end=on_step,
@@ -219,9 +236,13 @@ def main():
         for name, spec in MODELS.items():
             make_model(name, spec)
     cases = [run_case(*c) for c in CASES if not only or c[0] in only]
-    if not only:
-        with open(os.path.join(OUT, "cases.json"), "w") as f:
-            json.dump(cases, f, indent=1)
+    index = os.path.join(OUT, "cases.json")
+    if only:
+        with open(index) as f:
+            made = {c["name"]: c for c in json.load(f)} | {c["name"]: c for c in cases}
+        cases = [made[c[0]] for c in CASES if c[0] in made]
+    with open(index, "w") as f:
+        json.dump(cases, f, indent=1)
 
 
 if __name__ == "__main__":
