@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
 	"slices"
@@ -227,7 +228,7 @@ func tensorHeader(e entry, size int) (header, error) {
 	total := uint64(h.dtype.Size())
 	for i, d := range shape {
 		over, low := bits.Mul64(total, d)
-		if over != 0 || low > 1<<62 || d > 1<<62 {
+		if over != 0 || low > math.MaxInt || d > math.MaxInt {
 			return h, fmt.Errorf("shape %v is too large", shape)
 		}
 		total, h.shape[i] = low, int(d)

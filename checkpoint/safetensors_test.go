@@ -129,6 +129,7 @@ func TestParseRefuses(t *testing.T) {
 		{"shape overflows", file(one(`"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]`), "1234"), `tensor "a": shape [4294967296 4294967296] is too large`},
 		{"shape wraps to 4", file(one(`"dtype":"F32","shape":[9223372036854775809,2],"data_offsets":[0,8]`), "12345678"), `tensor "a": shape [9223372036854775809 2] is too large`},
 		{"zero after overflow", file(one(`"dtype":"F32","shape":[4294967296,4294967296,0],"data_offsets":[0,0]`), ""), `tensor "a": shape [4294967296 4294967296 0] is too large`},
+		{"axis overflows", file(one(`"dtype":"U8","shape":[0,9223372036854775808],"data_offsets":[0,0]`), ""), `tensor "a": shape [0 9223372036854775808] is too large`},
 		{"axes", file(one(`"dtype":"U8","shape":[`+strings.Repeat("1,", 64)+`1],"data_offsets":[0,1]`), "1"), `tensor "a": 65 axes, at most 64 are allowed`},
 		{"one offset", file(one(`"dtype":"F32","shape":[1],"data_offsets":[4]`), "1234"), `tensor "a": data_offsets is [4], not [begin, end]`},
 		{"three offsets", file(one(`"dtype":"F32","shape":[1],"data_offsets":[0,4,4]`), "1234"), `tensor "a": data_offsets is [0 4 4], not [begin, end]`},
@@ -300,4 +301,18 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("tensors of %d bytes in a file of %d", total, len(data))
 		}
 	})
+}
+
+// A header as long as that of Stable Diffusion XL's U-Net: 1,680 tensors.
+func BenchmarkParse(b *testing.B) {
+	var entries []string
+	for i := range 1680 {
+		entries = append(entries, fmt.Sprintf(`"down_blocks.1.attentions.0.transformer_blocks.%d.attn1.to_q.weight":{"dtype":"F16","shape":[1,2],"data_offsets":[%d,%d]}`, i, 4*i, 4*i+4))
+	}
+	data := file("{"+strings.Join(entries, ",")+"}", strings.Repeat("x", 4*1680))
+	for b.Loop() {
+		if _, err := Parse(data, "m"); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

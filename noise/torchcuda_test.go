@@ -109,7 +109,8 @@ func TestTorchCUDALayout(t *testing.T) {
 	const seed = 0x0123456789abcdef
 	for _, d := range []CUDADevice{{1, 256}, {1, 1024}, {3, 768}, {2, 1536}, {132, 2048}} {
 		g := NewTorchCUDA(seed, d)
-		offset := uint64(0)
+		offset := uint64(1<<34 - 8) // carries into the counter's second word on the way
+		g.offset = offset
 		for _, n := range []int{1, 255, 256, 257, 1000, 1024, 1025, 5000, 20000} {
 			want, used := simulate(seed, offset, n, d.SMs, d.ThreadsPerSM)
 			got := make([]float32, n)
