@@ -174,7 +174,7 @@ func (f *File) place(all []header, body []byte) error {
 }
 
 func metadata(text json.RawMessage) (map[string]string, error) {
-	entries, err := decodeObject(text)
+	entries, err := members(text)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func metadata(text json.RawMessage) (map[string]string, error) {
 // tensorHeader reads {"dtype": …, "shape": […], "data_offsets": [begin, end]} for a body of size bytes.
 func tensorHeader(e entry, size int) (header, error) {
 	h := header{name: e.key}
-	fields, err := decodeObject(e.value)
+	fields, err := members(e.value)
 	if err != nil {
 		return h, err
 	}
