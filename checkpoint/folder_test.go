@@ -388,3 +388,19 @@ func TestHashCache(t *testing.T) {
 		t.Errorf("unwritable cache: hash %s, want %s", h, y)
 	}
 }
+
+func TestSub(t *testing.T) {
+	for _, f := range []*Folder{FromFS(os.DirFS(model), "m"), FromFS(embedded(t, model), "m")} {
+		got, err := fs.ReadFile(f.Sub("vae"), "config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(model + "/vae/config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Error("vae/config.json through Sub is another file")
+		}
+	}
+}
