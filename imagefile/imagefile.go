@@ -173,4 +173,5 @@ func decodeWebP(r io.Reader) (img image.Image, err error) {
 	return xwebp.Decode(r)
 }
 
-var errNotImage = errors.New("not a PNG, JPEG or WebP image")
+// ErrNotImage says that a file is none of the formats that are read.
+var ErrNotImage = errors.New("not a PNG, JPEG or WebP image")

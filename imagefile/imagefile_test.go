@@ -70,6 +70,9 @@ func TestRecipeThereAndBack(t *testing.T) {
 			if info.Format != o.Format || info.Width != 21 || info.Height != 13 || !info.Complete {
 				t.Errorf("%v, %.20q: got %v %d×%d, complete: %v", o, prompt, info.Format, info.Width, info.Height, info.Complete)
 			}
+			if lossless := o.Format == PNG || o.Format == WebP && o.Quality == 0; info.Lossless != lossless {
+				t.Errorf("%v: lossless: %v", o, info.Lossless)
+			}
 			if diff := cmp.Diff(&want, info.Recipe); diff != "" {
 				t.Errorf("%v, %.20q: recipe (-want +got):\n%s", o, prompt, diff)
 			}

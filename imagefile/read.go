@@ -15,6 +15,7 @@ type Info struct {
 	Format        Format
 	Width, Height int   // pixels
 	Size          int64 // bytes
+	Lossless      bool  // the pixels are those that were written
 
 	// Recipe is what the picture was made from: the one that this program wrote, if there is one, else what could be
 	// translated from another program's parameters text. nil: neither is there.
@@ -64,12 +65,12 @@ func Read(r io.ReaderAt, size int64) (Info, error) {
 	info := Info{Size: size}
 	var head [12]byte
 	if err := readAt(r, head[:], 0); err != nil {
-		return Info{}, errNotImage
+		return Info{}, ErrNotImage
 	}
 	var err error
 	switch {
 	case string(head[:8]) == pngSignature:
-		info.Format = PNG
+		info.Format, info.Lossless = PNG, true
 		err = readPNG(r, size, &info)
 	case head[0] == 0xff && head[1] == 0xd8:
 		info.Format = JPEG
@@ -78,7 +79,7 @@ func Read(r io.ReaderAt, size int64) (Info, error) {
 		info.Format = WebP
 		err = readWebP(r, size, &info)
 	default:
-		err = errNotImage
+		err = ErrNotImage
 	}
 	if err == nil && info.Width == 0 {
 		err = errors.New("the file does not say how large the picture is: it is damaged")

@@ -114,6 +114,7 @@ func (info *Info) takeWebPChunk(kind string, data []byte) error {
 		if len(data) < 5 || data[0] != 0x2f {
 			return damaged
 		}
+		info.Lossless = true
 		bits := binary.LittleEndian.Uint32(data[1:])
 		return info.setSize(bits&0x3fff+1, bits>>14&0x3fff+1)
 	}

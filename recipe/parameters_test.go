@@ -26,7 +26,7 @@ func TestParametersText(t *testing.T) {
 
 // TestParametersRoundTrip: what Parameters writes, ParseParameters reads, up to what the text cannot hold.
 func TestParametersRoundTrip(t *testing.T) {
-	for _, scheduler := range []string{"ddim", "ddpm", "pndm", "lms", "euler", "euler-a", "heun", "dpm2", "dpm2-a", "deis", "dpm++2m",
+	for _, scheduler := range []string{"ddim", "ddpm", "pndm", "plms", "lms", "euler", "euler-a", "heun", "dpm2", "dpm2-a", "deis", "dpm++2m",
 		"dpm++2m-sde", "dpm++2s", "dpm++3m-sde", "unipc", "lcm", "tcd"} {
 		for _, sigmas := range []string{"", "karras", "exponential", "beta", "sgm-uniform", "ddim-uniform", "ays"} {
 			r := sample()
@@ -88,7 +88,7 @@ Steps: 30, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 6.5, Seed: 4
 		{"a ComfyUI node", "x\nNegative prompt: \nSteps: 20, Sampler: dpmpp_2s_ancestral_karras, CFG scale: 8.0, Seed: 1, Size: 512x512, Model hash: 0123456789, Model: m, Version: ComfyUI",
 			want{recipe: Recipe{Prompt: "x", Steps: 20, Scheduler: "dpm++2s-a", Sigmas: "karras", Eta: 1, CFG: 8, Seed: 1, Width: 512, Height: 512, Model: "m",
 				Noise: "torch-cpu", Version: "ComfyUI"}}},
-		{"an unknown sampler and a seed that is none", "x\nSteps: 20, Sampler: Restart, CFG scale: nan, Seed: -1, Size: big",
+		{"an unknown sampler and a seed that is none", "x\nSteps: 20, Sampler: Unheard Of, CFG scale: nan, Seed: -1, Size: big",
 			want{Recipe{Prompt: "x", Steps: 20, Noise: "torch-cuda"}, "CFG scale, Seed, Size, Sampler"}},
 		{"an empty prompt", "Steps: 2, Sampler: LMS, CFG scale: 0, Seed: 1, Size: 8x8",
 			want{recipe: Recipe{Steps: 2, Scheduler: "lms", Seed: 1, Width: 8, Height: 8, Noise: "torch-cuda"}}},
@@ -133,7 +133,7 @@ func TestFromForeign(t *testing.T) {
 		{"euler_ancestral", "normal", "euler-a "},
 		{"DDIM", "", "ddim "},
 		{"ddim", "ddim_uniform", "ddim ddim-uniform"},
-		{"PLMS", "", "pndm "},
+		{"PLMS", "", "plms "},
 		{"uni_pc", "simple", "unipc simple"},
 		{"DPM2 a Karras", "", "dpm2-a karras"},
 		{"LMS Karras", "", "lms karras"},

@@ -7,8 +7,11 @@
 package recipe
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"image"
 	"math"
 	"slices"
 	"strings"
@@ -63,6 +66,22 @@ type Result struct {
 	Noise   string `json:"noise"`   // x_T: float32, little-endian, NCHW
 	Latents string `json:"latents"` // x_0: likewise
 	Pixels  string `json:"pixels"`  // RGB, 8 bits each, row by row
+}
+
+// HashPixels is the hash of a picture that Result.Pixels holds. Alpha is left out: no model makes any.
+func HashPixels(picture *image.NRGBA) string {
+	sum := sha256.New()
+	w := picture.Rect.Dx()
+	row := make([]byte, 0, 3*w)
+	for y := range picture.Rect.Dy() {
+		row = row[:0]
+		for x := range w {
+			i := y*picture.Stride + 4*x
+			row = append(row, picture.Pix[i:i+3]...)
+		}
+		sum.Write(row)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // Name is what the recipe's scheduler and sigmas are called on the command line: "dpm++2m-karras".

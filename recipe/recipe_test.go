@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"encoding/json"
+	"image"
 	"math"
 	"strings"
 	"testing"
@@ -104,6 +105,18 @@ func TestValidate(t *testing.T) {
 		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), c.err) {
 			t.Errorf("error %v, want …%s…", err, c.err)
 		}
+	}
+}
+
+// The hash is what sha256sum says of the bytes 1 2 3 4 5 6, whatever the alpha and the stride.
+func TestHashPixels(t *testing.T) {
+	big := image.NewNRGBA(image.Rect(0, 0, 3, 2))
+	copy(big.Pix[4:], []byte{1, 2, 3, 255})
+	copy(big.Pix[big.Stride+4:], []byte{4, 5, 6, 0})
+	part := big.SubImage(image.Rect(1, 0, 2, 2)).(*image.NRGBA)
+	const want = "7192385c3c0605de55bb9476ce1d90748190ecb32a8eed7f5207b30cf6a1fe89"
+	if got := HashPixels(part); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"github.com/xrash/smetrics"
+)
+
+// arrange puts a command's arguments into the order that urfave/cli understands: it stops looking for flags at the first
+// word that is none, and would take the flags behind a prompt for more of the prompt. The result is the flags, then
+// "--", then all else. What looks like a flag and is none is refused here, with the nearest names.
+//
+// A value is the word behind its flag, whatever it looks like ("-o -", "--eta -1"), unless it is a flag of the
+// same command: then the value was forgotten.
+func arrange(cmd *cli.Command, args []string) ([]string, error) {
+	kinds := flagKinds(cmd.Flags)
+	var flags, words []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			words = append(words, args[i+1:]...)
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			words = append(words, arg)
+			continue
+		}
+		name, _, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+		isSwitch, known := kinds[name]
+		if !known {
+			return nil, unknownFlag(cmd, arg, name)
+		}
+		flags = append(flags, arg)
+		if isSwitch || hasValue {
+			continue
+		}
+		if i+1 == len(args) {
+			return nil, &usageError{cmd.Name, arg + " needs a value"}
+		}
+		i++
+		next, _, _ := strings.Cut(args[i], "=")
+		if _, isFlag := kinds[strings.TrimLeft(next, "-")]; isFlag && strings.HasPrefix(next, "-") {
+			return nil, &usageError{cmd.Name, arg + " needs a value, and " + args[i] + " follows it: if that is the value, write " + arg + "=" + args[i]}
+		}
+		flags = append(flags, args[i])
+	}
+	return append(append(flags, "--"), words...), nil
+}
+
+// flagKinds maps a command's flag names to whether the flag is a switch, which takes no value.
+func flagKinds(flags []cli.Flag) map[string]bool {
+	kinds := map[string]bool{"help": true, "h": true}
+	for _, f := range flags {
+		_, isSwitch := f.(*cli.BoolFlag)
+		for _, name := range f.Names() {
+			kinds[name] = isSwitch
+		}
+	}
+	return kinds
+}
+
+func unknownFlag(cmd *cli.Command, arg, name string) error {
+	var names []string
+	for n := range flagKinds(cmd.Flags) {
+		if len(n) > 1 {
+			names = append(names, "--"+n)
+		}
+	}
+	text := arg + " is not a flag of " + cmd.Name + nearest("--"+name, names)
+	if takesPrompt(cmd) {
+		text += `. A text that begins with a dash goes behind "--", or into --prompt=TEXT`
+	}
+	return &usageError{cmd.Name, text}
+}
+
+func takesPrompt(cmd *cli.Command) bool {
+	_, ok := flagKinds(cmd.Flags)["prompt"]
+	return ok
+}
+
+// nearest is "; nearest: a, b, c" with the names most like the wrong one, "" if none is like it at all.
+func nearest(wrong string, names []string) string {
+	slices.Sort(names)
+	distance := func(name string) int { return smetrics.WagnerFischer(wrong, name, 1, 1, 1) }
+	slices.SortStableFunc(names, func(a, b string) int { return distance(a) - distance(b) })
+	var like []string
+	for _, name := range names[:min(3, len(names))] {
+		if d := distance(name); d <= 2 || d <= len(name)/2 {
+			like = append(like, name)
+		}
+	}
+	if len(like) == 0 {
+		return ""
+	}
+	return "; nearest: " + strings.Join(like, ", ")
+}

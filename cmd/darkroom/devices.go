@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"darkroom/kernels/cpu"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/klauspost/cpuid/v2"
+	"github.com/urfave/cli/v2"
+)
+
+func devicesCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:  "devices",
+		Usage: "list what this machine can compute on",
+		Description: `Shows the processor with the kernels that are used on it, and the GPUs, or why there are none.
+
+Examples:
+   darkroom devices
+   darkroom generate "a red apple" --backend cpu --threads 4`,
+		Flags: []cli.Flag{jsonFlag("print one JSON object")},
+		Action: func(c *cli.Context) error {
+			if err := noWords(c); err != nil {
+				return err
+			}
+			return devices(e, c.Bool("json"))
+		},
+	}
+}
+
+// deviceInfo is what devices tells.
+type deviceInfo struct {
+	Processor   string   `json:"processor"`
+	Kernels     []string `json:"kernels"`      // sets of kernels that it can run, the one in use first; empty without cgo
+	Threads     int      `json:"threads"`      // used where --threads does not say otherwise
+	MemoryTotal uint64   `json:"memory_total"` // bytes; 0 where it is not known
+	MemoryFree  uint64   `json:"memory_free"`
+	CUDA        []gpu    `json:"cuda"`
+	CUDAMissing string   `json:"cuda_missing,omitempty"` // why there is none
+}
+
+type gpu struct {
+	Index  int    `json:"index"` // for --device
+	Name   string `json:"name"`
+	Memory uint64 `json:"memory"` // bytes
+}
+
+func devices(e *env, asJSON bool) error {
+	d := deviceInfo{Processor: processor(), Kernels: []string{}, Threads: runtime.GOMAXPROCS(0), CUDA: []gpu{}}
+	if cpu.Available {
+		d.Kernels = cpu.Instructions()
+	}
+	d.MemoryTotal, d.MemoryFree = memory("MemTotal:"), memory("MemAvailable:")
+	gpus, err := gpus()
+	if err != nil {
+		d.CUDAMissing = err.Error()
+	}
+	d.CUDA = append(d.CUDA, gpus...)
+	if asJSON {
+		return printJSON(e.stdout, d)
+	}
+	t := newTable(e.stdout)
+	t.AppendHeader(table.Row{"backend", "device", "about"})
+	if len(d.Kernels) > 0 {
+		about := fmt.Sprintf("%d threads, %s kernels", d.Threads, d.Kernels[0])
+		if d.MemoryTotal > 0 {
+			about += fmt.Sprintf(", %s of memory, %s free", bytesText(d.MemoryTotal), bytesText(d.MemoryFree))
+		}
+		t.AppendRow(table.Row{"cpu", d.Processor, about})
+	} else {
+		t.AppendRow(table.Row{"cpu", "none", "this program was built without cgo or for a platform without kernels: ref runs instead"})
+	}
+	t.AppendRow(table.Row{"ref", d.Processor, "plain Go, the specification: slow"})
+	for _, g := range d.CUDA {
+		t.AppendRow(table.Row{fmt.Sprintf("cuda:%d", g.Index), g.Name, bytesText(g.Memory)})
+	}
+	if d.CUDAMissing != "" {
+		t.AppendRow(table.Row{"cuda", "none", d.CUDAMissing})
+	}
+	t.Render()
+	return nil
+}
+
+func processor() string {
+	if name := strings.TrimSpace(cpuid.CPU.BrandName); name != "" {
+		return name
+	}
+	return runtime.GOARCH
+}
+
+// memory reads a line of /proc/meminfo, in bytes; 0 on systems without it.
+func memory(key string) uint64 {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if rest, ok := strings.CutPrefix(s.Text(), key); ok {
+			kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}

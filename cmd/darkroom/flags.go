@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"darkroom/pipeline"
+
+	"github.com/urfave/cli/v2"
+)
+
+// requestFlags are what decides a picture. None has a default of its own: what is not given comes from --from, or from
+// the model. So 0 is a value like any other.
+func requestFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "prompt", Usage: "the prompt, instead of the argument", DefaultText: "none"},
+		&cli.StringFlag{Name: "negative", Usage: "what the picture should not show", DefaultText: "the model's"},
+		&cli.Uint64Flag{Name: "seed", Usage: "start of the random numbers; picture i of --count has seed + i", DefaultText: "random"},
+		&cli.IntFlag{Name: "steps", Usage: "steps of denoising", DefaultText: "the model's"},
+		&cli.Float64Flag{Name: "cfg", Usage: "guidance scale: how closely the prompt is followed; 1 is no guidance", DefaultText: "the model's"},
+		&cli.Float64Flag{Name: "guidance-rescale", Usage: "share of guidance that is rescaled, 0 to 1", DefaultText: "0"},
+		&cli.StringFlag{Name: "scheduler", Usage: "the sampler: see darkroom schedulers", DefaultText: "the model's"},
+		&cli.StringFlag{Name: "sigmas", Usage: "spacing of noise levels (karras, exponential, …), or a list: 14.6,6.1,0.03", DefaultText: "the scheduler's"},
+		&cli.Float64Flag{Name: "eta", Usage: "share of fresh noise in each step, for schedulers that have it", DefaultText: "the scheduler's"},
+		&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
+		&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
+		&cli.StringFlag{Name: "noise", Usage: "whose random numbers: torch-cpu or torch-cuda", DefaultText: "torch-cpu"},
+		&cli.StringFlag{Name: "prompt-syntax", Usage: "weighted: (word:1.3), [word], BREAK, any length; plain: all is text, the first 77 tokens", DefaultText: "weighted"},
+		&cli.IntFlag{Name: "clip-skip", Usage: "layers to leave off the text encoder's end", DefaultText: "0"},
+	}
+}
+
+// requestOptions are the request flags that were given; nil was not.
+type requestOptions struct {
+	Prompt, Negative, Scheduler, Sigmas, Noise, Syntax *string
+	Seed                                               *uint64
+	Steps, Width, Height, ClipSkip                     *int
+	CFG, Rescale, Eta                                  *float64
+}
+
+func readRequestFlags(c *cli.Context) (requestOptions, error) {
+	o := requestOptions{
+		Prompt: given(c, "prompt", c.String), Negative: given(c, "negative", c.String),
+		Scheduler: given(c, "scheduler", c.String), Sigmas: given(c, "sigmas", c.String),
+		Noise: given(c, "noise", c.String), Syntax: given(c, "prompt-syntax", c.String),
+		Seed:  given(c, "seed", c.Uint64),
+		Steps: given(c, "steps", c.Int), Width: given(c, "width", c.Int), Height: given(c, "height", c.Int), ClipSkip: given(c, "clip-skip", c.Int),
+		CFG: given(c, "cfg", c.Float64), Rescale: given(c, "guidance-rescale", c.Float64), Eta: given(c, "eta", c.Float64),
+	}
+	if c.NArg() > 0 {
+		word, err := oneWord(c, "the prompt")
+		if err != nil {
+			return o, err
+		}
+		if o.Prompt != nil {
+			return o, &usageError{c.Command.Name, fmt.Sprintf("two prompts: --prompt %.40q and the argument %.40q: give one", *o.Prompt, word)}
+		}
+		o.Prompt = &word
+	}
+	for _, t := range []*string{o.Prompt, o.Negative} {
+		if t != nil && !utf8.ValidString(*t) {
+			return o, &usageError{c.Command.Name, fmt.Sprintf("the prompt %.40q is not UTF-8 text", *t)}
+		}
+	}
+	return o, nil
+}
+
+func given[T any](c *cli.Context, name string, get func(string) T) *T {
+	if !c.IsSet(name) {
+		return nil
+	}
+	v := get(name)
+	return &v
+}
+
+// apply writes what was given over r.
+func (o requestOptions) apply(r *pipeline.Request) {
+	override(&r.Prompt, o.Prompt)
+	override(&r.Negative, o.Negative)
+	override(&r.Syntax, o.Syntax)
+	override(&r.ClipSkip, o.ClipSkip)
+	override(&r.Seed, o.Seed)
+	override(&r.Noise, o.Noise)
+	override(&r.Width, o.Width)
+	override(&r.Height, o.Height)
+	override(&r.Steps, o.Steps)
+	override(&r.CFG, o.CFG)
+	override(&r.Rescale, o.Rescale)
+	if o.Scheduler != nil { // another scheduler: the old one's sigmas and eta mean nothing to it
+		r.Scheduler, r.Sigmas, r.Eta = *o.Scheduler, "", nil
+	}
+	if o.Steps != nil && strings.Contains(r.Sigmas, ",") { // another number of steps: the list of sigmas is void
+		r.Sigmas = ""
+	}
+	override(&r.Sigmas, o.Sigmas)
+	if o.Eta != nil {
+		r.Eta = o.Eta
+	}
+	if o.Sigmas != nil && o.Steps == nil && strings.Contains(*o.Sigmas, ",") {
+		r.Steps = 0 // the list decides
+	}
+}
+
+func override[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// engineFlags are which model runs, and where.
+func engineFlags() []cli.Flag {
+	return []cli.Flag{
+		modelFlag(),
+		&cli.StringFlag{Name: "dtype", Usage: "type to compute in: auto, fp32, bf16 or fp16", DefaultText: "auto"},
+		&cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"},
+		&cli.IntFlag{Name: "device", Usage: "which of several GPUs, from 0", DefaultText: "0"},
+		&cli.IntFlag{Name: "threads", Usage: "processors to use; the picture does not depend on it", DefaultText: "all"},
+	}
+}
+
+func modelFlag() cli.Flag {
+	return &cli.StringFlag{Name: "model", Usage: "a folder in the diffusers layout, or a name from darkroom models", DefaultText: "the embedded one"}
+}
+
+func readEngineFlags(c *cli.Context) (pipeline.Options, error) {
+	o := pipeline.Options{
+		Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"),
+		Device: c.Int("device"), Threads: c.Int("threads"), HashCache: hashCache(),
+	}
+	if c.IsSet("threads") && o.Threads < 1 {
+		return o, &usageError{c.Command.Name, fmt.Sprintf("--threads %d: at least 1 is needed; leave it out to use all processors", o.Threads)}
+	}
+	if o.Device < 0 {
+		return o, &usageError{c.Command.Name, fmt.Sprintf("--device %d: devices count from 0", o.Device)}
+	}
+	if c.IsSet("model") && o.Model == "" {
+		return o, &usageError{c.Command.Name, "--model is empty: name a folder or a model, or leave it out for the embedded one"}
+	}
+	return o, nil
+}
+
+// hashCache is where hashes of big weight files are kept between runs, "" if the system has no place for such things.
+func hashCache() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "darkroom", "hashes")
+}
+
+func quietFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress"}
+}
+
+func jsonFlag(what string) cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: what}
+}

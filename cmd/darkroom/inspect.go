@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"darkroom/checkpoint"
+	"darkroom/imagefile"
+	"darkroom/pipeline"
+	"darkroom/recipe"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+)
+
+func inspectCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "inspect",
+		Usage:     "show how a picture was made, or what a model consists of",
+		ArgsUsage: "FILE|FOLDER",
+		Description: `Reads the recipe of PNG, JPEG and WebP files, of this and of other programs. Of a model's folder, or
+a model's name, it shows parts, parameters, types, hashes and the memory that it needs.
+
+Examples:
+   darkroom inspect apple.png
+   darkroom inspect --json apple.png > apple.json     # which --from takes too
+   darkroom inspect models/sd15`,
+		Flags: []cli.Flag{jsonFlag("print JSON: the recipe alone, or the model's facts")},
+		Action: func(c *cli.Context) error {
+			path, err := oneWord(c, "the file or folder")
+			if err != nil {
+				return err
+			}
+			return inspect(c.Context, e, path, c.Bool("json"))
+		},
+	}
+}
+
+func inspect(ctx context.Context, e *env, path string, asJSON bool) error {
+	st, err := os.Stat(path)
+	switch {
+	case err == nil && st.IsDir():
+		return inspectModel(ctx, e, path, asJSON)
+	case err == nil && strings.HasSuffix(path, ".safetensors"):
+		return inspectWeights(e, path, asJSON)
+	case err == nil:
+		return inspectImage(e, path, asJSON)
+	}
+	if folder, findErr := findModel(path); findErr == nil {
+		return inspectModel(ctx, e, folder, asJSON)
+	}
+	return err
+}
+
+func inspectImage(e *env, path string, asJSON bool) error {
+	info, err := imagefile.Inspect(path)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if info.Recipe == nil {
+			return fmt.Errorf("%s: there is no recipe in this %v file", path, info.Format)
+		}
+		text, err := info.Recipe.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		return println(e.stdout, string(text))
+	}
+	t := newTable(e.stdout)
+	t.AppendRow(table.Row{"file", fmt.Sprintf("%s, %d×%d pixels, %s", info.Format, info.Width, info.Height, bytesText(uint64(info.Size)))})
+	switch {
+	case info.Complete:
+		t.AppendRow(table.Row{"made by", "darkroom " + info.Recipe.Version + ", numerics " + info.Recipe.Numerics})
+		recipeRows(t, *info.Recipe)
+	case info.Recipe != nil:
+		t.AppendRow(table.Row{"made by", "another program"})
+		for _, row := range [][2]string{{"prompt", info.Recipe.Prompt}, {"negative", info.Recipe.Negative}} {
+			t.AppendRow(table.Row{row[0], row[1]})
+		}
+		for _, f := range info.Parameters.Fields {
+			t.AppendRow(table.Row{f.Key, f.Value})
+		}
+		t.AppendRow(table.Row{"in terms of darkroom", fmt.Sprintf("--scheduler %s", info.Recipe.Name())})
+	default:
+		t.AppendRow(table.Row{"recipe", "none"})
+	}
+	for _, x := range info.Texts {
+		switch {
+		case x.Problem != "":
+			t.AppendRow(table.Row{x.Key, "cannot be read: " + x.Problem})
+		case x.Key != "darkroom" && x.Key != "parameters":
+			t.AppendRow(table.Row{x.Key, fmt.Sprintf("%.200s", x.Value)})
+		}
+	}
+	t.Render()
+	return nil
+}
+
+// recipeRows shows a recipe's settings by the names of their flags.
+func recipeRows(t table.Writer, r recipe.Recipe) {
+	number := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+	for _, row := range [][2]string{
+		{"prompt", r.Prompt}, {"negative", r.Negative}, {"prompt-syntax", r.PromptSyntax}, {"clip-skip", strconv.Itoa(r.ClipSkip)},
+		{"seed", strconv.FormatUint(r.Seed, 10)}, {"noise", r.Noise}, {"size", fmt.Sprintf("%d×%d", r.Width, r.Height)},
+		{"steps", strconv.Itoa(r.Steps)}, {"scheduler", r.Name()}, {"eta", number(r.Eta)},
+		{"cfg", number(r.CFG)}, {"guidance-rescale", number(r.Rescale)},
+		{"model", r.Model}, {"weights", r.ModelHash}, {"prediction", r.Prediction},
+		{"dtype", r.DType}, {"backend", r.Backend}, {"device", r.Device},
+		{"noise hash", r.Result.Noise}, {"latents hash", r.Result.Latents}, {"pixels hash", r.Result.Pixels},
+	} {
+		t.AppendRow(table.Row{row[0], row[1]})
+	}
+	if len(r.SigmaList) > 0 {
+		t.AppendRow(table.Row{"sigmas", strings.Trim(fmt.Sprint(r.SigmaList), "[]")})
+	}
+	for _, name := range sortedKeys(r.Unknown) {
+		t.AppendRow(table.Row{name, string(r.Unknown[name]) + " (not known to this version)"})
+	}
+}
+
+func sortedKeys(f recipe.Fields) []string {
+	var names []string
+	for name := range f {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// modelFacts is what inspect tells of a model.
+type modelFacts struct {
+	Name       string      `json:"name"`
+	Path       string      `json:"path"`
+	Class      string      `json:"class"`
+	Parts      []partFacts `json:"parts"`
+	Parameters int64       `json:"parameters"`
+	Bytes      int64       `json:"bytes"`
+	Hash       string      `json:"hash,omitempty"`
+	Width      int         `json:"width,omitempty"` // of a picture where the request does not say
+	Height     int         `json:"height,omitempty"`
+	Steps      int         `json:"steps,omitempty"`
+	CFG        float64     `json:"cfg,omitempty"`
+	Scheduler  string      `json:"scheduler,omitempty"`
+	Memory     uint64      `json:"memory,omitempty"` // bytes that such a picture takes
+	Problem    string      `json:"problem,omitempty"`
+}
+
+type partFacts struct {
+	Name       string           `json:"name"`
+	Class      string           `json:"class"`
+	Tensors    int              `json:"tensors"`
+	Parameters int64            `json:"parameters"`
+	Bytes      int64            `json:"bytes"`
+	Types      map[string]int64 `json:"types"` // parameters by type
+	Hash       string           `json:"hash"`
+}
+
+func inspectModel(_ context.Context, e *env, path string, asJSON bool) error {
+	options := pipeline.Options{Model: path, HashCache: hashCache()}
+	folder, err := pipeline.OpenFolder(options)
+	if err != nil {
+		return err
+	}
+	index, err := folder.Index()
+	if err != nil {
+		return err
+	}
+	m := modelFacts{Name: filepath.Base(path), Path: folder.Name(), Class: index.Class}
+	for _, name := range weightParts(index) {
+		part, err := describePart(folder, name)
+		if err != nil {
+			return err
+		}
+		part.Class = index.Components[name].Class
+		m.Parts = append(m.Parts, part)
+		m.Parameters += part.Parameters
+		m.Bytes += part.Bytes
+	}
+	if err := m.describeUse(options); err != nil {
+		m.Problem = err.Error()
+	}
+	if asJSON {
+		return printJSON(e.stdout, m)
+	}
+	m.print(e)
+	return nil
+}
+
+func describePart(folder *checkpoint.Folder, name string) (partFacts, error) {
+	set, err := folder.Weights(name)
+	if err != nil {
+		return partFacts{}, err
+	}
+	defer set.Close()
+	p := setFacts(set)
+	p.Name = name
+	p.Hash, err = set.Hash()
+	return p, err
+}
+
+func setFacts(set *checkpoint.Set) partFacts {
+	st := set.Stats()
+	p := partFacts{Tensors: st.Tensors, Parameters: st.Parameters, Bytes: st.Bytes, Types: map[string]int64{}}
+	for dtype, s := range st.ByType {
+		p.Types[dtype.String()] = s.Parameters
+	}
+	return p
+}
+
+// describeUse opens the model as generate does, and asks what a picture takes.
+func (m *modelFacts) describeUse(o pipeline.Options) error {
+	p, err := pipeline.Open(o)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	r := p.NewRequest("")
+	m.Width, m.Height, m.Steps, m.CFG, m.Scheduler = r.Width, r.Height, r.Steps, r.CFG, r.Scheduler
+	m.Memory = p.Need(r.Width, r.Height, r.CFG > 1).Total()
+	m.Hash, err = p.Hash()
+	return err
+}
+
+func (m *modelFacts) print(e *env) {
+	t := newTable(e.stdout)
+	t.AppendRow(table.Row{"model", m.Path})
+	t.AppendRow(table.Row{"kind", m.Class})
+	t.AppendRow(table.Row{"parameters", millions(m.Parameters)})
+	t.AppendRow(table.Row{"weights", bytesText(uint64(m.Bytes))})
+	if m.Problem != "" {
+		t.AppendRow(table.Row{"cannot be run", m.Problem})
+	} else {
+		t.AppendRow(table.Row{"hash", m.Hash})
+		t.AppendRow(table.Row{"size", fmt.Sprintf("%d×%d pixels", m.Width, m.Height)})
+		t.AppendRow(table.Row{"steps, cfg", fmt.Sprintf("%d, %v", m.Steps, m.CFG)})
+		t.AppendRow(table.Row{"memory", bytesText(m.Memory) + " for a picture of that size"})
+	}
+	t.Render()
+	fmt.Fprintln(e.stdout)
+	t = newTable(e.stdout)
+	t.AppendHeader(table.Row{"part", "class", "tensors", "parameters", "weights", "types", "SHA-256"})
+	for _, p := range m.Parts {
+		t.AppendRow(table.Row{p.Name, p.Class, p.Tensors, millions(p.Parameters), bytesText(uint64(p.Bytes)), typesText(p.Types), p.Hash})
+	}
+	t.Render()
+}
+
+func typesText(types map[string]int64) string {
+	var names []string
+	for name := range types {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return strings.Join(names, ", ")
+}
+
+func inspectWeights(e *env, path string, asJSON bool) error {
+	file, err := checkpoint.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	set, err := checkpoint.NewSet(path, file)
+	if err != nil {
+		return err
+	}
+	p := setFacts(set)
+	p.Name = path
+	if p.Hash, err = set.Hash(); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(e.stdout, p)
+	}
+	t := newTable(e.stdout)
+	t.AppendRow(table.Row{"file", path})
+	t.AppendRow(table.Row{"tensors", p.Tensors})
+	t.AppendRow(table.Row{"parameters", millions(p.Parameters)})
+	t.AppendRow(table.Row{"weights", bytesText(uint64(p.Bytes))})
+	t.AppendRow(table.Row{"types", typesText(p.Types)})
+	t.AppendRow(table.Row{"SHA-256", p.Hash})
+	if meta, err := json.Marshal(file.Metadata()); err == nil && len(file.Metadata()) > 0 {
+		t.AppendRow(table.Row{"metadata", fmt.Sprintf("%.300s", meta)})
+	}
+	t.Render()
+	return nil
+}

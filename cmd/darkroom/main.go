@@ -1,0 +1,99 @@
+// Command darkroom makes pictures from prompts with latent diffusion models.
+//
+// Each command lives in a file of its own: flags → an options struct → one function, which tests call too. This
+// file alone decides exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"darkroom/pipeline"
+)
+
+func main() {
+	ignoreSizeSignal()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(run(ctx, e, os.Args[1:]))
+}
+
+// env is what a command has from the outside.
+type env struct {
+	stdin  io.Reader
+	stdout io.Writer // results
+	stderr io.Writer // progress, warnings, errors
+	where  where
+}
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// patience is how long an interrupted command may take to end by itself. It is under way somewhere between two operations of a
+// model; past that time nothing is waited for, and nothing needs to be: files appear under their names when whole.
+const patience = 800 * time.Millisecond
+
+// run runs a command line (without the program's name) and returns the exit code.
+func run(ctx context.Context, e *env, args []string) int {
+	result := make(chan error, 1)
+	go func() { result <- newApp(e).run(ctx, args) }()
+	var err error
+	select {
+	case err = <-result:
+	case <-ctx.Done():
+		select {
+		case err = <-result:
+		case <-time.After(patience):
+			err = ctx.Err()
+		}
+	}
+	return report(ctx, e, err)
+}
+
+// report tells the user about an error, and the system by the exit code.
+func report(ctx context.Context, e *env, err error) int {
+	var usage *usageError
+	var request *pipeline.UsageError
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintf(e.stderr, "darkroom: interrupted%s\n", e.where.String())
+		return exitInterrupted
+	case errors.As(err, &usage):
+		fmt.Fprintf(e.stderr, "darkroom: %v\n", err)
+		if usage.command != "" {
+			fmt.Fprintf(e.stderr, "See: darkroom %s --help\n", usage.command)
+		}
+		return exitUsage
+	case errors.As(err, &request):
+		fmt.Fprintf(e.stderr, "darkroom: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(e.stderr, "darkroom: %v\n", err)
+	return exitFailed
+}
+
+// usageError is a command line that cannot be meant. Its text says what to do.
+type usageError struct {
+	command string // whose help tells more; may be ""
+	text    string
+}
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error {
+	return &usageError{text: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// progress tells how far a picture is: a bar on a terminal, a line now and then elsewhere, nothing if quiet.
+type progress interface {
+	// start begins a picture of so many steps.
+	start(title string, steps int)
+	step(n int)
+	// end ends the picture, finished or not.
+	end()
+	// note shows a line without disturbing the bar.
+	note(text string)
+}
+
+func newProgress(w io.Writer, quiet bool) progress {
+	switch {
+	case quiet:
+		return &silent{w}
+	case isTerminal(w):
+		return &bar{w: w}
+	}
+	return &lines{w: w, every: 2 * time.Second}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// silent shows warnings alone.
+type silent struct{ w io.Writer }
+
+func (p *silent) start(string, int) {}
+func (p *silent) step(int)          {}
+func (p *silent) end()              {}
+func (p *silent) note(text string)  { fmt.Fprintln(p.w, text) }
+
+// pace is the speed of the steps done so far.
+type pace struct {
+	begun time.Time
+	steps int
+	done  int
+}
+
+// String is "2.31 it/s, ETA 12s", with seconds a step where a step takes longer than one.
+func (p pace) String() string {
+	elapsed := time.Since(p.begun)
+	if p.done == 0 || elapsed <= 0 {
+		return "…"
+	}
+	rate := float64(p.done) / elapsed.Seconds()
+	speed := fmt.Sprintf("%.2f it/s", rate)
+	if rate < 1 {
+		speed = fmt.Sprintf("%.2f s/it", 1/rate)
+	}
+	if p.done == p.steps {
+		return speed
+	}
+	eta := time.Duration(float64(p.steps-p.done) / rate * float64(time.Second))
+	return speed + ", ETA " + eta.Round(time.Second).String()
+}
+
+// lines is for logs: the first step, the last, and in between a line every so often.
+type lines struct {
+	w     io.Writer
+	every time.Duration
+	title string
+	pace  pace
+	last  time.Time
+}
+
+func (p *lines) start(title string, steps int) {
+	p.title, p.pace = title, pace{begun: time.Now(), steps: steps}
+	p.last = time.Time{}
+}
+
+func (p *lines) step(n int) {
+	p.pace.done = n
+	if now := time.Now(); n == p.pace.steps || now.Sub(p.last) >= p.every {
+		p.last = now
+		fmt.Fprintf(p.w, "%s: step %d/%d, %v\n", p.title, n, p.pace.steps, p.pace)
+	}
+}
+
+func (p *lines) end()             {}
+func (p *lines) note(text string) { fmt.Fprintln(p.w, text) }
+
+// bar is for terminals.
+type bar struct {
+	w    io.Writer
+	pool *mpb.Progress
+	bar  *mpb.Bar
+	pace pace
+	auto bool // draws though w is no terminal: for the test
+}
+
+func (p *bar) start(title string, steps int) {
+	options := []mpb.ContainerOption{mpb.WithOutput(p.w), mpb.WithWidth(40)}
+	if p.auto {
+		options = append(options, mpb.WithAutoRefresh())
+	}
+	p.pool = mpb.New(options...)
+	p.pace = pace{begun: time.Now(), steps: steps}
+	begun := p.pace.begun
+	p.bar = p.pool.AddBar(int64(steps),
+		mpb.PrependDecorators(decor.Name(title+" "), decor.CountersNoUnit("%d/%d")),
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
+			return pace{begun, int(s.Total), int(s.Current)}.String()
+		})))
+}
+
+func (p *bar) step(n int) { p.bar.SetCurrent(int64(n)) }
+
+func (p *bar) end() {
+	if p.pool == nil {
+		return
+	}
+	if !p.bar.Completed() {
+		p.bar.Abort(false)
+	}
+	p.pool.Wait()
+	p.pool = nil
+}
+
+func (p *bar) note(text string) {
+	if p.pool != nil {
+		fmt.Fprintln(p.pool, text)
+		return
+	}
+	fmt.Fprintln(p.w, text)
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"darkroom/scheduler"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+)
+
+func schedulersCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:  "schedulers",
+		Usage: "list the schedulers and the ways of spacing sigmas",
+		Description: `A name with a suffix, such as dpm++2m-karras, is the scheduler with that spacing of sigmas.
+
+Examples:
+   darkroom schedulers
+   darkroom generate "a red apple" --scheduler dpm++2m --sigmas karras`,
+		Flags: []cli.Flag{jsonFlag("print a line of JSON for each scheduler")},
+		Action: func(c *cli.Context) error {
+			if err := noWords(c); err != nil {
+				return err
+			}
+			return schedulers(e, c.Bool("json"))
+		},
+	}
+}
+
+// schedulerInfo is a line of schedulers --json.
+type schedulerInfo struct {
+	Name       string   `json:"name"`
+	About      string   `json:"about"`
+	Order      int      `json:"order"` // of convergence; 0 where there is none
+	Calls      int      `json:"calls"` // of the model, a step
+	Stochastic bool     `json:"stochastic"`
+	Paper      string   `json:"paper"`
+	Aliases    []string `json:"aliases,omitempty"`
+}
+
+func schedulers(e *env, asJSON bool) error {
+	if asJSON {
+		for _, s := range scheduler.Names() {
+			if err := printJSON(e.stdout, schedulerInfo(s)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := newTable(e.stdout)
+	t.AppendHeader(table.Row{"scheduler", "order", "calls", "about", "source"})
+	for _, s := range scheduler.Names() {
+		order := "–"
+		if s.Order > 0 {
+			order = fmt.Sprint(s.Order)
+		}
+		t.AppendRow(table.Row{s.Name, order, s.Calls, s.About, s.Paper})
+	}
+	t.Render()
+	if err := println(e.stdout); err != nil {
+		return err
+	}
+	t = newTable(e.stdout)
+	t.AppendHeader(table.Row{"sigmas", "about"})
+	for _, s := range scheduler.SigmaSchedules() {
+		t.AppendRow(table.Row{s[0], s[1]})
+	}
+	t.Render()
+	return nil
+}
+
+// schedulerNames are the names that complete.
+func schedulerNames() []string {
+	var names []string
+	for _, s := range scheduler.Names() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func sigmaNames() []string {
+	var names []string
+	for _, s := range scheduler.SigmaSchedules() {
+		names = append(names, strings.TrimSpace(s[0]))
+	}
+	return names
+}
