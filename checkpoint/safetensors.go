@@ -1,6 +1,6 @@
 // Package checkpoint reads model files: safetensors, and folders of them in the diffusers layout with their
 // configurations. Nothing it is given is trusted: a damaged or hostile file gives an error that says what is
-// wrong where, and never makes it reserve more memory than the file is long.
+// wrong where, and what memory it takes grows with the file's own length, not with the numbers in it.
 package checkpoint
 
 import (
