@@ -94,6 +94,9 @@ func ParseConfig(file string, data []byte) (Config, error) {
 			return c, fmt.Errorf("%s: %s = %s: no such setting: supported are %s", file, key, short(v), quoted(sortedKeys(fields)))
 		}
 	}
+	if strings.HasPrefix(c.Class, "FlowMatch") {
+		c.PredictionType = Flow
+	}
 	if c.BetaEnd != 0 && c.BetaEnd < c.BetaStart {
 		return c, fmt.Errorf("%s: beta_end = %v: it must not be below beta_start = %v", file, c.BetaEnd, c.BetaStart)
 	}

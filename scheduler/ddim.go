@@ -1,9 +1,6 @@
 package scheduler
 
-import (
-	"fmt"
-	"math"
-)
+import "math"
 
 // discreteGrid visits timesteps of the training themselves. As in diffusers, the level that ddim steps
 // to is T/N timesteps below, rounded down: that is the next one it starts from with leading spacing,
@@ -53,12 +50,4 @@ func ddim(w *walk, i int) error {
 func ancestralSigma(from, to Level) float64 {
 	r := from.Alpha / to.Alpha
 	return to.Sigma / from.Sigma * math.Sqrt(max(1-r*r, 0))
-}
-
-// noEta refuses --eta where it means nothing.
-func noEta(name string, o Options) error {
-	if o.Eta != nil && *o.Eta != 0 {
-		return fmt.Errorf("%s: eta %v: this sampler draws no noise; leave eta out or use ddim, euler-a, …", name, *o.Eta)
-	}
-	return nil
 }

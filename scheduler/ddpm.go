@@ -47,7 +47,7 @@ func ddpm(w *walk, i int) error {
 
 // ddpmDeviation is the standard deviation of the fresh noise for the configuration's variance_type:
 // fixed_small is β̃ and fixed_large is β (Ho et al. 2020, section 3.2). The logarithmic ones are diffusers':
-// fixed_large_log takes the root of ln β, which is not a number, and is refused (see ddpmCheck).
+// fixed_large_log takes the root of ln β, which is not a number, and is refused.
 func (w *walk) ddpmDeviation(β, βTilde float64) float64 {
 	if w.config.VarianceType == "fixed_large" {
 		return math.Sqrt(β)

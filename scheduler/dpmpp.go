@@ -2,51 +2,119 @@ package scheduler
 
 import "math"
 
-// dpmpp2m is DPM-Solver++(2M), algorithm 2 of Lu et al. 2022 (arXiv 2211.01095): second order from the
-// present and the last prediction of the picture. With h = λ' − λ and r = (λ − λ₋₁)/h,
+// dpmpp is the multistep DPM-Solver++ of order 1 to 3 (Lu et al. 2022, arXiv 2211.01095, algorithm 2 and its SDE
+// variant in appendix B), for the equation with a share η of fresh noise (0 for the ODE, 1 for the SDE).
+// In λ = ln(α/σ), with h = λ' − λ, H = (1+η)·h, and D₀ = x₀, D₁ ≈ h·dx₀/dλ, D₂ ≈ h²·d²x₀/dλ²:
 //
-//	D₀ = x₀,  D₁ = (x₀ − x₀₋₁)/r
-//	x' = (σ'/σ)·x − α'·(e⁻ʰ − 1)·D₀ − ½·α'·(e⁻ʰ − 1)·D₁               (midpoint)
-//	                                + α'·((e⁻ʰ − 1)/h + 1)·D₁         (heun)
-func dpmpp2m(w *walk, i int) error {
+//	x' = (σ'/σ)·e^(−ηh)·x + α'·(1 − e^(−H))·D₀ + α'·φ₂·D₁ + α'·φ₃·D₂ + σ'·√(1 − e^(−2ηh))·z
+//	φ₂ = (e^(−H) − 1)/H + 1      (heun; ½·(1 − e^(−H)) for midpoint)
+//	φ₃ = ½ − (e^(−H) − 1 + H)/H²
+//
+// diffusers' third order with noise has −½ where φ₃ has ½ for H = 2h, an error of sign that makes it second order.
+func dpmpp(order int) func(*walk, int) error {
+	return func(w *walk, i int) error {
+		from, to := w.moves[i].from, w.moves[i].to
+		p, err := w.denoise(w.x, from)
+		if err != nil {
+			return err
+		}
+		h := to.Lambda() - from.Lambda()
+		H := (1 + w.eta) * h
+		e := math.Expm1(-H)
+		x := []term{{to.Sigma / from.Sigma * math.Exp(-w.noiseShare(h)), w.x}, {-to.Alpha * e, p.X0}}
+		switch w.orderAt(i, order) {
+		case 2:
+			φ2 := -e / 2
+			if w.variant() == "heun" {
+				φ2 = e/H + 1
+			}
+			c := to.Alpha * φ2 * h / (from.Lambda() - w.Past[0].At.Lambda())
+			x = append(x, term{c, p.X0}, term{-c, w.Past[0].V})
+		case 3:
+			r0 := (from.Lambda() - w.Past[0].At.Lambda()) / h
+			r1 := (w.Past[0].At.Lambda() - w.Past[1].At.Lambda()) / h
+			d0 := combined(term{1 / r0, p.X0}, term{-1 / r0, w.Past[0].V})
+			d1 := combined(term{1 / r1, w.Past[0].V}, term{-1 / r1, w.Past[1].V})
+			k := r0 / (r0 + r1)
+			φ2, φ3 := to.Alpha*(e/H+1), to.Alpha*(0.5-(e+H)/(H*H))
+			x = append(x, term{φ2*(1+k) + φ3/(r0+r1), d0}, term{-φ2*k - φ3/(r0+r1), d1})
+		}
+		combine(w.x, x...)
+		w.remember(from, p.X0, order-1)
+		if w.eta == 0 {
+			return nil
+		}
+		z, err := w.noise(from, to)
+		if err != nil {
+			return err
+		}
+		add(w.x, to.Sigma*math.Sqrt(-math.Expm1(-2*w.noiseShare(h))), z)
+		return nil
+	}
+}
+
+// noiseShare is η·h, 0 at η = 0 even for the last step, where h = ∞.
+func (w *walk) noiseShare(h float64) float64 {
+	if w.eta == 0 {
+		return 0
+	}
+	return w.eta * h
+}
+
+// orderAt is the order of step i of a multistep solver: what the past allows, and less at the end. The step
+// to σ = 0 has h = ∞, where only the first order has a limit, and schedules below 15 steps end more calmly so.
+func (w *walk) orderAt(i, order int) int {
+	left := len(w.moves) - i // steps to go, this one included
+	lower := w.config.LowerOrderFinal == nil || *w.config.LowerOrderFinal
+	order = min(order, len(w.Past)+1)
+	if lower && len(w.moves) < 15 {
+		order = min(order, left)
+	}
+	if left == 1 && (w.config.EulerAtFinal || w.moves[i].to.Sigma == 0) {
+		order = 1
+	}
+	return order
+}
+
+// variant is midpoint or heun: how the second-order term is integrated.
+func (w *walk) variant() string {
+	if or(w.options.Variant, w.config.SolverType) == "heun" {
+		return "heun"
+	}
+	return "midpoint" // bh1, bh2 and logrho of other solvers too, as in diffusers
+}
+
+// dpmppSingle is the singlestep DPM-Solver++ of order 2 (Lu et al. 2022, algorithm 1), as diffusers runs it: over the
+// levels in pairs, so that N steps make N model calls. The first of a pair steps by itself (order 1),
+// the second starts again from the pair's beginning s and uses both predictions: r = (λ − λₛ)/(λ' − λₛ).
+func dpmppSingle(w *walk, i int) error {
 	from, to := w.moves[i].from, w.moves[i].to
 	p, err := w.denoise(w.x, from)
 	if err != nil {
 		return err
 	}
-	φ := math.Expm1(from.Lambda() - to.Lambda())
-	combine(w.x, term{to.Sigma / from.Sigma, w.x}, term{-to.Alpha * φ, p.X0})
-	if len(w.Past) > 0 && !w.lowerOrderFinal(i, 1) {
-		last := w.Past[0]
-		h := to.Lambda() - from.Lambda()
-		r := (from.Lambda() - last.At.Lambda()) / h
-		c := -0.5 * to.Alpha * φ
-		if w.variant() == "heun" {
-			c = to.Alpha * (φ/h + 1)
-		}
-		combine(w.x, term{1, w.x}, term{c / r, p.X0}, term{-c / r, last.V})
+	second := i%2 == 1 && len(w.Past) > 0 && !w.pairEnds(i)
+	if !second {
+		w.Past, w.Aux = nil, [][]float32{clone(w.x)}
+		w.remember(from, p.X0, 1)
+		combine(w.x, term{to.Sigma / from.Sigma, w.x}, term{-to.Alpha * math.Expm1(from.Lambda()-to.Lambda()), p.X0})
+		return nil
 	}
-	w.remember(from, p.X0, 1)
+	s, m := w.Past[0].At, w.Past[0].V
+	h := to.Lambda() - s.Lambda()
+	e, r := math.Expm1(-h), (from.Lambda()-s.Lambda())/h
+	c := -to.Alpha * e / 2
+	if w.variant() == "heun" {
+		c = to.Alpha * (e/h + 1)
+	}
+	combine(w.x, term{to.Sigma / s.Sigma, w.Aux[0]}, term{-to.Alpha*e - c/r, m}, term{c / r, p.X0})
+	w.Past, w.Aux = nil, nil
 	return nil
 }
 
-// lowerOrderFinal says whether step i is one of the last, for which only order is left: the step to
-// σ = 0 has h = ∞, where only the first order has a limit, and short schedules end more calmly so.
-func (w *walk) lowerOrderFinal(i, order int) bool {
-	left := len(w.moves) - i // steps to go, this one included
-	lower := w.config.LowerOrderFinal == nil || *w.config.LowerOrderFinal
-	short := lower && len(w.moves) < 15
-	if order == 1 {
-		return left == 1 && (w.config.EulerAtFinal || short || w.moves[i].to.Sigma == 0)
-	}
-	return left == order && short
-}
-
-// variant is midpoint or heun: how the second-order term is integrated.
-func (w *walk) variant() string {
-	v := or(w.options.Variant, w.config.SolverType)
-	if v != "heun" {
-		return "midpoint"
-	}
-	return v
+// pairEnds says whether step i, the second of a pair, is of order 1 after all: the last one is, when the
+// last step of the schedule goes to σ = 0 or the configuration asks for a lower order at the end.
+func (w *walk) pairEnds(i int) bool {
+	lower := w.config.LowerOrderFinal != nil && *w.config.LowerOrderFinal
+	return i == len(w.moves)-1 && (lower || w.moves[i].to.Sigma == 0)
 }

@@ -105,6 +105,9 @@ func explodingGrid(s *Schedule) error {
 			l.T = float64(float32(0.25 * math.Log(l.Sigma)))
 		case given:
 			l.T = float64(float32(s.train.timeOf(σ)))
+			if s.sampler.rounded && s.options.Sigmas == "karras" {
+				l.T = math.RoundToEven(s.train.timeOf(σ))
+			}
 		default:
 			l.T = ts[i]
 		}
@@ -146,7 +149,11 @@ func (s *Schedule) logSNRTimes(n int) []int {
 		}
 	}
 	ts := make([]int, n)
-	switch s.spacing() {
+	spacing := s.spacing()
+	if s.name == "dpm++2s" && s.options.Spacing == "" {
+		spacing = "linspace" // diffusers' singlestep solver knows no other
+	}
+	switch spacing {
 	case "leading":
 		for i := range ts {
 			ts[n-1-i] = (i+1)*(last/(n+1)) + s.config.StepsOffset
@@ -166,6 +173,11 @@ func (s *Schedule) logSNRTimes(n int) []int {
 // logSNRGrid makes variance-preserving levels from σ/α, as Lu et al. 2022 need for λ = ln(α/σ).
 func logSNRGrid(s *Schedule) error {
 	c := s.config
+	if c.PredictionType == Flow {
+		levels, err := s.flowLogSNR()
+		s.setLevels(levels)
+		return err
+	}
 	ts := s.logSNRTimes(s.options.Steps)
 	σs := make([]float64, len(ts))
 	for i, t := range ts {
@@ -186,7 +198,7 @@ func logSNRGrid(s *Schedule) error {
 			t = float64(ts[i])
 		case s.options.Sigmas == "karras" || s.options.Sigmas == "lu": // diffusers rounds these to the nearest timestep
 			t = s.train.timeOf(σ)
-			if c.BetaSchedule != "squaredcos_cap_v2" {
+			if c.BetaSchedule != "squaredcos_cap_v2" || s.sampler.rounded {
 				t = math.RoundToEven(t)
 			}
 			t = math.Trunc(t)
@@ -195,7 +207,11 @@ func logSNRGrid(s *Schedule) error {
 		}
 		levels = append(levels, vpLevel(σ, t))
 	}
-	s.setLevels(append(levels, vpLevel(s.lastSigma(), 0)))
+	last := s.lastSigma()
+	if s.sampler.atMin && !given {
+		last = float64(s.train.sigmas[0])
+	}
+	s.setLevels(append(levels, vpLevel(last, 0)))
 	return nil
 }
 

@@ -36,7 +36,8 @@ type State struct {
 	X     []float32   // x after Step steps
 	Past  []Past      // what a multistep sampler remembers, newest first
 	Aux   [][]float32 // what else a sampler remembers
-	H     float64     // step size of dpm-adaptive
+	H     float64     // step size of dpm-adaptive, in λ
+	Sigma float64     // where dpm-adaptive stands
 }
 
 // Past is an earlier value of the quantity that a multistep sampler extrapolates (x₀, ε or a slope).
@@ -47,7 +48,7 @@ type Past struct {
 
 // Clone is a deep copy, for keeping a state while the run goes on.
 func (st *State) Clone() *State {
-	c := &State{Step: st.Step, Draws: st.Draws, X: clone(st.X), H: st.H}
+	c := &State{Step: st.Step, Draws: st.Draws, X: clone(st.X), H: st.H, Sigma: st.Sigma}
 	for _, p := range st.Past {
 		c.Past = append(c.Past, Past{p.At, clone(p.V)})
 	}
@@ -81,8 +82,8 @@ func (s *Schedule) Run(r Run) error {
 	if err := w.resume(); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
-	for w.Step < s.Steps() {
-		if err := s.sampler.step(w, s.start+w.Step); err != nil {
+	for !w.done() {
+		if err := w.step(s.start + w.Step); err != nil {
 			return fmt.Errorf("%s, step %d of %d: %w", s.name, w.Step+1, s.Steps(), err)
 		}
 		w.Step++
@@ -96,12 +97,28 @@ func (s *Schedule) Run(r Run) error {
 	return nil
 }
 
+func (w *walk) done() bool {
+	if w.sampler.adaptive {
+		return w.Sigma != 0 && w.Sigma <= w.moves[0].to.Sigma*(1+1e-5)
+	}
+	return w.Step >= w.Steps()
+}
+
+// step makes step i. Where a step stays at its level (see checkMoves) x does too, but the model is asked.
+func (w *walk) step(i int) error {
+	if m := w.moves[i%len(w.moves)]; m.from.Ratio() == m.to.Ratio() {
+		_, err := w.denoise(w.x, m.from)
+		return err
+	}
+	return w.sampler.step(w, i)
+}
+
 // resume puts a saved state back and skips the draws that it used.
 func (w *walk) resume() error {
 	if w.Step == 0 {
 		return nil
 	}
-	if w.Step < 0 || w.Step > w.Steps() || len(w.State.X) != len(w.x) {
+	if w.Step < 0 || w.Step > w.Steps() && !w.sampler.adaptive || len(w.State.X) != len(w.x) {
 		return fmt.Errorf("cannot go on from step %d with %d values: the run has %d steps and %d values",
 			w.Step, len(w.State.X), w.Steps(), len(w.x))
 	}
@@ -124,7 +141,7 @@ func (w *walk) denoise(x []float32, at Level) (Prediction, error) {
 		return p, fmt.Errorf("the denoiser gave %d and %d values for %d", len(p.X0), len(p.Eps), len(x))
 	}
 	w.calls++
-	if w.sampler.clips {
+	if w.sampler.clips || w.sampler.thresholds && w.config.Thresholding {
 		w.config.clip(p.X0)
 	}
 	w.x0 = p.X0

@@ -107,8 +107,10 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 	if o.Eta != nil {
 		s.eta = *o.Eta
 	}
-	if s.train, err = newTraining(c, spec); err != nil {
-		return nil, err
+	if c.PredictionType != Flow {
+		if s.train, err = newTraining(c, spec); err != nil {
+			return nil, err
+		}
 	}
 	if err := spec.grid(s); err != nil {
 		return nil, err
@@ -122,6 +124,13 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 // Name is the sampler's name as [Names] lists it, without aliases and suffixes.
 func (s *Schedule) Name() string { return s.name }
 
+// Eta is the share of fresh noise that the sampler adds: what Options.Eta says, or the sampler's own.
+func (s *Schedule) Eta() float64 { return s.eta }
+
+// Sigmas is the sigma schedule's name or list, "" for the model's own, whether it was asked for by
+// Options.Sigmas or by a suffix of the name.
+func (s *Schedule) Sigmas() string { return s.options.Sigmas }
+
 // Levels returns the noise levels that are visited: one for each step that is run, and the last.
 func (s *Schedule) Levels() []Level {
 	var ls []Level
@@ -131,12 +140,18 @@ func (s *Schedule) Levels() []Level {
 	return append(ls, s.moves[len(s.moves)-1].to)
 }
 
-// Steps is the number of steps that a run takes, which is the number of times OnStep is called.
-func (s *Schedule) Steps() int { return len(s.moves) - s.start }
+// Steps is the number of steps that a run takes, which is the number of times OnStep is called; -1 for dpm-adaptive,
+// where only running tells.
+func (s *Schedule) Steps() int {
+	if s.sampler.adaptive {
+		return -1
+	}
+	return len(s.moves) - s.start
+}
 
 // Calls is the number of model calls that a run makes, or -1 where only running tells.
 func (s *Schedule) Calls() int {
-	if s.sampler.calls == nil {
+	if s.sampler.calls == nil || s.sampler.adaptive {
 		return s.Steps()
 	}
 	return s.sampler.calls(s)
@@ -181,7 +196,7 @@ func (s *Schedule) applyStrength() error {
 }
 
 // checkMoves refuses schedules with repeated or rising noise: more steps than the model has levels. Only the last
-// step may stay where it is, and only where diffusers agrees: of ddim with linspace spacing, and with
+// step may stay where it is, and only where diffusers agrees: of ddim and pndm with linspace spacing, and with
 // final_sigmas_type sigma_min.
 func (s *Schedule) checkMoves() error {
 	if len(s.moves) == 0 {
@@ -192,10 +207,10 @@ func (s *Schedule) checkMoves() error {
 	}
 	for i, m := range s.moves {
 		next := m.to.Ratio()
-		if i+1 < len(s.moves) {
+		if i+1 < len(s.moves) && s.name != "restart" {
 			next = max(next, s.moves[i+1].from.Ratio())
 		}
-		stays := m.from.Ratio() == next && i == len(s.moves)-1 && (s.name == "ddim" || s.config.FinalSigmas == "sigma_min")
+		stays := m.from.Ratio() == next && i == len(s.moves)-1 && (s.onStride() || s.config.FinalSigmas == "sigma_min")
 		if stays {
 			s.warnings = append(s.warnings, fmt.Sprintf("the last step of %s changes nothing: it starts at the model's least noise already", s.name))
 		} else if !(m.from.Ratio() > next) {
@@ -205,3 +220,6 @@ func (s *Schedule) checkMoves() error {
 	}
 	return nil
 }
+
+// onStride says whether each step goes down by a fixed number of timesteps, wherever the next one starts.
+func (s *Schedule) onStride() bool { return s.name == "ddim" || s.name == "pndm" || s.name == "plms" }

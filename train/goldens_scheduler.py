@@ -1,8 +1,8 @@
-"""Makes scheduler/testdata/diffusers.jsonl.gz: trajectories of diffusers' schedulers on a toy denoiser.
+"""Makes scheduler/testdata/*.jsonl.gz: trajectories of diffusers' schedulers on a toy denoiser.
 
-Run: python train/goldens_scheduler.py        (needs diffusers, torch, numpy, scipy)
+Run: python train/goldens_scheduler.py [family...]     (needs diffusers, torch, torchsde, numpy, scipy)
 
-Each line of the file is one run: the sampler's name in this program, its options, the model's
+Each line of a file is one run: the sampler's name in this program, its options, the model's
 scheduler_config.json, the number of steps, the number of noise draws, and x after some of the steps
 (float32, little endian, base64). The toy denoiser and the stream of "noise" are written once here and once in
 scheduler/golden_test.go, in operations which IEEE 754 rounds alike in both languages, so that only the
@@ -53,21 +53,39 @@ def module(scheduler):
     return sys.modules[type(scheduler).__module__]
 
 
-def run(cls, config, steps, kwargs, timesteps_kw=None):
+def step_ends(scheduler, steps):
+    """Indices of the model calls that end a step, for the samplers that make several calls in some."""
+    calls = len(scheduler.timesteps)
+    if type(scheduler).__name__ == "PNDMScheduler":
+        if scheduler.config.skip_prk_steps:
+            return range(min(1, steps - 1), calls)
+        return [3, 7, *range(11, calls)]
+    return None
+
+
+def run(cls, config, steps, kwargs):
     stream = Stream()
-    scheduler = getattr(diffusers, cls)(**config)
+    exact = config.get("_float64", False)
+    scheduler = getattr(diffusers, cls)(**{k: v for k, v in config.items() if k != "_float64"})
     module(scheduler).randn_tensor = stream
-    scheduler.set_timesteps(**(timesteps_kw or {"num_inference_steps": steps}))
+    module(scheduler).BrownianTreeNoiseSampler = lambda *args: stream
+    scheduler.set_timesteps(num_inference_steps=steps)
+    ends = step_ends(scheduler, steps)
+    if exact:  # the same levels, but coefficients computed in float64
+        scheduler.sigmas = scheduler.sigmas.double()
     # Without this, diffusers looks its place up by timestep, and skips a step where rounding has made two equal.
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
-    x = stream() * scheduler.init_noise_sigma
+    x = stream() * getattr(scheduler, "init_noise_sigma", 1.0)  # flow schedulers have none
     trajectory = []
     for i, t in enumerate(scheduler.timesteps):
         u = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
         x = scheduler.step(toy(u, t), t, x, **kwargs).prev_sample
         # A sampler with two calls a step moves x provisionally in between.
-        if getattr(scheduler, "state_in_first_order", True) or i == len(scheduler.timesteps) - 1:
+        if ends is not None:
+            if i in ends:
+                trajectory.append(x.numpy().reshape(N).astype(f32))
+        elif getattr(scheduler, "state_in_first_order", True) or i == len(scheduler.timesteps) - 1:
             trajectory.append(x.numpy().reshape(N).astype(f32))
     return np.array(trajectory), stream.draws - 1
 
@@ -80,11 +98,13 @@ def kept(n):
 LINES = []
 
 
-def case(name, cls, config, steps, options=None, kwargs=None):
+def case(name, cls, config, steps, options=None, kwargs=None, cut=False):
     config = {k: v for k, v in config.items() if v is not None}
     options, kwargs = dict(options or {}), kwargs or {}
     with np.errstate(all="ignore"):
         x, draws = run(cls, config, steps, kwargs)
+    if cut:
+        x = x[:-1]
     assert np.isfinite(x).all(), (name, config, steps)
     LINES.append({
         "name": name, "options": options, "config": {"_class_name": cls, **config}, "steps": steps, "rows": len(x), "draws": draws,
@@ -93,7 +113,7 @@ def case(name, cls, config, steps, options=None, kwargs=None):
 
 
 def grid(name, cls, spacings=("leading", "trailing", "linspace"), predictions=("epsilon", "v_prediction", "sample"),
-         sigmas=("",), extra=None, options=None, kwargs=None, steps=STEPS, skip=lambda *a: False):
+         sigmas=("",), extra=None, options=None, kwargs=None, steps=STEPS, skip=lambda *a: False, cut=False):
     """All combinations; the offset 1 goes with leading spacing, as in the releases of Stable Diffusion."""
     for spacing, prediction, sigma, n in itertools.product(spacings, predictions, sigmas, steps):
         if skip(spacing, prediction, sigma, n):
@@ -105,7 +125,7 @@ def grid(name, cls, spacings=("leading", "trailing", "linspace"), predictions=("
             config["steps_offset"] = 1
         if sigma:
             config[f"use_{sigma}_sigmas"] = True
-        case(name, cls, config, n, options, kwargs)
+        case(name, cls, config, n, options, kwargs, cut)
 
 
 # With a schedule of its own a sampler of the dpm++ family does not look at the spacing.
@@ -159,15 +179,95 @@ def dpmpp():
     case("dpm++2m", cls, {"beta_schedule": "squaredcos_cap_v2", "use_karras_sigmas": True, "lambda_min_clipped": -5.1}, 7)
 
 
+def dpmpp_variants():
+    cls = "DPMSolverMultistepScheduler"
+    sde = {"algorithm_type": "sde-dpmsolver++"}
+    grid("dpm++2m-sde", cls, extra=sde, sigmas=SCHEDULES, skip=own_spacing, predictions=V)
+    grid("dpm++2m-sde", cls, extra={**sde, "solver_type": "heun"}, spacings=("trailing",), steps=[4, 20])
+    grid("dpm++3m", cls, extra={"solver_order": 3}, sigmas=SCHEDULES, skip=own_spacing, predictions=V)
+    # Not dpm++3m-sde: the sign in diffusers' third-order term is wrong (see dpmpp.go); orders below agree.
+    grid("dpm++3m-sde", cls, extra={**sde, "solver_order": 3}, spacings=("linspace",), steps=[1, 2], predictions=V)
+    grid("dpm++2s", "DPMSolverSinglestepScheduler", sigmas=SCHEDULES, skip=own_spacing, spacings=("",))
+    grid("dpm++2s", "DPMSolverSinglestepScheduler", extra={"solver_type": "heun", "lower_order_final": True}, spacings=("",), steps=[3, 4, 20])
+    grid("dpm++2s", "DPMSolverSinglestepScheduler", extra={"final_sigmas_type": "sigma_min"}, spacings=("",), steps=[4, 7, 20])
+    grid("deis", "DEISMultistepScheduler")
+    grid("deis", "DEISMultistepScheduler", extra={"solver_order": 3}, predictions=V, spacings=("linspace",))
+    # The coefficients are differences of nearly equal numbers; in float32 they err by 1e-4, so also without that.
+    grid("deis", "DEISMultistepScheduler", extra={"_float64": True})
+    grid("deis", "DEISMultistepScheduler", extra={"solver_order": 3, "_float64": True}, predictions=V, spacings=("linspace",))
+    grid("deis", "DEISMultistepScheduler", extra={"_float64": True}, sigmas=SCHEDULES[1:], predictions=V, spacings=("linspace",), steps=STEPS[1:], cut=True)
+    # With these schedules diffusers repeats the last sigma, so that its last step does nothing; here it goes to 0.
+    grid("deis", "DEISMultistepScheduler", sigmas=SCHEDULES[1:], predictions=V, spacings=("linspace",), steps=STEPS[1:], cut=True)
+    for order, kind in itertools.product([1, 2, 3], ["bh1", "bh2"]):
+        full = order == 2 and kind == "bh2"
+        # diffusers' bh1 gives NaN in a step to 0.
+        extra = {"solver_order": order, "solver_type": kind, "final_sigmas_type": "sigma_min" if kind == "bh1" else "zero"}
+        grid("unipc", "UniPCMultistepScheduler", extra=extra, sigmas=SCHEDULES if full else ("",), skip=own_spacing,
+             predictions=V, spacings=("leading", "trailing", "linspace") if full else ("linspace",))
+    grid("unipc", "UniPCMultistepScheduler", extra={"disable_corrector": [0, 2]}, spacings=("linspace",), steps=[4, 7], predictions=V)
+    grid("unipc", "UniPCMultistepScheduler", extra={"final_sigmas_type": "sigma_min"}, spacings=("trailing",), steps=[4, 20], predictions=V)
+    grid("sa-solver", "SASolverScheduler", predictions=V)
+    grid("sa-solver", "SASolverScheduler", extra={"predictor_order": 3, "corrector_order": 3}, spacings=("linspace",), predictions=V)
+    grid("sa-solver", "SASolverScheduler", sigmas=SCHEDULES[1:], predictions=V, spacings=("linspace",), steps=STEPS[1:], cut=True)
+    for n in STEPS:
+        case("unipc", "UniPCMultistepScheduler", ZERO, n)
+
+
+def multistep():
+    release = {"skip_prk_steps": True, "set_alpha_to_one": False}
+    grid("pndm", "PNDMScheduler", extra=release, predictions=V)
+    grid("pndm", "PNDMScheduler", extra={"skip_prk_steps": False}, predictions=V, steps=[4, 7, 20, 50])
+    grid("lms", "LMSDiscreteScheduler", sigmas=SCHEDULES, skip=one_step_karras, predictions=V)
+    grid("lms", "LMSDiscreteScheduler", predictions=V, spacings=("linspace",), steps=[7], options={"order": 2}, kwargs={"order": 2})
+
+
+def two_calls():
+    grid("heun", "HeunDiscreteScheduler", sigmas=SCHEDULES, skip=one_step_karras, predictions=V)
+    grid("dpm2", "KDPM2DiscreteScheduler", sigmas=SCHEDULES, skip=one_step_karras, predictions=V)
+    grid("dpm2-a", "KDPM2AncestralDiscreteScheduler", sigmas=SCHEDULES, skip=one_step_karras, predictions=V)
+    grid("dpm++sde", "DPMSolverSDEScheduler", sigmas=SCHEDULES, skip=one_step_karras, predictions=V)
+
+
+def distilled():
+    for cls, name in [("LCMScheduler", "lcm"), ("TCDScheduler", "tcd")]:
+        for prediction, n in itertools.product(["epsilon", "v_prediction", "sample"], STEPS):
+            base = {"prediction_type": prediction, "clip_sample": False}
+            case(name, cls, base, n)
+            if name == "tcd":
+                case(name, cls, base, n, {"eta": 0.7}, {"eta": 0.7})
+    case("lcm", "LCMScheduler", {"original_inference_steps": 100, "timestep_scaling": 5.0, "clip_sample": True}, 8)
+
+
+def flow():
+    for n, shift in itertools.product(STEPS, [1.0, 3.0]):
+        config = {"shift": shift, "prediction_type": "flow_prediction"}
+        case("flow-euler", "FlowMatchEulerDiscreteScheduler", {"shift": shift}, n)
+        case("flow-heun", "FlowMatchHeunDiscreteScheduler", {"shift": shift}, n)
+        for schedule in ["karras", "exponential", "beta"]:
+            if n > 1:
+                case("flow-euler", "FlowMatchEulerDiscreteScheduler", {"shift": shift, f"use_{schedule}_sigmas": True}, n)
+        lam = {"use_flow_sigmas": True, "flow_shift": shift, "prediction_type": "flow_prediction"}
+        case("dpm++2m", "DPMSolverMultistepScheduler", lam, n)
+        case("unipc", "UniPCMultistepScheduler", lam, n)
+    case("flow-euler", "FlowMatchEulerDiscreteScheduler", {"shift": 2.0, "shift_terminal": 0.1}, 7)
+    case("flow-euler", "FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, 7)
+
+
+FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow]
+
+
 def main():
-    first_order()
-    dpmpp()
     os.makedirs(OUT, exist_ok=True)
-    path = os.path.join(OUT, "diffusers.jsonl.gz")
-    with open(path, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
-        for line in LINES:
-            z.write((json.dumps(line, separators=(",", ":")) + "\n").encode())
-    print(len(LINES), "runs,", os.path.getsize(path), "bytes, diffusers", diffusers.__version__)
+    for family in FAMILIES:
+        if len(sys.argv) > 1 and family.__name__ not in sys.argv[1:]:
+            continue
+        LINES.clear()
+        family()
+        path = os.path.join(OUT, family.__name__ + ".jsonl.gz")
+        with open(path, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
+            for line in LINES:
+                z.write((json.dumps(line, separators=(",", ":")) + "\n").encode())
+        print(family.__name__, len(LINES), "runs,", os.path.getsize(path), "bytes, diffusers", diffusers.__version__, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+package scheduler
+
+// deis is tAB-DEIS in ln ρ, ρ = σ/α (Zhang and Chen 2023, arXiv 2204.13902, eq. 15): the polynomial in ln ρ through the last
+// noise predictions, integrated exactly over ρ.
+//
+//	x' = α'·(x/α + Σₖ Cₖ·εₖ),   Cₖ = ∫ Π_{j≠k} (ln ρ − ln ρⱼ)/(ln ρₖ − ln ρⱼ) dρ
+func deis(w *walk, i int) error {
+	from, to := w.moves[i].from, w.moves[i].to
+	p, err := w.denoise(w.x, from)
+	if err != nil {
+		return err
+	}
+	order := w.orderAt(i, w.order(2))
+	w.remember(from, p.Eps, w.order(2))
+	x := []term{{to.Alpha / from.Alpha, w.x}}
+	for k, c := range logPolynomialIntegrals(w.Past[:order], from.Ratio(), to.Ratio()) {
+		x = append(x, term{to.Alpha * c, w.Past[k].V})
+	}
+	combine(w.x, x...)
+	return nil
+}
+
+// order is the order that options or configuration ask for.
+func (w *walk) order(def int) int { return or(w.options.Order, or(w.config.SolverOrder, def)) }

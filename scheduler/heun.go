@@ -1,0 +1,79 @@
+package scheduler
+
+import "math"
+
+// heun is algorithm 2 of Karras et al. 2022 (EDM): a step along the slope at σ, then again along the mean of
+// it and the slope at σ'. Second order; the step to σ = 0, where there is no slope, is Euler's.
+func heun(w *walk, i int) error {
+	from, to := w.moves[i].from, w.moves[i].to
+	hat, err := w.churn(from, to)
+	if err != nil {
+		return err
+	}
+	p, err := w.denoise(w.x, hat)
+	if err != nil {
+		return err
+	}
+	d := slope(w.x, p.X0, hat.Sigma)
+	if to.Sigma == 0 {
+		add(w.x, to.Sigma-hat.Sigma, d)
+		return nil
+	}
+	xʹ := combined(term{1, w.x}, term{to.Sigma - hat.Sigma, d})
+	pʹ, err := w.denoise(xʹ, to)
+	if err != nil {
+		return err
+	}
+	dʹ := slope(xʹ, pʹ.X0, to.Sigma)
+	combine(d, term{0.5, d}, term{0.5, dʹ})
+	add(w.x, to.Sigma-hat.Sigma, d)
+	return nil
+}
+
+// dpm2 is DPM-Solver-2 (Lu et al. 2022, arXiv 2206.00927) in the form of k-diffusion's sample_dpm_2: the midpoint rule,
+// the midpoint taken in ln σ.
+func dpm2(w *walk, i int) error {
+	from, to := w.moves[i].from, w.moves[i].to
+	return w.midpoint(from, to.Sigma)
+}
+
+// dpm2Ancestral is dpm2 to a lower level, and fresh noise after it.
+func dpm2Ancestral(w *walk, i int) error {
+	from, to := w.moves[i].from, w.moves[i].to
+	down, up := ancestralStep(from.Sigma, to.Sigma, w.eta)
+	if err := w.midpoint(from, down); err != nil || down == 0 {
+		return err
+	}
+	z, err := w.noise(from, to)
+	if err != nil {
+		return err
+	}
+	add(w.x, up, z)
+	return nil
+}
+
+// midpoint steps x from a level to σ' along the slope at the geometric mean of the two.
+func (w *walk) midpoint(from Level, σʹ float64) error {
+	p, err := w.denoise(w.x, from)
+	if err != nil {
+		return err
+	}
+	d := slope(w.x, p.X0, from.Sigma)
+	if σʹ == 0 {
+		add(w.x, -from.Sigma, d)
+		return nil
+	}
+	mid := w.exploding(math.Sqrt(from.Sigma * σʹ))
+	m := combined(term{1, w.x}, term{mid.Sigma - from.Sigma, d})
+	if p, err = w.denoise(m, mid); err != nil {
+		return err
+	}
+	add(w.x, σʹ-from.Sigma, slope(m, p.X0, mid.Sigma))
+	return nil
+}
+
+// exploding is the α = 1 level of any σ, with the model's clock interpolated.
+func (s *Schedule) exploding(σ float64) Level {
+	σ = float64(float32(σ))
+	return Level{Alpha: 1, Sigma: σ, T: float64(float32(s.train.timeOf(σ)))}
+}
