@@ -16,6 +16,9 @@ type Program struct {
 	backend Backend
 	graph   *Graph
 	arena   Mem
+
+	ran       bool      // once, without an error
+	recording Recording // of the operations, from the second run on, if the backend records
 }
 
 // Compile loads the graph's weights (those that are not yet) and places its activations. On an error
@@ -45,11 +48,15 @@ func (g *Graph) Compile(b Backend) (*Program, error) {
 			t.Mem = t.base.Mem
 		}
 	}
-	return &Program{b, g, arena}, nil
+	return &Program{backend: b, graph: g, arena: arena}, nil
 }
 
 // Close frees the activations. The weights stay loaded: other programs may use them.
 func (p *Program) Close() {
+	if p.recording != nil {
+		p.recording.Free()
+		p.recording = nil
+	}
 	if p.arena != nil {
 		p.backend.Free(p.arena)
 		p.arena = nil
@@ -77,15 +84,42 @@ func (p *Program) WriteIDs(t *Tensor, ids []int32) error {
 	return p.backend.Write(t.Mem, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(ids))), 4*len(ids)))
 }
 
-// Run executes the operations in order. It stops between two of them when ctx ends.
+// Run executes the operations in order. It stops between two of them when ctx ends. On a Recorder the
+// second run records them, and from then on one call replays all.
 func (p *Program) Run(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if r, ok := p.backend.(Recorder); ok && p.ran && p.recording == nil {
+		if err := p.record(r); err != nil {
+			return err
+		}
+	}
+	if p.recording != nil {
+		p.recording.Replay()
+		return p.backend.Sync()
+	}
 	for _, s := range p.graph.steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s.op.Run(p.backend, s.out)
 	}
-	return p.backend.Sync()
+	err := p.backend.Sync()
+	p.ran = err == nil
+	return err
+}
+
+func (p *Program) record(r Recorder) (err error) {
+	p.recording, err = r.Record(func() {
+		for _, s := range p.graph.steps {
+			s.op.Run(p.backend, s.out)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("recording the operations: %w", err)
+	}
+	return nil
 }
 
 // Read fetches an output as float32.

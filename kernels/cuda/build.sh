@@ -36,14 +36,12 @@ compile() { # compile STEM
 		images="$images --image3=kind=ptx,sm=$arch,file=$ptx"
 	done
 	[ -n "$PTX_ONLY" ] && return 0
-	: >"$work/cubin/$stem.log"
 	for arch in 75 80 86 89 90a 100 120; do
 		from=80
 		[ $arch = 75 ] && from=75
 		cubin=$work/cubin/$stem.$arch.cubin
-		echo "== sm_$arch" >>"$work/cubin/$stem.log"
-		"$ptxas" -v -O3 -lineinfo -arch=sm_$arch "$work/ptx/$stem.$from.ptx" -o "$cubin" >>"$work/cubin/$stem.log" 2>&1 ||
-			{ cat "$work/cubin/$stem.log" >&2; return 1; }
+		"$ptxas" -v -O3 -lineinfo -arch=sm_$arch "$work/ptx/$stem.$from.ptx" -o "$cubin" >"$cubin.log" 2>&1 ||
+			{ cat "$cubin.log" >&2; return 1; }
 		images="$images --image3=kind=elf,sm=$arch,file=$cubin"
 	done
 	"$fatbinary" --create="$out.tmp" -64 --compress-all $images

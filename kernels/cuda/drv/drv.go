@@ -61,6 +61,11 @@ func AllowSharedMemory(f cu.Function, n int) error {
 	return check("cuFuncSetAttribute", C.cuFuncSetAttribute(function(f), C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(n)))
 }
 
+// DestroyStream frees a stream after its queued work is done.
+func DestroyStream(s cu.Stream) error {
+	return check("cuStreamDestroy", C.cuStreamDestroy(stream(s)))
+}
+
 // AllocPinned returns n bytes of page-locked host memory, which the device copies from without help
 // of the CPU. Free it with FreePinned.
 func AllocPinned(n int) ([]byte, error) {

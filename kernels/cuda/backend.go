@@ -1,0 +1,280 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"runtime"
+	"unsafe"
+
+	"gorgonia.org/cu"
+
+	"darkroom/kernels"
+	"darkroom/kernels/cuda/drv"
+	"darkroom/tensor"
+)
+
+// Backend implements kernels.Backend and kernels.Recorder on one GPU: one context, one stream, on which
+// everything is queued in order. Errors of queued work are kept until Sync.
+type Backend struct {
+	name       string
+	device     Device
+	dtype      tensor.DType
+	simple     bool
+	sharedMost int // bytes of shared memory that a block can have
+
+	gpu     cu.Device
+	context cu.CUContext
+	stream  cu.Stream
+	modules map[string]cu.Module
+	loaded  map[string]cu.Function
+	staging [2]stage
+	scratch scratch
+	err     error // first since the last Sync
+}
+
+var _ kernels.Recorder = (*Backend)(nil)
+
+// Open starts a device. It fails if there is none of that number or it cannot be used, saying why.
+func Open(o Options) (kernels.Backend, error) {
+	if o.DType != tensor.F32 && o.DType != tensor.F16 && o.DType != tensor.BF16 {
+		panic("cuda: cannot compute in " + o.DType.String())
+	}
+	all, err := Devices()
+	if err != nil {
+		return nil, err
+	}
+	if o.Device < 0 || o.Device >= len(all) {
+		return nil, fmt.Errorf("there is no CUDA device %d: this machine has %d, numbered from 0", o.Device, len(all))
+	}
+	d := all[o.Device]
+	if d.Unusable != "" {
+		return nil, fmt.Errorf("cuda:%d (%s) cannot be used: %s", d.Index, d.Name, d.Unusable)
+	}
+	b := &Backend{
+		name: fmt.Sprintf("cuda:%d", d.Index), device: d, dtype: o.DType,
+		// bfloat16 has no tensor-core instruction before sm_80.
+		simple:  o.Simple || o.DType == tensor.F32 || o.DType == tensor.BF16 && d.Capability[0] < 8,
+		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{},
+	}
+	if b.gpu, err = cu.GetDevice(d.Index); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.name, err)
+	}
+	if b.sharedMost, err = b.gpu.Attribute(sharedMemoryOptIn); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.name, err)
+	}
+	if b.context, err = b.gpu.RetainPrimaryCtx(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", b.name, err)
+	}
+	defer b.enter()()
+	if b.stream, err = cu.MakeStream(cu.NonBlocking); err != nil {
+		b.gpu.ReleasePrimaryCtx()
+		return nil, b.explain("starting", err)
+	}
+	return b, nil
+}
+
+// enter makes the context current on this goroutine's thread, to which it stays bound until the
+// returned function is called.
+func (b *Backend) enter() (leave func()) {
+	runtime.LockOSThread()
+	if err := cu.SetCurrentContext(b.context); err != nil {
+		b.fail("cuCtxSetCurrent", err)
+	}
+	return runtime.UnlockOSThread
+}
+
+func (b *Backend) Name() string           { return b.name }
+func (b *Backend) DTypes() []tensor.DType { return []tensor.DType{b.dtype} }
+
+// Device describes the GPU that the backend runs on.
+func (b *Backend) Device() Device { return b.device }
+
+// Sync waits for the queue and returns the first error since the last call: a *DeviceError or an
+// *OutOfMemoryError.
+func (b *Backend) Sync() error {
+	defer b.enter()()
+	if err := b.stream.Synchronize(); err != nil {
+		b.fail("waiting for the kernels", err)
+	}
+	err := b.err
+	b.err = nil
+	return err
+}
+
+// Close gives the device's memory back. Tensors and weights must have been freed.
+func (b *Backend) Close() error {
+	defer b.enter()()
+	err := b.stream.Synchronize()
+	for i := range b.staging {
+		b.staging[i].free()
+	}
+	b.scratch.free()
+	for _, m := range b.modules {
+		m.Unload()
+	}
+	drv.DestroyStream(b.stream)
+	if e := b.gpu.ReleasePrimaryCtx(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return b.explain("closing", err)
+	}
+	return nil
+}
+
+// fail remembers the first error.
+func (b *Backend) fail(doing string, err error) {
+	if b.err == nil {
+		b.err = b.explain(doing, err)
+	}
+}
+
+// explain turns an error of the driver into one of ours.
+func (b *Backend) explain(doing string, err error) error {
+	code := errorCode(err)
+	if code == 0 {
+		return fmt.Errorf("%s: %s: %w", b.name, doing, err)
+	}
+	return &DeviceError{b.name, doing, code, drv.Text(code)}
+}
+
+// errorCode is the CUresult in an error of drv or of gorgonia.org/cu, 0 if there is none. The latter's
+// error type is an integer without an exported name.
+func errorCode(err error) int {
+	var e *drv.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	if v := reflect.ValueOf(err); v.IsValid() && v.Kind() == reflect.Int {
+		return int(v.Int())
+	}
+	return 0
+}
+
+// ---- launches ----
+
+// kernel names a function of one of the fatbins.
+type kernel struct{ module, name string }
+
+func (b *Backend) function(k kernel, shared int) (cu.Function, error) {
+	if f, ok := b.loaded[k.name]; ok {
+		return f, nil
+	}
+	m, ok := b.modules[k.module]
+	if !ok {
+		image, err := fatbins.ReadFile("fatbin/" + k.module + ".fatbin")
+		if err != nil {
+			panic("cuda: " + err.Error())
+		}
+		if m, err = cu.LoadData(string(image)); err != nil {
+			return cu.Function{}, err
+		}
+		b.modules[k.module] = m
+	}
+	f, err := m.Function(k.name)
+	if err != nil {
+		return f, err
+	}
+	if shared > 48<<10 {
+		if err := drv.AllowSharedMemory(f, shared); err != nil {
+			return f, err
+		}
+	}
+	b.loaded[k.name] = f
+	return f, nil
+}
+
+// launch queues a kernel on a grid of blocks. Parameters are cu.DevicePtr, int (32 bits of it) and
+// float32, in the kernel's order.
+func (b *Backend) launch(k kernel, grid [3]int, threads, shared int, parameters ...any) {
+	if b.err != nil {
+		return // the device is not to be trusted any more
+	}
+	f, err := b.function(k, shared)
+	if err != nil {
+		b.fail("loading "+k.name, err)
+		return
+	}
+	slots := make([]uint64, len(parameters))
+	pointers := make([]unsafe.Pointer, len(parameters))
+	for i, p := range parameters {
+		switch p := p.(type) {
+		case cu.DevicePtr:
+			slots[i] = uint64(p)
+		case int:
+			if p != int(int32(p)) {
+				panic(fmt.Sprintf("cuda: parameter %d of %s is %d, which does not fit 32 bits", i, k.name, p))
+			}
+			slots[i] = uint64(uint32(int32(p)))
+		case float32:
+			slots[i] = uint64(math.Float32bits(p))
+		default:
+			panic(fmt.Sprintf("cuda: parameter %d of %s has type %T", i, k.name, p))
+		}
+		pointers[i] = unsafe.Pointer(&slots[i])
+	}
+	if err := f.Launch(grid[0], grid[1], grid[2], threads, 1, 1, shared, b.stream, pointers); err != nil {
+		b.fail(k.name, err)
+	}
+}
+
+// suffix is the element type's name in the kernels'.
+func (b *Backend) suffix() string {
+	return map[tensor.DType]string{tensor.F32: "f32", tensor.F16: "f16", tensor.BF16: "bf16"}[b.dtype]
+}
+
+// want panics if a tensor is not of the backend's type: a programmer's mistake.
+func (b *Backend) want(ts ...*kernels.Tensor) {
+	for _, t := range ts {
+		if t != nil && t.DType != b.dtype {
+			panic(fmt.Sprintf("cuda: a tensor of %v on a backend that computes in %v", t.DType, b.dtype))
+		}
+	}
+}
+
+// ---- recordings: one CUDA graph for a whole program ----
+
+type recording struct {
+	b *Backend
+	g drv.Graph
+}
+
+// Record makes one CUDA graph of what f queues. It implements kernels.Recorder.
+func (b *Backend) Record(f func()) (kernels.Recording, error) {
+	defer b.enter()()
+	if b.err != nil {
+		return nil, b.err
+	}
+	if err := drv.BeginCapture(b.stream); err != nil {
+		return nil, b.explain("recording", err)
+	}
+	f()
+	g, err := drv.EndCapture(b.stream)
+	if b.err != nil {
+		err, b.err = b.err, nil
+		return nil, err
+	}
+	if err != nil {
+		return nil, b.explain("recording", err)
+	}
+	return &recording{b, g}, nil
+}
+
+func (r *recording) Replay() {
+	defer r.b.enter()()
+	if r.b.err != nil {
+		return
+	}
+	if err := r.g.Launch(r.b.stream); err != nil {
+		r.b.fail("replaying a recording", err)
+	}
+}
+
+func (r *recording) Free() {
+	defer r.b.enter()()
+	r.g.Destroy()
+}

@@ -1,0 +1,92 @@
+// Package cuda runs the operations on an NVIDIA GPU with kernels of our own: gemm.cu (Conv2D and
+// Linear), attention.cu, norm.cu and embed.cu, launched through gorgonia.org/cu. It is compiled with
+// the build tag cuda, after build.sh has made the fatbins; without the tag Open and Devices say so.
+//
+// A Backend computes in one element type. In F16 and BF16 the products run on tensor cores with
+// float32 sums; the plain kernels of the same name with "simple" in it serve F32, every type on request
+// (Options.Simple), and the shapes that tensor cores do not like.
+package cuda
+
+import (
+	"errors"
+	"fmt"
+
+	"darkroom/tensor"
+)
+
+// Options say how to open a device. The zero value is device 0 in float32.
+type Options struct {
+	Device int          // as Devices numbers them
+	DType  tensor.DType // of activations and packed weights: F32, F16 or BF16
+	// Simple avoids tensor cores: slower, for comparison and where a device fails the self-test.
+	Simple bool
+}
+
+// Device describes a GPU.
+type Device struct {
+	Index      int
+	Name       string
+	Capability [2]int // compute capability, {8, 9}
+	Memory     int    // bytes
+	Free       int    // bytes free now; 0 if unknown
+	Driver     string // the newest CUDA version that the driver supports, "12.9"
+	Processors int    // streaming multiprocessors
+	// Unusable says why the device cannot be used; empty if it can.
+	Unusable string
+}
+
+// ErrNotBuilt is why there is no device in a build without the tag cuda.
+var ErrNotBuilt = errors.New("this build of darkroom has no CUDA support; build it with `make cuda`")
+
+// minDriver is the CUDA version of the oldest driver that loads the machine code in the fatbins
+// (R525). Older ones from R520 on could translate the PTX, but nothing has tried.
+const minDriver = 12000
+
+func driverText(v int) string { return fmt.Sprintf("%d.%d", v/1000, v%1000/10) }
+
+// OutOfMemoryError says how much was asked for and how much there was.
+type OutOfMemoryError struct {
+	Device             string
+	Asked, Free, Total int // bytes
+}
+
+func (e *OutOfMemoryError) Error() string {
+	return fmt.Sprintf("%s is out of memory: %d MiB were asked for, %d of %d MiB are free; use a smaller size or count, --low-memory, or another --device",
+		e.Device, mib(e.Asked), e.Free>>20, e.Total>>20)
+}
+
+func mib(n int) int { return (n + 1<<20 - 1) >> 20 }
+
+// DeviceError is a failure of the device itself. After it the process can make no further use of the
+// device: every later call fails too.
+type DeviceError struct {
+	Device string
+	Doing  string // the kernel or call that it was noticed in; the cause may lie before
+	Code   int    // CUresult
+	Text   string // the driver's words
+}
+
+func (e *DeviceError) Error() string {
+	hint := ""
+	switch e.Code {
+	case codeECC:
+		hint = "; its memory is faulty: restart the machine, and replace the card if it happens again"
+	case codeIllegalAddress, codeMisaligned, codeIllegalInstruction:
+		hint = "; this is a mistake in darkroom's kernels or unstable hardware: please report it with the command line"
+	case codeLaunchFailed, codeUnavailable, codeUnknown:
+		hint = "; the device was lost: look for Xid messages in the system log, then start darkroom again"
+	}
+	return fmt.Sprintf("%s failed at %s: %s (CUDA error %d)%s", e.Device, e.Doing, e.Text, e.Code, hint)
+}
+
+// CUresult values of cuda.h.
+const (
+	codeOutOfMemory        = 2
+	codeUnavailable        = 46
+	codeECC                = 214
+	codeIllegalAddress     = 700
+	codeIllegalInstruction = 715
+	codeMisaligned         = 716
+	codeLaunchFailed       = 719
+	codeUnknown            = 999
+)

@@ -1,0 +1,49 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"testing"
+
+	"darkroom/kernels/conformance"
+	"darkroom/tensor"
+)
+
+// The tests run on whatever libcuda.so.1 the loader finds: a driver, or the emulated device
+// (LD_LIBRARY_PATH=build/emu, which test.sh sets). Without one they are skipped, out loud.
+func open(t testing.TB, o Options) *Backend {
+	t.Helper()
+	if _, err := Devices(); err != nil {
+		t.Skipf("SKIPPED, no CUDA device: %v. Run kernels/cuda/test.sh for the emulated one", err)
+	}
+	b, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b.(*Backend)
+}
+
+// Every operation over the suite's table, in each element type, on the kernels that the shapes lead to
+// and on the simple ones.
+func TestConformance(t *testing.T) {
+	for _, d := range []tensor.DType{tensor.F32, tensor.F16, tensor.BF16} {
+		for _, simple := range []bool{false, true} {
+			if simple && d == tensor.F32 {
+				continue // it has no others
+			}
+			name := d.String()
+			if simple {
+				name += " simple"
+			}
+			t.Run(name, func(t *testing.T) {
+				b := open(t, Options{DType: d, Simple: simple})
+				conformance.Run(t, b, conformance.Options{Short: testing.Short() || simple})
+			})
+		}
+	}
+}

@@ -1,0 +1,119 @@
+// device.cuh: what every kernel needs: element types, 16-byte loads and stores, activations.
+//
+// The same sources are compiled by nvcc for GPUs and by g++ for the emulated device (CUDA_EMU); a kernel
+// is written KERNEL(name, threads a block, (parameters)) { … } and its dynamic shared memory
+// SHARED(type, name). Parameters are pointers, int and float: each travels in a slot of 8 bytes.
+#pragma once
+#ifdef CUDA_EMU
+#include "device.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+#define KERNEL(name, threads, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
+#define SHARED(T, name)                                            \
+  extern __shared__ __align__(128) unsigned char name##_bytes[];   \
+  T* name = reinterpret_cast<T*>(name##_bytes)
+#endif
+
+using half_t = __half;
+using bfloat_t = __nv_bfloat16;
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
+__device__ __forceinline__ float to_float(bfloat_t x) { return __bfloat162float(x); }
+
+// from_float rounds to nearest, ties to even.
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <>
+__device__ __forceinline__ half_t from_float<half_t>(float x) { return __float2half_rn(x); }
+template <>
+__device__ __forceinline__ bfloat_t from_float<bfloat_t>(float x) { return __float2bfloat16_rn(x); }
+
+// pack rounds two values into one register, x in the low half.
+__device__ __forceinline__ uint32_t bits(half_t h) {
+  uint16_t u;
+  memcpy(&u, &h, 2);
+  return u;
+}
+__device__ __forceinline__ uint32_t bits(bfloat_t h) {
+  uint16_t u;
+  memcpy(&u, &h, 2);
+  return u;
+}
+template <class T>
+__device__ __forceinline__ uint32_t pack(float x, float y) {
+  return bits(from_float<T>(x)) | bits(from_float<T>(y)) << 16;
+}
+template <>
+__device__ __forceinline__ uint32_t pack<half_t>(float x, float y) {
+  __half2 h = __floats2half2_rn(x, y);
+  uint32_t u;
+  memcpy(&u, &h, 4);
+  return u;
+}
+template <>
+__device__ __forceinline__ uint32_t pack<bfloat_t>(float x, float y) {
+  __nv_bfloat162 h = __floats2bfloat162_rn(x, y);
+  uint32_t u;
+  memcpy(&u, &h, 4);
+  return u;
+}
+
+// Span<T, n> moves n neighbouring elements at once; n·sizeof(T) is at most 16 bytes, and p aligned to that.
+template <class T, int n>
+struct alignas(n * sizeof(T)) Span {
+  T v[n];
+};
+template <int n, class T>
+__device__ __forceinline__ void load(float (&v)[n], const T* p) {
+  if constexpr (n * sizeof(T) > 16) {
+    constexpr int half = n / 2;
+    float lo[half], hi[half];
+    load(lo, p);
+    load(hi, p + half);
+    for (int i = 0; i < half; i++) v[i] = lo[i], v[half + i] = hi[i];
+  } else {
+    Span<T, n> s = *reinterpret_cast<const Span<T, n>*>(p);
+    for (int i = 0; i < n; i++) v[i] = to_float(s.v[i]);
+  }
+}
+template <int n, class T>
+__device__ __forceinline__ void store(T* p, const float (&v)[n]) {
+  if constexpr (n * sizeof(T) > 16) {
+    constexpr int half = n / 2;
+    float lo[half], hi[half];
+    for (int i = 0; i < half; i++) lo[i] = v[i], hi[i] = v[half + i];
+    store(p, lo);
+    store(p + half, hi);
+  } else {
+    Span<T, n> s;
+    for (int i = 0; i < n; i++) s.v[i] = from_float<T>(v[i]);
+    *reinterpret_cast<Span<T, n>*>(p) = s;
+  }
+}
+
+// kernels.Activation
+enum Activation { kIdentity, kSiLU, kGELU, kQuickGELU, kGEGLU };
+
+__device__ __forceinline__ float silu(float x) { return x / (1 + expf(-x)); }
+__device__ __forceinline__ float gelu(float x) { return 0.5f * x * erfcf(-0.70710678118654752f * x); }
+__device__ __forceinline__ float activate(float x, int act) {
+  switch (act) {
+  case kSiLU: return silu(x);
+  case kGELU: return gelu(x);
+  case kQuickGELU: return x / (1 + expf(-1.702f * x));
+  }
+  return x;
+}
+
+__device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// The sum over a warp, in every lane, in a fixed order.
+__device__ __forceinline__ float warp_sum(float x) {
+  for (int i = 16; i; i >>= 1) x += __shfl_xor_sync(~0u, x, i);
+  return x;
+}

@@ -1,0 +1,48 @@
+#!/bin/sh
+# build.sh builds the emulated device, build/emu/libcuda.so.1, from the kernels' own source.
+#
+#	build.sh [--check] [OUT [KERNELS]]
+#
+# --check builds the checker: slower, and finds races on shared memory and accesses out of bounds by the
+# byte (build/emu-check). OUT is the folder for the library; KERNELS is the folder of the .cu files, if it
+# is not kernels/cuda: the tests build copies with planted bugs.
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+check=
+[ "$1" = --check ] && { check=yes; shift; }
+out=${1:-$root/build/emu${check:+-check}}
+kernels=${2:-$here/..}
+"$here/../fetch.sh"
+mkdir -p "$out"
+flags="-std=c++17 -O2 -march=x86-64-v3 -fPIC -fvisibility=hidden -DCUDA_EMU -Wall -I$here -I$root/build/cuda/cuda12/nvidia/cuda_runtime/include"
+
+newer() { # newer TARGET SOURCE...: whether the target is there and newer than each source
+	target=$1
+	shift
+	for f; do [ "$target" -nt "$f" ] || return 1; done
+}
+build() { # build OBJECT SOURCE FLAGS...
+	object=$1 source=$2
+	shift 2
+	newer "$object" "$source" "$here"/*.h "$kernels"/*.cuh && return
+	g++ $flags "$@" -c "$source" -o "$object"
+}
+for f in block memory driver; do build "$out/$f.o" "$here/$f.cc"; done
+instrument=
+if [ -n "$check" ]; then
+	build "$out/check.o" "$here/check.cc"
+	instrument="-fsanitize=thread -fsanitize=alignment,bounds,shift"
+fi
+compile() { build "$out/$(basename "$1" .cu).cu.o" "$1" -x c++ -I"$kernels" -fno-strict-aliasing -Wno-unknown-pragmas -Wno-unused-function $instrument; }
+first= # two compilers at a time
+for cu in "$kernels"/*.cu; do
+	compile "$cu" &
+	if [ -n "$first" ]; then
+		wait $first
+	fi
+	first=$!
+done
+wait $first
+g++ -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1.tmp" "$out"/*.o
+mv "$out/libcuda.so.1.tmp" "$out/libcuda.so.1"

@@ -1,0 +1,438 @@
+// driver.cc: the part of the CUDA driver's interface that the product calls, as libcuda.so.1. What is
+// queued on a stream runs only when something waits for it, so a program that forgets to wait reads
+// old values. Any error of a kernel sticks to the process, as on a GPU.
+//
+// Environment: EMU_SEED (order of threads, blocks and streams), EMU_CC (compute capability, 80),
+// EMU_DEVICES (1), EMU_MEMORY (MiB, 4096), EMU_DRIVER (version, 12090), EMU_FAULT=N:CODE (launch N fails
+// with that CUresult), EMU_REPORT=FILE (a JSON line a kernel, written when a context is given back).
+#include <cuda.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "emu.h"
+
+namespace emu {
+int compute_capability = 80;
+}
+using namespace emu;
+
+static int environment(const char* name, int otherwise) {
+  const char* s = getenv(name);
+  return s ? atoi(s) : otherwise;
+}
+
+struct Work {
+  std::function<CUresult()> run;
+  CUevent wait = nullptr; // instead: until that event
+};
+struct CUstream_st {
+  std::deque<Work> queue;
+  std::vector<Work>* capture = nullptr;
+  bool capture_broken = false;
+};
+struct CUevent_st {
+  bool done = true;
+  double time = 0;
+  CUstream stream = nullptr;
+};
+struct CUgraph_st { std::vector<Work> work; };
+struct CUgraphExec_st { std::vector<Work> work; };
+struct CUfunc_st {
+  const Function* function;
+  int shared_limit;
+};
+
+static std::recursive_mutex mutex;
+static CUstream_st null_stream;
+static std::vector<CUstream> streams;
+static std::map<void*, size_t> pinned;
+static std::map<std::string, std::pair<uint64_t, Counters>> report; // launches and counts of each kernel
+static CUresult sticky = CUDA_SUCCESS;
+static thread_local CUcontext current;
+static unsigned seed, launches, fault_at;
+static int devices = 1, driver_version = 12090, fault_code;
+static size_t memory_bytes;
+
+#define API extern "C" __attribute__((visibility("default"))) CUresult
+#define LOCK                                            \
+  std::lock_guard<std::recursive_mutex> lock(mutex);    \
+  if (sticky) return sticky
+#define CONTEXT                                                                                  \
+  if (!current) return CUDA_ERROR_INVALID_CONTEXT; /* the caller moved to another OS thread */   \
+  LOCK
+
+// ---- streams ----
+
+static CUstream stream_of(CUstream s) { return !s || s == CU_STREAM_LEGACY || s == CU_STREAM_PER_THREAD ? &null_stream : s; }
+
+static CUresult flush(CUstream s, CUevent until = nullptr) {
+  while (!s->queue.empty() && !(until && until->done)) {
+    Work w = std::move(s->queue.front());
+    s->queue.pop_front();
+    CUresult r = CUDA_SUCCESS;
+    if (w.wait) {
+      if (!w.wait->done) r = flush(w.wait->stream, w.wait);
+    } else {
+      r = w.run();
+    }
+    if (r) return r;
+  }
+  return CUDA_SUCCESS;
+}
+
+static CUresult flush_all() {
+  if (CUresult r = flush(&null_stream)) return r;
+  std::vector<CUstream> order = streams;
+  for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[(seed * 7919 + launches) % i]);
+  for (CUstream s : order)
+    if (CUresult r = flush(s)) return r;
+  return CUDA_SUCCESS;
+}
+
+// not_capturing refuses what may not be called while a stream records, and spoils the recording.
+static CUresult not_capturing() {
+  for (CUstream s : streams)
+    if (s->capture) {
+      s->capture_broken = true;
+      return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
+  return CUDA_SUCCESS;
+}
+#define NOT_CAPTURING \
+  if (CUresult r = not_capturing()) return r
+
+static CUresult queue(CUstream s, std::function<CUresult()> f) {
+  s = stream_of(s);
+  if (s->capture) {
+    s->capture->push_back({std::move(f)});
+    return CUDA_SUCCESS;
+  }
+  if (CUresult r = s == &null_stream ? flush_all() : flush(&null_stream)) return r;
+  s->queue.push_back({std::move(f)});
+  return CUDA_SUCCESS;
+}
+
+static double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// ---- start, devices, contexts ----
+
+static void write_report() {
+  const char* path = getenv("EMU_REPORT");
+  FILE* f = path ? fopen(path, "w") : nullptr;
+  if (!f) return;
+  for (auto& [name, r] : report) {
+    const Counters& c = r.second;
+    fprintf(f,
+            "{\"kernel\":\"%s\",\"launches\":%lu,\"mma\":%lu,\"ldmatrix\":%lu,\"ldmatrix_conflicts\":%lu,\"cp_async\":%lu,"
+            "\"cp_async_conflicts\":%lu,\"barriers\":%lu}\n",
+            name.c_str(), r.first, c.mma, c.ldmatrix, c.ldmatrix_conflicts, c.copies, c.copy_conflicts, c.barriers);
+  }
+  fclose(f);
+}
+
+API cuInit(unsigned) {
+  static bool started;
+  if (started) return CUDA_SUCCESS;
+  started = true;
+  seed = environment("EMU_SEED", 1);
+  compute_capability = environment("EMU_CC", 80);
+  devices = environment("EMU_DEVICES", 1);
+  driver_version = environment("EMU_DRIVER", 12090);
+  memory_bytes = size_t(environment("EMU_MEMORY", 4096)) << 20;
+  if (const char* fault = getenv("EMU_FAULT")) sscanf(fault, "%u:%d", &fault_at, &fault_code);
+  return devices ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
+}
+API cuDriverGetVersion(int* v) { return *v = driver_version, CUDA_SUCCESS; }
+API cuDeviceGetCount(int* n) { return *n = devices, CUDA_SUCCESS; }
+API cuDeviceGet(CUdevice* d, int i) { return *d = i, i < 0 || i >= devices ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS; }
+API cuDeviceGetName(char* text, int n, CUdevice) {
+  snprintf(text, n, "Emulated device sm_%d", compute_capability);
+  return CUDA_SUCCESS;
+}
+API cuDeviceTotalMem(size_t* n, CUdevice) { return *n = memory_bytes, CUDA_SUCCESS; }
+API cuMemGetInfo(size_t* free, size_t* all) {
+  *all = memory_bytes;
+  *free = memory_bytes - std::min(memory_bytes, allocated_bytes());
+  return CUDA_SUCCESS;
+}
+API cuDeviceGetAttribute(int* v, CUdevice_attribute a, CUdevice) {
+  switch (int(a)) {
+  case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *v = compute_capability / 10; break;
+  case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *v = compute_capability % 10; break;
+  case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *v = 32; break;
+  case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *v = 4; break;
+  case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *v = 1024; break;
+  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: *v = 48 << 10; break;
+  // sm_86, 89 and 120 have 99 KiB; the kernels must fit there, so the emulated device has no more.
+  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *v = (compute_capability < 80 ? 64 : 99) << 10; break;
+  default: *v = 0;
+  }
+  return CUDA_SUCCESS;
+}
+API cuCtxCreate(CUcontext* c, unsigned, CUdevice d) { return current = *c = CUcontext(uintptr_t(d) + 1), CUDA_SUCCESS; }
+API cuCtxDestroy(CUcontext) { return CUDA_SUCCESS; }
+API cuDevicePrimaryCtxRetain(CUcontext* c, CUdevice d) { return *c = CUcontext(uintptr_t(d) + 1), CUDA_SUCCESS; }
+API cuDevicePrimaryCtxRelease(CUdevice) { return write_report(), CUDA_SUCCESS; }
+API cuCtxSetCurrent(CUcontext c) { return current = c, CUDA_SUCCESS; }
+API cuCtxGetCurrent(CUcontext* c) { return *c = current, CUDA_SUCCESS; }
+API cuCtxPushCurrent(CUcontext c) { return current = c, CUDA_SUCCESS; }
+API cuCtxPopCurrent(CUcontext* c) {
+  if (c) *c = current;
+  return current = nullptr, CUDA_SUCCESS;
+}
+API cuCtxSynchronize() {
+  CONTEXT;
+  NOT_CAPTURING;
+  return flush_all();
+}
+
+// ---- memory ----
+
+API cuMemAlloc(CUdeviceptr* d, size_t n) {
+  CONTEXT;
+  NOT_CAPTURING;
+  if (!n) return CUDA_ERROR_INVALID_VALUE;
+  if (allocated_bytes() + n > memory_bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+  uint64_t at;
+  if (!allocate(n, &at)) return CUDA_ERROR_OUT_OF_MEMORY;
+  return *d = at, CUDA_SUCCESS;
+}
+API cuMemFree(CUdeviceptr d) {
+  CONTEXT;
+  NOT_CAPTURING;
+  if (!d) return CUDA_SUCCESS;
+  if (CUresult r = flush_all()) return r;
+  return release(d) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+API cuMemHostAlloc(void** p, size_t n, unsigned) {
+  CONTEXT;
+  *p = aligned_alloc(4096, (n + 4095) / 4096 * 4096);
+  if (!*p) return CUDA_ERROR_OUT_OF_MEMORY;
+  pinned[*p] = n;
+  return CUDA_SUCCESS;
+}
+API cuMemFreeHost(void* p) {
+  CONTEXT;
+  if (CUresult r = flush_all()) return r;
+  if (!pinned.erase(p)) return CUDA_ERROR_INVALID_VALUE;
+  return free(p), CUDA_SUCCESS;
+}
+static bool is_pinned(const void* p) {
+  auto i = pinned.upper_bound(const_cast<void*>(p));
+  return i != pinned.begin() && (--i, (const char*)p < (const char*)i->first + i->second);
+}
+API cuMemcpyHtoD(CUdeviceptr d, const void* s, size_t n) {
+  CONTEXT;
+  NOT_CAPTURING;
+  if (CUresult r = flush_all()) return r;
+  if (!inside(d, n)) return CUDA_ERROR_INVALID_VALUE;
+  return memcpy((void*)d, s, n), CUDA_SUCCESS;
+}
+API cuMemcpyDtoH(void* d, CUdeviceptr s, size_t n) {
+  CONTEXT;
+  NOT_CAPTURING;
+  if (CUresult r = flush_all()) return r;
+  if (!inside(s, n)) return CUDA_ERROR_INVALID_VALUE;
+  return memcpy(d, (void*)s, n), CUDA_SUCCESS;
+}
+// From pageable memory the driver copies before it returns; from pinned memory the device reads later.
+API cuMemcpyHtoDAsync(CUdeviceptr d, const void* s, size_t n, CUstream stream) {
+  CONTEXT;
+  if (!inside(d, n)) return CUDA_ERROR_INVALID_VALUE;
+  if (is_pinned(s)) return queue(stream, [=] { return memcpy((void*)d, s, n), CUDA_SUCCESS; });
+  std::string copy((const char*)s, n);
+  return queue(stream, [=] { return memcpy((void*)d, copy.data(), n), CUDA_SUCCESS; });
+}
+API cuMemcpyDtoHAsync(void* d, CUdeviceptr s, size_t n, CUstream stream) {
+  CONTEXT;
+  if (!inside(s, n)) return CUDA_ERROR_INVALID_VALUE;
+  return queue(stream, [=] { return memcpy(d, (void*)s, n), CUDA_SUCCESS; });
+}
+API cuMemcpyDtoDAsync(CUdeviceptr d, CUdeviceptr s, size_t n, CUstream stream) {
+  CONTEXT;
+  if (!inside(s, n) || !inside(d, n)) return CUDA_ERROR_INVALID_VALUE;
+  return queue(stream, [=] { return memmove((void*)d, (void*)s, n), CUDA_SUCCESS; });
+}
+API cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream stream) {
+  CONTEXT;
+  if (!inside(d, n)) return CUDA_ERROR_INVALID_VALUE;
+  return queue(stream, [=] { return memset((void*)d, v, n), CUDA_SUCCESS; });
+}
+
+// ---- streams and events ----
+
+API cuStreamCreate(CUstream* s, unsigned) {
+  CONTEXT;
+  streams.push_back(*s = new CUstream_st);
+  return CUDA_SUCCESS;
+}
+API cuStreamDestroy(CUstream s) {
+  CONTEXT;
+  CUresult r = flush(s);
+  streams.erase(std::find(streams.begin(), streams.end(), s));
+  delete s;
+  return r;
+}
+API cuStreamSynchronize(CUstream s) {
+  CONTEXT;
+  NOT_CAPTURING;
+  s = stream_of(s);
+  return s == &null_stream ? flush_all() : flush(s);
+}
+API cuEventCreate(CUevent* e, unsigned) { return *e = new CUevent_st, CUDA_SUCCESS; }
+API cuEventDestroy(CUevent e) {
+  LOCK;
+  CUresult r = e->done ? CUDA_SUCCESS : flush(e->stream, e);
+  delete e;
+  return r;
+}
+API cuEventRecord(CUevent e, CUstream s) {
+  CONTEXT;
+  e->stream = stream_of(s);
+  e->done = false;
+  return queue(s, [=] {
+    e->time = now();
+    e->done = true;
+    return CUDA_SUCCESS;
+  });
+}
+API cuEventSynchronize(CUevent e) {
+  LOCK;
+  return e->done ? CUDA_SUCCESS : flush(e->stream, e);
+}
+API cuEventElapsedTime(float* ms, CUevent a, CUevent b) {
+  LOCK;
+  if (!a->done || !b->done) return CUDA_ERROR_NOT_READY;
+  return *ms = float((b->time - a->time) * 1e3), CUDA_SUCCESS;
+}
+API cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
+  LOCK;
+  stream_of(s)->queue.push_back({{}, e});
+  return CUDA_SUCCESS;
+}
+
+// ---- graphs ----
+
+API cuStreamBeginCapture(CUstream s, CUstreamCaptureMode) {
+  CONTEXT;
+  s = stream_of(s);
+  if (s == &null_stream || s->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  s->capture = new std::vector<Work>;
+  s->capture_broken = false;
+  return CUDA_SUCCESS;
+}
+API cuStreamEndCapture(CUstream s, CUgraph* g) {
+  CONTEXT;
+  *g = nullptr;
+  if (!s->capture) return CUDA_ERROR_ILLEGAL_STATE;
+  std::vector<Work>* work = s->capture;
+  s->capture = nullptr;
+  if (!s->capture_broken) *g = new CUgraph_st{std::move(*work)};
+  delete work;
+  return s->capture_broken ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
+}
+API cuGraphInstantiateWithFlags(CUgraphExec* e, CUgraph g, unsigned long long) { return *e = new CUgraphExec_st{g->work}, CUDA_SUCCESS; }
+API cuGraphLaunch(CUgraphExec e, CUstream s) {
+  CONTEXT;
+  return queue(s, [=] {
+    for (const Work& w : e->work)
+      if (CUresult r = w.run()) return r;
+    return CUDA_SUCCESS;
+  });
+}
+API cuGraphDestroy(CUgraph g) { return delete g, CUDA_SUCCESS; }
+API cuGraphExecDestroy(CUgraphExec e) {
+  LOCK;
+  CUresult r = flush_all();
+  delete e;
+  return r;
+}
+
+// ---- modules and launches ----
+
+API cuModuleLoadData(CUmodule* m, const void* image) {
+  uint32_t magic;
+  memcpy(&magic, image, 4);
+  if (magic != 0xba55ed50 && magic != 0x464c457f) return CUDA_ERROR_INVALID_IMAGE; // fatbin, ELF
+  return *m = (CUmodule)1, CUDA_SUCCESS;
+}
+API cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }
+API cuModuleGetFunction(CUfunction* f, CUmodule, const char* name) {
+  const Function* found = find_function(name);
+  if (!found) return CUDA_ERROR_NOT_FOUND;
+  return *f = (CUfunction) new CUfunc_st{found, 48 << 10}, CUDA_SUCCESS;
+}
+API cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
+  if (a != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_SUCCESS;
+  int most;
+  cuDeviceGetAttribute(&most, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 0);
+  if (v > most) return CUDA_ERROR_INVALID_VALUE;
+  return ((CUfunc_st*)f)->shared_limit = v, CUDA_SUCCESS;
+}
+
+static CUresult run(const Function* f, Index grid, Index block, unsigned shared, std::vector<uint64_t> slots) {
+  if (sticky) return sticky;
+  if (++launches == fault_at) return sticky = CUresult(fault_code);
+  counters = {};
+  const char* error;
+  bool ok = run_grid(f, grid, block, shared, slots.data(), seed, &error);
+  auto& [n, sum] = report[f->name];
+  n++;
+  sum.mma += counters.mma;
+  sum.ldmatrix += counters.ldmatrix;
+  sum.ldmatrix_conflicts += counters.ldmatrix_conflicts;
+  sum.copies += counters.copies;
+  sum.copy_conflicts += counters.copy_conflicts;
+  sum.barriers += counters.barriers;
+  if (ok) return CUDA_SUCCESS;
+  fprintf(stderr, "emulated CUDA device: %s\n", error);
+  return sticky = CUDA_ERROR_ILLEGAL_ADDRESS;
+}
+
+API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                   CUstream stream, void** parameters, void**) {
+  CONTEXT;
+  CUfunc_st* f = (CUfunc_st*)handle;
+  uint64_t threads = uint64_t(bx) * by * bz;
+  if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535 || !threads || threads > unsigned(f->function->threads) ||
+      int(shared) > f->shared_limit) {
+    fprintf(stderr, "emulated CUDA device: %s cannot be launched on a grid %u×%u×%u of %u×%u×%u threads with %u bytes of shared memory\n",
+            f->function->name, gx, gy, gz, bx, by, bz, shared);
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  std::vector<uint64_t> slots(f->function->parameters);
+  for (size_t i = 0; i < slots.size(); i++) slots[i] = *(uint64_t*)parameters[i];
+  const Function* function = f->function;
+  return queue(stream, [=] { return run(function, {gx, gy, gz}, {bx, by, bz}, shared, slots); });
+}
+
+// ---- errors ----
+
+static const char* describe(CUresult r) {
+  switch (int(r)) {
+  case CUDA_SUCCESS: return "no error";
+  case CUDA_ERROR_INVALID_VALUE: return "invalid argument";
+  case CUDA_ERROR_OUT_OF_MEMORY: return "out of memory";
+  case CUDA_ERROR_NO_DEVICE: return "no CUDA-capable device is detected";
+  case CUDA_ERROR_INVALID_DEVICE: return "invalid device ordinal";
+  case CUDA_ERROR_INVALID_IMAGE: return "device kernel image is invalid";
+  case CUDA_ERROR_INVALID_CONTEXT: return "invalid device context";
+  case CUDA_ERROR_ECC_UNCORRECTABLE: return "uncorrectable ECC error encountered";
+  case CUDA_ERROR_NOT_FOUND: return "named symbol not found";
+  case CUDA_ERROR_ILLEGAL_ADDRESS: return "an illegal memory access was encountered";
+  case CUDA_ERROR_LAUNCH_FAILED: return "unspecified launch failure";
+  case CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: return "operation not permitted when stream is capturing";
+  }
+  return "unrecognized error code";
+}
+API cuGetErrorString(CUresult r, const char** text) { return *text = describe(r), CUDA_SUCCESS; }
+API cuGetErrorName(CUresult r, const char** text) { return *text = describe(r), CUDA_SUCCESS; }

@@ -1,0 +1,152 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+
+	"gorgonia.org/cu"
+
+	"darkroom/kernels"
+	"darkroom/tensor"
+)
+
+// depth is gemm.cuh's kDepth: rows of packed matrices are padded with zeros to a multiple of it.
+const depth = 32
+
+// layout is how a weight lies on the device: rows of `width` elements, padded to pitch.
+//
+//	Vector       one row of float32
+//	Filter       row o: [kH, kW, I], so that a tap's channels lie together as they do in an image
+//	Matrix       row o as it is
+//	MatrixGEGLU  rows value 0, gate 0, value 1, gate 1, …: one lane of gemm_mma gets both
+//	Table        as it is, not padded
+type layout struct {
+	rows, width, pitch int
+	dtype              tensor.DType
+	taps               int               // kH·kW of a filter, else 1
+	source             func(row int) int // the checkpoint's row
+}
+
+func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
+	same := func(row int) int { return row }
+	l := layout{rows: s[0], width: s.Len() / s[0], dtype: b.dtype, taps: 1, source: same}
+	l.pitch = (l.width + depth - 1) / depth * depth
+	switch role {
+	case kernels.Vector:
+		return layout{rows: s.Len(), width: 1, pitch: 1, dtype: tensor.F32, taps: 1, source: same}
+	case kernels.Table:
+		l.pitch = l.width
+	case kernels.Filter:
+		l.taps = s[2] * s[3]
+	case kernels.MatrixGEGLU:
+		l.source = func(row int) int { return row/2 + row%2*(s[0]/2) }
+	}
+	return l
+}
+
+func (l layout) rowBytes() int { return l.pitch * l.dtype.Size() }
+
+// PackedBytes is the size of the padded rows.
+func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
+	l := b.layout(role, shape)
+	return l.rows * l.rowBytes()
+}
+
+// Load packs the weight's rows into page-locked memory, part by part, while the part before is copied
+// to the device.
+func (b *Backend) Load(w *kernels.Weight) error {
+	defer b.enter()()
+	l := b.layout(w.Role, w.Host.Shape)
+	m, err := b.alloc(l.rows * l.rowBytes())
+	if err != nil {
+		return err
+	}
+	if err := b.upload(w, l, m); err != nil {
+		cu.MemFree(m.at)
+		return err
+	}
+	w.Packed = m
+	return nil
+}
+
+func (b *Backend) upload(w *kernels.Weight, l layout, m mem) error {
+	perPart := max(1, stageBytes/l.rowBytes())
+	for first, part := 0, 0; first < l.rows; first, part = first+perPart, part+1 {
+		n := min(perPart, l.rows-first)
+		s := &b.staging[part%len(b.staging)]
+		host, err := s.ready(n * l.rowBytes())
+		if err != nil {
+			return b.explain("allocating page-locked memory", err)
+		}
+		if err := l.pack(host[:n*l.rowBytes()], w, first); err != nil {
+			return err
+		}
+		if err := s.upload(m.at+cu.DevicePtr(first*l.rowBytes()), n*l.rowBytes(), b.stream); err != nil {
+			return b.explain("uploading "+w.Name, err)
+		}
+	}
+	return nil
+}
+
+// pack fills dst with the rows from first on, on every processor.
+func (l layout) pack(dst []byte, w *kernels.Weight, first int) error {
+	rows := len(dst) / l.rowBytes()
+	workers := min(runtime.GOMAXPROCS(0), max(1, rows*l.width/(1<<14)))
+	failed := make([]error, workers)
+	var wait sync.WaitGroup
+	for i := range workers {
+		wait.Go(func() {
+			lo, hi := rows*i/workers, rows*(i+1)/workers
+			failed[i] = l.packRows(dst[lo*l.rowBytes():hi*l.rowBytes()], w, first+lo)
+		})
+	}
+	wait.Wait()
+	return firstBad(failed)
+}
+
+func (l layout) packRows(dst []byte, w *kernels.Weight, first int) error {
+	src, row := make([]float32, l.width), make([]float32, l.pitch)
+	channels := l.width / l.taps
+	for i := range len(dst) / l.rowBytes() {
+		if err := w.Decode(src, l.source(first+i)*l.width); err != nil {
+			return err
+		}
+		for c := range channels {
+			for t := range l.taps {
+				row[t*channels+c] = src[c*l.taps+t]
+			}
+		}
+		tensor.Encode(dst[i*l.rowBytes():(i+1)*l.rowBytes()], l.dtype, row)
+	}
+	return nil
+}
+
+// firstBad is the error that names the earliest element, whichever goroutine met it.
+func firstBad(errs []error) error {
+	var first error
+	at := -1
+	for _, err := range errs {
+		var e *kernels.NonFiniteWeightError
+		if errors.As(err, &e) && at >= 0 && e.Index >= at {
+			continue
+		}
+		if err != nil {
+			first = err
+			if e != nil {
+				at = e.Index
+			}
+		}
+	}
+	return first
+}
+
+// Unload frees what Load made.
+func (b *Backend) Unload(w *kernels.Weight) {
+	if w.Packed != nil {
+		b.Free(w.Packed)
+		w.Packed = nil
+	}
+}
