@@ -15,9 +15,10 @@ import sys
 import tempfile
 import unicodedata
 import zipfile
+from collections import Counter
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from transformers import CLIPTokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -141,16 +142,33 @@ def corpus():
 
 
 def small_vocabulary(size):
-    """A byte level BPE in CLIP's order: bytes, bytes at the end of a word, merges, special tokens."""
-    t = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    t.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    t.pre_tokenizer = pre_tokenizers.Sequence(
+    """A byte level BPE in CLIP's order: bytes, bytes at the end of a word, merges, special tokens.
+
+    Trained here, because the library's trainer breaks ties by chance."""
+    split = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(r"'s|'t|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    words = Counter(w for line in LINES for w, _ in split.pre_tokenize_str(unicodedata.normalize("NFC", line).lower()))
+    words = [[[*w[:-1], w[-1] + "</w>"], n] for w, n in sorted(words.items())]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    t.train_from_iterator(LINES * 3, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False))
-    merges = [tuple(m) for m in json.loads(t.to_str())["model"]["merges"]]
-    tokens = list(dict.fromkeys(alphabet + [b + "</w>" for b in alphabet] + ["".join(m) for m in merges] + SPECIAL))
-    return {t: i for i, t in enumerate(tokens)}, merges
+    tokens, merges = alphabet + [b + "</w>" for b in alphabet], []
+    while len(tokens) < size - len(SPECIAL):
+        pairs = Counter()
+        for symbols, n in words:
+            for pair in zip(symbols, symbols[1:]):
+                pairs[pair] += n
+        a, b = max(sorted(pairs), key=pairs.get)
+        merges.append((a, b))
+        if a + b not in tokens:
+            tokens.append(a + b)
+        for word in words:
+            joined = []
+            for s in word[0]:
+                if joined and joined[-1] == a and s == b:
+                    joined[-1] = a + b
+                else:
+                    joined.append(s)
+            word[0] = joined
+    return {t: i for i, t in enumerate(tokens + SPECIAL)}, merges
 
 
 def write(folder, **files):
