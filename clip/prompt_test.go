@@ -181,19 +181,19 @@ func TestPromptErrors(t *testing.T) {
 func TestHostilePrompts(t *testing.T) {
 	tok := goldenTokenizer(t, "bare")
 	for name, text := range map[string]string{
-		"nested":    strings.Repeat("(", 999) + strings.Repeat("(a)b", 1<<16),
-		"breaks":    strings.Repeat("BREAK ", 1<<15),
-		"colons":    strings.Repeat(":1", 1<<19),
-		"spaces":    strings.Repeat(": ", 1<<19),
-		"backslash": strings.Repeat(`\`, 1<<20),
-		"closed":    strings.Repeat(")", 1<<20),
+		"nested":    strings.Repeat("(", 999) + strings.Repeat("(a)b", 1<<14),
+		"breaks":    strings.Repeat("BREAK ", 1<<13),
+		"colons":    strings.Repeat(":1", 1<<17),
+		"spaces":    strings.Repeat(": ", 1<<17),
+		"backslash": strings.Repeat(`\`, 1<<18),
+		"closed":    strings.Repeat(")", 1<<18),
 	} {
 		start := time.Now()
 		if _, err := tok.Prompt(text, Weighted, 77); err != nil && name != "nested" {
 			t.Errorf("%s: %v", name, err)
 		}
-		if d := time.Since(start); d > 20*time.Second { // about a second; minutes if quadratic
-			t.Errorf("%s: a megabyte took %v", name, d)
+		if d := time.Since(start); d > 20*time.Second { // less than a second; minutes if quadratic
+			t.Errorf("%s: took %v", name, d)
 		}
 	}
 }
