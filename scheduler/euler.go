@@ -34,8 +34,7 @@ func (w *walk) churn(from, to Level) (Level, error) {
 	if γ <= 0 {
 		return from, nil
 	}
-	hat := from
-	hat.Sigma *= 1 + γ
+	hat := w.exploding(from.Sigma * (1 + γ))
 	z, err := w.noise(from, to)
 	if err != nil {
 		return hat, err

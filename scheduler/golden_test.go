@@ -22,6 +22,8 @@ type goldenRun struct {
 	Steps   int             `json:"steps"`
 	Rows    int             `json:"rows"`
 	Draws   int             `json:"draws"`
+	Calls   int             `json:"calls"` // of the model; 0: not recorded
+	Final   bool            `json:"final"` // only the last x is comparable
 	X       string          `json:"x"`
 }
 
@@ -142,11 +144,19 @@ func (g goldenRun) run() (worst float64, at string, err error) {
 	s.Init(x)
 	rows, n := g.rows(), 0
 	largest := norm(x) // of all x so far
-	err = s.Run(Run{X: x, Denoise: toy(c.PredictionType), Noise: noise.next, OnStep: func(step int, x, _ []float32) error {
-		n++
+	calls, model := 0, toy(c.PredictionType)
+	denoise := func(x []float32, at Level) (Prediction, error) {
+		calls++
+		p, err := model(x, at)
+		if strings.HasSuffix(g.Name, "-cfg++") { // the script's stand-in for an unguided prediction
+			p.Uncond = combined(term{0.5, p.Eps})
+		}
+		return p, err
+	}
+	compare := func(step int, x []float32) {
 		want, stored := rows[step]
 		if !stored {
-			return nil
+			return
 		}
 		var diff float64
 		for i := range want {
@@ -160,12 +170,24 @@ func (g goldenRun) run() (worst float64, at string, err error) {
 			worst, at = e, fmt.Sprintf("step %d: got %v, want %v", step, x, want)
 		}
 		largest = max(largest, norm(want))
+	}
+	err = s.Run(Run{X: x, Denoise: denoise, Noise: noise.next, OnStep: func(step int, x, _ []float32) error {
+		n++
+		if !g.Final {
+			compare(step, x)
+		}
 		return nil
 	}})
-	if err == nil && n != g.Steps && g.Name != "dpm-fast" {
+	if g.Final {
+		compare(g.Rows-1, x)
+	}
+	if want := s.Calls(); err == nil && want >= 0 && calls != want || g.Calls != 0 && calls != g.Calls {
+		err = fmt.Errorf("%d model calls; the schedule says %d and the other program made %d", calls, want, g.Calls)
+	}
+	if err == nil && n != g.Steps && !strings.HasPrefix(g.Name, "dpm-") {
 		err = fmt.Errorf("%d steps, want %d", n, g.Steps)
 	}
-	if err == nil && noise.draws-1 != g.Draws {
+	if err == nil && noise.draws-1 != g.Draws && !g.Final && g.Draws >= 0 {
 		err = fmt.Errorf("%d draws of noise, want %d", noise.draws-1, g.Draws)
 	}
 	return worst, at, err

@@ -192,18 +192,19 @@ func logSNRGrid(s *Schedule) error {
 	}
 	var levels []Level
 	for i, σ := range σs {
-		var t float64
-		switch {
-		case !given:
+		t := s.train.timeOf(σ)
+		switch s.options.Sigmas { // the model's clock as diffusers rounds it, where diffusers has the schedule
+		case "", "model":
 			t = float64(ts[i])
-		case s.options.Sigmas == "karras" || s.options.Sigmas == "lu": // diffusers rounds these to the nearest timestep
-			t = s.train.timeOf(σ)
+		case "karras", "lu":
 			if c.BetaSchedule != "squaredcos_cap_v2" || s.sampler.rounded {
 				t = math.RoundToEven(t)
 			}
 			t = math.Trunc(t)
-		default: // … and cuts these
-			t = math.Trunc(s.train.timeOf(σ))
+		case "exponential", "beta":
+			t = math.Trunc(t)
+		default:
+			t = float64(float32(t))
 		}
 		levels = append(levels, vpLevel(σ, t))
 	}

@@ -9,7 +9,7 @@ scheduler/golden_test.go, in operations which IEEE 754 rounds alike in both lang
 samplers can differ.
 """
 
-import base64, gzip, itertools, json, os, sys, warnings
+import base64, gzip, importlib.util, itertools, json, os, sys, types, warnings
 
 import numpy as np
 import torch
@@ -253,7 +253,218 @@ def flow():
     case("flow-euler", "FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, 7)
 
 
-FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow]
+def kdiffusion_sampling():
+    """k-diffusion's samplers without the rest of that package, which wants much that they do not use."""
+    path = next(p for p in (os.path.join(d, "k_diffusion") for d in sys.path) if os.path.isdir(p))
+    package, utils = types.ModuleType("kd"), types.ModuleType("kd.utils")
+    package.__path__ = []
+    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
+    package.utils = utils
+    ode = types.ModuleType("torchdiffeq")
+    ode.odeint = None  # for log-likelihoods only
+    sys.modules.update({"kd": package, "kd.utils": utils, "torchdiffeq": ode})
+    spec = importlib.util.spec_from_file_location("kd.sampling", os.path.join(path, "sampling.py"))
+    sampling = importlib.util.module_from_spec(spec)
+    sys.modules["kd.sampling"] = sampling
+    spec.loader.exec_module(sampling)
+    return sampling
+
+
+class Exploding:
+    """The toy as a k-diffusion model on the levels of SD: (x, sigma) -> the picture."""
+
+    def __init__(self, steps, karras=False, zero=False):
+        self.scheduler = diffusers.EulerDiscreteScheduler(**SD, use_karras_sigmas=karras)
+        self.scheduler.set_timesteps(steps)
+        ac = self.scheduler.alphas_cumprod.numpy()
+        self.trained = ((1 - ac) / ac) ** 0.5
+        self.log_sigmas = np.log(self.trained)
+        self.sigmas, self.calls = self.scheduler.sigmas, 0
+
+    def list(self):
+        """The levels by hand, so that no schedule's rounding of timesteps comes in."""
+        return ",".join(repr(float(s)) for s in self.sigmas[:-1])
+
+    def __call__(self, x, sigma, **kwargs):
+        self.calls += 1
+        s = f32(float(sigma.reshape(-1)[0]))
+        t = f32(self.scheduler._sigma_to_t(np.float64(s), self.log_sigmas))
+        return x - torch.tensor(s) * toy(x / torch.tensor(np.sqrt(s * s + f32(1))), t)
+
+
+def k_diffusion():
+    """k-diffusion's samplers, for those that diffusers has not, or has with a difference."""
+    K = kdiffusion_sampling()
+
+    def record(name, steps, sample, options=None, karras=True, final=False, vp=False):
+        model, stream, rows = Exploding(steps, karras), Stream(), []
+        K.torch.randn_like = stream
+        top = model.sigmas[0] if karras else torch.tensor(model.trained[-1])
+        x = stream() * (top**2 + 1) ** 0.5 if vp else stream() * top
+        draws = stream.draws
+        callback = lambda info: rows.append(info["x"].numpy().reshape(N).astype(f32))
+        result = sample(model, x, callback, lambda *a: stream())
+        rows = rows[1:] + [result.numpy().reshape(N).astype(f32)]
+        rows = np.array(rows)
+        config = {**SD, "prediction_type": "epsilon", **({"lower_order_final": False} if vp else {})}
+        # Draws of which 0 is added: diffusers' euler-a makes one for the last step, k-diffusion's dpm-fast without eta.
+        draws = -1 if name == "euler-a" or options == {"eta": 0.0} else stream.draws - draws
+        LINES.append({
+            "name": name, "options": {**(options or {}), "sigmas": model.list() if karras else ""}, "config": config, "steps": steps, "rows": len(rows),
+            "draws": draws, "final": final, "calls": model.calls,
+            "x": base64.b64encode(np.ascontiguousarray(rows[kept(len(rows))], dtype="<f4").tobytes()).decode(),
+        })
+
+    for n in [2, 3, 7, 20]:
+        for eta in [1.0, 0.5]:
+            for name, f in [("euler-a", K.sample_euler_ancestral), ("dpm2-a", K.sample_dpm_2_ancestral),
+                            ("dpm++2s-a", K.sample_dpmpp_2s_ancestral), ("dpm++sde", K.sample_dpmpp_sde)]:
+                record(name, n, lambda m, x, cb, ns: f(m, x, m.sigmas, callback=cb, disable=True, eta=eta, noise_sampler=ns), {"eta": eta})
+        # These run at alpha = 1 there and variance preserving here, which meet at the end only.
+        for solver in ["midpoint", "heun"]:
+            record("dpm++2m-sde", n, lambda m, x, cb, ns: K.sample_dpmpp_2m_sde(m, x, m.sigmas, callback=cb, disable=True, eta=0.5, noise_sampler=ns, solver_type=solver),
+                   {"eta": 0.5, "variant": solver}, final=True, vp=True)
+        record("dpm++3m-sde", n, lambda m, x, cb, ns: K.sample_dpmpp_3m_sde(m, x, m.sigmas, callback=cb, disable=True, noise_sampler=ns), {"variant": "heun"}, final=True, vp=True)
+        record("euler", n, lambda m, x, cb, ns: K.sample_euler(m, x, m.sigmas, callback=cb, disable=True, s_churn=2.0), {"churn": 2.0}, final=True)  # the callback sees x with the noise of the next step
+        record("heun", n, lambda m, x, cb, ns: K.sample_heun(m, x, m.sigmas, callback=cb, disable=True, s_churn=2.0), {"churn": 2.0}, final=True)  # the callback sees x with the noise of the next step
+        record("lms", n, lambda m, x, cb, ns: K.sample_lms(m, x, m.sigmas, callback=cb, disable=True))
+    for n in [1, 2, 3, 4, 5, 6, 7, 20]:
+        for eta in [0.0, 0.6]:
+            record("dpm-fast", n, lambda m, x, cb, ns: K.sample_dpm_fast(m, x, float(m.trained[0]), float(m.trained[-1]), n, callback=cb, disable=True, eta=eta, noise_sampler=ns),
+                   {"eta": eta}, karras=False)
+    for order, eta in itertools.product([2, 3], [0.0, 0.6]):
+        record("dpm-adaptive", 0 or 1, lambda m, x, cb, ns: K.sample_dpm_adaptive(m, x, float(m.trained[0]), float(m.trained[-1]), order=order, disable=True, eta=eta, noise_sampler=ns),
+               {"order": order, "eta": eta}, karras=False, final=True)
+
+
+def papers():
+    """Samplers that neither has: written here from the papers, apart from the program's own code, in float64."""
+
+    def record(name, steps, step, options=None, karras=True, vp=False):
+        model, stream = Exploding(steps, karras), Stream()
+        sigmas = [float(s) for s in model.sigmas]
+        x = stream().numpy().reshape(N).astype(np.float64) * (sigmas[0] ** 2 + vp) ** 0.5
+        draws = stream.draws
+
+        def denoise(x, s):
+            return model(torch.tensor(x.astype(f32)).reshape(1, N, 1, 1), torch.tensor([s])).numpy().reshape(N).astype(np.float64)
+
+        noise = lambda: stream().numpy().reshape(N).astype(np.float64)
+        rows, memory = [], {}
+        for i in range(steps):
+            x = step(x, i, sigmas, denoise, noise, memory)
+            rows.append(x.astype(f32))
+        rows = np.array(rows)
+        LINES.append({
+            "name": name, "options": {**(options or {}), "sigmas": model.list() if karras else ""}, "config": {**SD, "prediction_type": "epsilon"}, "steps": steps, "rows": len(rows),
+            "draws": stream.draws - draws, "calls": model.calls,
+            "x": base64.b64encode(np.ascontiguousarray(rows[kept(len(rows))], dtype="<f4").tobytes()).decode(),
+        })
+
+    def ipndm(order):
+        """Zhang and Chen 2023, section 3.2: Adams-Bashforth weights of equal steps."""
+        weights = {1: [1], 2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
+
+        def step(x, i, s, denoise, noise, memory):
+            past = memory.setdefault("past", [])
+            past.insert(0, (x - denoise(x, s[i])) / s[i])
+            del past[order:]
+            return x + (s[i + 1] - s[i]) * sum(w * d for w, d in zip(weights[len(past)], past))
+        return step
+
+    def res(eta):
+        """Zhang et al. 2023: exponential multistep of order 2, as phi functions."""
+        def step(x, i, s, denoise, noise, memory):
+            x0 = denoise(x, s[i])
+            up = min(s[i + 1], eta * (s[i + 1] ** 2 * (s[i] ** 2 - s[i + 1] ** 2) / s[i] ** 2) ** 0.5)
+            down = (s[i + 1] ** 2 - up**2) ** 0.5
+            if "x0" not in memory or down == 0:
+                y = x + (down - s[i]) * (x - x0) / s[i]
+            else:
+                t, t_next, t_old, t_prev = -np.log(s[i]), -np.log(down), -np.log(memory["down"]), -np.log(s[i - 1])
+                h = t_next - t
+                c2 = (t_prev - t_old) / h
+                phi1 = np.expm1(-h) / -h
+                phi2 = (phi1 - 1) / -h
+                y = np.exp(-h) * x + h * ((phi1 - phi2 / c2) * x0 + phi2 / c2 * memory["x0"])
+            if eta and s[i + 1] > 0:
+                y = y + up * noise()
+            memory.update(x0=x0, down=down)
+            return y
+        return step
+
+    def gradient_estimation(x, i, s, denoise, noise, memory):
+        """Permenter and Yuan 2024, algorithm 2, gamma = 2."""
+        d = (x - denoise(x, s[i])) / s[i]
+        mean = 2 * d - memory["d"] if "d" in memory and s[i + 1] > 0 else d
+        memory["d"] = d
+        return x + (s[i + 1] - s[i]) * mean
+
+    for n in [1, 2, 3, 4, 7, 20]:
+        for order in [1, 2, 3, 4]:
+            record("ipndm", n, ipndm(order), {"order": order}, karras=n > 1)
+        record("res-multistep", n, res(0), karras=n > 1)
+        record("res-multistep", n, res(0.5), {"eta": 0.5}, karras=n > 1)
+        record("gradient-estimation", n, gradient_estimation, karras=n > 1)
+
+    def er_sde(order):
+        """Cui et al. 2023, VP ER-SDE-Solver with the noise scale x (exp(x^0.3) + 10), at alpha = 1; integrals of 200 points."""
+        phi = lambda u: u * (np.exp(u**0.3) + 10)
+
+        def step(x, i, s, denoise, noise, memory):
+            x0 = denoise(x, s[i])
+            a, b = s[i], s[i + 1]
+            if b == 0:
+                return x0
+            past = memory.setdefault("x0", [])
+            past.insert(0, x0)
+            r = phi(b) / phi(a)
+            y = r * x + (1 - r) * x0
+            v = b + np.arange(200) * (a - b) / 200
+            if min(order, len(past)) >= 2:
+                d1 = (past[0] - past[1]) / (a - s[i - 1])
+                y = y + (b - a + phi(b) * np.sum(1 / phi(v)) * (a - b) / 200) * d1
+                if min(order, len(past)) >= 3:
+                    d2 = (d1 - memory["d1"]) / ((a - s[i - 2]) / 2)
+                    y = y + ((b - a) ** 2 / 2 + phi(b) * np.sum((v - a) / phi(v)) * (a - b) / 200) * d2
+                memory["d1"] = d1
+            return y + np.sqrt(b * b - a * a * r * r) * noise()
+        return step
+
+    def er_sde_vp(name, n, order):
+        """er-sde runs variance preserving in the program: the same levels, scaled."""
+        before = len(LINES)
+        record(name, n, er_sde(order), {"order": order}, vp=True)
+        LINES[before]["final"] = True
+
+    for n in [2, 3, 4, 7, 20]:
+        for order in [1, 2, 3]:
+            er_sde_vp("er-sde", n, order)
+
+    def euler_cfg_pp(x, i, s, denoise, noise, memory):
+        """Chung et al. 2024: x0 guided, noise unguided. The test's unguided noise is eps/2."""
+        x0 = denoise(x, s[i])
+        return x0 + s[i + 1] * ((x - x0) / s[i] / 2)
+
+    def dpmpp_2m_cfg_pp(x, i, s, denoise, noise, memory):
+        x0 = denoise(x, s[i])
+        u0 = x - s[i] * ((x - x0) / s[i] / 2)
+        if s[i + 1] == 0:
+            return x0
+        h = np.log(s[i] / s[i + 1])
+        y = x0 - np.exp(-h) * u0 + np.exp(-h) * x
+        if "u0" in memory:
+            r = np.log(s[i - 1] / s[i]) / h
+            y = y - np.expm1(-h) / (2 * r) * (x0 - memory["u0"])
+        memory["u0"] = u0
+        return y
+
+    for n in [1, 2, 3, 7, 20]:
+        record("euler-cfg++", n, euler_cfg_pp, karras=n > 1)
+        record("dpm++2m-cfg++", n, dpmpp_2m_cfg_pp, karras=n > 1)
+
+
+FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers]
 
 
 def main():
