@@ -1,0 +1,43 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+
+	"darkroom/kernels"
+)
+
+// Plan is what is known of a request before it is rendered: settings after all aliases and defaults.
+type Plan struct {
+	Scheduler string // without aliases and suffixes
+	Sigmas    string
+	Eta       float64
+	Steps     int // -1 where only rendering tells
+	Calls     int // model calls (of both halves of a guided batch together); -1 likewise
+	Guided    bool
+	Warnings  []string
+}
+
+// Plan checks a request and says what rendering it will do. Its errors are those of Render.
+func (p *Pipeline) Plan(r Request) (Plan, error) {
+	pl, err := p.plan(r)
+	if err != nil {
+		return Plan{}, err
+	}
+	s := pl.schedule
+	return Plan{s.Name(), s.Sigmas(), s.Eta(), s.Steps(), s.Calls(), pl.guided(), s.Warnings()}, nil
+}
+
+// RenderLatents is Render, and gives also the latents x₀, [C,h,w], that were decoded.
+func (p *Pipeline) RenderLatents(ctx context.Context, r Request, ev Events) (*Image, []float32, error) {
+	var last []float32
+	ev.latents = func(_ int, x []float32) { last = append(last[:0], x...) }
+	picture, err := p.Render(ctx, r, ev)
+	return picture, slices.Clip(last), err
+}
+
+// NewBackend makes the backend and chooses the type that o asks for, for other networks than a pipeline's.
+func NewBackend(o Options) (kernels.Backend, error) {
+	b, _, err := newBackend(o)
+	return b, err
+}
