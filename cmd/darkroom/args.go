@@ -32,6 +32,9 @@ func arrange(cmd *cli.Command, args []string) ([]string, error) {
 		if !known {
 			return nil, unknownFlag(cmd, arg, name)
 		}
+		if name == "help" || name == "h" {
+			return []string{"--help"}, nil // whatever else there is
+		}
 		flags = append(flags, arg)
 		if isSwitch || hasValue {
 			continue
@@ -87,7 +90,7 @@ func nearest(wrong string, names []string) string {
 	slices.SortStableFunc(names, func(a, b string) int { return distance(a) - distance(b) })
 	var like []string
 	for _, name := range names[:min(3, len(names))] {
-		if d := distance(name); d <= 2 || d <= len(name)/2 {
+		if d := distance(name); d <= max(2, len(name)/3) && d <= distance(names[0])+1 {
 			like = append(like, name)
 		}
 	}

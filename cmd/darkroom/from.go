@@ -31,11 +31,11 @@ func readSource(file string) (*source, error) {
 		return checkSource(&source{file, *info.Recipe, info.Complete, info.Parameters})
 	}
 	if !errors.Is(err, imagefile.ErrNotImage) {
-		return nil, err
+		return nil, unopened(err)
 	}
 	f, openErr := os.Open(file)
 	if openErr != nil {
-		return nil, openErr
+		return nil, unopened(openErr)
 	}
 	defer f.Close()
 	text, readErr := io.ReadAll(io.LimitReader(f, recipe.MaxJSON+1))

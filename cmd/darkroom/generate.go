@@ -8,7 +8,6 @@ import (
 	"image/png"
 	"io"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"darkroom/imagefile"
@@ -112,9 +111,6 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.Request.Seed == nil && from == nil && !o.Quiet {
-		show.note(fmt.Sprintf("seed %d", request.Seed))
-	}
 	for i := range o.Count {
 		e.where.finished(i, o.Count)
 		if err := generateOne(ctx, e, o, p, request, i, out, from, show); err != nil {
@@ -173,6 +169,9 @@ func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pip
 		},
 		Start: func(steps int) {
 			e.where.set("denoising %s (seed %d), before step 1 of %d", title, r.Seed, steps)
+			if i == 0 && o.Request.Seed == nil && from == nil && !o.Quiet {
+				show.note(fmt.Sprintf("seed %d", r.Seed)) // it was drawn
+			}
 			show.start(title, steps)
 		},
 		PreviewEvery: o.Preview,
@@ -190,7 +189,8 @@ func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pip
 	}
 	if o.Preview > 0 {
 		path := out.previewPath(i, r)
-		defer os.Remove(path)
+		e.where.temporary(path)
+		defer e.where.sweep()
 		events.Preview = func(_ int, picture *image.NRGBA) error { return writePreview(path, picture) }
 	}
 	begun := time.Now()

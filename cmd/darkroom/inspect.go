@@ -55,7 +55,7 @@ func inspect(ctx context.Context, e *env, path string, asJSON bool) error {
 	if folder, findErr := findModel(path); findErr == nil {
 		return inspectModel(ctx, e, folder, asJSON)
 	}
-	return err
+	return unopened(err)
 }
 
 func inspectImage(e *env, path string, asJSON bool) error {

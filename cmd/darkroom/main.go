@@ -57,6 +57,7 @@ func run(ctx context.Context, e *env, args []string) int {
 		case err = <-result:
 		case <-time.After(patience):
 			err = ctx.Err()
+			e.where.sweep()
 		}
 	}
 	return report(ctx, e, err)

@@ -47,18 +47,16 @@ func (p *silent) note(text string)  { fmt.Fprintln(p.w, text) }
 
 // pace is the speed of the steps done so far.
 type pace struct {
-	begun time.Time
-	steps int
-	done  int
+	elapsed     time.Duration
+	steps, done int
 }
 
 // String is "2.31 it/s, ETA 12s", with seconds a step where a step takes longer than one.
 func (p pace) String() string {
-	elapsed := time.Since(p.begun)
-	if p.done == 0 || elapsed <= 0 {
+	if p.done == 0 || p.elapsed <= 0 {
 		return "…"
 	}
-	rate := float64(p.done) / elapsed.Seconds()
+	rate := float64(p.done) / p.elapsed.Seconds()
 	speed := fmt.Sprintf("%.2f it/s", rate)
 	if rate < 1 {
 		speed = fmt.Sprintf("%.2f s/it", 1/rate)
@@ -75,20 +73,19 @@ type lines struct {
 	w     io.Writer
 	every time.Duration
 	title string
-	pace  pace
+	steps int
+	begun time.Time
 	last  time.Time
 }
 
 func (p *lines) start(title string, steps int) {
-	p.title, p.pace = title, pace{begun: time.Now(), steps: steps}
-	p.last = time.Time{}
+	p.title, p.steps, p.begun, p.last = title, steps, time.Now(), time.Time{}
 }
 
 func (p *lines) step(n int) {
-	p.pace.done = n
-	if now := time.Now(); n == p.pace.steps || now.Sub(p.last) >= p.every {
+	if now := time.Now(); n == p.steps || now.Sub(p.last) >= p.every {
 		p.last = now
-		fmt.Fprintf(p.w, "%s: step %d/%d, %v\n", p.title, n, p.pace.steps, p.pace)
+		fmt.Fprintf(p.w, "%s: step %d/%d, %v\n", p.title, n, p.steps, pace{now.Sub(p.begun), p.steps, n})
 	}
 }
 
@@ -100,7 +97,6 @@ type bar struct {
 	w    io.Writer
 	pool *mpb.Progress
 	bar  *mpb.Bar
-	pace pace
 	auto bool // draws though w is no terminal: for the test
 }
 
@@ -110,12 +106,11 @@ func (p *bar) start(title string, steps int) {
 		options = append(options, mpb.WithAutoRefresh())
 	}
 	p.pool = mpb.New(options...)
-	p.pace = pace{begun: time.Now(), steps: steps}
-	begun := p.pace.begun
+	begun := time.Now()
 	p.bar = p.pool.AddBar(int64(steps),
 		mpb.PrependDecorators(decor.Name(title+" "), decor.CountersNoUnit("%d/%d")),
 		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
-			return pace{begun, int(s.Total), int(s.Current)}.String()
+			return pace{time.Since(begun), int(s.Total), int(s.Current)}.String()
 		})))
 }
 
@@ -133,9 +128,10 @@ func (p *bar) end() {
 }
 
 func (p *bar) note(text string) {
-	if p.pool != nil {
-		fmt.Fprintln(p.pool, text)
-		return
+	if p.pool != nil && !p.bar.Completed() {
+		if _, err := fmt.Fprintln(p.pool, text); err == nil {
+			return
+		}
 	}
 	fmt.Fprintln(p.w, text)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 )
@@ -36,3 +38,12 @@ func bytesText(n uint64) string {
 
 // millions is "860.3 M".
 func millions(n int64) string { return fmt.Sprintf("%.1f M", float64(n)/1e6) }
+
+// unopened says which file could not be opened in words of its own: "apple.pgn: no such file or directory".
+func unopened(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", e.Path, e.Err)
+	}
+	return err
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"sync"
 )
 
@@ -11,6 +12,24 @@ type where struct {
 	doing string
 	done  int // finished pictures
 	of    int
+	temp  string // a file that must not be left
+}
+
+// temporary names a file to be removed at the end, however that comes; "": there is none any more.
+func (w *where) temporary(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.temp = path
+}
+
+// sweep removes it.
+func (w *where) sweep() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.temp != "" {
+		os.Remove(w.temp)
+		w.temp = ""
+	}
 }
 
 func (w *where) set(format string, args ...any) {
