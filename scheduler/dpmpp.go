@@ -10,7 +10,9 @@ import "math"
 //	φ₂ = (e^(−H) − 1)/H + 1      (heun; ½·(1 − e^(−H)) for midpoint)
 //	φ₃ = ½ − (e^(−H) − 1 + H)/H²
 //
-// diffusers' third order with noise has −½ where φ₃ has ½ for H = 2h, an error of sign that makes it second order.
+// In the third order D₂ is half of what the interpolation gives, in the authors' code, k-diffusion and diffusers alike, so
+// that it converges with order 2, if with a small constant; it is kept, for the same pictures. Not kept is the sign
+// of ½ in diffusers' third order with noise.
 func dpmpp(order int) func(*walk, int) error {
 	return func(w *walk, i int) error {
 		from, to := w.moves[i].from, w.moves[i].to

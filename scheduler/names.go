@@ -11,7 +11,7 @@ import (
 type Info struct {
 	Name       string
 	About      string // one line
-	Order      int    // of convergence on the probability-flow ODE; 0 where that is not the measure
+	Order      int    // of convergence on the probability-flow ODE, as measured (see docs/schedulers.md); 0 where that is not the measure
 	Calls      int    // model calls a step (the last may take fewer)
 	Stochastic bool   // draws noise after the first
 	Paper      string
@@ -70,9 +70,9 @@ func samplers() []sampler {
 			grid: discreteGrid, step: ddim, spacing: "leading", noisy: true, clips: true},
 		{Info: Info{"ddpm", "the original ancestral sampler; wants many steps", 0, 1, true, "Ho et al. 2020, arXiv 2006.11239", nil},
 			grid: ddpmGrid, step: ddpm, spacing: "leading", clips: true},
-		{Info: Info{"pndm", "fourth-order Adams-Bashforth on the noise, Runge-Kutta start (or Heun's: plms)", 4, 1, false, "Liu et al. 2022, arXiv 2202.09778", nil},
+		{Info: Info{"pndm", "fourth-order Adams-Bashforth on the noise, Runge-Kutta start (or Heun's: plms)", 2, 1, false, "Liu et al. 2022, arXiv 2202.09778", nil},
 			grid: pndmGrid, step: pndm, calls: pndmCalls, spacing: "leading", variants: []string{"plms"}},
-		{Info: Info{"plms", "pndm without the Runge-Kutta start", 4, 1, false, "Liu et al. 2022, arXiv 2202.09778", nil},
+		{Info: Info{"plms", "pndm without the Runge-Kutta start", 2, 1, false, "Liu et al. 2022, arXiv 2202.09778", nil},
 			grid: pndmGrid, step: pndm, calls: pndmCalls, spacing: "leading"},
 		{Info: Info{"euler", "first order along the probability-flow ODE", 1, 1, false, "Karras et al. 2022, arXiv 2206.00364", []string{"k-euler"}},
 			grid: explodingGrid, step: euler, spacing: "linspace", churns: true, sigmas: true},
@@ -86,7 +86,7 @@ func samplers() []sampler {
 			grid: explodingGrid, step: dpm2Ancestral, calls: twoCalls, spacing: "linspace", noisy: true, eta: 1, sigmas: true, rounded: true},
 		{Info: Info{"lms", "linear multistep, up to fourth order", 4, 1, false, "k-diffusion; Liu et al. 2022", []string{"k-lms"}},
 			grid: explodingGrid, step: lms, spacing: "linspace", orders: [2]int{1, 4}, sigmas: true},
-		{Info: Info{"ipndm", "Adams-Bashforth with equal-step weights, up to fourth order; strong below 10 steps", 1, 1, false, "Zhang and Chen 2023, arXiv 2204.13902", nil},
+		{Info: Info{"ipndm", "Adams-Bashforth with equal-step weights, up to fourth order; strong below 10 steps", 2, 1, false, "Zhang and Chen 2023, arXiv 2204.13902", nil},
 			grid: explodingGrid, step: ipndm, spacing: "linspace", orders: [2]int{1, 4}},
 		{Info: Info{"dpm-fast", "DPM-Solver of order 3 in one run of fixed cost; --steps counts model calls", 3, 1, false, "Lu et al. 2022, arXiv 2206.00927", []string{"k-dpm-fast"}},
 			grid: fastGrid, step: dpmFast, calls: fastCalls, spacing: "linspace", noisy: true},
@@ -102,13 +102,13 @@ func samplers() []sampler {
 			grid: logSNRGrid, step: dpmpp(2), spacing: "linspace", variants: mid, thresholds: true, sigmas: true, lambda: true},
 		{Info: Info{"dpm++2m-sde", "dpm++2m on the SDE: fresh noise at each step", 0, 1, true, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-2m-sde", "k-dpmpp-2m-sde"}},
 			grid: logSNRGrid, step: dpmpp(2), spacing: "linspace", noisy: true, eta: 1, variants: mid, thresholds: true, sigmas: true, lambda: true},
-		{Info: Info{"dpm++3m", "third-order multistep DPM-Solver++", 3, 1, false, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-3m"}},
+		{Info: Info{"dpm++3m", "multistep DPM-Solver++ from three predictions", 2, 1, false, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-3m"}},
 			grid: logSNRGrid, step: dpmpp(3), spacing: "linspace", variants: mid, thresholds: true, sigmas: true, lambda: true},
 		{Info: Info{"dpm++3m-sde", "third-order multistep on the SDE; wants a karras or exponential schedule", 0, 1, true, "Lu et al. 2022, arXiv 2211.01095; k-diffusion", []string{"dpmpp-3m-sde", "k-dpmpp-3m-sde"}},
 			grid: logSNRGrid, step: dpmpp(3), spacing: "linspace", noisy: true, eta: 1, variants: mid, thresholds: true, sigmas: true, lambda: true},
 		{Info: Info{"deis", "polynomials in ln σ through the noise, order 1 to 3", 2, 1, false, "Zhang and Chen 2023, arXiv 2204.13902", nil},
 			grid: logSNRGrid, step: deis, spacing: "linspace", orders: [2]int{1, 3}, thresholds: true, sigmas: true, rounded: true, atMin: true, lambda: true},
-		{Info: Info{"unipc", "predictor and corrector from one call a step, order 1 to 3", 2, 1, false, "Zhao et al. 2023, arXiv 2302.04867", []string{"uni-pc"}},
+		{Info: Info{"unipc", "predictor and corrector from one call a step, order 1 to 3", 3, 1, false, "Zhao et al. 2023, arXiv 2302.04867", []string{"uni-pc"}},
 			grid: logSNRGrid, step: unipc, spacing: "linspace", orders: [2]int{1, 3}, variants: []string{"bh1", "bh2"}, thresholds: true, sigmas: true, rounded: true, lambda: true},
 		{Info: Info{"sa-solver", "stochastic Adams predictor and corrector", 0, 1, true, "Xue et al. 2023, arXiv 2309.05019", nil},
 			grid: logSNRGrid, step: saSolver, spacing: "linspace", noisy: true, eta: 1, orders: [2]int{1, 3}, thresholds: true, sigmas: true, rounded: true, atMin: true, lambda: true},
@@ -189,17 +189,12 @@ func resolve(c Config, o Options) (sampler, Options, error) {
 	name := normal(or(o.Name, c.DefaultName()))
 	spec, ok := lookup(name)
 	if !ok {
-		for _, sched := range SigmaSchedules() {
-			base, found := strings.CutSuffix(name, "-"+sched[0])
-			if spec, ok = lookup(base); !found || !ok {
-				ok = false
-				continue
+		var suffix string
+		if spec, suffix, ok = cutSchedule(name); ok {
+			if o.Sigmas != "" && normalSchedule(o.Sigmas) != suffix {
+				return spec, o, fmt.Errorf("%s: the name asks for %s sigmas and the options for %s: want one", o.Name, suffix, o.Sigmas)
 			}
-			if o.Sigmas != "" && normal(o.Sigmas) != sched[0] {
-				return spec, o, fmt.Errorf("%s: the name asks for %s sigmas and the options for %s: want one", o.Name, sched[0], o.Sigmas)
-			}
-			o.Sigmas = sched[0]
-			break
+			o.Sigmas = suffix
 		}
 	}
 	if !ok {
@@ -212,6 +207,33 @@ func resolve(c Config, o Options) (sampler, Options, error) {
 		o.Sigmas = c.Sigmas
 	}
 	return spec, o, settle(spec, &o)
+}
+
+// cutSchedule takes the sigma schedule off the end of a name such as dpm++2m-karras.
+func cutSchedule(name string) (spec sampler, schedule string, ok bool) {
+	for i := range name {
+		if name[i] != '-' {
+			continue
+		}
+		if spec, ok = lookup(name[:i]); !ok {
+			continue
+		}
+		schedule = normalSchedule(name[i+1:])
+		if _, err := parseSchedule(schedule); err == nil || schedule == "model" {
+			return spec, schedule, true
+		}
+	}
+	return sampler{}, "", false
+}
+
+// normalSchedule is a sigma schedule's name without alias.
+func normalSchedule(name string) string {
+	name, number, has := strings.Cut(normal(name), ":")
+	name = or(sigmaAliases[name], name)
+	if has {
+		return name + ":" + number
+	}
+	return name
 }
 
 // settle checks the options that concern every sampler.
@@ -228,13 +250,9 @@ func settle(spec sampler, o *Options) error {
 			return fmt.Errorf("%d steps and %d sigmas contradict each other: leave the steps out", o.Steps, len(σs))
 		}
 		o.Steps = len(σs)
-	} else if o.Sigmas = normal(o.Sigmas); o.Sigmas != "" {
-		var names []string
-		for _, sched := range SigmaSchedules() {
-			names = append(names, sched[0])
-		}
-		if o.Sigmas != "flow" && !slices.Contains(names, o.Sigmas) {
-			return fmt.Errorf("sigma schedule %q: supported are %s, or a list such as 14.6,6.1,0.03", o.Sigmas, quoted(names))
+	} else if o.Sigmas = normalSchedule(o.Sigmas); o.Sigmas != "" && o.Sigmas != "model" && o.Sigmas != "flow" {
+		if _, err := parseSchedule(o.Sigmas); err != nil {
+			return err
 		}
 	}
 	if o.Steps < 0 || o.Steps < 1 && !spec.adaptive {

@@ -34,7 +34,7 @@ func restartGrid(s *Schedule) error {
 	}
 	a, b := s.moves[high].from.Sigma, s.moves[low].from.Sigma
 	var loop []move
-	levels := polynomial(sigmaRange{b, a}, inside+1, 7)
+	levels := polynomial(s, sigmaRange{b, a}, inside+1, 7)
 	levels[0], levels[inside] = a, b // exactly, so that the loop closes
 	for i := range levels[1:] {
 		loop = append(loop, move{s.exploding(levels[i]), s.exploding(levels[i+1])})
