@@ -207,9 +207,14 @@ func norm(x []float32) (n float64) {
 const tolerance = 1e-5
 
 // tolerance is the one above, but for diffusers' deis in float32: its coefficients are differences of nearly equal
-// antiderivatives, of which float32 leaves four digits. The same runs with its coefficients in float64 have 1e-5.
+// antiderivatives, of which float32 leaves four digits. The same runs with its coefficients in float64 have 1e-5. And for
+// dpm2-a in two steps: σ_down² = σ'² − σ_up² for σ = 14.6 and σ' = 0.03 leaves two digits of σ_down in float32, which
+// torch's square root, not the nearest number in a fifth of all cases, rounds another way.
 func (g goldenRun) tolerance() float64 {
 	if g.Name == "deis" && !strings.Contains(string(g.Config), `"_float64":true`) {
+		return 2e-4
+	}
+	if g.Name == "dpm2-a" && g.Steps == 2 {
 		return 2e-4
 	}
 	return tolerance
