@@ -47,3 +47,11 @@ func TestConformance(t *testing.T) {
 		}
 	}
 }
+
+// Turing (sm_75) runs the same float16 kernels with its own instructions, and bfloat16 without tensor cores.
+func TestTuring(t *testing.T) {
+	onEmulator(t)
+	if out, err := child("^TestConformance$/^B?F16$/(conv2d|linear|attention)", "EMU_CC=75"); err != nil {
+		t.Errorf("%v\n%.4000s", err, out)
+	}
+}

@@ -1,0 +1,220 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// onEmulator skips a test that only the emulated device can do, or that one seed is enough for.
+func onEmulator(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("../../build/emu/libcuda.so.1"); err != nil || !strings.Contains(os.Getenv("LD_LIBRARY_PATH"), "build/emu") {
+		t.Skip("SKIPPED: needs the emulated device. Run kernels/cuda/test.sh")
+	}
+	if s := os.Getenv("EMU_SEED"); s != "" && s != "1" {
+		t.Skip("done with seed 1")
+	}
+}
+
+// child runs short tests of this binary in a process of its own, with more environment.
+func child(pattern string, env ...string) (output string, err error) {
+	cmd := exec.Command(os.Args[0], "-test.short", "-test.run", pattern)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// kernelCounts is a line of the emulated device's report.
+type kernelCounts struct {
+	Kernel            string
+	MMA               int `json:"mma"`
+	LdMatrix          int `json:"ldmatrix"`
+	LdMatrixConflicts int `json:"ldmatrix_conflicts"`
+	CpAsync           int `json:"cp_async"`
+	CpAsyncConflicts  int `json:"cp_async_conflicts"`
+}
+
+func readCounts(t *testing.T, path string) (all []kernelCounts) {
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var c kernelCounts
+		if err := json.Unmarshal(s.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// conflicts runs tests and lists the bank conflicts that the emulated device counted: ldmatrix and cp.async are what
+// the main loops do to shared memory, and each conflict costs them a cycle.
+func conflicts(t *testing.T, pattern string, env ...string) (found []string, loads int) {
+	t.Helper()
+	report := filepath.Join(t.TempDir(), "report")
+	if out, err := child(pattern, append(env, "EMU_REPORT="+report)...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, c := range readCounts(t, report) {
+		loads += c.LdMatrix
+		if c.LdMatrixConflicts != 0 || c.CpAsyncConflicts != 0 {
+			found = append(found, fmt.Sprintf("%s: %d conflicts in %d ldmatrix, %d in %d cp.async",
+				c.Kernel, c.LdMatrixConflicts, c.LdMatrix, c.CpAsyncConflicts, c.CpAsync))
+		}
+	}
+	return found, loads
+}
+
+func TestBankConflicts(t *testing.T) {
+	onEmulator(t)
+	found, loads := conflicts(t, "^TestConformance$/^F16$/(conv2d|linear|attention)")
+	for _, f := range found {
+		t.Error(f)
+	}
+	if loads == 0 {
+		t.Error("no ldmatrix was counted")
+	}
+}
+
+// A test that cannot fail proves nothing: each of these mistakes, planted into a copy of the kernels, must be found.
+func TestPlantedBugs(t *testing.T) {
+	onEmulator(t)
+	if testing.Short() {
+		t.Skip("compiles the kernels a dozen times")
+	}
+	const gemm, attention = "gemm.cuh", "attention.cuh"
+	for _, bug := range []struct {
+		name      string
+		file      string
+		was, is   string
+		tests     string
+		checker   bool
+		complains string // regular expression in the output of the failed test
+	}{
+		{"gemm: no barrier before a tile is used", gemm, "    __syncthreads();              // … and for all", "    // … and for all",
+			"conv2d", false, `is NaN|the error is`},
+		{"gemm: no barrier, seen by the checker", gemm, "    __syncthreads();              // … and for all", "    // … and for all",
+			"conv2d", true, `gemm_mma_f16_64x64\w* block \(\d+,\d+,\d+\) thread \(\d+,\d+,\d+\): race: `},
+		{"gemm: no wait for the copies", gemm, "cp_async_wait<kStages - 2>();", "", "conv2d", false, `is NaN`},
+		{"gemm: waits for one group too few", gemm, "cp_async_wait<kStages - 2>();", "cp_async_wait<kStages - 1>();", "conv2d", false, `is NaN`},
+		{"gemm: stores a row too many", gemm, "if (m >= g.m || n0 >= g.n) return;", "if (m > g.m || n0 >= g.n) return;",
+			"conv2d", false, `wrote outside the result`},
+		{"gemm: reads a weight row too many", gemm, "b[i] = n < g.n ?", "b[i] = n <= g.n ?",
+			"conv2d", false, `gemm_mma_f16_64x64\w* block .* illegal address: \d+ bytes after the start of an allocation of \d+`},
+		{"gemm: the same to the byte", gemm, "b[i] = n < g.n ?", "b[i] = n <= g.n ?",
+			"conv2d", true, `gemm_mma_f16_64x64\w* block .* global read out of bounds: offset \d+, 16 bytes of an allocation of \d+`},
+		{"gemm: results exchanged without __syncwarp", gemm, "  sums.spread(mine);\n  __syncwarp();", "  sums.spread(mine);", "conv2d", true, `race: `},
+		{"attention: no barrier after a tile", attention, "    __syncthreads(); // before the next tile but one overwrites these", "",
+			"attention", true, `race: `},
+		{"attention: a key too many", attention, "a.causal ? min(a.keys, mine + 1)", "a.causal ? min(a.keys, mine + 2)", "attention", false, `the error is`},
+		{"attention: a divergent warp", attention, "    softmax.step(scores,", "    if (lane < 31) softmax.step(scores,", "attention", false,
+			`attention_mma_f16_\d+ block .* (warp|deadlock)`},
+	} {
+		t.Run(bug.name, func(t *testing.T) {
+			t.Parallel()
+			library := plant(t, bug.file, bug.was, bug.is, bug.checker)
+			out, err := child("^TestConformance$/^F16$/"+bug.tests, "LD_LIBRARY_PATH="+library)
+			if err == nil {
+				t.Fatalf("nobody noticed:\n%s", out)
+			}
+			if !regexp.MustCompile(bug.complains).MatchString(out) {
+				t.Errorf("found, but not by its name /%s/:\n%.2000s", bug.complains, out)
+			}
+		})
+	}
+}
+
+// A layout with bank conflicts gives right results, slowly: only the count can tell.
+func TestPlantedBankConflicts(t *testing.T) {
+	onEmulator(t)
+	if testing.Short() {
+		t.Skip("compiles the kernels")
+	}
+	library := plant(t, "gemm.cuh", "(chunk ^ (row >> 1 & 3))", "chunk", false)
+	found, _ := conflicts(t, "^TestConformance$/^F16$/conv2d/1×6×6", "LD_LIBRARY_PATH="+library)
+	if len(found) == 0 {
+		t.Error("nobody noticed")
+	}
+}
+
+// plant builds an emulated device from a copy of the kernels with one piece of text replaced, and returns the
+// folder that it is in.
+func plant(t *testing.T, file, was, is string, checker bool) string {
+	t.Helper()
+	// The folder's name satisfies onEmulator.
+	library := filepath.Join(t.TempDir(), "build/emu")
+	source := t.TempDir()
+	for _, d := range []string{library, source} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyAll(t, "*.cuh", source)
+	body, err := os.ReadFile(filepath.Join(source, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(body), was); n != 1 {
+		t.Fatalf("%s holds %q %d times", file, was, n)
+	}
+	write(t, filepath.Join(source, file), strings.Replace(string(body), was, is, 1))
+	// Of the kernels only the file's own, in float16: without the large tiles: the
+	// rest takes long to compile.
+	kernels := strings.TrimSuffix(file, "h")
+	if body, err = os.ReadFile(kernels); err != nil {
+		t.Fatal(err)
+	}
+	var keep []string
+	for _, line := range strings.Split(string(body), "\n") {
+		if !strings.Contains(line, "bfloat_t") && !strings.Contains(line, "f32") && !strings.Contains(line, "_128x") {
+			keep = append(keep, line)
+		}
+	}
+	write(t, filepath.Join(source, kernels), strings.Join(keep, "\n"))
+	args := []string{library, source}
+	objects := "../../build/emu/[bdm]*.o" // block, driver, memory
+	if checker {
+		args = append([]string{"--check"}, args...)
+		objects = "../../build/emu-check/[bcdm]*.o"
+	}
+	copyAll(t, objects, library)
+	cmd := exec.Command("emu/build.sh", args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return library
+}
+
+func copyAll(t *testing.T, pattern, to string) {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		body, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(to, filepath.Base(p)), string(body))
+	}
+}
+
+func write(t *testing.T, path, body string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(body), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
