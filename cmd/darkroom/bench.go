@@ -17,6 +17,7 @@ import (
 	"darkroom/kernels/ref"
 	"darkroom/nn"
 	"darkroom/pipeline"
+	"darkroom/tensor"
 	"darkroom/unet"
 	"darkroom/vae"
 
@@ -304,7 +305,8 @@ func (o *benchOptions) openParts() (*benchModel, error) {
 
 func (m *benchModel) open(o *benchOptions) error {
 	var unetConfig, vaeConfig *checkpoint.Config
-	var unetSource, vaeSource nn.Source = nn.Random{}, nn.Random{}
+	// Stored as float16, as such models are.
+	var unetSource, vaeSource nn.Source = nn.Random{DType: tensor.F16}, nn.Random{DType: tensor.F16}
 	if o.SD15 {
 		var err error
 		if unetConfig, err = checkpoint.ParseConfig([]byte(sd15UNet), "unet"); err != nil {

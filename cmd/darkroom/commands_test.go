@@ -129,6 +129,20 @@ func TestInspectImage(t *testing.T) {
 	}
 }
 
+// A prompt must not be able to steer the terminal of who looks at it.
+func TestInspectHostileText(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.png")
+	r := inspected(t, render(t))
+	r.Prompt, r.Device = "a\x1b]0;title\x07 \u009bred\napple \x00", "\x1b[2J"
+	write(t, path, picture8(), r)
+	code, out, errs := command(t, "", "inspect", path)
+	if code != 0 || errs != "" || strings.ContainsAny(out, "\x1b\x07\u009b\x00") || !strings.Contains(out, `a\x1b]0;title\x07 \x9bred`) {
+		t.Errorf("exit code %d, %s\n%q", code, errs, out)
+	}
+}
+
+func picture8() *image.NRGBA { return image.NewNRGBA(image.Rect(0, 0, 8, 8)) }
+
 func TestVerify(t *testing.T) {
 	file := render(t)
 	code, out, errs := command(t, "", "verify", file, "--model", tiny, "-q")

@@ -36,8 +36,8 @@ func generateCommand(e *env) *cli.Command {
 		Name:      "generate",
 		Usage:     "make pictures from a prompt",
 		ArgsUsage: "PROMPT",
-		Description: `Prints the path of each picture when it is written. A file that is named is replaced; in a folder
-nothing is ever replaced. Each picture carries its recipe, from which --from makes it again,
+		Description: `Prints the path of each picture when it is written. A file that is named is replaced (with --count,
+NAME.png stands for NAME-1.png, NAME-2.png, …); in a folder nothing is ever replaced. Each picture carries its recipe, from which --from makes it again,
 byte for byte on the same machine; flags given beside --from change the recipe.
 
 Examples:
@@ -107,6 +107,9 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	defer p.Close()
 
 	show := newProgress(e.stderr, o.Quiet)
+	if b := o.Engine.Backend; (b == "" || b == pipeline.Auto) && p.Backend() == pipeline.Ref {
+		show.note("warning: this program was built without cgo: plain Go computes, slowly; build it with a C compiler (CGO_ENABLED=1)")
+	}
 	request, err := o.request(p, from, show)
 	if err != nil {
 		return err

@@ -77,15 +77,15 @@ func inspectImage(e *env, path string, asJSON bool) error {
 	t.AppendRow(table.Row{"file", fmt.Sprintf("%s, %d×%d pixels, %s", info.Format, info.Width, info.Height, bytesText(uint64(info.Size)))})
 	switch {
 	case info.Complete:
-		t.AppendRow(table.Row{"made by", "darkroom " + info.Recipe.Version + ", numerics " + info.Recipe.Numerics})
+		t.AppendRow(table.Row{"made by", printable("darkroom " + info.Recipe.Version + ", numerics " + info.Recipe.Numerics)})
 		recipeRows(t, *info.Recipe)
 	case info.Recipe != nil:
 		t.AppendRow(table.Row{"made by", "another program"})
 		for _, row := range [][2]string{{"prompt", info.Recipe.Prompt}, {"negative", info.Recipe.Negative}} {
-			t.AppendRow(table.Row{row[0], row[1]})
+			t.AppendRow(table.Row{row[0], printable(row[1])})
 		}
 		for _, f := range info.Parameters.Fields {
-			t.AppendRow(table.Row{f.Key, f.Value})
+			t.AppendRow(table.Row{printable(f.Key), printable(f.Value)})
 		}
 		t.AppendRow(table.Row{"in terms of darkroom", fmt.Sprintf("--scheduler %s", info.Recipe.Name())})
 	default:
@@ -94,9 +94,9 @@ func inspectImage(e *env, path string, asJSON bool) error {
 	for _, x := range info.Texts {
 		switch {
 		case x.Problem != "":
-			t.AppendRow(table.Row{x.Key, "cannot be read: " + x.Problem})
+			t.AppendRow(table.Row{printable(x.Key), "cannot be read: " + x.Problem})
 		case x.Key != "darkroom" && x.Key != "parameters":
-			t.AppendRow(table.Row{x.Key, fmt.Sprintf("%.200s", x.Value)})
+			t.AppendRow(table.Row{printable(x.Key), printable(fmt.Sprintf("%.200s", x.Value))})
 		}
 	}
 	t.Render()
@@ -115,13 +115,13 @@ func recipeRows(t table.Writer, r recipe.Recipe) {
 		{"dtype", r.DType}, {"backend", r.Backend}, {"device", r.Device},
 		{"noise hash", r.Result.Noise}, {"latents hash", r.Result.Latents}, {"pixels hash", r.Result.Pixels},
 	} {
-		t.AppendRow(table.Row{row[0], row[1]})
+		t.AppendRow(table.Row{row[0], printable(row[1])})
 	}
 	if len(r.SigmaList) > 0 {
 		t.AppendRow(table.Row{"sigmas", strings.Trim(fmt.Sprint(r.SigmaList), "[]")})
 	}
 	for _, name := range sortedKeys(r.Unknown) {
-		t.AppendRow(table.Row{name, string(r.Unknown[name]) + " (not known to this version)"})
+		t.AppendRow(table.Row{printable(name), string(r.Unknown[name]) + " (not known to this version)"})
 	}
 }
 

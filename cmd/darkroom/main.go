@@ -65,25 +65,27 @@ func run(ctx context.Context, e *env, args []string) int {
 
 // report tells the user about an error, and the system by the exit code.
 func report(ctx context.Context, e *env, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	text := printable(err.Error()) // it may quote a file
 	var usage *usageError
 	var request *pipeline.UsageError
 	switch {
-	case err == nil:
-		return exitDone
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		fmt.Fprintf(e.stderr, "darkroom: interrupted%s\n", e.where.String())
 		return exitInterrupted
 	case errors.As(err, &usage):
-		fmt.Fprintf(e.stderr, "darkroom: %v\n", err)
+		fmt.Fprintf(e.stderr, "darkroom: %s\n", text)
 		if usage.command != "" {
 			fmt.Fprintf(e.stderr, "See: darkroom %s --help\n", usage.command)
 		}
 		return exitUsage
 	case errors.As(err, &request):
-		fmt.Fprintf(e.stderr, "darkroom: %v\n", err)
+		fmt.Fprintf(e.stderr, "darkroom: %s\n", text)
 		return exitUsage
 	}
-	fmt.Fprintf(e.stderr, "darkroom: %v\n", err)
+	fmt.Fprintf(e.stderr, "darkroom: %s\n", text)
 	return exitFailed
 }
 

@@ -32,9 +32,14 @@ func newProgress(w io.Writer, quiet bool) progress {
 	return &lines{w: w, every: 2 * time.Second}
 }
 
+// isTerminal says whether a bar can be drawn: some terminals do not know their width.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	return err == nil && width > 0
 }
 
 // silent shows warnings alone.
@@ -43,7 +48,7 @@ type silent struct{ w io.Writer }
 func (p *silent) start(string, int) {}
 func (p *silent) step(int)          {}
 func (p *silent) end()              {}
-func (p *silent) note(text string)  { fmt.Fprintln(p.w, text) }
+func (p *silent) note(text string)  { fmt.Fprintln(p.w, printable(text)) }
 
 // pace is the speed of the steps done so far.
 type pace struct {
@@ -90,7 +95,7 @@ func (p *lines) step(n int) {
 }
 
 func (p *lines) end()             {}
-func (p *lines) note(text string) { fmt.Fprintln(p.w, text) }
+func (p *lines) note(text string) { fmt.Fprintln(p.w, printable(text)) }
 
 // bar is for terminals.
 type bar struct {
@@ -128,6 +133,7 @@ func (p *bar) end() {
 }
 
 func (p *bar) note(text string) {
+	text = printable(text)
 	if p.pool != nil && !p.bar.Completed() {
 		if _, err := fmt.Fprintln(p.pool, text); err == nil {
 			return
