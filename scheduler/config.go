@@ -205,19 +205,20 @@ func (c *Config) useSigmas(name string) setter {
 	}
 }
 
-// clip applies thresholding, or else clip_sample, to a predicted picture (of one image).
+// clip clamps a predicted picture to the range of clip_sample.
 func (c Config) clip(x0 []float32) {
-	if c.Thresholding {
-		// Saharia et al. 2022, section 2.3: s is a high quantile of |x₀|, at least 1.
-		s := float32(min(max(float64(quantileAbs(x0, or(c.ThresholdRatio, 0.995))), 1), or(c.SampleMax, 1)))
-		for i, v := range x0 {
-			x0[i] = min(max(v, -s), s) / s
-		}
-	} else if c.ClipSample {
-		r := float32(or(c.ClipSampleRange, 1))
-		for i, v := range x0 {
-			x0[i] = min(max(v, -r), r)
-		}
+	r := float32(or(c.ClipSampleRange, 1))
+	for i, v := range x0 {
+		x0[i] = min(max(v, -r), r)
+	}
+}
+
+// threshold is dynamic thresholding of one picture (Saharia et al. 2022, section 2.3): clamp to ±s and divide by s, where s is
+// a high quantile of |x₀|, at least 1.
+func (c Config) threshold(x0 []float32) {
+	s := float32(min(max(float64(quantileAbs(x0, or(c.ThresholdRatio, 0.995))), 1), or(c.SampleMax, 1)))
+	for i, v := range x0 {
+		x0[i] = min(max(v, -s), s) / s
 	}
 }
 

@@ -10,6 +10,9 @@ func deis(w *walk, i int) error {
 	if err != nil {
 		return err
 	}
+	if w.config.Thresholding { // ε follows the thresholded picture
+		combine(p.Eps, term{1 / from.Sigma, w.x}, term{-from.Alpha / from.Sigma, p.X0})
+	}
 	order := w.orderAt(i, w.order(2))
 	w.remember(from, p.Eps, w.order(2))
 	x := []term{{to.Alpha / from.Alpha, w.x}}

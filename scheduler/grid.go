@@ -175,8 +175,11 @@ func logSNRGrid(s *Schedule) error {
 	c := s.config
 	if c.PredictionType == Flow {
 		levels, err := s.flowLogSNR()
+		if err != nil {
+			return err
+		}
 		s.setLevels(levels)
-		return err
+		return nil
 	}
 	ts := s.logSNRTimes(s.options.Steps)
 	σs := make([]float64, len(ts))

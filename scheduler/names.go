@@ -30,13 +30,14 @@ type sampler struct {
 	orders     [2]int              // least and most that Options.Order may be; 0: it takes none
 	variants   []string            // that Options.Variant may be
 	churns     bool                // takes Options.Churn
-	clips      bool                // honours clip_sample and thresholding, as its namesake in diffusers does
-	thresholds bool                // honours thresholding alone, likewise
+	clips      bool                // honours clip_sample, as its namesake in diffusers does
+	thresholds bool                // honours thresholding, likewise
 	wide       bool                // β defaults of Stable Diffusion, not of Ho et al.
 	sigmas     bool                // honours use_karras_sigmas and its like of the file
 	adaptive   bool                // finds its own steps
 	rounded    bool                // rounds the timesteps of karras, as its namesake in diffusers does
 	atMin      bool                // the model's own schedule ends at its least noise, as its namesake's does
+	zeroSNR    bool                // can start at α = 0; the others start at α = 2⁻¹² there
 	flow       bool                // runs flow models, and only those unless it is a λ solver
 	lambda     bool                // solves in λ = ln(α/σ)
 }
@@ -67,9 +68,9 @@ func samplers() []sampler {
 	mid := []string{"midpoint", "heun"}
 	return []sampler{
 		{Info: Info{"ddim", "first order; deterministic at eta 0, ancestral at eta 1", 1, 1, false, "Song et al. 2021, arXiv 2010.02502", nil},
-			grid: discreteGrid, step: ddim, spacing: "leading", noisy: true, clips: true},
+			grid: discreteGrid, step: ddim, zeroSNR: true, spacing: "leading", noisy: true, clips: true, thresholds: true},
 		{Info: Info{"ddpm", "the original ancestral sampler; wants many steps", 0, 1, true, "Ho et al. 2020, arXiv 2006.11239", nil},
-			grid: ddpmGrid, step: ddpm, spacing: "leading", clips: true},
+			grid: ddpmGrid, step: ddpm, zeroSNR: true, spacing: "leading", clips: true, thresholds: true},
 		{Info: Info{"pndm", "fourth-order Adams-Bashforth on the noise, Runge-Kutta start (or Heun's: plms)", 2, 1, false, "Liu et al. 2022, arXiv 2202.09778", nil},
 			grid: pndmGrid, step: pndm, calls: pndmCalls, spacing: "leading", variants: []string{"plms"}},
 		{Info: Info{"plms", "pndm without the Runge-Kutta start", 2, 1, false, "Liu et al. 2022, arXiv 2202.09778", nil},
@@ -79,11 +80,11 @@ func samplers() []sampler {
 		{Info: Info{"euler-a", "Euler with fresh noise after each step; the picture keeps changing with the steps", 0, 1, true, "Song et al. 2021, arXiv 2011.13456; k-diffusion", []string{"euler-ancestral", "k-euler-a", "k-euler-ancestral"}},
 			grid: explodingGrid, step: eulerAncestral, spacing: "linspace", noisy: true, eta: 1},
 		{Info: Info{"heun", "second order, the mean of two slopes", 2, 2, false, "Karras et al. 2022, arXiv 2206.00364", []string{"k-heun"}},
-			grid: explodingGrid, step: heun, calls: twoCalls, spacing: "linspace", churns: true, sigmas: true},
+			grid: explodingGrid, step: heun, calls: twoCalls, spacing: "linspace", churns: true, clips: true, sigmas: true},
 		{Info: Info{"dpm2", "second order, the slope at the midpoint in ln σ", 2, 2, false, "Lu et al. 2022, arXiv 2206.00927; k-diffusion", []string{"k-dpm-2", "kdpm2", "dpm-2"}},
 			grid: explodingGrid, step: dpm2, calls: twoCalls, spacing: "linspace", sigmas: true, rounded: true},
 		{Info: Info{"dpm2-a", "dpm2 with fresh noise after each step", 0, 2, true, "Lu et al. 2022, arXiv 2206.00927; k-diffusion", []string{"dpm2-ancestral", "k-dpm-2-a", "k-dpm-2-ancestral", "kdpm2-a"}},
-			grid: explodingGrid, step: dpm2Ancestral, calls: twoCalls, spacing: "linspace", noisy: true, eta: 1, sigmas: true, rounded: true},
+			grid: explodingGrid, step: dpm2Ancestral, calls: ancestralCalls, spacing: "linspace", noisy: true, eta: 1, sigmas: true, rounded: true},
 		{Info: Info{"lms", "linear multistep, up to fourth order", 4, 1, false, "k-diffusion; Liu et al. 2022", []string{"k-lms"}},
 			grid: explodingGrid, step: lms, spacing: "linspace", orders: [2]int{1, 4}, sigmas: true},
 		{Info: Info{"ipndm", "Adams-Bashforth with equal-step weights, up to fourth order; strong below 10 steps", 2, 1, false, "Zhang and Chen 2023, arXiv 2204.13902", nil},
@@ -95,7 +96,7 @@ func samplers() []sampler {
 		{Info: Info{"dpm++2s", "second-order singlestep DPM-Solver++ over pairs of levels", 2, 1, false, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-2s", "dpm-solver++-2s"}},
 			grid: logSNRGrid, step: dpmppSingle, spacing: "linspace", variants: mid, thresholds: true, sigmas: true, rounded: true, lambda: true},
 		{Info: Info{"dpm++2s-a", "second-order singlestep DPM-Solver++ with fresh noise", 0, 2, true, "Lu et al. 2022, arXiv 2211.01095; k-diffusion", []string{"dpmpp-2s-a", "dpm++2s-ancestral", "dpmpp-2s-ancestral", "k-dpmpp-2s-a"}},
-			grid: explodingGrid, step: dpmpp2sAncestral, calls: twoCalls, spacing: "linspace", noisy: true, eta: 1},
+			grid: explodingGrid, step: dpmpp2sAncestral, calls: ancestralCalls, spacing: "linspace", noisy: true, eta: 1},
 		{Info: Info{"dpm++sde", "the stochastic singlestep DPM-Solver++; good textures, two calls a step", 0, 2, true, "Lu et al. 2022, arXiv 2211.01095; k-diffusion", []string{"dpmpp-sde", "k-dpmpp-sde"}},
 			grid: explodingGrid, step: dpmppSDE, calls: twoCalls, spacing: "linspace", noisy: true, eta: 1, wide: true, sigmas: true},
 		{Info: Info{"dpm++2m", "second order from one call a step; the usual choice at 15 to 30 steps", 2, 1, false, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-2m", "dpm-solver++", "dpmsolver++", "k-dpmpp-2m"}},
@@ -125,9 +126,9 @@ func samplers() []sampler {
 		{Info: Info{"dpm++2m-cfg++", "dpm++2m that puts back the unguided noise; guidance scale 0 to 2", 2, 1, false, "Chung et al. 2024, arXiv 2406.08070", []string{"dpmpp-2m-cfg-pp", "dpm++2m-cfg-pp"}},
 			grid: explodingGrid, step: dpmpp2mCFGPP, spacing: "linspace"},
 		{Info: Info{"lcm", "latent consistency: 1 to 8 steps of a model distilled for it", 0, 1, true, "Luo et al. 2023, arXiv 2310.04378", nil},
-			grid: distilledGrid, step: lcm, spacing: "leading", clips: true, wide: true},
+			grid: distilledGrid, step: lcm, zeroSNR: true, spacing: "leading", clips: true, thresholds: true, wide: true},
 		{Info: Info{"tcd", "trajectory consistency: few steps of a distilled model, detail set by eta", 0, 1, true, "Zheng et al. 2024, arXiv 2402.19159", nil},
-			grid: distilledGrid, step: tcd, spacing: "leading", noisy: true, eta: 0.3, wide: true},
+			grid: distilledGrid, step: tcd, zeroSNR: true, spacing: "leading", noisy: true, eta: 0.3, wide: true},
 		{Info: Info{"flow-euler", "Euler for flow models", 1, 1, false, "Esser et al. 2024, arXiv 2403.03206", []string{"flow-match-euler", "flowmatch-euler"}},
 			grid: flowGrid, step: flowEuler, flow: true, sigmas: true},
 		{Info: Info{"flow-heun", "Heun for flow models", 2, 2, false, "Esser et al. 2024, arXiv 2403.03206", []string{"flow-match-heun", "flowmatch-heun"}},
@@ -140,6 +141,18 @@ func twoCalls(s *Schedule) int {
 	n := 2 * s.Steps()
 	if s.moves[len(s.moves)-1].to.Sigma == 0 {
 		n--
+	}
+	return n
+}
+
+// ancestralCalls is twoCalls where a step so long that float32 leaves nothing of its lower level takes one, too.
+func ancestralCalls(s *Schedule) int {
+	n := 0
+	for _, m := range s.moves[s.start:] {
+		n++
+		if down, _ := ancestralStep(m.from.Sigma, m.to.Sigma, s.eta); down > 0 {
+			n++
+		}
 	}
 	return n
 }

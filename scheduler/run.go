@@ -141,7 +141,9 @@ func (w *walk) denoise(x []float32, at Level) (Prediction, error) {
 		return p, fmt.Errorf("the denoiser gave %d and %d values for %d", len(p.X0), len(p.Eps), len(x))
 	}
 	w.calls++
-	if w.sampler.clips || w.sampler.thresholds && w.config.Thresholding {
+	if w.config.Thresholding && w.sampler.thresholds {
+		w.config.threshold(p.X0)
+	} else if w.config.ClipSample && w.sampler.clips {
 		w.config.clip(p.X0)
 	}
 	w.x0 = p.X0
@@ -153,6 +155,9 @@ var errNoNoise = errors.New("a stochastic sampler needs Run.Noise")
 // noise is the next unit-normal draw for the interval from → to; valid until the next call.
 func (w *walk) noise(from, to Level) ([]float32, error) {
 	switch {
+	case w.Brownian != nil && to.Sigma == 0: // of which 0 is added
+		clear(w.fresh)
+		return w.fresh, nil
 	case w.Brownian != nil:
 		if err := w.Brownian(w.fresh, from.Ratio(), to.Ratio()); err != nil {
 			return nil, fmt.Errorf("brownian noise: %w", err)

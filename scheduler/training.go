@@ -28,9 +28,13 @@ func newTraining(c Config, spec sampler) (training, error) {
 	for i, ᾱ := range tr.alphaBar {
 		if ᾱ == 0 && c.RescaleZeroSNR && i == len(tr.alphaBar)-1 {
 			ᾱ = zeroSNR
+			if !spec.zeroSNR {
+				tr.alphaBar[i] = ᾱ
+			}
 		}
 		σ := float32(math.Sqrt(float64(float32(1-ᾱ) / ᾱ)))
-		if !(σ > 0) || math.IsInf(float64(σ), 0) || i > 0 && σ < tr.sigmas[i-1] {
+		substitute := c.RescaleZeroSNR && i == len(tr.alphaBar)-1 // may be below the level before it
+		if !(σ > 0) || math.IsInf(float64(σ), 0) || i > 0 && σ < tr.sigmas[i-1] && !substitute {
 			return tr, fmt.Errorf("%s: the β give σ = %v at timestep %d: noise must grow with the timestep and stay finite", c.File, σ, i)
 		}
 		tr.sigmas = append(tr.sigmas, σ)

@@ -464,7 +464,34 @@ def papers():
         record("dpm++2m-cfg++", n, dpmpp_2m_cfg_pp, karras=n > 1)
 
 
-FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers]
+def brownian():
+    """torchsde's Brownian intervals as k-diffusion uses them, with every normal number that they draw."""
+    import torchsde._brownian.brownian_interval as bi
+
+    K, goldens, randn = kdiffusion_sampling(), [], bi._randn
+    for seed, low, high in [(0, 0.0291675, 14.614647), (12345, 0.0291675, 14.614647), (2**40 + 7, 0.002, 80.0)]:
+        drawn = {}
+
+        def recorded(size, dtype, device, seed):
+            z = randn(size, dtype, device, seed)
+            drawn[int(seed)] = z.tolist()
+            return z
+
+        bi._randn = recorded
+        sampler = K.BrownianTreeNoiseSampler(torch.zeros(3), torch.tensor(low), torch.tensor(high), seed=seed)
+        levels = [f32(s) for s in [high, high * 0.7, high / 2, 1.25, 0.5, 0.1, low]]
+        queries = []
+        for a, b in [*zip(levels, levels[1:]), (levels[0], levels[3]), (levels[5], levels[2])]:
+            w = sampler(torch.tensor(a), torch.tensor(b))
+            queries.append({"from": float(a), "to": float(b), "w": w.tolist()})
+        goldens.append({"seed": seed, "low": float(f32(low)), "high": float(f32(high)), "normals": drawn, "queries": queries})
+    bi._randn = randn
+    path = os.path.join(OUT, "brownian.json.gz")
+    with open(path, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
+        z.write(json.dumps(goldens, separators=(",", ":")).encode())
+
+
+FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers, brownian]
 
 
 def main():
@@ -474,6 +501,8 @@ def main():
             continue
         LINES.clear()
         family()
+        if not LINES:
+            continue  # it wrote its own file
         path = os.path.join(OUT, family.__name__ + ".jsonl.gz")
         with open(path, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
             for line in LINES:
