@@ -1,0 +1,195 @@
+// Package manifest keeps a batch's book: manifest.jsonl, a line of JSON for each image that was finished or
+// failed. It is the truth about a batch: a line is written and synced when its file is under its final name, and
+// what has no line is rendered.
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"darkroom/batch/jobs"
+)
+
+// Name is the file's name in the output folder.
+const Name = "manifest.jsonl"
+
+// What became of an image.
+const (
+	Done      = "done"
+	Failed    = "failed"
+	Cancelled = "cancelled"
+)
+
+// Record is a line: what became of a request. The last line of a hash counts.
+type Record struct {
+	Hash   string `json:"hash"` // of the request
+	Status string `json:"status"`
+	Index  int    `json:"index"` // in the job file, from 0
+
+	File   string `json:"file,omitempty"`   // slash-separated, below the folder
+	SHA256 string `json:"sha256,omitempty"` // of the file
+	Bytes  int64  `json:"bytes,omitempty"`
+	Pixels string `json:"pixels,omitempty"` // SHA-256 of the pixels, as in the recipe
+
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
+	Seconds  float64   `json:"seconds"` // of rendering
+
+	Worker    string `json:"worker,omitempty"`
+	Device    string `json:"device,omitempty"`
+	Backend   string `json:"backend,omitempty"`
+	DType     string `json:"dtype,omitempty"`
+	ModelHash string `json:"model_hash,omitempty"`
+	Numerics  string `json:"numerics,omitempty"`
+	Steps     int    `json:"steps,omitempty"` // that were run, and the size that was made:
+	Width     int    `json:"width,omitempty"` // the request may leave them to the model
+	Height    int    `json:"height,omitempty"`
+
+	Attempts int    `json:"attempts"`
+	Error    string `json:"error,omitempty"`
+
+	Request jobs.Request `json:"request"`
+}
+
+// Manifest is an open manifest. Methods may be called concurrently.
+type Manifest struct {
+	path string
+
+	mu      sync.Mutex
+	file    *os.File
+	size    int64 // of whole lines
+	records map[string]Record
+	notes   []string
+}
+
+// Open opens the manifest of an output folder, or begins one. A last line that a crash cut short is taken off. The
+// manifest is locked: a second program that opens it gets ErrLocked.
+func Open(folder string) (*Manifest, error) {
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return nil, fmt.Errorf("the output folder: %w", err)
+	}
+	path := filepath.Join(folder, Name)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("opening the manifest: %w", err)
+	}
+	m := &Manifest{path: path, file: f}
+	if err := lock(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := m.load(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return m, nil
+}
+
+// ErrLocked says that another program writes to the manifest.
+var ErrLocked = errors.New("another darkroom is at work in this folder: wait for it, or choose another folder")
+
+// Read reads the records of a folder without locking it; none if there is no manifest.
+func Read(folder string) (map[string]Record, []string, error) {
+	data, err := os.ReadFile(filepath.Join(folder, Name))
+	if errors.Is(err, os.ErrNotExist) {
+		return map[string]Record{}, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	records, _, notes := parse(data)
+	return records, notes, nil
+}
+
+func (m *Manifest) load() error {
+	data, err := os.ReadFile(m.path)
+	if err != nil {
+		return err
+	}
+	var whole int
+	m.records, whole, m.notes = parse(data)
+	m.size = int64(whole)
+	if whole < len(data) {
+		if err := m.file.Truncate(m.size); err != nil {
+			return err
+		}
+	}
+	_, err = m.file.Seek(m.size, 0)
+	return err
+}
+
+// parse reads all whole lines. A damaged line is noted and left out: its image is rendered again.
+func parse(data []byte) (records map[string]Record, whole int, notes []string) {
+	records = map[string]Record{}
+	for n := 1; ; n++ {
+		end := bytes.IndexByte(data[whole:], '\n')
+		if end < 0 {
+			return records, whole, notes
+		}
+		line := data[whole : whole+end]
+		whole += end + 1
+		var r Record
+		if err := json.Unmarshal(line, &r); err != nil || r.Hash != r.Request.Hash() {
+			if len(notes) < 10 {
+				notes = append(notes, fmt.Sprintf("line %d of %s is damaged and left out: its picture is made again if it is asked for", n, Name))
+			}
+			continue
+		}
+		records[r.Hash] = r
+	}
+}
+
+// Notes say what was found damaged.
+func (m *Manifest) Notes() []string { return m.notes }
+
+// Get is the last record of a request.
+func (m *Manifest) Get(hash string) (Record, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.records[hash]
+	return r, ok
+}
+
+// Records calls visit for the last record of every request, in no order, until it returns false.
+func (m *Manifest) Records(visit func(Record) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.records {
+		if !visit(r) {
+			return
+		}
+	}
+}
+
+// Append writes a record and waits until it is on the disk. After an error (a full disk) nothing of it is left, and
+// Append may be tried again.
+func (m *Manifest) Append(r Record) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		return fmt.Errorf("writing %s: %w", m.path, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.file.WriteAt(buf.Bytes(), m.size)
+	if err == nil {
+		err = m.file.Sync()
+	}
+	if err != nil {
+		m.file.Truncate(m.size) // a cut line is taken off by the next Open too
+		return fmt.Errorf("writing %s: %w", m.path, err)
+	}
+	m.size += int64(buf.Len())
+	m.records[r.Hash] = r
+	return nil
+}
+
+// Close closes the file and gives back the lock.
+func (m *Manifest) Close() error { return m.file.Close() }

@@ -1,0 +1,35 @@
+// Package store keeps finished images: in a folder, or in a bucket that speaks S3. An image appears under its name
+// whole or not at all, is read back and compared before Put returns, and never replaces a different one.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Store keeps files by slash-separated names that jobs.CheckFile allows.
+type Store interface {
+	// Put writes data under the name, unless the very same is there. A different file under the name is a TakenError.
+	// When it returns nil, the file was read back and is right.
+	Put(ctx context.Context, name string, data []byte) error
+	// Sum is the SHA-256, in hex, of the file as it is read back now. A missing file is ErrMissing.
+	Sum(ctx context.Context, name string) (string, error)
+	// String is what messages call the place.
+	String() string
+}
+
+// ErrMissing says that there is no file of the name.
+var ErrMissing = errors.New("there is no such file")
+
+// TakenError says that another image has the name.
+type TakenError struct{ Name, Place string }
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s in %s is a different file, and is not replaced: choose another name or another place", e.Name, e.Place)
+}
+
+// damaged says that what was read back is not what was written.
+func damaged(name, place string) error {
+	return fmt.Errorf("%s in %s was written, but reads back differently: the medium is faulty, or another program writes there", name, place)
+}
