@@ -6,6 +6,7 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
+	"darkroom/kernels/cuda"
 	"darkroom/kernels/ref"
 	"darkroom/tensor"
 )
@@ -22,6 +23,12 @@ const (
 func newBackend(o Options) (kernels.Backend, tensor.DType, error) {
 	if o.Threads < 0 {
 		return nil, 0, usagef("--threads %d: it must not be negative", o.Threads)
+	}
+	if o.Device < 0 {
+		return nil, 0, usagef("--device %d: devices are numbered from 0", o.Device)
+	}
+	if _, err := parseDType(o.DType); err != nil {
+		return nil, 0, err
 	}
 	b, err := openBackend(o)
 	if err != nil {
@@ -41,7 +48,13 @@ func openBackend(o Options) (kernels.Backend, error) {
 		return ref.New(o.Threads), nil
 	case CPU:
 		return cpu.New(cpu.Options{Threads: o.Threads})
+	case CUDA:
+		return openCUDA(o)
 	case Auto, "":
+		// Why there is no GPU to use is for "darkroom devices" to tell.
+		if b, err := openCUDA(o); err == nil {
+			return b, nil
+		}
 		if !cpu.Available {
 			return ref.New(o.Threads), nil
 		}
@@ -50,25 +63,54 @@ func openBackend(o Options) (kernels.Backend, error) {
 	return nil, usagef("--backend %q: choose %s, %s, %s or %s", o.Backend, Auto, CPU, CUDA, Ref)
 }
 
+// openCUDA opens a GPU in half precision unless another type is asked for: Stable Diffusion's weights
+// are stored in it, and tensor cores compute in it.
+func openCUDA(o Options) (kernels.Backend, error) {
+	dtype, err := parseDType(o.DType)
+	if err != nil {
+		return nil, err
+	}
+	if dtype == nil {
+		half := tensor.F16
+		dtype = &half
+	}
+	b, err := cuda.Open(cuda.Options{Device: o.Device, DType: *dtype})
+	if err != nil {
+		return nil, fmt.Errorf("--backend cuda: %w", err)
+	}
+	return b, nil
+}
+
 // dtypeNames are the names on the command line.
 var dtypeNames = map[tensor.DType]string{tensor.F32: "fp32", tensor.BF16: "bf16", tensor.F16: "fp16"}
 
-func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
-	supported := b.DTypes()
+// parseDType reads the name of a type; nil is auto.
+func parseDType(name string) (*tensor.DType, error) {
 	if name == Auto || name == "" {
-		return supported[0], nil
+		return nil, nil
 	}
-	var names []string
 	for d, n := range dtypeNames {
 		if n == name {
-			if slices.Contains(supported, d) {
-				return d, nil
-			}
-			for _, s := range supported {
-				names = append(names, dtypeNames[s])
-			}
-			return 0, usagef("--dtype %s: the %s backend computes in %v only", name, b.Name(), fmt.Sprint(names))
+			return &d, nil
 		}
 	}
-	return 0, usagef("--dtype %q: choose auto, fp32, bf16 or fp16", name)
+	return nil, usagef("--dtype %q: choose auto, fp32, bf16 or fp16", name)
+}
+
+func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
+	supported := b.DTypes()
+	dtype, err := parseDType(name)
+	switch {
+	case err != nil:
+		return 0, err
+	case dtype == nil:
+		return supported[0], nil
+	case slices.Contains(supported, *dtype):
+		return *dtype, nil
+	}
+	var names []string
+	for _, s := range supported {
+		names = append(names, dtypeNames[s])
+	}
+	return 0, usagef("--dtype %s: the %s backend computes in %v only", name, b.Name(), names)
 }

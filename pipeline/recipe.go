@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"darkroom/clip"
+	"darkroom/kernels/cuda"
 	"darkroom/noise"
 	"darkroom/recipe"
 )
@@ -56,8 +57,8 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 
 // device is what computed the picture, for people to read.
 func (p *Pipeline) device() string {
-	if d, ok := p.backend.(interface{ Device() string }); ok {
-		return d.Device()
+	if d, ok := p.backend.(interface{ Device() cuda.Device }); ok {
+		return d.Device().Name
 	}
 	return runtime.GOOS + "/" + runtime.GOARCH
 }
