@@ -1,0 +1,94 @@
+package compare
+
+import (
+	"math"
+
+	"darkroom/compare/stats"
+)
+
+// Report is all that a comparison found: results.json holds it.
+type Report struct {
+	Version  string    `json:"version"`
+	Numerics string    `json:"numerics"`
+	Device   string    `json:"device"`
+	Judge    string    `json:"judge,omitempty"` // "" is none
+	Grid     Grid      `json:"grid"`
+	Answer   []string  `json:"answer"` // in plain words, the most important first
+	Notes    []string  `json:"notes"`  // what limits the answer
+	RankBy   string    `json:"rankBy"` // a measure's key; "" where nothing could decide
+	Measures []Measure `json:"measures"`
+	Price    float64   `json:"pricePerHour,omitempty"`
+
+	Settings   []SettingResult   `json:"settings"`
+	Pictures   []PictureResult   `json:"pictures"`
+	References []ReferenceResult `json:"references"`
+}
+
+// Values are measures by key. A measure that could not be taken is not there: it is never 0 instead.
+type Values map[string]float64
+
+// SettingResult is a row of the table.
+type SettingResult struct {
+	ID         string   `json:"id"`
+	Name       string   `json:"name"`
+	Group      string   `json:"group"` // settings that differ in steps alone have one: they make a curve
+	GroupName  string   `json:"groupName"`
+	Setting    Setting  `json:"setting"`
+	Stochastic bool     `json:"stochastic"` // draws noise on the way
+	Comparable bool     `json:"comparable"` // has the converged solution as its limit
+	Calls      *float64 `json:"calls"`      // of the model for a picture; nil: not known
+
+	Seconds Spread   `json:"seconds"`
+	Joules  *float64 `json:"joules,omitempty"` // of the GPU, median
+	Cost    *float64 `json:"cost,omitempty"`   // of a thousand pictures
+
+	Values     map[string]Estimate `json:"values"`
+	Rank       int                 `json:"rank"`             // 1: may be the best; 0: not ranked
+	Behind     *Estimate           `json:"behind,omitempty"` // the loss against the best mean, paired
+	Pareto     bool                `json:"pareto"`
+	OverBudget bool                `json:"overBudget,omitempty"`
+	Flags      []string            `json:"flags,omitempty"` // "washed out", "burnt", …
+}
+
+// Estimate is a mean with its confidence interval, where there is one.
+type Estimate struct {
+	Mean float64  `json:"mean"`
+	Low  *float64 `json:"low,omitempty"`
+	High *float64 `json:"high,omitempty"`
+}
+
+func estimate(i stats.Interval) (Estimate, bool) {
+	return Estimate{i.Mean, finite(i.Low), finite(i.High)}, !math.IsNaN(i.Mean) && !math.IsInf(i.Mean, 0)
+}
+
+// Spread is a median with its quartiles.
+type Spread struct {
+	Median float64 `json:"median"`
+	Q1     float64 `json:"q1"`
+	Q3     float64 `json:"q3"`
+}
+
+// PictureResult is a picture with what was measured of it.
+type PictureResult struct {
+	File       string  `json:"file"` // from the report's folder
+	Setting    string  `json:"setting"`
+	Prompt     int     `json:"prompt"`
+	PromptText string  `json:"promptText"`
+	Seed       uint64  `json:"seed"`
+	Seconds    float64 `json:"seconds"`
+	Joules     float64 `json:"joules,omitempty"`
+	Calls      int     `json:"calls"`
+	Values     Values  `json:"values"`
+	Command    string  `json:"command"`
+}
+
+// ReferenceResult is a converged solution, and how far it is converged.
+type ReferenceResult struct {
+	Name     string            `json:"name"`
+	Problem  Setting           `json:"problem"`
+	Files    map[string]string `json:"files"` // by item: "prompt/seed"
+	Checked  int               `json:"checked"`
+	Relative *float64          `json:"relative"` // latent RMSE to twice the steps over the latents' own RMS; median
+	RMSE     *float64          `json:"rmse"`
+	SSIM     *float64          `json:"ssim"`
+}

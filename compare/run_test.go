@@ -1,0 +1,362 @@
+package compare
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"darkroom/pipeline"
+)
+
+// tiny is a random model of a few thousand weights; its pictures mean nothing, but they are made as any other's.
+const tiny = "../pipeline/testdata/models/zsnr"
+
+func tinyOptions(t *testing.T) Options {
+	return Options{
+		Grid: Grid{
+			Models: []string{tiny}, Schedulers: []string{"ddim", "euler-a", "dpm++2m"}, Steps: []int{2, 4},
+			Prompts: []string{"a red apple", "a blue table"}, Seeds: 2, FirstSeed: 7, Width: 32, Height: 32, ReferenceSteps: 30,
+		},
+		Out: filepath.Join(t.TempDir(), "report"), Judge: NoJudge, Warn: func(m string) { t.Log(m) },
+	}
+}
+
+// pictures of tinyOptions: 6 settings and a reference for 4 items, of which all are checked.
+const tinyPictures = (6 + 1 + 1) * 4
+
+func journal(t *testing.T, dir string) (pictures map[string]int, grids int) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, journalFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pictures = map[string]int{}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var l line
+		if err := json.Unmarshal(s.Bytes(), &l); err != nil {
+			continue // a line that was being written
+		}
+		if l.Picture != nil {
+			pictures[l.Picture.Key]++
+		} else {
+			grids++
+		}
+	}
+	return pictures, grids
+}
+
+func onceEach(t *testing.T, dir string, want int) {
+	t.Helper()
+	pictures, _ := journal(t, dir)
+	for key, n := range pictures {
+		if n != 1 {
+			t.Errorf("picture %s was rendered %d times", key, n)
+		}
+	}
+	if len(pictures) != want {
+		t.Errorf("%d pictures, want %d", len(pictures), want)
+	}
+}
+
+func TestRunMeasuresAndRanks(t *testing.T) {
+	o := tinyOptions(t)
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onceEach(t, o.Out, tinyPictures)
+	if len(r.Settings) != 6 || len(r.Pictures) != 24 || len(r.References) != 1 {
+		t.Fatalf("%d settings, %d pictures, %d references", len(r.Settings), len(r.Pictures), len(r.References))
+	}
+	if ref := r.References[0]; ref.Checked != 4 || ref.Relative == nil || !(*ref.RMSE > 0 && *ref.RMSE < find(t, r, "dpm++2m", 4).Values["rmse"].Mean) {
+		t.Errorf("the reference is at %v of twice its steps, a few steps are at %v", *ref.RMSE, find(t, r, "dpm++2m", 4).Values["rmse"].Mean)
+	}
+	for _, s := range r.Settings {
+		_, near := s.Values["rmse"]
+		if stochastic := s.Setting.Scheduler == "euler-a"; s.Stochastic != stochastic || near == stochastic || (s.Rank > 0) == stochastic {
+			t.Errorf("%s: stochastic %v, distance to the reference %v, rank %d", s.Name, s.Stochastic, near, s.Rank)
+		}
+		if !(s.Seconds.Q1 > 0 && s.Seconds.Q1 <= s.Seconds.Median && s.Seconds.Median <= s.Seconds.Q3) {
+			t.Errorf("%s: seconds %+v", s.Name, s.Seconds)
+		}
+		if want := float64(s.Setting.Steps); s.Calls == nil || *s.Calls != want {
+			t.Errorf("%s: calls %v, want %v", s.Name, s.Calls, want)
+		}
+	}
+	// More steps of the same solver come nearer to the solution.
+	for _, solver := range []string{"ddim", "dpm++2m"} {
+		if two, four := find(t, r, solver, 2), find(t, r, solver, 4); !(four.Values["rmse"].Mean < two.Values["rmse"].Mean) {
+			t.Errorf("%s: latents are at %v with 2 steps, at %v with 4", solver, two.Values["rmse"].Mean, four.Values["rmse"].Mean)
+		}
+	}
+	if len(r.Answer) == 0 || !strings.HasPrefix(r.Answer[0], "Use ") || !strings.Contains(strings.Join(r.Notes, " "), "No judge") {
+		t.Errorf("answer %q, notes %q", r.Answer, r.Notes)
+	}
+}
+
+func find(t *testing.T, r *Report, scheduler string, steps int) SettingResult {
+	t.Helper()
+	for _, s := range r.Settings {
+		if s.Setting.Scheduler == scheduler && s.Setting.Steps == steps {
+			return s
+		}
+	}
+	t.Fatalf("no %s with %d steps", scheduler, steps)
+	return SettingResult{}
+}
+
+func TestInterruptedRunGoesOn(t *testing.T) {
+	o := tinyOptions(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	o.Progress = func(p Progress) {
+		if p.Done == 5 {
+			cancel()
+		}
+	}
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	pictures, _ := journal(t, o.Out)
+	if len(pictures) != 5 {
+		t.Fatalf("%d pictures before the interruption, want 5", len(pictures))
+	}
+	o.Progress = nil
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	onceEach(t, o.Out, tinyPictures)
+	var rendered int
+	o.Progress = func(p Progress) {
+		if p.Doing == "rendering" && p.Done < p.Total {
+			rendered++
+		}
+	}
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	if rendered != 0 {
+		t.Errorf("a finished comparison rendered %d pictures", rendered)
+	}
+}
+
+// TestMain lets the test program be the one that is killed.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("COMPARE_KILL_ME"); dir != "" {
+		o := tinyOptions(&testing.T{})
+		o.Out, o.Warn = dir, nil
+		if _, err := Run(context.Background(), o); err != nil {
+			println(err.Error())
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestKilledAtAnyTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	dir := filepath.Join(t.TempDir(), "report")
+	finished := false
+	for n := 0; n < 40 && !finished; n++ {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "COMPARE_KILL_ME="+dir)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("after %d kills: %v", n, err)
+			}
+			finished = true
+		case <-time.After(time.Duration(150+90*n) * time.Millisecond):
+			cmd.Process.Kill() // SIGKILL
+			<-done
+		}
+		t.Logf("run %d: finished %v", n+1, finished)
+	}
+	if !finished {
+		t.Fatal("never finished")
+	}
+	onceEach(t, dir, tinyPictures)
+	parts, err := filepath.Glob(filepath.Join(dir, "*", "*"+unfinished))
+	if err != nil || len(parts) > 2 {
+		t.Errorf("unfinished files: %v, %v", parts, err)
+	}
+}
+
+func TestJournalWithoutItsEnd(t *testing.T) {
+	o := tinyOptions(t)
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(o.Out, journalFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The power went while the last line was written, and before its picture's files had their names.
+	var last line
+	lines := strings.SplitAfter(string(text), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-2]), &last); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text[:len(text)-20], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	onceEach(t, o.Out, tinyPictures)
+
+	// The line was written, the files were not renamed: nothing is rendered.
+	for _, name := range []string{filepath.Join(o.Out, imagesDir, last.Picture.ID+".png"), filepath.Join(o.Out, latentsDir, last.Picture.ID+".f32")} {
+		if err := os.Rename(name, name+unfinished); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	onceEach(t, o.Out, tinyPictures)
+
+	// A line in the middle that is damaged is an error that names it.
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), `{"picture"`, `{"pic"ture"`, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("a damaged line: %v", err)
+	}
+}
+
+func TestAnotherGrid(t *testing.T) {
+	o := tinyOptions(t)
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(filepath.Join(o.Out, "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Grid.Steps = []int{4, 6}
+	_, err = Run(context.Background(), o)
+	var usage *pipeline.UsageError
+	if !errors.As(err, &usage) || !strings.Contains(err.Error(), "steps there: 2,4, here: 4,6") || !strings.Contains(err.Error(), "--new-grid") {
+		t.Fatalf("another grid: %v", err)
+	}
+	if after, err := os.ReadFile(filepath.Join(o.Out, "results.json")); err != nil || string(after) != string(before) {
+		t.Errorf("the refused run changed the report (%v)", err)
+	}
+	o.NewGrid = true
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	onceEach(t, o.Out, tinyPictures+3*4) // 6 steps are new
+	if aside, err := os.ReadFile(filepath.Join(o.Out, earlierDir, "1", "results.json")); err != nil || string(aside) != string(before) {
+		t.Errorf("the earlier report is not in %s/1 (%v)", earlierDir, err)
+	}
+	o.NewGrid = false
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Errorf("the new grid, gone on with: %v", err)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Options)
+		want   string
+	}{
+		"no prompts":           {func(o *Options) { o.Grid.Prompts = nil }, "no prompts"},
+		"no seeds":             {func(o *Options) { o.Grid.Seeds = 0 }, "--seeds 0"},
+		"steps of 0":           {func(o *Options) { o.Grid.Steps = []int{0} }, "--steps 0"},
+		"unknown scheduler":    {func(o *Options) { o.Grid.Schedulers = []string{"eulr"} }, "nearest"},
+		"too many steps":       {func(o *Options) { o.Grid.Steps = []int{2000} }, "2000 steps"},
+		"eta of another":       {func(o *Options) { o.Grid.Eta = []float64{0.5} }, "eta"},
+		"steps and a budget":   {func(o *Options) { o.Grid.Budget = 1 }, "--budget and --steps"},
+		"a reference too few":  {func(o *Options) { o.Grid.ReferenceSteps = 3 }, "--reference-steps 3"},
+		"no judge to rank by":  {func(o *Options) { o.RankBy = "agreement" }, "needs a judge"},
+		"no measure":           {func(o *Options) { o.RankBy = "beauty" }, "choose one of"},
+		"no such judge":        {func(o *Options) { o.Judge = "/nowhere" }, "no such folder"},
+		"a judge of no shape":  {func(o *Options) { o.Judge = tiny }, "config.json"},
+		"a model in no folder": {func(o *Options) { o.Grid.Models = []string{"/nowhere"} }, "/nowhere"},
+	} {
+		o := tinyOptions(t)
+		c.change(&o)
+		_, err := Run(context.Background(), o)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		var usage *pipeline.UsageError
+		if !errors.As(err, &usage) && name != "a model in no folder" {
+			t.Errorf("%s: %v is no usage error", name, err)
+		}
+		if _, err := os.Stat(o.Out); err == nil {
+			t.Errorf("%s: a folder was made", name)
+		}
+	}
+	o := tinyOptions(t)
+	o.Out = t.TempDir()
+	if err := os.WriteFile(filepath.Join(o.Out, "letters.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "letters.txt") {
+		t.Errorf("a folder with other files: %v", err)
+	}
+	if entries, _ := os.ReadDir(o.Out); len(entries) > 2 { // the lock
+		t.Errorf("%d files in a folder that was refused", len(entries))
+	}
+}
+
+// Schedulers that cannot quite do what is asked are run, with a warning.
+func TestWarnings(t *testing.T) {
+	o := tinyOptions(t)
+	o.Grid.Schedulers, o.Grid.Steps = []string{"lcm", "dpm-adaptive", "dpm++2m", "dpmpp-2m"}, []int{1}
+	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
+	var warnings []string
+	o.Warn = func(m string) { warnings = append(warnings, m) }
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(warnings, "\n")
+	for _, want := range []string{"lcm is for models distilled for it", "dpm-adaptive chooses its own steps", "dpm++2m and dpmpp-2m are the same"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no warning %q in:\n%s", want, all)
+		}
+	}
+	if len(r.Settings) != 3 {
+		t.Errorf("%d settings, want 3", len(r.Settings))
+	}
+}
+
+func TestBudget(t *testing.T) {
+	o := tinyOptions(t)
+	o.Grid.Steps, o.Grid.Budget = nil, 0.05
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Settings {
+		if s.Setting.Steps < 1 || s.Setting.Steps > mostSteps {
+			t.Errorf("%s within the budget", s.Name)
+		}
+	}
+	o.Grid.Budget = 1e-9
+	o.NewGrid = true
+	if _, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "no scheduler makes a picture in that time") {
+		t.Errorf("a budget of nothing: %v", err)
+	}
+}

@@ -1,0 +1,211 @@
+package compare
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"darkroom/imagefile"
+	"darkroom/pipeline"
+	"darkroom/recipe"
+	"darkroom/scheduler"
+)
+
+// studio holds the open models, one a model and type, and renders on them.
+type studio struct {
+	options pipeline.Options
+	open    map[engine]*pipeline.Pipeline
+	warm    map[warmth]bool
+	meter   meter
+}
+
+type engine struct{ model, dtype string }
+
+// warmth is what must have run once before time is taken: programs are compiled and memory is touched for the first time.
+type warmth struct {
+	engine
+	guided        bool
+	width, height int
+}
+
+// meter reads the energy that a device has used, in joules since some time in the past.
+type meter interface {
+	Joules() (float64, error)
+}
+
+func newStudio(o pipeline.Options) *studio {
+	return &studio{options: o, open: map[engine]*pipeline.Pipeline{}, warm: map[warmth]bool{}}
+}
+
+func (s *studio) Close() error {
+	var errs []error
+	for _, p := range s.open {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// pipeline opens a model once. Both names "" are the embedded model and the backend's own type.
+func (s *studio) pipeline(model, dtype string) (*pipeline.Pipeline, error) {
+	e := engine{model, dtype}
+	if p := s.open[e]; p != nil {
+		return p, nil
+	}
+	o := s.options
+	o.Model, o.DType = model, dtype
+	p, err := pipeline.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	s.open[e] = p
+	return p, nil
+}
+
+// defaults is the request that a model's own settings make.
+func (s *studio) defaults(model, dtype string) (pipeline.Request, error) {
+	p, err := s.pipeline(model, dtype)
+	if err != nil {
+		return pipeline.Request{}, err
+	}
+	r := p.NewRequest("")
+	if r.Scheduler == "" {
+		plan, err := p.Plan(r)
+		if err != nil {
+			return r, err
+		}
+		r.Scheduler = plan.Scheduler
+	}
+	return r, nil
+}
+
+// job is a picture to be made: a setting and an item, with what is known of it before.
+type job struct {
+	Setting Setting
+	Item    Item
+	request pipeline.Request
+	plan    pipeline.Plan
+	key     string
+	purpose string // "" or what it is for, where it is not in the grid
+}
+
+// jobKey is of everything that decides the picture.
+func (s *studio) job(g *Grid, set Setting, item Item, purpose string) (job, error) {
+	p, err := s.pipeline(set.Model, set.DType)
+	if err != nil {
+		return job{}, err
+	}
+	j := job{Setting: set, Item: item, purpose: purpose, request: g.request(p.NewRequest(""), set, item)}
+	if j.plan, err = p.Plan(j.request); err != nil {
+		return job{}, fmt.Errorf("%s with %d steps: %w", set.Scheduler, set.Steps, err)
+	}
+	hash, err := p.Hash()
+	if err != nil {
+		return job{}, err
+	}
+	r := j.request
+	r.Scheduler, r.Sigmas, r.Eta = j.plan.Scheduler, j.plan.Sigmas, &j.plan.Eta // aliases are one
+	j.key = shortHash([]any{r, hash, set.DType, s.backend()})
+	return j, nil
+}
+
+// backend is the name without the device's number.
+func (s *studio) backend() string {
+	for _, p := range s.open {
+		name, _, _ := strings.Cut(p.Backend(), ":")
+		return name
+	}
+	return ""
+}
+
+func (j job) stochastic() bool {
+	i := slices.IndexFunc(scheduler.Names(), func(i scheduler.Info) bool { return i.Name == j.plan.Scheduler })
+	return j.plan.Eta > 0 || i >= 0 && scheduler.Names()[i].Stochastic && !etaDecides(j.plan.Scheduler)
+}
+
+// etaDecides says of an ancestral sampler that it is deterministic with eta 0.
+func etaDecides(name string) bool {
+	return strings.HasSuffix(name, "-a") || strings.HasSuffix(name, "sde") && name != "er-sde"
+}
+
+// cost is what the job takes in units of one pass of the model, for the estimate of the time that is left.
+func (j job) cost() float64 {
+	calls := float64(j.plan.Calls)
+	if calls < 0 {
+		calls = 40 // dpm-adaptive at its usual tolerance
+	}
+	if j.plan.Guided {
+		calls *= 2
+	}
+	return calls + 2 // the decoder
+}
+
+// render makes the picture. Time is taken from the first step to the finished pixels: the text encoder's result is shared, so
+// it is not counted.
+func (s *studio) render(ctx context.Context, j job) (*Record, []byte, []float32, error) {
+	p, err := s.pipeline(j.Setting.Model, j.Setting.DType)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.warmUp(ctx, p, j); err != nil {
+		return nil, nil, nil, err
+	}
+	var begun time.Time
+	var joules float64
+	picture, latents, err := p.RenderLatents(ctx, j.request, pipeline.Events{Start: func(int) {
+		joules = s.joules()
+		begun = time.Now()
+	}})
+	took := time.Since(begun)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	joules = s.joules() - joules
+	var png bytes.Buffer
+	if err := imagefile.Encode(&png, picture.Pixels, picture.Recipe, imagefile.Options{}); err != nil {
+		return nil, nil, nil, err
+	}
+	r := picture.Recipe
+	return &Record{
+		Key: j.key, ID: recipeID(r), Setting: j.Setting, Item: j.Item,
+		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Stochastic: j.stochastic(), Calls: j.plan.Calls,
+		Seconds: took.Seconds(), Joules: joules, Device: r.Device,
+	}, png.Bytes(), latents, nil
+}
+
+// recipeID names a picture by its recipe, without what came of it and where.
+func recipeID(r recipe.Recipe) string {
+	r.Result, r.Version, r.Device = recipe.Result{}, "", ""
+	return shortHash(r)
+}
+
+// warmUp renders two steps that nobody sees, the first time that a program of that shape runs.
+func (s *studio) warmUp(ctx context.Context, p *pipeline.Pipeline, j job) error {
+	w := warmth{engine{j.Setting.Model, j.Setting.DType}, j.plan.Guided, j.request.Width, j.request.Height}
+	if s.warm[w] {
+		return nil
+	}
+	r := j.request
+	r.Scheduler, r.Sigmas, r.Eta, r.Steps = p.NewRequest("").Scheduler, "", nil, 2
+	if _, err := p.Render(ctx, r, pipeline.Events{}); err != nil {
+		return fmt.Errorf("warming up: %w", err)
+	}
+	s.warm[w] = true
+	return nil
+}
+
+// joules is the meter's reading, 0 where there is none.
+func (s *studio) joules() float64 {
+	if s.meter == nil {
+		return 0
+	}
+	v, err := s.meter.Joules()
+	if err != nil {
+		s.meter = nil // better none than half of them
+		return 0
+	}
+	return v
+}

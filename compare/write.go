@@ -1,0 +1,125 @@
+package compare
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+
+	"darkroom/imagefile"
+)
+
+// writeReport writes everything that is made from the measures. Each file appears whole, in place of the earlier one.
+func writeReport(dir string, r *Report) error {
+	for _, part := range []struct {
+		file  string
+		write func(io.Writer) error
+	}{
+		{"results.json", r.writeJSON},
+		{"results.csv", r.writeCSV},
+	} {
+		if err := imagefile.WriteFile(filepath.Join(dir, part.file), part.write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeBeside writes a file whole, making its folder.
+func writeBeside(path string, data []byte) error {
+	return imagefile.WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func (r *Report) writeJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", " ")
+	return enc.Encode(r)
+}
+
+// writeCSV writes a row for each setting ("setting") and for each picture ("picture"), in one table.
+func (r *Report) writeCSV(w io.Writer) error {
+	out := csv.NewWriter(w)
+	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "eta", "prompt", "seed",
+		"rank", "pareto", "calls", "seconds", "seconds_q1", "seconds_q3", "joules"}
+	for _, m := range r.Measures {
+		head = append(head, m.Key)
+		if !m.OfSet {
+			head = append(head, m.Key+"_low", m.Key+"_high")
+		}
+	}
+	if err := out.Write(append(head, "flags", "file", "command")); err != nil {
+		return err
+	}
+	byID := map[string]SettingResult{}
+	for _, s := range r.Settings {
+		byID[s.ID] = s
+		row := append(s.columns("setting"), "", "", strconv.Itoa(s.Rank), fmt.Sprint(s.Pareto), optional(s.Calls),
+			number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Joules))
+		for _, m := range r.Measures {
+			v, ok := s.Values[m.Key]
+			mean := ""
+			if ok {
+				mean = number(v.Mean)
+			}
+			row = append(row, mean)
+			if !m.OfSet {
+				row = append(row, optional(v.Low), optional(v.High))
+			}
+		}
+		flags := ""
+		for i, f := range s.Flags {
+			if i > 0 {
+				flags += "; "
+			}
+			flags += f
+		}
+		if err := out.Write(append(row, flags, "", "")); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.Pictures {
+		calls, joules := "", ""
+		if p.Calls >= 0 {
+			calls = strconv.Itoa(p.Calls)
+		}
+		if p.Joules > 0 {
+			joules = number(p.Joules)
+		}
+		row := append(byID[p.Setting].columns("picture"), p.PromptText, strconv.FormatUint(p.Seed, 10), "", "", calls, number(p.Seconds), "", "", joules)
+		for _, m := range r.Measures {
+			text := ""
+			if v, ok := p.Values[m.Key]; ok {
+				text = number(v)
+			}
+			row = append(row, text)
+			if !m.OfSet {
+				row = append(row, "", "")
+			}
+		}
+		if err := out.Write(append(row, "", p.File, p.Command)); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// columns are those that say what a row is of.
+func (s SettingResult) columns(kind string) []string {
+	set := s.Setting
+	return []string{kind, s.ID, s.Name, modelName(set.Model), set.DType, set.Scheduler, set.Sigmas, strconv.Itoa(set.Steps),
+		number(set.CFG), number(set.Rescale), optional(set.Eta)}
+}
+
+func optional(v *float64) string {
+	if v == nil {
+		return ""
+	}
+	return number(*v)
+}
