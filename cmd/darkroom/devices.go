@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"darkroom/kernels/cpu"
+	"darkroom/kernels/cuda"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/klauspost/cpuid/v2"
@@ -46,9 +47,32 @@ type deviceInfo struct {
 }
 
 type gpu struct {
-	Index  int    `json:"index"` // for --device
-	Name   string `json:"name"`
-	Memory uint64 `json:"memory"` // bytes
+	Index      int    `json:"index"` // for --device
+	Name       string `json:"name"`
+	Capability string `json:"capability"` // compute capability, "8.9"
+	Memory     uint64 `json:"memory"`     // bytes
+	Driver     string `json:"driver"`     // the newest CUDA version that it supports
+	Unusable   string `json:"unusable,omitempty"`
+}
+
+// gpus lists the GPUs, or says why there is none to use.
+func gpus() ([]gpu, error) {
+	all, err := cuda.Devices()
+	if err != nil {
+		return nil, err
+	}
+	var out []gpu
+	for _, d := range all {
+		out = append(out, gpu{d.Index, d.Name, fmt.Sprintf("%d.%d", d.Capability[0], d.Capability[1]), uint64(d.Memory), d.Driver, d.Unusable})
+	}
+	return out, nil
+}
+
+func (g gpu) about() string {
+	if g.Unusable != "" {
+		return "cannot be used: " + g.Unusable
+	}
+	return fmt.Sprintf("compute capability %s, %s of memory, driver for CUDA %s", g.Capability, bytesText(g.Memory), g.Driver)
 }
 
 func devices(e *env, asJSON bool) error {
@@ -78,7 +102,7 @@ func devices(e *env, asJSON bool) error {
 	}
 	t.AppendRow(table.Row{"ref", d.Processor, "plain Go, the specification: slow"})
 	for _, g := range d.CUDA {
-		t.AppendRow(table.Row{fmt.Sprintf("cuda:%d", g.Index), g.Name, bytesText(g.Memory)})
+		t.AppendRow(table.Row{fmt.Sprintf("cuda:%d", g.Index), g.Name, g.about()})
 	}
 	if d.CUDAMissing != "" {
 		t.AppendRow(table.Row{"cuda", "none", d.CUDAMissing})

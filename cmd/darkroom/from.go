@@ -72,22 +72,32 @@ func checkSource(s *source) (*source, error) {
 	return s, nil
 }
 
-// engine fills in what the recipe says of model and backend, where the command line does not.
-func (s *source) engine(o *pipeline.Options) error {
+// open opens the model that the recipe names, on the backend that it names, where the command line does not say
+// otherwise. A backend that this machine lacks is replaced, with a warning.
+func (s *source) open(o pipeline.Options, show progress) (*pipeline.Pipeline, error) {
 	if o.Model == "" && s.complete {
 		folder, err := findModel(s.recipe.Model)
 		if err != nil {
-			return fmt.Errorf("%s was made with the model %q (weights %.10s…), which is not here: say where it is with --model", s.file, s.recipe.Model, s.recipe.ModelHash)
+			return nil, fmt.Errorf("%s was made with the model %q (weights %.10s…), which is not here: say where it is with --model", s.file, s.recipe.Model, s.recipe.ModelHash)
 		}
 		o.Model = folder
 	}
-	if o.DType == "" {
-		o.DType = s.recipe.DType
+	as := o
+	if as.Backend == "" {
+		as.Backend = s.recipe.Backend
 	}
-	if o.Backend == "" {
-		o.Backend = s.recipe.Backend
+	if as.DType == "" {
+		as.DType = s.recipe.DType
 	}
-	return nil
+	p, err := openPipeline(as)
+	if err == nil || as == o {
+		return p, err
+	}
+	p, otherErr := openPipeline(o)
+	if otherErr == nil {
+		show.note(fmt.Sprintf("warning: %s was made with --backend %s --dtype %s, which this machine cannot do (%v): the picture may differ in details", s.file, as.Backend, as.DType, err))
+	}
+	return p, otherErr
 }
 
 // request is the recipe's, on top of the model's defaults for what a foreign text leaves out.

@@ -92,24 +92,22 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 		if from, err = readSource(o.From); err != nil {
 			return err
 		}
-		if err := from.engine(&o.Engine); err != nil {
-			return err
-		}
 	}
 	if err := out.check(); err != nil {
 		return err
 	}
+	show := newProgress(e.stderr, o.Quiet)
 	e.where.set("opening the model")
-	p, err := openPipeline(o.Engine)
+	var p *pipeline.Pipeline
+	if from != nil {
+		p, err = from.open(o.Engine, show)
+	} else {
+		p, err = openPipeline(o.Engine)
+	}
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-
-	show := newProgress(e.stderr, o.Quiet)
-	if b := o.Engine.Backend; (b == "" || b == pipeline.Auto) && p.Backend() == pipeline.Ref {
-		show.note("warning: this program was built without cgo: plain Go computes, slowly; build it with a C compiler (CGO_ENABLED=1)")
-	}
 	request, err := o.request(p, from, show)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -225,6 +226,21 @@ func TestFromNewerRecipe(t *testing.T) {
 	code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny)
 	if code != 1 || !strings.Contains(errs, `has settings that this version does not know ("hologram")`) {
 		t.Errorf("exit code %d, %s", code, errs)
+	}
+}
+
+// A picture from a backend that is not here is made on another, and that is said.
+func TestFromOtherBackend(t *testing.T) {
+	path := recipeFile(t, render(t))
+	text := regexp.MustCompile(`"dtype":"fp32","backend":"\w+"`).ReplaceAllString(string(read(t, path)), `"dtype":"fp16","backend":"abacus"`)
+	os.WriteFile(path, []byte(text), 0o666)
+	out := filepath.Join(t.TempDir(), "x.png")
+	code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny, "-o", out, "-q")
+	if code != 0 || !strings.Contains(errs, "was made with --backend abacus --dtype fp16, which this machine cannot do") || inspected(t, out).Backend == "abacus" {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	if code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny, "-o", out, "--backend", "abacus"); code != 2 {
+		t.Errorf("asked for: exit code %d, %s", code, errs)
 	}
 }
 

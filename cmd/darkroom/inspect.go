@@ -87,7 +87,9 @@ func inspectImage(e *env, path string, asJSON bool) error {
 		for _, f := range info.Parameters.Fields {
 			t.AppendRow(table.Row{printable(f.Key), printable(f.Value)})
 		}
-		t.AppendRow(table.Row{"in terms of darkroom", fmt.Sprintf("--scheduler %s", info.Recipe.Name())})
+		if info.Recipe.Scheduler != "" {
+			t.AppendRow(table.Row{"in terms of darkroom", "--scheduler " + info.Recipe.Name()})
+		}
 	default:
 		t.AppendRow(table.Row{"recipe", "none"})
 	}

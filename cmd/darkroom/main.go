@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -48,7 +49,14 @@ const patience = 800 * time.Millisecond
 // run runs a command line (without the program's name) and returns the exit code.
 func run(ctx context.Context, e *env, args []string) int {
 	result := make(chan error, 1)
-	go func() { result <- newApp(e).run(ctx, args) }()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil { // a mistake in this program; its own exit code would say wrong usage
+				result <- fmt.Errorf("internal error: %v: please report it with this:\n%s", p, debug.Stack())
+			}
+		}()
+		result <- newApp(e).run(ctx, args)
+	}()
 	var err error
 	select {
 	case err = <-result:

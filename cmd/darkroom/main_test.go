@@ -6,6 +6,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -18,8 +19,11 @@ func command(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(context.Background(), &env{stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}, args)
-	return code, out.String(), errs.String()
+	return code, out.String(), slow.ReplaceAllString(errs.String(), "")
 }
+
+// slow is the warning of a build without cgo, which the tests are not about.
+var slow = regexp.MustCompile(`(?m)^warning: this build has no kernels .*\n`)
 
 // render makes a picture of the tiny model and returns its path.
 func render(t *testing.T, args ...string) string {

@@ -76,16 +76,13 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 	if !src.complete || src.recipe.Result.Pixels == "" {
 		return fmt.Errorf("%s: there are no hashes in the file to compare with: only darkroom's own files have them (generate --from %s makes a picture like it)", o.File, o.File)
 	}
-	if err := src.engine(&o.Engine); err != nil {
-		return err
-	}
+	show := newProgress(e.stderr, o.Quiet)
 	e.where.set("opening the model")
-	p, err := openPipeline(o.Engine)
+	p, err := src.open(o.Engine, show)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	show := newProgress(e.stderr, o.Quiet)
 	for _, w := range src.warnings() {
 		show.note("warning: " + w)
 	}
