@@ -110,7 +110,7 @@ void plan_gemm(const isa *set, gemm_job *job, int64_t workers);
 void plan_attention(const isa *set, attention_job *job, int64_t workers);
 
 #define COLUMNS_PER_BLOCK 320 // most columns that an item of a matrix product computes
-#define ROWS_PER_BLOCK 96     // most rows; a multiple of every set's tile
+#define ROWS_PER_BLOCK 144    // most rows; a multiple of every set's tile
 #define KEYS_PER_BLOCK 96     // keys that attention looks at together
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
