@@ -1,0 +1,328 @@
+// Package batch renders many requests on the devices of one machine. What is finished is written down in the
+// manifest, and is kept when the same batch runs again.
+//
+//	jobs (a file's images) → groups by model → a renderer a device → encode, store, manifest
+package batch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"darkroom/batch/engine"
+	"darkroom/batch/jobs"
+	"darkroom/batch/manifest"
+	"darkroom/batch/store"
+	"darkroom/pipeline"
+)
+
+// Renderer makes pictures on one device, one at a time. engine.Engine is one.
+type Renderer interface {
+	Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (*pipeline.Image, error)
+	Device() string
+}
+
+// Options are a batch to run. All fields without a comment that says otherwise are needed.
+type Options struct {
+	Images    []jobs.Image
+	Manifest  *manifest.Manifest
+	Store     store.Store
+	Renderers []Renderer // one a device
+
+	Worker   string // who renders, for the manifest; may be ""
+	Retry    int    // how often a failed image is tried again; 0: once is enough
+	FailFast bool   // the first failure ends the batch
+	// ModelHash tells the hash of the weights that a request would use now, so that images of other weights are made
+	// again. nil: what is finished is kept.
+	ModelHash func(*jobs.Request) (string, error)
+	// OnEvent is told of progress, one call at a time; may be nil.
+	OnEvent func(Event)
+	// StorePatience is how long a store that refuses is asked again; 0 is half a minute.
+	StorePatience time.Duration
+}
+
+// Event is a piece of progress.
+type Event struct {
+	Kind   string // one of the constants below
+	Image  *jobs.Image
+	Device string
+	Step   int             // of Steps, for Step
+	Steps  int             // likewise
+	Text   string          // of Warning and Retrying
+	Record manifest.Record // of Finished, Kept and Failed
+	Summary
+}
+
+// The kinds of events.
+const (
+	Kept     = "kept"     // it was finished before
+	Started  = "started"  // denoising begins
+	Step     = "step"     // a step is done
+	Finished = "finished" // its file is there
+	Retrying = "retrying" // it failed and is tried again
+	Failed   = "failed"
+	Warning  = "warning"
+)
+
+// Summary counts what became of a batch's images.
+type Summary struct {
+	Total     int
+	Kept      int // finished before
+	Finished  int
+	Failed    int
+	Cancelled int // by batch cancel
+}
+
+// Left is how many have not been reached.
+func (s Summary) Left() int { return s.Total - s.Kept - s.Finished - s.Failed - s.Cancelled }
+
+// run is a batch under way.
+type run struct {
+	o      Options
+	cancel context.CancelCauseFunc
+
+	mu  sync.Mutex
+	sum Summary
+}
+
+// errFailFast ends a batch at its first failure.
+var errFailFast = errors.New("stopped at the first failure (--fail-fast)")
+
+// Run renders what is not finished yet. An image's failure is counted, not returned: the error is of the batch as a
+// whole (ctx ended, the disk stays full). Whatever it returns, the manifest says what is finished.
+func Run(ctx context.Context, o Options) (Summary, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &run{o: o, cancel: cancel, sum: Summary{Total: len(o.Images)}}
+	todo, err := r.unfinished(ctx)
+	if err != nil {
+		return r.sum, err
+	}
+	groups := newGroups(todo)
+	pictures := make(chan picture, 2)
+	var renderers, writers sync.WaitGroup
+	for _, renderer := range o.Renderers {
+		renderers.Go(func() { r.renderAll(ctx, renderer, groups, pictures) })
+	}
+	for range 2 { // encoding one picture while another is written
+		writers.Go(func() {
+			for p := range pictures {
+				r.write(ctx, p)
+			}
+		})
+	}
+	renderers.Wait()
+	close(pictures)
+	writers.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFailFast) {
+		return r.sum, err
+	}
+	return r.sum, nil
+}
+
+// unfinished verifies what the manifest calls finished and returns the images that are not.
+func (r *run) unfinished(ctx context.Context) ([]*jobs.Image, error) {
+	var todo []*jobs.Image
+	weights := map[string]string{} // group → hash of the weights now, "" unknown
+	for i := range r.o.Images {
+		m := &r.o.Images[i]
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		old, ok := r.o.Manifest.Get(m.Hash)
+		if !ok || old.Status != manifest.Done {
+			todo = append(todo, m)
+			continue
+		}
+		if why := r.stale(ctx, m, old, weights); why != "" {
+			r.event(Event{Kind: Warning, Image: m, Text: old.File + " is made again: " + why})
+			todo = append(todo, m)
+			continue
+		}
+		r.count(func(s *Summary) { s.Kept++ }, Event{Kind: Kept, Image: m, Record: old})
+	}
+	return todo, nil
+}
+
+// stale says why a finished image cannot be kept, "" if it can.
+func (r *run) stale(ctx context.Context, m *jobs.Image, old manifest.Record, weights map[string]string) string {
+	if old.Numerics != pipeline.Numerics {
+		return "it is of a version of darkroom with other arithmetic"
+	}
+	if r.o.ModelHash != nil {
+		group := engine.Group(&m.Request)
+		now, ok := weights[group]
+		if !ok {
+			now, _ = r.o.ModelHash(&m.Request) // a model that is gone: what it made is kept
+			weights[group] = now
+		}
+		if now != "" && now != old.ModelHash {
+			return "the model's weights have changed"
+		}
+	}
+	sum, err := r.o.Store.Sum(ctx, old.File)
+	switch {
+	case errors.Is(err, store.ErrMissing):
+		return "the file is gone"
+	case err != nil:
+		return err.Error()
+	case sum != old.SHA256:
+		return "the file was changed; it is left as it is, and the picture gets another name"
+	}
+	return ""
+}
+
+// picture is a rendered image on its way to the store.
+type picture struct {
+	image  *jobs.Image
+	pixels *pipeline.Image
+	record manifest.Record
+}
+
+// renderAll renders on one device until nothing is left.
+func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, pictures chan<- picture) {
+	var g *group
+	for ctx.Err() == nil {
+		var m *jobs.Image
+		if m, g = groups.next(g); m == nil {
+			return
+		}
+		p, err := r.render(ctx, renderer, m)
+		switch {
+		case err == nil:
+			pictures <- p
+		case ctx.Err() != nil:
+			return
+		default:
+			r.fail(ctx, m, p.record, err)
+		}
+	}
+}
+
+// render tries one image, again if it may.
+func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image) (picture, error) {
+	p := picture{image: m, record: manifest.Record{Hash: m.Hash, Index: m.Index, Request: m.Request, Worker: r.o.Worker, Device: renderer.Device()}}
+	for {
+		p.record.Attempts++
+		p.record.Started = time.Now().UTC()
+		steps := 0
+		img, err := renderer.Render(ctx, &m.Request, pipeline.Events{
+			Warn: func(text string) { r.event(Event{Kind: Warning, Image: m, Text: text, Device: p.record.Device}) },
+			Start: func(n int) {
+				steps = n
+				r.event(Event{Kind: Started, Image: m, Steps: n, Device: p.record.Device})
+			},
+			Step: func(n int) { r.event(Event{Kind: Step, Image: m, Step: n, Steps: steps, Device: p.record.Device}) },
+		})
+		p.record.Seconds = time.Since(p.record.Started).Seconds()
+		if err == nil {
+			p.pixels = img
+			return p, nil
+		}
+		if ctx.Err() != nil || hopeless(err) || p.record.Attempts > r.o.Retry {
+			return p, err
+		}
+		r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: p.record.Device})
+	}
+}
+
+// hopeless says whether an error will come again: the request itself is wrong.
+func hopeless(err error) bool {
+	var usage *pipeline.UsageError
+	return errors.As(err, &usage)
+}
+
+// write encodes a picture, stores it and writes it down.
+func (r *run) write(ctx context.Context, p picture) {
+	data, err := engine.Encode(&p.image.Request, p.pixels)
+	if err != nil {
+		r.fail(ctx, p.image, p.record, err)
+		return
+	}
+	rec := Complete(p.record, p.pixels, data)
+	// What is rendered is written even if ctx ends: it takes milliseconds, and the work is done.
+	keep := context.WithoutCancel(ctx)
+	err = r.patiently(ctx, func() (err error) {
+		rec.File, err = store.PutFree(keep, r.o.Store, p.image.File, data)
+		return err
+	})
+	if err == nil {
+		rec.Finished = time.Now().UTC()
+		err = r.patiently(ctx, func() error { return r.o.Manifest.Append(rec) })
+	}
+	if err != nil {
+		r.cancel(fmt.Errorf("%w\nWhat is finished is in the manifest: the same command goes on from there", err))
+		return
+	}
+	r.count(func(s *Summary) { s.Finished++ }, Event{Kind: Finished, Image: p.image, Record: rec, Device: rec.Device})
+}
+
+// Complete fills in what is known of a finished image.
+func Complete(rec manifest.Record, img *pipeline.Image, data []byte) manifest.Record {
+	sum := sha256.Sum256(data)
+	rec.Status, rec.SHA256, rec.Bytes = manifest.Done, hex.EncodeToString(sum[:]), int64(len(data))
+	c := img.Recipe
+	rec.Pixels, rec.ModelHash, rec.Numerics = c.Result.Pixels, c.ModelHash, c.Numerics
+	rec.Backend, rec.DType, rec.Steps, rec.Width, rec.Height = c.Backend, c.DType, c.Steps, c.Width, c.Height
+	return rec
+}
+
+// patiently tries again for a while: a full disk or a lost share may be back in a moment.
+func (r *run) patiently(ctx context.Context, try func() error) error {
+	patience := r.o.StorePatience
+	if patience == 0 {
+		patience = 30 * time.Second
+	}
+	told := false
+	for begun, pause := time.Now(), 100*time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := try()
+		if err == nil || time.Since(begun)+pause > patience {
+			return err
+		}
+		if !told {
+			r.event(Event{Kind: Warning, Text: fmt.Sprintf("%v (tried again for %v)", err, patience)})
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// fail writes down an image's failure.
+func (r *run) fail(ctx context.Context, m *jobs.Image, rec manifest.Record, cause error) {
+	rec.Status, rec.Error, rec.Finished = manifest.Failed, cause.Error(), time.Now().UTC()
+	if err := r.patiently(ctx, func() error { return r.o.Manifest.Append(rec) }); err != nil {
+		r.cancel(err)
+	}
+	r.count(func(s *Summary) { s.Failed++ }, Event{Kind: Failed, Image: m, Record: rec, Device: rec.Device})
+	if r.o.FailFast {
+		r.cancel(errFailFast)
+	}
+}
+
+func (r *run) count(change func(*Summary), e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.sum)
+	r.tell(e)
+}
+
+func (r *run) event(e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tell(e)
+}
+
+func (r *run) tell(e Event) {
+	if r.o.OnEvent != nil {
+		e.Summary = r.sum
+		r.o.OnEvent(e)
+	}
+}

@@ -1,0 +1,260 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"darkroom/batch/jobs"
+	"darkroom/batch/manifest"
+	"darkroom/batch/simulated"
+	"darkroom/batch/store"
+	"darkroom/pipeline"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// bench is an output folder with its manifest.
+type bench struct {
+	*testing.T
+	dir    string
+	images []jobs.Image
+}
+
+func newBench(t *testing.T, text string) *bench {
+	t.Helper()
+	l, err := jobs.Parse("jobs", []byte(text), nil, jobs.Options{Notation: jobs.YAML})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{t, t.TempDir(), l.Images}
+}
+
+func (b *bench) run(ctx context.Context, change func(*Options), devices ...*simulated.Device) (Summary, error) {
+	b.Helper()
+	m, err := manifest.Open(b.dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	s, err := store.OpenFolder(b.dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	o := Options{Images: b.images, Manifest: m, Store: s, StorePatience: time.Millisecond}
+	for _, d := range devices {
+		o.Renderers = append(o.Renderers, d)
+	}
+	if change != nil {
+		change(&o)
+	}
+	return Run(ctx, o)
+}
+
+// files are the contents of all images, by name.
+func (b *bench) files() map[string]string {
+	all := map[string]string{}
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() == manifest.Name {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(b.dir, e.Name()))
+		if err != nil {
+			b.Fatal(err)
+		}
+		all[e.Name()] = string(data)
+	}
+	return all
+}
+
+func (b *bench) want(got Summary, err error, want Summary) {
+	b.Helper()
+	if err != nil {
+		b.Error(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		b.Error(d)
+	}
+}
+
+// TestResume ends a batch at any point, by cancelling, and runs it again: nothing is rendered twice, and the files are
+// those of a run that was never ended.
+func TestResume(t *testing.T) {
+	const text = "- {prompt: [a, b], seed: 1..10}"
+	whole := newBench(t, text)
+	got, err := whole.run(t.Context(), nil, &simulated.Device{})
+	whole.want(got, err, Summary{Total: 20, Finished: 20})
+
+	b := newBench(t, text)
+	device := &simulated.Device{Time: time.Millisecond}
+	for round := 0; ; round++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		got, err := b.run(ctx, func(o *Options) {
+			o.OnEvent = func(e Event) {
+				if e.Finished == 3 {
+					cancel()
+				}
+			}
+		}, device, device)
+		cancel()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, context.Canceled) || round > 10 {
+			t.Fatalf("round %d: %v, %+v", round, err, got)
+		}
+	}
+	if n := device.Rendered.Load(); n != 20 {
+		t.Errorf("%d images were rendered for 20", n)
+	}
+	if d := cmp.Diff(whole.files(), b.files()); d != "" {
+		t.Errorf("the files differ from those of one run: %.300s", d)
+	}
+	got, err = b.run(t.Context(), nil)
+	b.want(got, err, Summary{Total: 20, Kept: 20})
+}
+
+func TestChangedFiles(t *testing.T) {
+	b := newBench(t, "- {prompt: a, seed: 1..3, name: '{seed}'}")
+	b.run(t.Context(), nil, &simulated.Device{})
+	original := b.files()
+	os.Remove(filepath.Join(b.dir, "1.png"))
+	os.WriteFile(filepath.Join(b.dir, "2.png"), []byte("edited"), 0o666)
+	var warnings []string
+	got, err := b.run(t.Context(), func(o *Options) {
+		o.OnEvent = func(e Event) {
+			if e.Kind == Warning {
+				warnings = append(warnings, e.Text)
+			}
+		}
+	}, &simulated.Device{})
+	b.want(got, err, Summary{Total: 3, Kept: 1, Finished: 2})
+	files := b.files()
+	if files["1.png"] != original["1.png"] || files["2.png"] != "edited" || files["2-2.png"] != original["2.png"] {
+		t.Errorf("the files are %v", len(files))
+	}
+	want := []string{"1.png is made again: the file is gone", "2.png is made again: the file was changed; it is left as it is, and the picture gets another name"}
+	if d := cmp.Diff(want, warnings); d != "" {
+		t.Error(d)
+	}
+	// Other weights: everything is made again, and nothing is replaced.
+	got, err = b.run(t.Context(), func(o *Options) {
+		o.ModelHash = func(*jobs.Request) (string, error) { return strings.Repeat("1", 64), nil }
+	}, &simulated.Device{})
+	b.want(got, err, Summary{Total: 3, Finished: 3})
+}
+
+// TestOneFailsAlone: a request that cannot be rendered fails, the others do not; what may succeed later is tried again.
+func TestOneFailsAlone(t *testing.T) {
+	b := newBench(t, "- {prompt: [good, bad, flaky, wrong], seed: 1..2}")
+	tries := map[string]int{}
+	device := &simulated.Device{Fail: func(q *jobs.Request) error {
+		tries[q.Prompt]++
+		switch {
+		case q.Prompt == "bad":
+			return errors.New("out of memory")
+		case q.Prompt == "wrong":
+			return &pipeline.UsageError{Err: errors.New("65×64 pixels")}
+		case q.Prompt == "flaky" && tries[q.Prompt]%2 == 1:
+			return errors.New("a cosmic ray")
+		}
+		return nil
+	}}
+	got, err := b.run(t.Context(), func(o *Options) { o.Retry = 2 }, device)
+	b.want(got, err, Summary{Total: 8, Finished: 4, Failed: 4})
+	if d := cmp.Diff(map[string]int{"good": 2, "bad": 6, "flaky": 4, "wrong": 2}, tries); d != "" {
+		t.Error(d)
+	}
+	records, _, err := manifest.Read(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range b.images {
+		r := records[m.Hash]
+		if want := map[string]string{"good": "1 done ", "bad": "3 failed out of memory", "flaky": "2 done ", "wrong": "1 failed 65×64 pixels"}[m.Request.Prompt]; fmt.Sprintf("%d %s %s", r.Attempts, r.Status, r.Error) != want {
+			t.Errorf("%s: %d %s %s", m.Request.Prompt, r.Attempts, r.Status, r.Error)
+		}
+	}
+	// What failed is tried again by the next run, and only that.
+	got, err = b.run(t.Context(), nil, &simulated.Device{})
+	b.want(got, err, Summary{Total: 8, Kept: 4, Finished: 4})
+}
+
+func TestFailFast(t *testing.T) {
+	b := newBench(t, "- {prompt: a, seed: 1..50}")
+	got, err := b.run(t.Context(), func(o *Options) { o.FailFast = true }, &simulated.Device{Fail: func(q *jobs.Request) error {
+		if q.Seed == 5 {
+			return errors.New("no")
+		}
+		return nil
+	}})
+	b.want(got, err, Summary{Total: 50, Finished: 4, Failed: 1})
+}
+
+// TestFullDisk: a store that refuses for a moment loses nothing; one that goes on ends the batch, not the image.
+func TestFullDisk(t *testing.T) {
+	b := newBench(t, "- {prompt: a, seed: 1..5}")
+	refusing := &refusing{refusals: 3}
+	got, err := b.run(t.Context(), func(o *Options) {
+		refusing.Store, o.Store, o.StorePatience = o.Store, refusing, time.Minute
+	}, &simulated.Device{})
+	b.want(got, err, Summary{Total: 5, Finished: 5})
+	if refusing.refusals > 0 {
+		t.Error("the store was not asked again")
+	}
+	b = newBench(t, "- {prompt: a, seed: 1..5}")
+	got, err = b.run(t.Context(), func(o *Options) {
+		o.Store = &noSpace{}
+	}, &simulated.Device{})
+	if err == nil || !strings.HasPrefix(err.Error(), "no space left\nWhat is finished is in the manifest") || got.Failed > 0 {
+		t.Errorf("%v, %+v", err, got)
+	}
+}
+
+type refusing struct {
+	store.Store
+	refusals int
+}
+
+func (s *refusing) Put(ctx context.Context, name string, data []byte) error {
+	if s.refusals--; s.refusals >= 0 {
+		return errors.New("no space left")
+	}
+	return s.Store.Put(ctx, name, data)
+}
+
+type noSpace struct{ store.Store }
+
+func (*noSpace) Put(context.Context, string, []byte) error { return errors.New("no space left") }
+
+// TestGroups: each renderer stays with a model while there is work for it, urgent images come first.
+func TestGroups(t *testing.T) {
+	b := newBench(t, "- {prompt: x, model: [m1, m2], seed: 1..3}\n- {prompt: u, model: m2, priority: high}\n- {prompt: y, model: m1, width: [64, 32], seed: 9}")
+	var images []*jobs.Image
+	for i := range b.images {
+		images = append(images, &b.images[i])
+	}
+	g := newGroups(images)
+	var order []string
+	for last := (*group)(nil); ; {
+		var m *jobs.Image
+		if m, last = g.next(last); m == nil {
+			break
+		}
+		order = append(order, fmt.Sprintf("%s%s%d/%d", m.Request.Model, m.Request.Prompt, m.Request.Seed, m.Request.Width))
+	}
+	want := "m2u0/0 m1x1/0 m1x2/0 m1x3/0 m1y9/32 m1y9/64 m2x1/0 m2x2/0 m2x3/0"
+	if got := strings.Join(order, " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

@@ -1,0 +1,195 @@
+// Package engine renders requests on one device. It keeps several models open within a budget of memory and closes the
+// one that was not used for longest when another needs the room.
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"darkroom/batch/jobs"
+	"darkroom/imagefile"
+	"darkroom/pipeline"
+)
+
+// DefaultBudget is the memory for models where Options.Budget is 0.
+const DefaultBudget = 8 << 30
+
+// Options say what an engine opens and where.
+type Options struct {
+	// Pipeline is the device, and the backend and type for requests that name none. Its model is for requests without
+	// a model; "" is the embedded one.
+	Pipeline pipeline.Options
+	// Resolve turns a request's model into the path of its folder, or refuses it; nil takes every path.
+	Resolve func(model string) (string, error)
+	// Budget is how much memory models may take together, in bytes; 0 is DefaultBudget. One model is always kept,
+	// however large.
+	Budget uint64
+	// OnModel is told of every model that is opened or closed; may be nil.
+	OnModel func(name string, opened bool)
+}
+
+// Engine renders one request at a time. Its methods may be called concurrently; they wait for each other.
+type Engine struct {
+	o Options
+
+	mu   sync.Mutex
+	open []*model // the latest used first
+}
+
+type model struct {
+	key  key
+	p    *pipeline.Pipeline
+	cost uint64 // bytes, estimated
+}
+
+type key struct{ path, backend, dtype string }
+
+// New makes an engine. Nothing is opened before the first request.
+func New(o Options) *Engine {
+	if o.Budget == 0 {
+		o.Budget = DefaultBudget
+	}
+	return &Engine{o: o}
+}
+
+// Group is what requests share that are best rendered one after the other: the model and how it runs.
+func Group(q *jobs.Request) string { return q.Model + "\x00" + q.Backend + "\x00" + q.DType }
+
+// Render makes one picture. Whatever goes wrong, a panic included, is an error of this request alone.
+func (e *Engine) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (img *pipeline.Image, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			e.drop(m)
+			img, err = nil, fmt.Errorf("rendering broke off: %v\n%s", r, firstLines(debug.Stack(), 12))
+		}
+	}()
+	return m.p.Render(ctx, q.Fill(m.p.NewRequest(q.Prompt)), ev)
+}
+
+func firstLines(text []byte, n int) []byte {
+	lines := bytes.SplitAfterN(text, []byte("\n"), n+1)
+	return bytes.TrimSpace(bytes.Join(lines[:min(n, len(lines))], nil))
+}
+
+// ModelHash is the hash of the weights that a request would use.
+func (e *Engine) ModelHash(q *jobs.Request) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return "", err
+	}
+	return m.p.Hash()
+}
+
+// model finds the request's model among the open ones, or opens it and closes others to make room.
+func (e *Engine) model(q *jobs.Request) (*model, error) {
+	o := e.o.Pipeline
+	if q.Model != "" {
+		o.Model = q.Model
+	}
+	if e.o.Resolve != nil {
+		path, err := e.o.Resolve(o.Model)
+		if err != nil {
+			return nil, err
+		}
+		o.Model = path
+	}
+	if q.Backend != "" {
+		o.Backend = q.Backend
+	}
+	if q.DType != "" {
+		o.DType = q.DType
+	}
+	k := key{o.Model, o.Backend, o.DType}
+	if i := slices.IndexFunc(e.open, func(m *model) bool { return m.key == k }); i >= 0 {
+		m := e.open[i]
+		e.open = slices.Insert(slices.Delete(e.open, i, i+1), 0, m)
+		return m, nil
+	}
+	p, err := pipeline.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	r := p.NewRequest("")
+	m := &model{k, p, p.Need(r.Width, r.Height, true).Total()}
+	e.makeRoom(m.cost)
+	e.open = slices.Insert(e.open, 0, m)
+	e.tell(m, true)
+	return m, nil
+}
+
+// makeRoom closes models, the one that was not used for longest first, until cost fits into the budget.
+func (e *Engine) makeRoom(cost uint64) {
+	for len(e.open) > 0 {
+		sum := cost
+		for _, m := range e.open {
+			sum += m.cost
+		}
+		if sum <= e.o.Budget {
+			return
+		}
+		e.drop(e.open[len(e.open)-1])
+	}
+}
+
+func (e *Engine) drop(m *model) {
+	e.open = slices.DeleteFunc(e.open, func(o *model) bool { return o == m })
+	defer func() { recover() }() // it may be half broken
+	e.tell(m, false)
+	m.p.Close()
+}
+
+func (e *Engine) tell(m *model, opened bool) {
+	if e.o.OnModel != nil {
+		e.o.OnModel(m.p.Name(), opened)
+	}
+}
+
+// Device names the device for people: "cpu", "cuda:1".
+func (e *Engine) Device() string {
+	b := e.o.Pipeline.Backend
+	if b == pipeline.CUDA {
+		return fmt.Sprintf("cuda:%d", e.o.Pipeline.Device)
+	}
+	if b == "" {
+		return pipeline.Auto
+	}
+	return b
+}
+
+// Close closes all models.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for _, m := range e.open {
+		errs = append(errs, m.p.Close())
+	}
+	e.open = nil
+	return errors.Join(errs...)
+}
+
+// Encode is the picture's file, in the format that the request asks for.
+func Encode(q *jobs.Request, img *pipeline.Image) ([]byte, error) {
+	format, err := imagefile.FormatOf("x" + q.Extension())
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	if err := imagefile.Encode(&buf, img.Pixels, img.Recipe, imagefile.Options{Format: format, Quality: q.Quality}); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}

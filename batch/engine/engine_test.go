@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"darkroom/batch/jobs"
+	"darkroom/pipeline"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func request(seed uint64) *jobs.Request {
+	return &jobs.Request{Prompt: "a red apple", Seed: seed, Steps: 2, Width: 64, Height: 64}
+}
+
+// TestPureFunction: an image has the same bytes alone, in another order, and after others of another size, prompt and
+// sampler.
+func TestPureFunction(t *testing.T) {
+	render := func(e *Engine, q *jobs.Request) []byte {
+		img, err := e.Render(t.Context(), q, pipeline.Events{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := Encode(q, img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	other := request(9)
+	other.Prompt, other.Width, other.Scheduler, other.Steps = "two dogs", 32, "euler-a", 3
+	alone := New(Options{})
+	want := render(alone, request(1))
+	alone.Close()
+
+	e := New(Options{})
+	defer e.Close()
+	render(e, request(2))
+	render(e, other)
+	if !bytes.Equal(render(e, request(1)), want) {
+		t.Error("the image depends on what was rendered before")
+	}
+	if bytes.Equal(render(e, request(2)), want) {
+		t.Error("two seeds give one image")
+	}
+}
+
+func TestBadRequestFailsAlone(t *testing.T) {
+	e := New(Options{})
+	defer e.Close()
+	bad := request(1)
+	bad.Width = 63
+	var usage *pipeline.UsageError
+	if _, err := e.Render(t.Context(), bad, pipeline.Events{}); !errors.As(err, &usage) {
+		t.Errorf("a width of 63 gives %v", err)
+	}
+	_, err := e.Render(t.Context(), request(1), pipeline.Events{Step: func(int) { panic("a bug") }})
+	if err == nil || !strings.HasPrefix(err.Error(), "rendering broke off: a bug\n") {
+		t.Errorf("a panic gives %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := e.Render(ctx, request(1), pipeline.Events{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := e.Render(t.Context(), request(1), pipeline.Events{}); err != nil {
+		t.Errorf("after these: %v", err)
+	}
+}
+
+// TestBudget: the model that was not used for longest is closed when the memory is needed.
+func TestBudget(t *testing.T) {
+	var log []string
+	o := Options{
+		Resolve: func(name string) (string, error) {
+			if name == "secret" {
+				return "", errors.New("no such model")
+			}
+			return "", nil // every name is the embedded model
+		},
+		OnModel: func(_ string, opened bool) { log = append(log, map[bool]string{true: "open", false: "close"}[opened]) },
+	}
+	q := func(backend string) *jobs.Request { r := request(1); r.Backend = backend; return r }
+	e := New(o) // room for both
+	for _, b := range []string{"ref", "cpu", "ref", "cpu"} {
+		if _, err := e.ModelHash(q(b)); err != nil {
+			t.Skip(err) // a build without the cpu backend
+		}
+	}
+	e.Close()
+	if d := cmp.Diff([]string{"open", "open"}, log); d != "" {
+		t.Error(d)
+	}
+	log = nil
+	o.Budget = 1 // room for none: one is kept
+	e = New(o)
+	for _, b := range []string{"ref", "ref", "cpu", "ref"} {
+		e.ModelHash(q(b))
+	}
+	e.Close()
+	if d := cmp.Diff([]string{"open", "close", "open", "close", "open"}, log); d != "" {
+		t.Error(d)
+	}
+	secret := request(1)
+	secret.Model = "secret"
+	if _, err := New(o).Render(t.Context(), secret, pipeline.Events{}); err == nil || err.Error() != "no such model" {
+		t.Error(err)
+	}
+}
