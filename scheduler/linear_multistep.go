@@ -150,7 +150,7 @@ func (w *walk) pseudoRungeKutta(i int) error {
 // rungeKuttaStart says whether pndm starts with Runge-Kutta steps, for which there must be four at least.
 func (s *Schedule) rungeKuttaStart() bool {
 	skip := s.config.SkipPRK != nil && *s.config.SkipPRK || s.options.Variant == "plms" || s.name == "plms"
-	return !skip && len(s.moves) >= 4
+	return !skip && s.Steps() >= 4
 }
 
 // stride is the number of timesteps between two steps of a discrete schedule.
