@@ -29,6 +29,7 @@ func newApp(e *env) app {
 			schedulersCommand(e),
 			modelsCommand(e),
 			devicesCommand(e),
+			compareCommand(e),
 			benchCommand(e),
 			versionCommand(e),
 			completionCommand(e),

@@ -70,7 +70,7 @@ func TestLists(t *testing.T) {
 		"schedulers|--json": {`{"name":"ddim","about":`, `"stochastic":true`},
 		"models":            {"default", "in the program", "small", filepath.Join(models, "small"), "StableDiffusionPipeline"},
 		"models|--json":     {`{"name":"default","path":""`, `{"name":"small"`},
-		"devices":           {"ref", "cuda", "built without CUDA"},
+		"devices":           {"ref", "plain Go", "cuda"},
 		"devices|--json":    {`"threads":`, `"cuda":[]`},
 		"version":           {"darkroom ", "numerics "},
 		"version|--json":    {`"numerics":"`},

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"darkroom/compare"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+)
+
+// compareOptions are the command line of compare.
+type compareOptions struct {
+	compare.Options
+	PromptFile string // "": Grid.Prompts is complete
+	Problem    string // "": pictures
+	Quiet      bool
+	JSON       bool
+}
+
+func compareCommand(e *env) *cli.Command {
+	list := func(name, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, Usage: usage + "; several with commas", DefaultText: "the model's"}
+	}
+	return &cli.Command{
+		Name:  "compare",
+		Usage: "measure which scheduler gives the best pictures for the time",
+		Description: `Renders every combination of the given values over the same prompts and seeds, from the same noise, and
+measures time and quality of each. The folder gets index.html, results.csv, results.json, plots, sheets and
+all pictures. It can be stopped at any time: the same command goes on where it was.
+
+Examples:
+   darkroom compare --schedulers ddim,euler,dpm++2m-karras,unipc --steps 4,8,12,20,30 \
+       --prompts samples/prompts.txt --seeds 8 -o report/
+   darkroom compare --schedulers dpm++2m-karras --steps 20 --cfg 3,5,7 --prompt "a red apple" -o report/
+   darkroom compare --schedulers ddim,unipc,heun --budget 2s --prompts prompts.txt -o report/
+   darkroom compare --problem gmm --schedulers ddim,euler,heun,dpm++2m --steps 5,10,20,40`,
+		Flags: []cli.Flag{
+			list("schedulers", "the samplers: see darkroom schedulers"),
+			list("steps", "steps of denoising"),
+			list("sigmas", "spacings of noise levels (karras, exponential, …)"),
+			list("cfg", "guidance scales"),
+			list("guidance-rescale", "shares of guidance that are rescaled"),
+			list("eta", "shares of fresh noise"),
+			list("model", "folders in the diffusers layout, or names"),
+			list("dtype", "types to compute in: fp32, bf16, fp16"),
+			&cli.StringFlag{Name: "budget", Usage: "instead of --steps: a time a picture, such as 2s; each scheduler gets the steps that fit", DefaultText: "none"},
+			&cli.StringFlag{Name: "prompts", Usage: "`FILE` with a prompt a line; empty lines and lines that begin with # are left out", DefaultText: "none"},
+			&cli.StringFlag{Name: "prompt", Usage: "one prompt, instead of a file", DefaultText: "none"},
+			&cli.IntFlag{Name: "seeds", Usage: "pictures of each prompt", DefaultText: "1"},
+			&cli.Uint64Flag{Name: "seed", Usage: "the first of the seeds, which follow one another", DefaultText: "0"},
+			&cli.StringFlag{Name: "negative", Usage: "what the pictures should not show", DefaultText: "the model's"},
+			&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
+			&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
+			&cli.StringFlag{Name: "noise", Usage: "whose random numbers: torch-cpu or torch-cuda", DefaultText: "torch-cpu"},
+			&cli.StringFlag{Name: "prompt-syntax", Usage: "weighted or plain", DefaultText: "weighted"},
+			&cli.IntFlag{Name: "clip-skip", Usage: "layers to leave off the text encoder's end", DefaultText: "0"},
+			&cli.IntFlag{Name: "reference-steps", Usage: "steps of the converged solution that pictures are measured against; 0: none", DefaultText: "100"},
+			&cli.StringFlag{Name: "judge", Usage: "`FOLDER` of a CLIP model that says what pictures show, or none", DefaultText: "the embedded one, if this build has it"},
+			&cli.StringFlag{Name: "rank-by", Usage: "what decides: agreement, preference, ssim, msssim, psnr or rmse", DefaultText: "agreement with a judge, else ssim"},
+			&cli.Float64Flag{Name: "noticeable", Usage: "a loss of that which nobody notices", DefaultText: "1 of agreement, 0.02 of ssim, …"},
+			&cli.Float64Flag{Name: "price-per-hour", Usage: "of the machine, to show what pictures cost", DefaultText: "none"},
+			&cli.StringFlag{Name: "problem", Usage: "gmm: rank solvers on an exact problem, a mixture of Gaussians, without any model, in seconds", DefaultText: "pictures"},
+			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the report's `FOLDER`", DefaultText: "none"},
+			&cli.BoolFlag{Name: "new-grid", Usage: "take a folder that holds another comparison: its report is set aside, its pictures are used where they fit"},
+			&cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"},
+			&cli.IntFlag{Name: "device", Usage: "which of several GPUs, from 0", DefaultText: "0"},
+			&cli.IntFlag{Name: "threads", Usage: "processors to use", DefaultText: "all"},
+			quietFlag(),
+			jsonFlag("print the settings as JSON, one a line"),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noWords(c); err != nil {
+				return err
+			}
+			o, err := readCompareFlags(c)
+			if err != nil {
+				return err
+			}
+			if o.Problem != "" {
+				return compareProblem(e, o)
+			}
+			return comparePictures(c.Context, e, o)
+		},
+	}
+}
+
+// readCompareFlags reads all but files.
+func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
+	g := &o.Grid
+	names := func(name string) (list []string) {
+		if err == nil {
+			list, err = splitList(c, name)
+		}
+		return list
+	}
+	g.Models, g.DTypes, g.Schedulers, g.Sigmas = names("model"), names("dtype"), names("schedulers"), names("sigmas")
+	g.Steps = numbers(names("steps"), "steps", "whole numbers", strconv.Atoi, &err)
+	float := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
+	g.CFG = numbers(names("cfg"), "cfg", "numbers", float, &err)
+	g.Rescale = numbers(names("guidance-rescale"), "guidance-rescale", "numbers", float, &err)
+	g.Eta = numbers(names("eta"), "eta", "numbers", float, &err)
+	if err != nil {
+		return o, err
+	}
+	for i, m := range g.Models {
+		if m == "default" {
+			g.Models[i] = ""
+		}
+	}
+	for _, s := range g.Sigmas {
+		if _, err := strconv.ParseFloat(s, 64); err == nil {
+			return o, &usageError{"compare", "--sigmas " + c.String("sigmas") + ": here it takes names of spacings, several with commas; a list of levels is for darkroom generate"}
+		}
+	}
+	g.Seeds, g.ReferenceSteps = 1, 100
+	override(&g.Seeds, given(c, "seeds", c.Int))
+	override(&g.ReferenceSteps, given(c, "reference-steps", c.Int))
+	g.FirstSeed, g.Negative = c.Uint64("seed"), given(c, "negative", c.String)
+	g.Width, g.Height, g.ClipSkip, g.Noise, g.Syntax = c.Int("width"), c.Int("height"), c.Int("clip-skip"), c.String("noise"), c.String("prompt-syntax")
+	for _, name := range []string{"width", "height"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return o, &usageError{"compare", fmt.Sprintf("--%s %d: it must be above 0", name, c.Int(name))}
+		}
+	}
+	if g.Budget, err = readBudget(c); err != nil {
+		return o, err
+	}
+	if o.PromptFile = c.String("prompts"); c.IsSet("prompt") {
+		if o.PromptFile != "" {
+			return o, &usageError{"compare", "--prompt and --prompts: give one"}
+		}
+		if !utf8.ValidString(c.String("prompt")) {
+			return o, &usageError{"compare", "--prompt is not UTF-8 text"}
+		}
+		g.Prompts = []string{c.String("prompt")}
+	}
+	if o.Engine, err = readEngineFlags(c); err != nil {
+		return o, err
+	}
+	o.Engine.Model, o.Engine.DType = "", ""
+	o.Out, o.NewGrid, o.Judge, o.RankBy, o.Problem = c.String("out"), c.Bool("new-grid"), c.String("judge"), c.String("rank-by"), c.String("problem")
+	o.Noticeable, o.PricePerHour = c.Float64("noticeable"), c.Float64("price-per-hour")
+	o.Quiet, o.JSON = c.Bool("quiet"), c.Bool("json")
+	switch {
+	case o.Noticeable < 0 || o.Noticeable != o.Noticeable:
+		return o, &usageError{"compare", fmt.Sprintf("--noticeable %v: it must not be negative", o.Noticeable)}
+	case o.PricePerHour < 0 || o.PricePerHour != o.PricePerHour:
+		return o, &usageError{"compare", fmt.Sprintf("--price-per-hour %v: it must not be negative", o.PricePerHour)}
+	case o.Problem != "" && o.Problem != "gmm":
+		return o, &usageError{"compare", fmt.Sprintf("--problem %q: there is gmm", o.Problem)}
+	}
+	return o, nil
+}
+
+// splitList reads a value of several words with commas between.
+func splitList(c *cli.Context, name string) ([]string, error) {
+	if !c.IsSet(name) {
+		return nil, nil
+	}
+	var words []string
+	for _, w := range strings.Split(c.String(name), ",") {
+		if w = strings.TrimSpace(w); w == "" {
+			return nil, &usageError{"compare", fmt.Sprintf("--%s %q: a value between the commas is empty", name, c.String(name))}
+		}
+		words = append(words, w)
+	}
+	return words, nil
+}
+
+func numbers[T any](words []string, name, what string, parse func(string) (T, error), err *error) (list []T) {
+	for _, w := range words {
+		v, e := parse(w)
+		if e != nil && *err == nil {
+			*err = &usageError{"compare", fmt.Sprintf("--%s: %q is not one of the %s that are wanted, with commas between", name, w, what)}
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+// readBudget reads "2s", "500ms" or a plain number of seconds.
+func readBudget(c *cli.Context) (float64, error) {
+	if !c.IsSet("budget") {
+		return 0, nil
+	}
+	text := c.String("budget")
+	if v, err := strconv.ParseFloat(text, 64); err == nil && v > 0 {
+		return v, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, &usageError{"compare", fmt.Sprintf("--budget %q: a time above 0 is wanted, such as 2s or 500ms", text)}
+	}
+	return d.Seconds(), nil
+}
+
+// readPrompts reads a prompt a line.
+func readPrompts(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: there is no such file", path)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	const most = 1 << 20
+	s := bufio.NewScanner(io.LimitReader(f, 64<<20))
+	s.Buffer(nil, most)
+	var prompts []string
+	for n := 1; s.Scan(); n++ {
+		text := strings.TrimSpace(strings.TrimPrefix(s.Text(), "\ufeff"))
+		if text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		if !utf8.ValidString(text) {
+			return nil, &usageError{"compare", fmt.Sprintf("--prompts %s, line %d: it is not UTF-8 text", path, n)}
+		}
+		prompts = append(prompts, text)
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("--prompts %s: %w", path, err)
+	}
+	if len(prompts) == 0 {
+		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: the file has no prompts: write one a line", path)}
+	}
+	return prompts, nil
+}
+
+// comparePictures renders and measures, then prints the answer and where the report is.
+func comparePictures(ctx context.Context, e *env, o compareOptions) error {
+	if o.Out == "" {
+		return &usageError{"compare", "-o is missing: name a folder for the report"}
+	}
+	if o.PromptFile != "" {
+		var err error
+		if o.Grid.Prompts, err = readPrompts(o.PromptFile); err != nil {
+			return err
+		}
+	}
+	show := newGridProgress(e.stderr, o.Quiet)
+	defer show.end()
+	o.Progress = func(p compare.Progress) {
+		e.where.set("%s, picture %d of %d", p.Doing, min(p.Done+1, p.Total), p.Total)
+		show.update(p)
+	}
+	o.Warn = func(m string) { show.note("warning: " + m) }
+	r, err := compare.Run(ctx, o.Options)
+	show.end()
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		for _, s := range r.Settings {
+			if err := printJSON(e.stdout, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, text := range append([]string{settingsTable(r)}, r.Answer...) {
+		if err := println(e.stdout, text); err != nil {
+			return err
+		}
+	}
+	return println(e.stdout, filepath.Join(o.Out, "index.html"))
+}
+
+// settingsTable shows the settings, the best first, with the measure that decided.
+func settingsTable(r *compare.Report) string {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	title := "—"
+	for _, m := range r.Measures {
+		if m.Key == r.RankBy {
+			title = m.Title
+		}
+	}
+	t.AppendHeader(table.Row{"rank", "setting", "calls", "s/picture", title, "95 %", "front"})
+	for _, s := range r.Sorted() {
+		rank, calls, mean, interval, front := "–", "–", "–", "", ""
+		if s.Rank > 0 {
+			rank = strconv.Itoa(s.Rank)
+		}
+		if s.Calls != nil {
+			calls = fmt.Sprintf("%g", *s.Calls)
+		}
+		if v, ok := s.Values[r.RankBy]; ok {
+			mean = fmt.Sprintf("%.4g", v.Mean)
+			if v.Low != nil && v.High != nil {
+				interval = fmt.Sprintf("%.3g – %.3g", *v.Low, *v.High)
+			}
+		}
+		if s.Pareto {
+			front = "●"
+		}
+		t.AppendRow(table.Row{rank, s.Name, calls, fmt.Sprintf("%.3g", s.Seconds.Median), mean, interval, front})
+	}
+	return t.Render()
+}
