@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"darkroom/kernels"
 	"darkroom/kernels/bench"
 	"darkroom/kernels/cpu"
+	"darkroom/kernels/cuda"
 	"darkroom/kernels/ref"
 	"darkroom/nn"
 	"darkroom/pipeline"
@@ -131,19 +131,28 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 
 // benchBackend is the backend that generate would take, without a model.
 func benchBackend(o pipeline.Options) (kernels.Backend, error) {
-	switch o.Backend {
-	case "", pipeline.Auto, pipeline.CPU:
-		if cpu.Available {
-			return cpu.New(cpu.Options{Threads: o.Threads})
+	auto := o.Backend == "" || o.Backend == pipeline.Auto
+	if auto || o.Backend == pipeline.CUDA {
+		b, err := benchCUDA(o)
+		if err == nil || !auto {
+			return b, err
 		}
-		if o.Backend == pipeline.CPU {
-			return nil, errors.New("--backend cpu: this program was built without cgo: use ref, or build it with a C compiler")
-		}
-		return ref.New(o.Threads), nil
-	case pipeline.Ref:
+	}
+	switch {
+	case o.Backend == pipeline.CPU, auto && cpu.Available:
+		return cpu.New(cpu.Options{Threads: o.Threads})
+	case o.Backend == pipeline.Ref, auto:
 		return ref.New(o.Threads), nil
 	}
-	return nil, usagef("--backend %q: choose auto, cpu or ref", o.Backend)
+	return nil, usagef("--backend %q: choose auto, cpu, cuda or ref", o.Backend)
+}
+
+func benchCUDA(o pipeline.Options) (kernels.Backend, error) {
+	dtype, ok := map[string]tensor.DType{"": tensor.F16, "auto": tensor.F16, "fp16": tensor.F16, "bf16": tensor.BF16, "fp32": tensor.F32}[o.DType]
+	if !ok {
+		return nil, usagef("--dtype %q: choose auto, fp32, bf16 or fp16", o.DType)
+	}
+	return cuda.Open(cuda.Options{Device: o.Device, DType: dtype})
 }
 
 func (o *benchOptions) check() error {
