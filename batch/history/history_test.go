@@ -1,0 +1,102 @@
+package history
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"darkroom/batch/jobs"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func open(t *testing.T, path string) *History {
+	t.Helper()
+	h, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+func TestFind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a folder?", "history.db")
+	h := open(t, path)
+	day := func(d int) time.Time { return time.Date(2026, 1, d, 12, 0, 0, 0, time.Local) }
+	for i, prompt := range []string{"a Red apple", "a green apple", "100% wool", "snake_case"} {
+		e := Entry{At: day(i + 1), File: fmt.Sprint(i), Model: []string{"sd15", "sd21"}[i%2], Backend: "cpu", Steps: 10, Width: 8, Height: 8, Seconds: float64(i), Request: jobs.Request{Prompt: prompt, Seed: 18446744073709551615}}
+		if err := h.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		q    Query
+		want string
+	}{
+		{Query{}, "4 3 2 1"}, {Query{Limit: 2}, "4 3"}, {Query{Text: "APPLE"}, "2 1"}, {Query{Text: "apple red"}, "1"}, {Query{Text: "0%"}, "3"}, {Query{Text: "e_c"}, "4"},
+		{Query{Text: "%"}, "3"}, {Query{Model: "sd2"}, "4 2"}, {Query{Since: day(2), Until: day(4)}, "3 2"}, {Query{Text: "'; DROP TABLE images"}, ""},
+	} {
+		list, err := h.Find(c.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, e := range list {
+			ids = append(ids, fmt.Sprint(e.ID))
+		}
+		if got := strings.Join(ids, " "); got != c.want {
+			t.Errorf("%+v: %q, not %q", c.q, got, c.want)
+		}
+	}
+	e, err := h.Get(1)
+	if err != nil || e.Request.Seed != 18446744073709551615 || !e.At.Equal(day(1)) {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if _, err := h.Get(9); err == nil || err.Error() != "history: there is no picture 9" {
+		t.Error(err)
+	}
+	s, err := h.Speed("", "cpu") // medians of 0, 1, 2, 3 seconds for 10 steps of 64 pixels
+	if err != nil || s.Pictures != 4 || s.Seconds(10, 8, 8) != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestTwoPrograms writes through two handles at once: nothing is lost.
+func TestTwoPrograms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	var wg sync.WaitGroup
+	for range 2 {
+		h := open(t, path)
+		wg.Go(func() {
+			for range 50 {
+				if err := h.Add(Entry{At: time.Now()}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	list, err := open(t, path).Find(Query{})
+	if err != nil || len(list) != 100 {
+		t.Errorf("%d entries, %v", len(list), err)
+	}
+}
+
+// TestCommand lets a shell take the command apart again.
+func TestCommand(t *testing.T) {
+	negative, cfg, eta := "it's $HOME `ls` \"x\"\n", 7.5, 0.0
+	e := Entry{Backend: "cpu", Request: jobs.Request{Prompt: "-a 'red' apple; ls", Negative: &negative, Seed: 7, Steps: 20, CFG: &cfg, Eta: &eta, Scheduler: "ddim", Width: 64, Format: "jpg", Quality: 90}}
+	out, err := exec.Command("sh", "-c", `darkroom() { printf '%s\0' "$@"; }; `+e.Command()).Output()
+	if err != nil {
+		t.Skip("no shell: ", err)
+	}
+	want := []string{"generate", "--prompt=-a 'red' apple; ls", "--negative=" + negative, "--seed", "7", "--steps", "20", "--cfg", "7.5", "--scheduler", "ddim", "--eta", "0", "--width", "64", "--backend", "cpu", "--format", "jpg", "--quality", "90"}
+	if d := cmp.Diff(want, strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")); d != "" {
+		t.Error(d)
+	}
+}
