@@ -1,7 +1,9 @@
 package compare
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"darkroom/compare/stats"
 )
@@ -91,4 +93,18 @@ type ReferenceResult struct {
 	Relative *float64          `json:"relative"` // latent RMSE to twice the steps over the latents' own RMS; median
 	RMSE     *float64          `json:"rmse"`
 	SSIM     *float64          `json:"ssim"`
+}
+
+// Sorted are the settings, the best first: by rank, then by the deciding measure; those that have no rank come last.
+func (r *Report) Sorted() []SettingResult {
+	m, _ := measure(r.RankBy)
+	out := slices.Clone(r.Settings)
+	slices.SortStableFunc(out, func(a, b SettingResult) int {
+		if (a.Rank == 0) != (b.Rank == 0) {
+			return cmp.Compare(b.Rank, a.Rank)
+		}
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(float64(m.Better)*b.Values[m.Key].Mean, float64(m.Better)*a.Values[m.Key].Mean),
+			cmp.Compare(a.Seconds.Median, b.Seconds.Median))
+	})
+	return out
 }

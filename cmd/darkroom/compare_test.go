@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// compareLine is a comparison of the tiny model that takes a second.
+func compareLine(t *testing.T, dir string, more ...string) []string {
+	t.Helper()
+	prompts := filepath.Join(t.TempDir(), "prompts.txt")
+	if err := os.WriteFile(prompts, []byte("# fruit\na red apple\n\n  a pear  \r\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{"compare", "--model", tiny, "--schedulers", "ddim,unipc", "--steps", "2,3", "--prompts", prompts,
+		"--width", "32", "--height", "32", "--reference-steps", "10", "--judge", "none", "-o", dir}, more...)
+}
+
+func TestCompare(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "report")
+	code, out, errs := command(t, "", compareLine(t, dir)...)
+	if code != 0 {
+		t.Fatalf("exit code %d, stderr %q", code, errs)
+	}
+	for _, want := range []string{"ddim, 2 steps", "unipc, 3 steps", "SSIM", "Use ", filepath.Join(dir, "index.html")} {
+		if !strings.Contains(out, want) {
+			t.Errorf("stdout has no %q:\n%s", want, out)
+		}
+	}
+	if !strings.Contains(errs, "rendering: 16 of 16 pictures") {
+		t.Errorf("stderr: %q", errs)
+	}
+	for _, f := range []string{"index.html", "results.csv", "results.json", "images", "plots", "sheets"} {
+		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// Another grid in the same folder.
+	code, out, errs = command(t, "", compareLine(t, dir, "--seeds", "2")...)
+	if code != 2 || out != "" || !strings.Contains(errs, "seeds there: 1, here: 2") || !strings.Contains(errs, "--new-grid") {
+		t.Errorf("another grid: exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+	code, out, errs = command(t, "", compareLine(t, dir, "--seeds", "2", "--new-grid", "--json", "--quiet")...)
+	if code != 0 || errs != "" {
+		t.Fatalf("--new-grid: exit code %d, stderr %q", code, errs)
+	}
+	for _, text := range strings.Split(strings.TrimSpace(out), "\n") {
+		var s struct{ Name string }
+		if err := json.Unmarshal([]byte(text), &s); err != nil || s.Name == "" {
+			t.Errorf("--json printed %q: %v", text, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "earlier", "1", "index.html")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCompareWrongUsage(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	empty, latin, full := write("empty.txt", "\n# none\n"), write("latin.txt", "caf\xe9\n"), filepath.Join(dir, "full")
+	if err := os.MkdirAll(full, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write("full/letters.txt", "")
+	report := filepath.Join(dir, "report")
+	for _, c := range []struct{ line, want string }{
+		{"compare --prompt apple", "-o is missing"},
+		{"compare -o " + report, "no prompts"},
+		{"compare -o " + report + " --prompts " + empty, "the file has no prompts"},
+		{"compare -o " + report + " --prompts " + latin, "line 1: it is not UTF-8"},
+		{"compare -o " + report + " --prompts " + dir + "/none.txt", "there is no such file"},
+		{"compare -o " + report + " --prompts " + empty + " --prompt apple", "give one"},
+		{"compare apple -o " + report, "takes no arguments"},
+		{"compare --prompt apple -o " + report + " --steps 4,many", `"many" is not one of the whole numbers`},
+		{"compare --prompt apple -o " + report + " --steps 4,,8", "between the commas is empty"},
+		{"compare --prompt apple -o " + report + " --cfg high", `"high" is not one of the numbers`},
+		{"compare --prompt apple -o " + report + " --budget soon", "such as 2s"},
+		{"compare --prompt apple -o " + report + " --budget 2s --steps 4", "--budget and --steps"},
+		{"compare --prompt apple -o " + report + " --sigmas 14.6,0.1", "a list of levels is for darkroom generate"},
+		{"compare --prompt apple -o " + report + " --schedulers eulr --model " + tiny, "nearest"},
+		{"compare --prompt apple -o " + full + " --model " + tiny, "letters.txt"},
+		{"compare --prompt apple -o " + report + " --judge " + full + " --model " + tiny, "no config.json"},
+		{"compare --prompt apple -o " + report + " --judge /nowhere --model " + tiny, "no such folder"},
+		{"compare --prompt apple -o " + report + " --rank-by beauty --model " + tiny, "choose one of"},
+		{"compare --prompt apple -o " + report + " --seeds 0", "--seeds 0"},
+		{"compare --problem chess", "there is gmm"},
+		{"compare --problem gmm --prompt apple", "draws no pictures"},
+		{"compare --problem gmm --schedulers eulr", "nearest"},
+	} {
+		code, out, errs := command(t, "", strings.Fields(c.line)...)
+		if code != 2 || out != "" || !strings.Contains(errs, c.want) {
+			t.Errorf("%s\nexit code %d, stdout %q, stderr %q; want 2 and %q", c.line, code, out, errs, c.want)
+		}
+		if _, err := os.Stat(report); err == nil {
+			t.Errorf("%s: a folder was made", c.line)
+		}
+	}
+}
+
+func TestCompareProblem(t *testing.T) {
+	code, out, errs := command(t, "", "compare", "--problem", "gmm", "--schedulers", "ddim,dpm++2m-karras,euler-a", "--steps", "10,20")
+	if code != 0 || errs != "" || strings.Count(out, "dpm++2m-karras") != 2 || !strings.Contains(out, "draws noise") {
+		t.Errorf("exit code %d, stderr %q, stdout\n%s", code, errs, out)
+	}
+}
