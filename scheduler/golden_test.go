@@ -28,11 +28,12 @@ type goldenRun struct {
 }
 
 type goldenOptions struct {
-	Eta     *float64 `json:"eta"`
-	Churn   float64  `json:"churn"`
-	Order   int      `json:"order"`
-	Variant string   `json:"variant"`
-	Sigmas  string   `json:"sigmas"`
+	Eta      *float64 `json:"eta"`
+	Strength *float64 `json:"strength"`
+	Churn    float64  `json:"churn"`
+	Order    int      `json:"order"`
+	Variant  string   `json:"variant"`
+	Sigmas   string   `json:"sigmas"`
 }
 
 func readGoldens(t *testing.T, path string) []goldenRun {
@@ -133,7 +134,7 @@ func (g goldenRun) run() (worst float64, at string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	o := Options{Name: g.Name, Steps: g.Steps, Eta: g.Options.Eta, Churn: g.Options.Churn, Order: g.Options.Order, Variant: g.Options.Variant, Sigmas: g.Options.Sigmas}
+	o := Options{Name: g.Name, Steps: g.Steps, Eta: g.Options.Eta, Churn: g.Options.Churn, Order: g.Options.Order, Variant: g.Options.Variant, Sigmas: g.Options.Sigmas, Strength: g.Options.Strength}
 	s, err := New(c, o)
 	if err != nil {
 		return 0, "", err
@@ -141,7 +142,11 @@ func (g goldenRun) run() (worst float64, at string, err error) {
 	noise := &stream{state: 12345}
 	x := make([]float32, 3)
 	noise.next(x)
-	s.Init(x)
+	if o.Strength != nil {
+		s.AddNoise(x, []float32{0.5, -0.25, 1}, x)
+	} else {
+		s.Init(x)
+	}
 	rows, n := g.rows(), 0
 	largest := norm(x) // of all x so far
 	calls, model := 0, toy(c.PredictionType)
@@ -184,7 +189,7 @@ func (g goldenRun) run() (worst float64, at string, err error) {
 	if want := s.Calls(); err == nil && want >= 0 && calls != want || g.Calls != 0 && calls != g.Calls {
 		err = fmt.Errorf("%d model calls; the schedule says %d and the other program made %d", calls, want, g.Calls)
 	}
-	if err == nil && n != g.Steps && !strings.HasPrefix(g.Name, "dpm-") {
+	if err == nil && n != s.Steps() && s.Steps() >= 0 || o.Strength == nil && n != g.Steps && !strings.HasPrefix(g.Name, "dpm-") {
 		err = fmt.Errorf("%d steps, want %d", n, g.Steps)
 	}
 	if err == nil && noise.draws-1 != g.Draws && !g.Final && g.Draws >= 0 {
@@ -218,6 +223,46 @@ func (g goldenRun) tolerance() float64 {
 		return 2e-4
 	}
 	return tolerance
+}
+
+// TestSigmas compares sigma schedules with k-diffusion's functions and others' definitions. 1e-5: k-diffusion
+// computes in float32, in the logarithm.
+func TestSigmas(t *testing.T) {
+	f, err := os.Open("testdata/sigmas.json.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schedules []struct {
+		Name   string
+		Sigmas []float64
+	}
+	if err := json.NewDecoder(z).Decode(&schedules); err != nil {
+		t.Fatal(err)
+	}
+	c := Config{BetaStart: 0.00085, BetaEnd: 0.012, BetaSchedule: "scaled_linear"}
+	for _, want := range schedules {
+		for _, sampler := range []string{"euler", "dpm++2m"} {
+			s, err := New(c, Options{Name: sampler, Steps: len(want.Sigmas), Sigmas: want.Name})
+			if err != nil {
+				t.Errorf("%s: %v", want.Name, err)
+				continue
+			}
+			levels := s.Levels()
+			if levels[len(levels)-1].Sigma != 0 {
+				t.Errorf("%s does not end at 0", want.Name)
+			}
+			for i, σ := range want.Sigmas {
+				if got := levels[i].Ratio(); !(math.Abs(got-σ) <= 1e-5*σ) {
+					t.Errorf("%s of %s, %d steps: σ %d is %v, want %v", want.Name, sampler, len(want.Sigmas), i, got, σ)
+				}
+			}
+		}
+	}
 }
 
 // TestDiffusers compares trajectories with diffusers'.

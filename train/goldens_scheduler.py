@@ -464,6 +464,73 @@ def papers():
         record("dpm++2m-cfg++", n, dpmpp_2m_cfg_pp, karras=n > 1)
 
 
+def image_to_image():
+    """Runs that start in the middle of a schedule, from a noised picture, as diffusers' img2img pipelines do."""
+    picture = torch.tensor(np.array([0.5, -0.25, 1.0], dtype=f32)).reshape(1, N, 1, 1)
+    for name, cls, extra in [
+        ("ddim", "DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}), ("ddpm", "DDPMScheduler", {"clip_sample": False}),
+        ("euler", "EulerDiscreteScheduler", {}), ("euler-a", "EulerAncestralDiscreteScheduler", {}), ("heun", "HeunDiscreteScheduler", {}),
+        ("dpm2", "KDPM2DiscreteScheduler", {}), ("dpm2-a", "KDPM2AncestralDiscreteScheduler", {}), ("dpm++2m", "DPMSolverMultistepScheduler", {}),
+        ("dpm++2m-sde", "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}), ("dpm++2s", "DPMSolverSinglestepScheduler", {}),
+        ("deis", "DEISMultistepScheduler", {}), ("unipc", "UniPCMultistepScheduler", {}), ("sa-solver", "SASolverScheduler", {}),
+    ]:
+        for steps, strength in itertools.product([7, 20], [0.25, 0.6, 0.95]):
+            config = {**SD, **extra}
+            stream, scheduler = Stream(), getattr(diffusers, cls)(**config)
+            module(scheduler).randn_tensor = stream
+            scheduler.set_timesteps(num_inference_steps=steps)
+            start = steps - min(int(steps * strength), steps)
+            first = start * scheduler.order
+            # The index of the first call of the step: a step but the first two levels has two entries with order 2.
+            if scheduler.order == 2:
+                first = 2 * start
+            timesteps = scheduler.timesteps[first:]
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(first)
+            noise = stream()
+            x, rows = scheduler.add_noise(picture, noise, timesteps[:1]), []
+            for i, t in enumerate(timesteps):
+                x = scheduler.step(toy(scheduler.scale_model_input(x, t), t), t, x).prev_sample
+                if getattr(scheduler, "state_in_first_order", True) or i == len(timesteps) - 1:
+                    rows.append(x.numpy().reshape(N).astype(f32))
+            rows = np.array(rows)
+            LINES.append({
+                "name": name, "options": {"strength": strength}, "config": {"_class_name": cls, **config}, "steps": steps, "rows": len(rows),
+                "draws": stream.draws - 1, "x": base64.b64encode(np.ascontiguousarray(rows[kept(len(rows))], dtype="<f4").tobytes()).decode(),
+            })
+
+
+def schedules():
+    """Sigma schedules by k-diffusion's functions, and by ComfyUI's definitions written again here."""
+    K = kdiffusion_sampling()
+    scheduler = diffusers.EulerDiscreteScheduler(**SD)
+    ac = scheduler.alphas_cumprod.numpy().astype(np.float64)
+    trained = ((1 - ac) / ac) ** 0.5
+    low, high = trained[0], trained[-1]
+    at = lambda t: np.exp(np.interp(t, np.arange(1000), np.log(trained)))
+    sd15 = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
+    sdxl = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029]
+
+    def interpolated(table, n):  # as NVIDIA's page on align-your-steps has it
+        new = np.interp(np.linspace(0, 1, n + 1), np.linspace(0, 1, len(table)), np.log(table[::-1]))
+        return np.exp(new)[::-1][:n]
+
+    out = []
+    for n in [2, 3, 4, 7, 10, 20, 50]:
+        for name, sigmas in [
+            ("karras", K.get_sigmas_karras(n, low, high)[:n]), ("karras:5", K.get_sigmas_karras(n, low, high, 5)[:n]),
+            ("exponential", K.get_sigmas_exponential(n, low, high)[:n]), ("polyexponential:2", K.get_sigmas_polyexponential(n, low, high, 2)[:n]),
+            ("kl-optimal", np.tan(np.arange(n) / (n - 1) * np.arctan(low) + (1 - np.arange(n) / (n - 1)) * np.arctan(high))),
+            ("normal", at(np.linspace(999, 0, n))), ("sgm-uniform", at(np.linspace(999, 0, n + 1))[:n]),
+            ("simple", np.array([trained[-(1 + int(i * (1000 / n)))] for i in range(n)])),
+            ("ays", interpolated(sd15, n)), ("align-your-steps-xl", interpolated(sdxl, n)),
+        ]:
+            out.append({"name": name, "sigmas": [float(s) for s in sigmas]})
+    path = os.path.join(OUT, "sigmas.json.gz")
+    with open(path, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
+        z.write(json.dumps(out, separators=(",", ":")).encode())
+
+
 def brownian():
     """torchsde's Brownian intervals as k-diffusion uses them, with every normal number that they draw."""
     import torchsde._brownian.brownian_interval as bi
@@ -491,7 +558,7 @@ def brownian():
         z.write(json.dumps(goldens, separators=(",", ":")).encode())
 
 
-FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers, brownian]
+FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers, image_to_image, schedules, brownian]
 
 
 def main():
