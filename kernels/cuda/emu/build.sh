@@ -1,17 +1,19 @@
 #!/bin/sh
 # build.sh builds the emulated device, build/emu/libcuda.so.1, from the kernels' own source.
 #
-#	build.sh [--check] [OUT [KERNELS]]
+#	build.sh [--check | --ptx] [OUT [KERNELS]]
 #
-# --check builds the checker: slower, and finds races on shared memory and accesses out of bounds by the
+# --ptx builds the interpreter of what nvcc made of the kernels (build/emu-ptx); it needs the PTX files of
+# ../build.sh. --check builds the checker: slower, and finds races on shared memory and accesses out of bounds by the
 # byte (build/emu-check). OUT is the folder for the library; KERNELS is the folder of the .cu files, if it
 # is not kernels/cuda: the tests build copies with planted bugs.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
-check=
+check= ptx=
 [ "$1" = --check ] && { check=yes; shift; }
-out=${1:-$root/build/emu${check:+-check}}
+[ "$1" = --ptx ] && { ptx=yes; shift; }
+out=${1:-$root/build/emu${check:+-check}${ptx:+-ptx}}
 kernels=${2:-$here/..}
 "$here/../fetch.sh"
 mkdir -p "$out"
@@ -28,7 +30,17 @@ build() { # build OBJECT SOURCE FLAGS...
 	newer "$object" "$source" "$here"/*.h "$kernels"/*.cuh && return
 	g++ $flags "$@" -c "$source" -o "$object"
 }
-for f in block memory driver; do build "$out/$f.o" "$here/$f.cc"; done
+link() {
+	g++ -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1.tmp" "$out"/*.o
+	mv "$out/libcuda.so.1.tmp" "$out/libcuda.so.1"
+}
+for f in memory driver; do build "$out/$f.o" "$here/$f.cc"; done
+if [ -n "$ptx" ]; then
+	for f in parse ops run; do build "$out/ptx_$f.o" "$here/ptx_$f.cc" -std=c++20 "-DPTX_FOLDER=\"$root/build/cuda/ptx\""; done
+	link
+	exit
+fi
+build "$out/block.o" "$here/block.cc"
 instrument=
 if [ -n "$check" ]; then
 	build "$out/check.o" "$here/check.cc"
@@ -44,5 +56,4 @@ for cu in "$kernels"/*.cu; do
 	first=$!
 done
 wait $first
-g++ -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1.tmp" "$out"/*.o
-mv "$out/libcuda.so.1.tmp" "$out/libcuda.so.1"
+link

@@ -131,10 +131,14 @@ static void write_report() {
   if (!f) return;
   for (auto& [name, r] : report) {
     const Counters& c = r.second;
-    fprintf(f,
-            "{\"kernel\":\"%s\",\"launches\":%lu,\"mma\":%lu,\"ldmatrix\":%lu,\"ldmatrix_conflicts\":%lu,\"cp_async\":%lu,"
-            "\"cp_async_conflicts\":%lu,\"barriers\":%lu}\n",
-            name.c_str(), r.first, c.mma, c.ldmatrix, c.ldmatrix_conflicts, c.copies, c.copy_conflicts, c.barriers);
+    fprintf(f, "{\"kernel\":\"%s\",\"launches\":%lu", name.c_str(), r.first);
+    for (auto [key, value] : {std::pair{"mma", c.mma}, {"ldmatrix", c.ldmatrix}, {"ldmatrix_conflicts", c.ldmatrix_conflicts},
+                              {"cp_async", c.copies}, {"cp_async_conflicts", c.copy_conflicts}, {"barriers", c.barriers},
+                              {"instructions", c.instructions}, {"shared_requests", c.shared_requests},
+                              {"shared_conflicts", c.shared_conflicts}, {"global_requests", c.global_requests},
+                              {"sectors", c.sectors}, {"sectors_least", c.sectors_least}})
+      fprintf(f, ",\"%s\":%lu", key, value);
+    fprintf(f, "}\n");
   }
   fclose(f);
 }
@@ -387,12 +391,8 @@ static CUresult run(const Function* f, Index grid, Index block, unsigned shared,
   bool ok = run_grid(f, grid, block, shared, slots.data(), seed, &error);
   auto& [n, sum] = report[f->name];
   n++;
-  sum.mma += counters.mma;
-  sum.ldmatrix += counters.ldmatrix;
-  sum.ldmatrix_conflicts += counters.ldmatrix_conflicts;
-  sum.copies += counters.copies;
-  sum.copy_conflicts += counters.copy_conflicts;
-  sum.barriers += counters.barriers;
+  static_assert(sizeof(Counters) % sizeof(uint64_t) == 0);
+  for (size_t i = 0; i < sizeof(Counters) / sizeof(uint64_t); i++) ((uint64_t*)&sum)[i] += ((const uint64_t*)&counters)[i];
   if (ok) return CUDA_SUCCESS;
   fprintf(stderr, "emulated CUDA device: %s\n", error);
   return sticky = CUDA_ERROR_ILLEGAL_ADDRESS;

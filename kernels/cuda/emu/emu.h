@@ -5,6 +5,7 @@
 //	memory.cc             allocations with red zones, guard pages and poison
 //	driver.cc             the functions of libcuda.so.1: contexts, streams, events, graphs, launches
 //	check.cc              the checker: races on shared memory, exact bounds (a build of its own)
+//	ptx_*.cc              instead of block.cc: an interpreter of the PTX that nvcc makes (a build of its own)
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -89,6 +90,9 @@ const Function* find_function(const char* name);
 // Counted over a launch.
 struct Counters {
   uint64_t mma, ldmatrix, ldmatrix_conflicts, copies, copy_conflicts, barriers;
+  // by the PTX interpreter only, for warps: instructions; requests to shared memory and the cycles that bank conflicts
+  // add; requests to global memory, the 32-byte sectors that they touch, and the fewest that their bytes fit in
+  uint64_t instructions, shared_requests, shared_conflicts, global_requests, sectors, sectors_least;
 };
 extern Counters counters;
 

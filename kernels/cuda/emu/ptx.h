@@ -1,0 +1,76 @@
+// ptx.h: a kernel as nvcc compiled it, decoded for interpretation. ptx_parse.cc reads the text,
+// ptx_ops.cc holds an instruction's meaning, ptx_run.cc runs warps of them.
+//
+// Every operand is a register: immediates, parameters and special registers (%tid.x …) are registers that
+// are filled before the first instruction. A register is 64 bits a lane, of which narrower types use the low ones.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "emu.h"
+
+namespace ptx {
+
+struct Op;
+using Handler = void (*)(const Op& op);
+
+enum Kind : uint8_t { kPlain, kBranch, kReturn, kBarrier, kWarpWide };
+enum Space : uint8_t { kGeneric, kGlobal, kShared, kLocal };
+
+struct Op {
+  Handler run;
+  Kind kind = kPlain;
+  Space space = kGeneric;
+  uint8_t bytes = 0, guard_is = 1; // an element's size; the guard's value that executes
+  int guard = -1;                  // predicate register
+  int target = -1;                 // of a branch
+  int64_t offset = 0;              // of an address
+  uint8_t count[5] = {};           // elements of each operand
+  uint16_t arg[5][4] = {};         // their registers
+  int line = 0;
+  const char* name = "";
+};
+
+struct Fill { // a register with the same value in every lane
+  uint16_t reg;
+  uint64_t value;
+};
+
+struct Kernel {
+  std::string name;
+  std::vector<Op> ops;
+  int registers = 0, parameters = 0, threads = 1024;
+  size_t local_bytes = 0;
+  std::vector<Fill> immediates;
+  std::vector<int> parameter_regs; // -1: not read
+  int local_base = -1;             // register that holds the lane's local memory
+  int special[10];                 // registers of tid.xyz, ntid.xyz, ctaid.xyz, laneid; -1: not read
+};
+
+// parse decodes the entry `name`, whose text begins at `body` in the file. It throws std::runtime_error with the line.
+Kernel parse(const std::string& name, const std::string& text, size_t body, int line);
+
+// handler is the meaning of an instruction by its full name, and fills in what the name says of the op; null if the
+// interpreter does not know it.
+Handler handler(const std::string& name, Op& op);
+
+// ---- what handlers see: the warp that executes, and which of its lanes do ----
+
+struct Lane {
+  emu::PendingCopy copy[emu::kMaxCopies];
+  int copies = 0, group_end[emu::kMaxGroups], groups = 0;
+};
+struct Warp {
+  std::vector<uint64_t> regs; // [registers][32]
+  std::vector<char> local;    // [32][local_bytes]
+  int pc[32];
+  uint32_t alive, waiting;
+  int number;
+  Lane lanes[32];
+};
+extern Warp* warp;
+extern uint32_t mask;
+extern emu::Counters& counters;
+
+} // namespace ptx

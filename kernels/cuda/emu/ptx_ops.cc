@@ -1,0 +1,520 @@
+// ptx_ops.cc: what each instruction does, as the PTX manual says, for the lanes of `mask`.
+#include <immintrin.h>
+#include <string.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "ptx.h"
+
+namespace ptx {
+
+namespace {
+
+using u16 = uint16_t;
+using u32 = uint32_t;
+using u64 = uint64_t;
+using s32 = int32_t;
+using s64 = int64_t;
+
+// ---- registers ----
+
+u64& cell(int reg, int lane) { return warp->regs[size_t(reg) * 32 + lane]; }
+template <class T>
+T get(int reg, int lane) {
+  T v;
+  memcpy(&v, &cell(reg, lane), sizeof v);
+  return v;
+}
+template <class T>
+void put(int reg, int lane, T v) {
+  u64 bits = 0;
+  memcpy(&bits, &v, sizeof v);
+  cell(reg, lane) = bits;
+}
+template <class F>
+void each(F f) {
+  for (int l = 0; l < 32; l++)
+    if (mask >> l & 1) f(l);
+}
+
+// op1, op2, op3: d = f(a, b, c), all of type T but for d, whose type is f's.
+template <class T, auto f>
+void op1(const Op& o) {
+  each([&](int l) { put(o.arg[0][0], l, f(get<T>(o.arg[1][0], l))); });
+}
+template <class T, auto f>
+void op2(const Op& o) {
+  each([&](int l) { put(o.arg[0][0], l, f(get<T>(o.arg[1][0], l), get<T>(o.arg[2][0], l))); });
+}
+template <class T, auto f>
+void op3(const Op& o) {
+  each([&](int l) { put(o.arg[0][0], l, f(get<T>(o.arg[1][0], l), get<T>(o.arg[2][0], l), get<T>(o.arg[3][0], l))); });
+}
+template <class T>
+void shift_left(const Op& o) {
+  each([&](int l) {
+    u32 n = get<u32>(o.arg[2][0], l);
+    put(o.arg[0][0], l, n < 8 * sizeof(T) ? T(get<T>(o.arg[1][0], l) << n) : T(0));
+  });
+}
+template <class T>
+void shift_right(const Op& o) { // arithmetic for signed T
+  each([&](int l) { put(o.arg[0][0], l, T(get<T>(o.arg[1][0], l) >> std::min<u32>(get<u32>(o.arg[2][0], l), 8 * sizeof(T) - 1))); });
+}
+void shift_right_u32(const Op& o) {
+  each([&](int l) {
+    u32 n = get<u32>(o.arg[2][0], l);
+    put(o.arg[0][0], l, n < 32 ? get<u32>(o.arg[1][0], l) >> n : 0u);
+  });
+}
+template <class T>
+void select(const Op& o) {
+  each([&](int l) { put(o.arg[0][0], l, get<u16>(o.arg[3][0], l) & 1 ? get<T>(o.arg[1][0], l) : get<T>(o.arg[2][0], l)); });
+}
+template <class T>
+void divide(const Op& o) {
+  each([&](int l) {
+    T a = get<T>(o.arg[1][0], l), b = get<T>(o.arg[2][0], l);
+    if (!b) emu::fail("division by zero");
+    put(o.arg[0][0], l, T(a / b));
+  });
+}
+void remainder(const Op& o) {
+  each([&](int l) {
+    s32 b = get<s32>(o.arg[2][0], l);
+    if (!b) emu::fail("division by zero");
+    put(o.arg[0][0], l, get<s32>(o.arg[1][0], l) % b);
+  });
+}
+void bit_insert(const Op& o) { // bfi d, a, b, position, length: a into b
+  each([&](int l) {
+    u32 position = get<u32>(o.arg[3][0], l), length = get<u32>(o.arg[4][0], l);
+    u32 field = (length >= 32 ? ~0u : (1u << length) - 1) << position;
+    put(o.arg[0][0], l, (get<u32>(o.arg[1][0], l) << position & field) | (get<u32>(o.arg[2][0], l) & ~field));
+  });
+}
+// mov between registers and lists of 16-bit halves, low half first.
+void move(const Op& o) {
+  each([&](int l) {
+    if (o.count[0] == 2) {
+      u32 v = get<u32>(o.arg[1][0], l);
+      put(o.arg[0][0], l, u16(v));
+      put(o.arg[0][1], l, u16(v >> 16));
+    } else if (o.count[1] == 2) {
+      put(o.arg[0][0], l, u32(get<u16>(o.arg[1][0], l)) | u32(get<u16>(o.arg[1][1], l)) << 16);
+    } else {
+      cell(o.arg[0][0], l) = o.bytes == 8 ? cell(o.arg[1][0], l) : o.bytes == 2 ? get<u16>(o.arg[1][0], l) : get<u32>(o.arg[1][0], l);
+    }
+  });
+}
+
+// The upper half of a product.
+s32 high_s32(s32 a, s32 b) { return s32((s64(a) * b) >> 32); }
+u32 high_u32(u32 a, u32 b) { return u32((u64(a) * b) >> 32); }
+
+// ---- floating point ----
+
+u16 to_half(float f) { return _cvtss_sh(f, 0); }
+float from_half(u16 h) { return _cvtsh_ss(h); }
+u16 to_bfloat(float f) {
+  u32 i;
+  memcpy(&i, &f, 4);
+  return f != f ? 0x7fff : u16((i + 0x7fff + (i >> 16 & 1)) >> 16);
+}
+float from_bfloat(u16 h) {
+  u32 i = u32(h) << 16;
+  float f;
+  memcpy(&f, &i, 4);
+  return f;
+}
+u32 half_pair(float a, float b) { return u32(to_half(a)) << 16 | to_half(b); }
+u32 bfloat_pair(float a, float b) { return u32(to_bfloat(a)) << 16 | to_bfloat(b); }
+// fma.rm: rounded towards minus infinity. The product is exact in double, and the sum nearly.
+float fma_down(float a, float b, float c) {
+  double exact = double(a) * b + c;
+  float f = float(exact);
+  return f > exact ? nextafterf(f, -INFINITY) : f;
+}
+float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x; }
+
+// ---- memory ----
+
+// sectors counts the 32-byte pieces of global memory that a request touches, and the fewest that its bytes fit in.
+void count_global(const u64* at, int bytes) {
+  u64 seen[256];
+  int n = 0, lanes = 0;
+  each([&](int l) {
+    lanes++;
+    for (u64 s = at[l] / 32; s <= (at[l] + bytes - 1) / 32; s++) {
+      bool known = false;
+      for (int i = n - 1; i >= 0 && !known; i--) known = seen[i] == s;
+      if (!known && n < 256) seen[n++] = s;
+    }
+  });
+  counters.global_requests++;
+  counters.sectors += n;
+  u64 distinct = 0; // lanes that read the same place need it once
+  u64 last = ~0ull;
+  each([&](int l) {
+    if (at[l] != last) distinct++;
+    last = at[l];
+  });
+  counters.sectors_least += (distinct * bytes + 31) / 32;
+}
+
+// count_shared counts the cycles that a request takes beyond the least: 128 bytes a cycle, each of 32 banks one word.
+// Lanes go together as far as 128 bytes reach: all with 4 bytes, 16 with 8, 8 with 16.
+int shared_conflicts(const u32* at, const int* lanes, int n, int bytes) {
+  int together = std::max(1, 128 / std::max(bytes, 4)), extra = 0;
+  for (int from = 0; from < n; from += together) {
+    u32 words[32 * 4];
+    int load[32] = {}, count = 0, worst = 1;
+    for (int i = from; i < std::min(n, from + together); i++)
+      for (u32 w = at[lanes[i]] / 4; w <= (at[lanes[i]] + bytes - 1) / 4; w++) {
+        bool known = false;
+        for (int j = 0; j < count && !known; j++) known = words[j] == w;
+        if (known) continue;
+        words[count++] = w;
+        worst = std::max(worst, ++load[w % 32]);
+      }
+    extra += worst - 1;
+  }
+  return extra;
+}
+void count_shared(const u32* at, int bytes) {
+  int lanes[32], n = 0;
+  each([&](int l) { lanes[n++] = l; });
+  counters.shared_requests++;
+  counters.shared_conflicts += shared_conflicts(at, lanes, n, bytes);
+}
+
+// address turns a register's value into a pointer, having checked space, bounds and alignment.
+char* address(const Op& o, u64 at, int bytes, int lane) {
+  if (at % bytes) emu::fail("lane %d: address %#lx is not %d-byte aligned (line %d: %s)", lane, (long)at, bytes, o.line, o.name);
+  if (o.space == kShared) {
+    if (at + bytes > emu::dynamic_shared_bytes)
+      emu::fail("lane %d: shared access out of bounds: offset %ld, %d bytes of %zu (line %d: %s)", lane, (long)at, bytes, emu::dynamic_shared_bytes, o.line, o.name);
+    return emu::dynamic_shared + at;
+  }
+  char* p = (char*)at;
+  const auto& local = warp->local;
+  if (!local.empty() && p >= local.data() && p + bytes <= local.data() + local.size()) return p;
+  if (!emu::inside(at, bytes)) {
+    const emu::Allocation* a = emu::allocation_near(at);
+    if (!a) emu::fail("lane %d: illegal address %#lx (line %d: %s)", lane, (long)at, o.line, o.name);
+    emu::fail("lane %d: global access out of bounds: offset %ld, %d bytes of an allocation of %zu (line %d: %s)", lane, (long)(at - (u64)a->start), bytes, a->bytes, o.line, o.name);
+  }
+  return p;
+}
+
+void gather_addresses(const Op& o, int operand, u64* at) {
+  each([&](int l) { at[l] = (o.space == kShared ? get<u32>(o.arg[operand][0], l) : get<u64>(o.arg[operand][0], l)) + o.offset; });
+}
+void count_access(const Op& o, const u64* at, int bytes) {
+  if (o.space == kShared) {
+    u32 low[32];
+    each([&](int l) { low[l] = u32(at[l]); });
+    count_shared(low, bytes);
+  } else if (o.space != kLocal) {
+    count_global(at, bytes);
+  }
+}
+
+void load(const Op& o) {
+  int n = o.count[0], total = n * o.bytes;
+  u64 at[32];
+  gather_addresses(o, 1, at);
+  count_access(o, at, total);
+  each([&](int l) {
+    const char* p = address(o, at[l], total, l);
+    for (int i = 0; i < n; i++) {
+      u64 v = 0;
+      memcpy(&v, p + i * o.bytes, o.bytes);
+      cell(o.arg[0][i], l) = v;
+    }
+  });
+}
+void store(const Op& o) {
+  int n = o.count[1], total = n * o.bytes;
+  u64 at[32];
+  gather_addresses(o, 0, at);
+  count_access(o, at, total);
+  each([&](int l) {
+    char* p = address(o, at[l], total, l);
+    for (int i = 0; i < n; i++) memcpy(p + i * o.bytes, &cell(o.arg[1][i], l), o.bytes);
+  });
+}
+void load_parameter(const Op& o) {
+  each([&](int l) {
+    u64 v = cell(o.arg[1][0], l);
+    cell(o.arg[0][0], l) = o.bytes == 8 ? v : u32(v);
+  });
+}
+
+// ---- cp.async: as on the emulated device, nothing is copied before the wait, and until then there is poison ----
+
+void copy_async(const Op& o) { // [shared], [global], 16, bytes to read (the rest is zero)
+  u32 to[32];
+  u64 from[32];
+  each([&](int l) {
+    to[l] = get<u32>(o.arg[0][0], l);
+    from[l] = get<u64>(o.arg[1][0], l);
+  });
+  counters.copies++;
+  count_shared(to, 16);
+  u32 all = mask;
+  Op shared = o, global = o;
+  shared.space = kShared;
+  global.space = kGlobal;
+  each([&](int l) {
+    bool valid = o.count[3] == 0 || get<u32>(o.arg[3][0], l) != 0;
+    if (!valid) mask &= ~(1u << l);
+  });
+  if (mask) count_global(from, 16);
+  u32 reading = mask;
+  mask = all;
+  each([&](int l) {
+    Lane& lane = warp->lanes[l];
+    bool valid = reading >> l & 1;
+    char* p = address(shared, to[l], 16, l);
+    const char* q = valid ? address(global, from[l], 16, l) : nullptr;
+    if (lane.copies == emu::kMaxCopies) emu::fail("too many cp.async are under way");
+    memset(p, 0xff, 16);
+    lane.copy[lane.copies++] = {p, q, valid};
+  });
+}
+void commit_copies(const Op&) {
+  each([&](int l) {
+    Lane& lane = warp->lanes[l];
+    if (lane.groups == emu::kMaxGroups) emu::fail("too many groups of cp.async are under way");
+    lane.group_end[lane.groups++] = lane.copies;
+  });
+}
+void wait_copies(const Op& o) {
+  each([&](int l) {
+    Lane& lane = warp->lanes[l];
+    int newest = get<s32>(o.arg[0][0], l), done = lane.groups - newest;
+    if (done <= 0) return;
+    int n = lane.group_end[done - 1];
+    for (int i = 0; i < n; i++) {
+      const emu::PendingCopy& c = lane.copy[i];
+      if (c.valid) memcpy(c.to, c.from, 16);
+      else memset(c.to, 0, 16);
+    }
+    std::copy(lane.copy + n, lane.copy + lane.copies, lane.copy);
+    lane.copies -= n;
+    for (int i = done; i < lane.groups; i++) lane.group_end[i - done] = lane.group_end[i] - n;
+    lane.groups -= done;
+  });
+}
+
+// ---- warp-wide ----
+
+template <auto source> // source(lane, b): the lane to read, or one past the segment
+void shuffle(const Op& o) { // d, a, b, c (0x1f for whole warps), member mask
+  u32 v[32];
+  for (int l = 0; l < 32; l++) v[l] = get<u32>(o.arg[1][0], l);
+  each([&](int l) {
+    int from = source(l, int(get<u32>(o.arg[2][0], l)));
+    if (from < 0 || from > 31) from = l;
+    if (!(mask >> from & 1)) emu::fail("lane %d shuffles from lane %d, which does not take part (line %d)", l, from, o.line);
+    put(o.arg[0][0], l, v[from]);
+  });
+}
+
+template <bool transposed>
+void load_matrix(const Op& o) {
+  counters.ldmatrix++;
+  u32 at[32];
+  u16 rows[32][8];
+  Op shared = o;
+  shared.space = kShared;
+  for (int l = 0; l < 32; l++) {
+    at[l] = u32(get<u32>(o.arg[1][0], l) + o.offset);
+    memcpy(rows[l], address(shared, at[l], 16, l), 16);
+  }
+  counters.shared_requests++;
+  for (int m = 0; m < 4; m++) {
+    int lanes[8];
+    for (int i = 0; i < 8; i++) lanes[i] = 8 * m + i;
+    int extra = shared_conflicts(at, lanes, 8, 16);
+    counters.ldmatrix_conflicts += extra;
+    counters.shared_conflicts += extra;
+  }
+  for (int l = 0; l < 32; l++) {
+    int g = l / 4, t = l % 4 * 2;
+    for (int m = 0; m < 4; m++) {
+      u32 v = transposed ? rows[8 * m + t][g] | u32(rows[8 * m + t + 1][g]) << 16 : rows[8 * m + g][t] | u32(rows[8 * m + g][t + 1]) << 16;
+      put(o.arg[0][m], l, v);
+    }
+  }
+}
+
+// D = A·B + C for fragments of the PTX manual's layout; products are exact in float32, and the sum is float32's.
+template <int depth, auto widen>
+void multiply(const Op& o) {
+  counters.mma++;
+  float a[16][16], b[16][8], c[16][8];
+  for (int l = 0; l < 32; l++) {
+    int g = l / 4, t = l % 4 * 2;
+    for (int i = 0; i < depth / 4; i++) {
+      u32 v = get<u32>(o.arg[1][i], l);
+      for (int h = 0; h < 2; h++) a[g + i % 2 * 8][t + h + i / 2 * 8] = widen(u16(v >> 16 * h));
+    }
+    for (int i = 0; i < depth / 8; i++) {
+      u32 v = get<u32>(o.arg[2][i], l);
+      for (int h = 0; h < 2; h++) b[t + h + 8 * i][g] = widen(u16(v >> 16 * h));
+    }
+    for (int i = 0; i < 4; i++) c[g + i / 2 * 8][t + i % 2] = get<float>(o.arg[3][i], l);
+  }
+  for (int r = 0; r < 16; r++)
+    for (int k = 0; k < depth; k++)
+      for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
+  for (int l = 0; l < 32; l++)
+    for (int i = 0; i < 4; i++) put(o.arg[0][i], l, c[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2]);
+}
+
+void nothing(const Op&) {}
+
+// compare gives the six comparisons of a type. With NaN all are false but ne's unordered form, which nvcc does not use here.
+template <class T>
+void compare(std::map<std::string, Handler>& all, const std::string& type) {
+  all["setp.eq." + type] = op2<T, [](T a, T b) { return u16(a == b); }>;
+  all["setp.ne." + type] = op2<T, [](T a, T b) { return u16(a != b && a == a && b == b); }>;
+  all["setp.lt." + type] = op2<T, [](T a, T b) { return u16(a < b); }>;
+  all["setp.le." + type] = op2<T, [](T a, T b) { return u16(a <= b); }>;
+  all["setp.gt." + type] = op2<T, [](T a, T b) { return u16(a > b); }>;
+  all["setp.ge." + type] = op2<T, [](T a, T b) { return u16(a >= b); }>;
+  if (type == "f32") {
+    all["setp.neu.f32"] = op2<T, [](T a, T b) { return u16(!(a == b)); }>;
+    all["setp.leu.f32"] = op2<T, [](T a, T b) { return u16(!(a > b)); }>;
+    all["setp.ltu.f32"] = op2<T, [](T a, T b) { return u16(!(a >= b)); }>;
+    all["setp.geu.f32"] = op2<T, [](T a, T b) { return u16(!(a < b)); }>;
+    all["setp.gtu.f32"] = op2<T, [](T a, T b) { return u16(!(a <= b)); }>;
+    all["setp.nan.f32"] = op2<T, [](T a, T b) { return u16(a != a || b != b); }>;
+  }
+}
+
+// integer fills in what signed and unsigned arithmetic share: two's complement.
+template <class U, class S>
+void integer(std::map<std::string, Handler>& all, const std::string& bits) {
+  for (std::string t : {"s", "u"}) {
+    all["add." + t + bits] = op2<U, [](U a, U b) { return U(a + b); }>;
+    all["sub." + t + bits] = op2<U, [](U a, U b) { return U(a - b); }>;
+    all["mul.lo." + t + bits] = op2<U, [](U a, U b) { return U(a * b); }>;
+    all["mad.lo." + t + bits] = op3<U, [](U a, U b, U c) { return U(a * b + c); }>;
+  }
+  all["and.b" + bits] = op2<U, [](U a, U b) { return U(a & b); }>;
+  all["or.b" + bits] = op2<U, [](U a, U b) { return U(a | b); }>;
+  all["xor.b" + bits] = op2<U, [](U a, U b) { return U(a ^ b); }>;
+  all["not.b" + bits] = op1<U, [](U a) { return U(~a); }>;
+  all["neg.s" + bits] = op1<U, [](U a) { return U(0 - a); }>;
+  all["shl.b" + bits] = shift_left<U>;
+  all["shr.s" + bits] = shift_right<S>;
+  all["min.s" + bits] = op2<S, [](S a, S b) { return std::min(a, b); }>;
+  all["max.s" + bits] = op2<S, [](S a, S b) { return std::max(a, b); }>;
+  all["min.u" + bits] = op2<U, [](U a, U b) { return std::min(a, b); }>;
+  all["max.u" + bits] = op2<U, [](U a, U b) { return std::max(a, b); }>;
+  all["div.s" + bits] = divide<S>;
+  all["div.u" + bits] = divide<U>;
+  compare<S>(all, "s" + bits);
+  compare<U>(all, "u" + bits);
+  compare<U>(all, "b" + bits);
+  for (std::string t : {"b", "s", "u"}) all["selp." + t + bits] = select<U>;
+}
+
+std::map<std::string, Handler> table() {
+  std::map<std::string, Handler> all;
+  integer<u32, s32>(all, "32");
+  integer<u64, s64>(all, "64");
+  all["shr.u32"] = shift_right_u32;
+  all["rem.s32"] = remainder;
+  all["bfi.b32"] = bit_insert;
+  all["mul.wide.s32"] = op2<s32, [](s32 a, s32 b) { return s64(a) * b; }>;
+  all["mul.wide.u32"] = op2<u32, [](u32 a, u32 b) { return u64(a) * b; }>;
+  all["mul.hi.s32"] = op2<s32, high_s32>;
+  all["mul.hi.u32"] = op2<u32, high_u32>;
+  all["and.pred"] = op2<u16, [](u16 a, u16 b) { return u16(a & b); }>;
+  all["or.pred"] = op2<u16, [](u16 a, u16 b) { return u16(a | b); }>;
+  all["xor.pred"] = op2<u16, [](u16 a, u16 b) { return u16(a ^ b); }>;
+  all["not.pred"] = op1<u16, [](u16 a) { return u16(a ^ 1); }>;
+
+  compare<float>(all, "f32");
+  all["selp.f32"] = select<float>;
+  all["add.f32"] = all["add.rn.f32"] = op2<float, [](float a, float b) { return a + b; }>;
+  all["sub.f32"] = all["sub.rn.f32"] = op2<float, [](float a, float b) { return a - b; }>;
+  all["mul.f32"] = all["mul.rn.f32"] = op2<float, [](float a, float b) { return a * b; }>;
+  all["div.rn.f32"] = op2<float, [](float a, float b) { return a / b; }>;
+  all["rcp.rn.f32"] = op1<float, [](float a) { return 1 / a; }>;
+  all["sqrt.rn.f32"] = op1<float, [](float a) { return sqrtf(a); }>;
+  all["neg.f32"] = op1<float, [](float a) { return -a; }>;
+  all["abs.f32"] = op1<float, [](float a) { return fabsf(a); }>;
+  all["max.f32"] = op2<float, [](float a, float b) { return fmaxf(a, b); }>; // the other, if one is NaN
+  all["min.f32"] = op2<float, [](float a, float b) { return fminf(a, b); }>;
+  all["copysign.f32"] = op2<float, [](float a, float b) { return copysignf(b, a); }>;
+  all["fma.rn.f32"] = op3<float, [](float a, float b, float c) { return fmaf(a, b, c); }>;
+  all["fma.rm.f32"] = op3<float, fma_down>;
+  all["ex2.approx.f32"] = op1<float, [](float a) { return exp2f(a); }>;
+  all["ex2.approx.ftz.f32"] = op1<float, [](float a) { return flushed(exp2f(flushed(a))); }>;
+  all["rcp.approx.ftz.f32"] = op1<float, [](float a) { return flushed(1 / flushed(a)); }>;
+  all["cvt.sat.f32.f32"] = op1<float, [](float a) { return 0 < a ? fminf(a, 1) : 0.0f; }>; // NaN gives 0
+  all["cvt.rzi.f32.f32"] = op1<float, [](float a) { return truncf(a); }>;
+  all["cvt.rn.f32.s32"] = op1<s32, [](s32 a) { return float(a); }>;
+  all["cvt.rn.f16.f32"] = op1<float, to_half>;
+  all["cvt.rn.bf16.f32"] = op1<float, to_bfloat>;
+  all["cvt.f32.f16"] = op1<u16, from_half>;
+  // The first operand goes to the upper half.
+  all["cvt.rn.f16x2.f32"] = op2<float, half_pair>;
+  all["cvt.rn.bf16x2.f32"] = op2<float, bfloat_pair>;
+  all["cvt.s64.s32"] = op1<s32, [](s32 a) { return s64(a); }>;
+  all["cvt.u64.u32"] = op1<u32, [](u32 a) { return u64(a); }>;
+  all["cvt.u32.u64"] = op1<u64, [](u64 a) { return u32(a); }>;
+  all["cvt.u32.u16"] = op1<u16, [](u16 a) { return u32(a); }>;
+  all["cvt.u16.u32"] = op1<u32, [](u32 a) { return u16(a); }>;
+
+  all["cp.async.cg.shared.global"] = copy_async;
+  all["cp.async.commit_group"] = commit_copies;
+  all["cp.async.wait_group"] = wait_copies;
+  all["shfl.sync.bfly.b32"] = shuffle<[](int l, int b) { return l ^ b; }>;
+  all["shfl.sync.idx.b32"] = shuffle<[](int, int b) { return b & 31; }>;
+  all["shfl.sync.down.b32"] = shuffle<[](int l, int b) { return l + b; }>;
+  all["ldmatrix.sync.aligned.m8n8.x4.shared.b16"] = load_matrix<false>;
+  all["ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16"] = load_matrix<true>;
+  all["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"] = multiply<16, from_half>;
+  all["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = multiply<16, from_bfloat>;
+  all["mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"] = multiply<8, from_half>;
+  all["trap"] = [](const Op&) { emu::fail("trap"); };
+  return all;
+}
+
+bool starts(const std::string& s, const char* with) { return s.compare(0, strlen(with), with) == 0; }
+
+// width is the size of the type that the name ends in.
+uint8_t width(const std::string& name) { return uint8_t(std::stoi(name.substr(name.find_last_not_of("0123456789") + 1)) / 8); }
+
+} // namespace
+
+Handler handler(const std::string& name, Op& op) {
+  static const std::map<std::string, Handler> all = table();
+  if (auto i = all.find(name); i != all.end()) {
+    if (starts(name, "shfl") || starts(name, "ldmatrix") || starts(name, "mma")) op.kind = kWarpWide;
+    return i->second;
+  }
+  if (name == "bra" || name == "bra.uni") return op.kind = kBranch, nothing;
+  if (name == "ret" || name == "exit") return op.kind = kReturn, nothing;
+  if (name == "bar.sync") return op.kind = kBarrier, nothing;
+  if (name == "bar.warp.sync") return op.kind = kWarpWide, nothing;
+  if (starts(name, "cvta")) return op.bytes = 8, move; // generic addresses are global ones, and local ones their own
+  if (starts(name, "mov.")) return op.bytes = name == "mov.pred" ? 2 : width(name), move;
+  if (starts(name, "ld.param")) return op.bytes = width(name), load_parameter;
+  if (starts(name, "ld.") || starts(name, "st.")) {
+    op.bytes = width(name);
+    op.space = name.find(".shared") != name.npos ? kShared : name.find(".local") != name.npos ? kLocal : name.find(".global") != name.npos ? kGlobal : kGeneric;
+    return name[0] == 'l' ? load : store;
+  }
+  return nullptr;
+}
+
+} // namespace ptx
