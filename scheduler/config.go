@@ -82,7 +82,7 @@ func ParseConfig(file string, data []byte) (Config, error) {
 		v := raw[key]
 		set, known := fields[key]
 		switch {
-		case known && string(v) == "null":
+		case string(v) == "null": // unset
 			continue
 		case known:
 			if err := set(v); err != nil {
@@ -106,14 +106,14 @@ func ParseConfig(file string, data []byte) (Config, error) {
 // foreignKeys are settings of diffusers schedulers which mean nothing for any sampler here: they
 // concern training, or inputs that a picture from a prompt does not have.
 var foreignKeys = []string{"base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift",
-	"sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "solver_p", "final_sigma"}
+	"sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "final_sigma", "noise_sampler_seed"}
 
 type setter func(json.RawMessage) error
 
 // fields maps each key to the code that checks and stores its value.
 func (c *Config) fields() map[string]setter {
 	return map[string]setter{
-		"_class_name":                text(&c.Class),
+		"_class_name":                text(&c.Class, classNames()...),
 		"prediction_type":            c.setPrediction,
 		"num_train_timesteps":        integer(&c.TrainSteps, 1, 1<<20),
 		"beta_start":                 number(&c.BetaStart, 1e-12, 1),

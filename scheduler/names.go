@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -174,9 +175,15 @@ var classes = map[string]string{
 	"DPMSolverMultistepScheduler": "dpm++2m", "DPMSolverSinglestepScheduler": "dpm++2s", "DEISMultistepScheduler": "deis",
 	"UniPCMultistepScheduler": "unipc", "SASolverScheduler": "sa-solver", "LCMScheduler": "lcm", "TCDScheduler": "tcd",
 	"FlowMatchEulerDiscreteScheduler": "flow-euler", "FlowMatchHeunDiscreteScheduler": "flow-heun",
+	"DDIMParallelScheduler": "ddim", "DDPMParallelScheduler": "ddpm", "DDIMInverseScheduler": "ddim",
+	"DPMSolverMultistepInverseScheduler": "dpm++2m",
 }
 
-// DefaultName is the sampler that the configuration names, or ddim where it names none known here.
+// classNames are the classes whose models are understood. Others, such as EDMEulerScheduler, scale the model's input and
+// output in ways of their own.
+func classNames() []string { return slices.Sorted(maps.Keys(classes)) }
+
+// DefaultName is the sampler that the configuration names, or ddim where it names none.
 func (c Config) DefaultName() string {
 	name := or(classes[c.Class], "ddim")
 	if name == "dpm++2m" {

@@ -160,6 +160,14 @@ func (s *Schedule) Calls() int {
 	return s.sampler.calls(s)
 }
 
+// Stochastic says whether the result depends on noise that is drawn after the first.
+func (s *Schedule) Stochastic() bool {
+	if s.sampler.noisy {
+		return s.eta > 0
+	}
+	return s.sampler.Stochastic || s.options.Churn > 0 || s.config.StochasticFlow && s.sampler.flow
+}
+
 // Warnings says what is legal but probably not meant, one sentence each.
 func (s *Schedule) Warnings() []string { return s.warnings }
 

@@ -531,6 +531,19 @@ def schedules():
         z.write(json.dumps(out, separators=(",", ":")).encode())
 
 
+def configs():
+    """The scheduler_config.json that each class of diffusers writes by default."""
+    out = {}
+    for name in sorted(n for n in dir(diffusers) if n.endswith("Scheduler")):
+        try:
+            out[name] = getattr(diffusers, name)().to_json_string()  # as text: it may have -Infinity
+        except Exception:  # a class without defaults, or not for PyTorch
+            continue
+    with open(os.path.join(OUT, "configs.json.gz"), "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
+        z.write(json.dumps(out, separators=(",", ":")).encode())
+    print(len(out), "classes")
+
+
 def brownian():
     """torchsde's Brownian intervals as k-diffusion uses them, with every normal number that they draw."""
     import torchsde._brownian.brownian_interval as bi
@@ -558,7 +571,7 @@ def brownian():
         z.write(json.dumps(goldens, separators=(",", ":")).encode())
 
 
-FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers, image_to_image, schedules, brownian]
+FAMILIES = [first_order, dpmpp, dpmpp_variants, multistep, two_calls, distilled, flow, k_diffusion, papers, image_to_image, schedules, configs, brownian]
 
 
 def main():

@@ -1,0 +1,104 @@
+package scheduler
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestConfigs reads what each class of diffusers writes by default: those with a sampler here are accepted and run, all
+// others refused by name.
+func TestConfigs(t *testing.T) {
+	f, err := os.Open("testdata/configs.json.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var configs map[string]string
+	if err := json.NewDecoder(z).Decode(&configs); err != nil {
+		t.Fatal(err)
+	}
+	accepted := 0
+	for class, data := range configs {
+		c, err := ParseConfig("scheduler_config.json", []byte(data))
+		if name, known := classes[class]; known {
+			accepted++
+			if err != nil || c.DefaultName() != name {
+				t.Errorf("%s: %q, %v, want %s", class, c.DefaultName(), err, name)
+				continue
+			}
+			if _, err := New(c, Options{Steps: 5}); err != nil {
+				t.Errorf("%s: %v", class, err)
+			}
+		} else if err == nil || !strings.HasPrefix(err.Error(), `scheduler_config.json: _class_name = "`+class) {
+			t.Errorf("%s: %v", class, err)
+		}
+	}
+	if accepted < 19 {
+		t.Errorf("only %d of diffusers' classes are known", accepted)
+	}
+}
+
+// stableDiffusion is the scheduler_config.json of Stable Diffusion 1.5.
+const stableDiffusion = `{"_class_name":"PNDMScheduler","_diffusers_version":"0.6.0","beta_end":0.012,"beta_schedule":"scaled_linear",
+	"beta_start":0.00085,"num_train_timesteps":1000,"set_alpha_to_one":false,"skip_prk_steps":true,"steps_offset":1,"trained_betas":null,"clip_sample":false}`
+
+// TestFromConfig: the file's values carry over to another sampler, with that sampler's defaults for the rest. The
+// timesteps are diffusers' from_config's.
+func TestFromConfig(t *testing.T) {
+	for name, want := range map[string][]float64{
+		"":        {751, 501, 251, 1}, // pndm, leading with offset 1
+		"ddim":    {751, 501, 251, 1},
+		"ddpm":    {751, 501, 251, 1},
+		"euler":   {999, 666, 333, 0},   // linspace
+		"euler-a": {999, 666, 333, 0},   // linspace
+		"dpm++2m": {999, 749, 500, 250}, // linspace, the first 4 of 5
+		"unipc":   {999, 749, 500, 250},
+	} {
+		c, err := ParseConfig("scheduler_config.json", []byte(stableDiffusion))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(c, Options{Name: name, Steps: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range want {
+			if got := s.Levels()[i].T; got != w {
+				t.Errorf("%q: timestep %d is %v, want %v", name, i, got, w)
+			}
+		}
+	}
+}
+
+// TestNames: aliases and suffixes lead to the same schedule as names and options.
+func TestNames(t *testing.T) {
+	for alias, want := range map[string]Options{
+		"DPM++ 2M Karras": {Name: "dpm++2m", Sigmas: "karras"}, "dpmpp_2m_sde-exponential": {Name: "dpm++2m-sde", Sigmas: "exponential"},
+		"euler_ancestral": {Name: "euler-a"}, "k-lms": {Name: "lms"}, "uni-pc": {Name: "unipc"}, "euler-ays": {Name: "euler", Sigmas: "align-your-steps"},
+		"dpm++2m-karras:5": {Name: "dpm++2m", Sigmas: "karras:5"}, "dpm++ sde karras": {Name: "dpm++sde", Sigmas: "karras"},
+	} {
+		spec, o, err := resolve(Config{}, Options{Name: alias, Steps: 3})
+		if err != nil || spec.Name != want.Name || o.Sigmas != want.Sigmas {
+			t.Errorf("%q: %s with %q, %v; want %+v", alias, spec.Name, o.Sigmas, err, want)
+		}
+	}
+	seen := map[string]string{}
+	for _, i := range Names() {
+		for _, n := range append([]string{i.Name}, i.Aliases...) {
+			if other, twice := seen[n]; twice || normal(n) != n {
+				t.Errorf("%s is a name of %s and of %s, or not in normal form", n, i.Name, other)
+			}
+			seen[n] = i.Name
+		}
+		if i.About == "" || i.Paper == "" {
+			t.Errorf("%s has no line or no paper", i.Name)
+		}
+	}
+}
