@@ -55,9 +55,9 @@ func writeEXIF(comment string) []byte {
 func (info *Info) takeEXIF(data []byte) {
 	comment, err := exifComment(data)
 	if err != nil {
-		info.Texts = append(info.Texts, Text{Key: "EXIF", Problem: err.Error()})
+		info.addText(Text{Key: "EXIF", Problem: err.Error()})
 	} else if comment != "" {
-		info.Texts = append(info.Texts, Text{Key: "parameters", Value: comment})
+		info.addText(Text{Key: "parameters", Value: comment})
 	}
 }
 
@@ -166,9 +166,9 @@ func writeXMP(json string) string {
 func (info *Info) takeXMP(packet string) {
 	json, err := xmpRecipe(packet)
 	if err != nil {
-		info.Texts = append(info.Texts, Text{Key: "XMP", Problem: err.Error()})
+		info.addText(Text{Key: "XMP", Problem: err.Error()})
 	} else if json != "" {
-		info.Texts = append(info.Texts, Text{Key: "darkroom", Value: json})
+		info.addText(Text{Key: "darkroom", Value: json})
 	}
 }
 

@@ -84,6 +84,42 @@ func TestProblemsAreNotFatal(t *testing.T) {
 	}
 }
 
+// Many texts that unpack to far more than the file has are not all kept.
+func TestTextBombs(t *testing.T) {
+	parts := []string{"IHDR", ihdr(8, 8)}
+	for range 50 {
+		parts = append(parts, "zTXt", "x\x00\x00"+bomb(1<<20))
+	}
+	for range 5000 {
+		parts = append(parts, "tEXt", "y\x00z")
+	}
+	file := chunks(append(parts, "IEND", "")...)
+	info, err := Read(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, text := range info.Texts {
+		total += len(text.Value)
+	}
+	if total > maxTexts || len(info.Texts) > 1000 {
+		t.Errorf("%d texts of %d bytes were kept", len(info.Texts), total)
+	}
+	if p := info.Texts[20].Problem; !strings.Contains(p, "too many texts") {
+		t.Errorf("problem %q", p)
+	}
+}
+
+// A file of nothing but tiny parts does not keep the reader busy for long.
+func TestEndlessParts(t *testing.T) {
+	for name, head := range map[string]string{"the JPEG has too many": "\xff\xd8" + strings.Repeat("\xff", maxParts+100)} {
+		_, err := Read(strings.NewReader(head), int64(len(head)))
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
 // A small file that claims a large picture is refused before memory is taken for it.
 func TestDecodeTakesLittleMemory(t *testing.T) {
 	for _, size := range []uint32{8000, 1 << 20} {

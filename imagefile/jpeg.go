@@ -38,7 +38,7 @@ func writeJPEG(w io.Writer, encoded []byte, m metadata) error {
 // readJPEG walks over the segments up to the pixels.
 func readJPEG(r io.ReaderAt, info *Info) error {
 	at := int64(2)
-	for {
+	for range maxParts {
 		var head [4]byte
 		if err := readAt(r, head[:], at); err != nil {
 			return fmt.Errorf("the JPEG ends before its pixels: %w", err)
@@ -73,6 +73,7 @@ func readJPEG(r io.ReaderAt, info *Info) error {
 		}
 		at += 2 + length
 	}
+	return errors.New("the JPEG has too many segments")
 }
 
 // isStartOfFrame: SOF0 to SOF15 without DHT, JPG and DAC, which lie among them.

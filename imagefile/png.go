@@ -78,7 +78,7 @@ func writeChunk(w *bytes.Buffer, kind string, data []byte) {
 // readPNG walks over the chunks without reading the pixels.
 func readPNG(r io.ReaderAt, size int64, info *Info) error {
 	at := int64(len(pngSignature))
-	for {
+	for range maxParts {
 		var head [8]byte
 		if err := readAt(r, head[:], at); err != nil {
 			return fmt.Errorf("the PNG ends without an IEND chunk: %w", err)
@@ -93,7 +93,7 @@ func readPNG(r io.ReaderAt, size int64, info *Info) error {
 		switch kind {
 		case "IHDR", "tEXt", "zTXt", "iTXt", "eXIf":
 			if length > maxChunk {
-				info.Texts = append(info.Texts, Text{Key: kind, Problem: fmt.Sprintf("%d bytes: too long to be read", length)})
+				info.addText(Text{Key: kind, Problem: fmt.Sprintf("%d bytes: too long to be read", length)})
 				break
 			}
 			data, err := readChunk(r, at, length)
@@ -108,6 +108,7 @@ func readPNG(r io.ReaderAt, size int64, info *Info) error {
 		}
 		at += 12 + length
 	}
+	return errors.New("the PNG has too many chunks")
 }
 
 func readChunk(r io.ReaderAt, at, length int64) ([]byte, error) {
@@ -135,7 +136,7 @@ func (info *Info) takePNGChunk(kind string, data []byte) error {
 	if err != nil {
 		t = Text{Key: key, Problem: err.Error()}
 	}
-	info.Texts = append(info.Texts, t)
+	info.addText(t)
 	return nil
 }
 

@@ -35,8 +35,29 @@ type Text struct {
 	Problem    string // why Value is empty; "": it is not
 }
 
-// maxChunk is the longest text that is read, in bytes: some programs store a whole workflow.
-const maxChunk = 4 << 20
+// maxChunk is the longest text that is read, in bytes: some programs store a whole workflow. maxTexts is how much all texts of
+// a file may have together: a small file can hold many that unpack to far more. maxParts is how many chunks or segments are
+// walked over.
+const (
+	maxChunk = 4 << 20
+	maxTexts = 16 << 20
+	maxParts = 1 << 20
+)
+
+// addText keeps a text, unless those kept already are too many.
+func (info *Info) addText(t Text) {
+	total := len(t.Key) + len(t.Value)
+	for _, old := range info.Texts {
+		total += len(old.Key) + len(old.Value)
+	}
+	switch {
+	case len(info.Texts) >= 1000:
+		return
+	case total > maxTexts:
+		t = Text{Key: fmt.Sprintf("%.80s", t.Key), Problem: "too many texts to be read"}
+	}
+	info.Texts = append(info.Texts, t)
+}
 
 // Inspect reads what the file at path says of itself; the pixels are not decoded.
 func Inspect(path string) (Info, error) {

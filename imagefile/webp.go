@@ -57,7 +57,11 @@ func get24(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2
 
 // readWebP walks over the chunks without reading the pixels.
 func readWebP(r io.ReaderAt, size int64, info *Info) error {
-	for at := int64(12); at+8 <= size; {
+	at := int64(12)
+	for range maxParts {
+		if at+8 > size {
+			return nil
+		}
 		var head [8]byte
 		if err := readAt(r, head[:], at); err != nil {
 			return fmt.Errorf("the WebP is cut off: %w", err)
@@ -72,7 +76,7 @@ func readWebP(r io.ReaderAt, size int64, info *Info) error {
 			take = min(length, 10) // the size is in the first bytes
 		case "EXIF", "XMP ":
 			if length > maxChunk {
-				info.Texts = append(info.Texts, Text{Key: kind, Problem: fmt.Sprintf("%d bytes: too long to be read", length)})
+				info.addText(Text{Key: kind, Problem: fmt.Sprintf("%d bytes: too long to be read", length)})
 				take = 0
 			}
 		default:
@@ -89,7 +93,7 @@ func readWebP(r io.ReaderAt, size int64, info *Info) error {
 		}
 		at += 8 + length + length%2
 	}
-	return nil
+	return errors.New("the WebP has too many chunks")
 }
 
 func (info *Info) takeWebPChunk(kind string, data []byte) error {
