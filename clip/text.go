@@ -19,13 +19,21 @@ type TextConfig struct {
 	LayerNormEps          float32
 }
 
+// harmlessTextKeys say nothing about the encoder's arithmetic: they are of training, of the tokenizer, of
+// ranking pictures, or of generating text, for which transformers wrote its whole list into older files.
+var harmlessTextKeys = []string{
+	"architectures", "attention_dropout", "dropout", "initializer_factor", "initializer_range", "projection_dim",
+	"torch_dtype", "dtype", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "use_cache",
+	"output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward", "id2label", "label2id", "problem_type",
+	"attn_implementation", "tie_word_embeddings", "pruned_heads", "task_specific_params", "tokenizer_class", "prefix",
+	"diversity_penalty", "encoder_no_repeat_ngram_size", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
+	"num_beam_groups", "num_beams", "num_return_sequences", "repetition_penalty", "temperature", "top_k", "top_p", "typical_p",
+}
+
 // ReadTextConfig reads text_encoder/config.json. A value that this program does not support is an
 // error that names file, key and value. Defaults are those of transformers' CLIPTextConfig.
 func ReadTextConfig(c *checkpoint.Config) (TextConfig, error) {
-	// Of training, of the tokenizer, or of parts that only ranking pictures needs.
-	c.Ignore("architectures", "attention_dropout", "dropout", "initializer_factor", "initializer_range", "projection_dim",
-		"torch_dtype", "dtype", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "output_attentions",
-		"output_hidden_states", "return_dict", "chunk_size_feed_forward", "id2label", "label2id", "attn_implementation")
+	c.Ignore(harmlessTextKeys...)
 	c.OneOf("model_type", "clip_text_model")
 	m := TextConfig{
 		VocabSize: c.Int("vocab_size", 49408), HiddenSize: c.Int("hidden_size", 512),
