@@ -48,11 +48,12 @@ def make_pool(number, painter, size):
     return np.stack([draw(scene, painter) for scene in scenes]), [scene.caption for scene in scenes]
 
 
-def write_scenes(pools, size):
+def write_scenes(pools, size, share=(0, 1)):
+    """Write the pools that are missing; of several processes, each takes its share (k, of n)."""
     painter = Painter(Catalogue())
     folder = work_dir() / "pools"
     folder.mkdir(exist_ok=True)
-    for number in (VALIDATION, *range(pools)):
+    for number in (VALIDATION, *range(pools))[share[0]::share[1]]:
         captions_file = folder / f"{number:03}.json"
         if captions_file.exists():
             continue
@@ -115,11 +116,12 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("scenes", "latents"))
     parser.add_argument("--pools", type=int, default=12)
+    parser.add_argument("--share", default="0/1", help="K/N: this process makes every N-th pool, from the K-th")
     parser.add_argument("--size", type=int, default=POOL, help="scenes a pool")
     args = parser.parse_args(argv)
     set_up()
     if args.stage == "scenes":
-        write_scenes(args.pools, args.size)
+        write_scenes(args.pools, args.size, tuple(int(n) for n in args.share.split("/")))
     else:
         write_latents()
 

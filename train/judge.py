@@ -164,7 +164,7 @@ def train(options):
         log(f"judge: step {step} minutes {clock.spent():.1f}; fresh scenes: "
             f"{show(accuracy(model, check, TRAINED_SETS, 4))}; unseen style: {show(accuracy(model, check, (JUDGE_SET,), 4))}")
 
-    while not clock.over():
+    while options.minutes and not clock.over():
         share = min(1.0, clock.spent() / options.total_minutes)
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * min(1, (step + 1) / 60) * max(0.02, 0.5 * (1 + np.cos(np.pi * share)))

@@ -10,16 +10,26 @@ import torch.distributed as dist
 
 
 def orthogonalise(matrix, steps=4):
-    """U V^T of a matrix or a stack of matrices, to within the few per cent that the quintic iteration allows."""
+    """U V^T of a matrix or a stack of matrices, roughly: four steps of this iteration bring singular values
+    of a hundredth of the largest to 0.26, and larger ones to between 0.4 and 1.2.
+
+    The iteration X <- (a + b A + c A^2) X with A = X X^T multiplies X by polynomials of the first A, which
+    commute, so it runs on the small square A alone and X is multiplied once, at the end: for a convolution
+    of 256 x 4608 a third of the work.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    gram = x @ x.mT
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    product = identity
+    for k in range(steps):
+        factor = a * identity + b * gram + c * (gram @ gram)
+        product = factor @ product if k else factor
+        if k + 1 < steps:
+            gram = factor @ gram @ factor
+    x = product @ x
     return x.mT if tall else x
 
 
@@ -75,9 +85,7 @@ class Muon(torch.optim.Optimizer):
                 stacks.setdefault(update.shape, []).append(k)
         for members in stacks.values():
             stack = torch.stack([pairs[k][1] for k in members])
-            if stack.is_cuda:
-                stack = stack.bfloat16()
-            for k, update in zip(members, orthogonalise(stack).to(pairs[members[0]][1].dtype)):
+            for k, update in zip(members, orthogonalise(stack)):
                 pairs[k] = (pairs[k][0], update, rank)
 
     def _adam(self, group):

@@ -2,21 +2,41 @@
 
 One line a noun: ``noun, synonym, ... = icon label``. The label is the icon's English name in the data of
 emojibase; without "=" the noun is the label. The first word of a line is the noun's name in evaluation.
-The two tables differ only in how often their nouns are drawn from (see captions.py).
+The two tables differ in how often their nouns are drawn from (captions.py), and the first lines of FIRST are
+what a short training concentrates on (``--focus`` of denoiser.py).
 """
 
 FIRST = """
 apple = red apple
 banana
+cat
+dog
+house, home = house
+car = automobile
+tree = deciduous tree
+flower = hibiscus
+sun
+moon = crescent moon
+star
+heart = red heart
+fish = tropical fish
+bird
+boat, sailboat = sailboat
+rocket
+ball, football, soccer ball = soccer ball
+pizza
+mushroom
+butterfly
+robot
+ghost
+smiley, happy face = grinning face
+balloon
 strawberry
 orange = tangerine
-pizza
 cake, slice of cake = shortcake
 burger, hamburger = hamburger
 ice cream = soft ice cream
 coffee, cup of coffee = hot beverage
-cat
-dog
 rabbit, bunny = rabbit face
 bear
 panda
@@ -29,52 +49,36 @@ elephant
 monkey = monkey face
 fox
 frog
-bird
 penguin
 owl
 duck
 chicken
-fish = tropical fish
 whale = spouting whale
 shark
-butterfly
 bee = honeybee
 turtle
 snake
 dragon
 unicorn
 dinosaur, t-rex = T-Rex
-tree = deciduous tree
 pine tree, fir tree = evergreen tree
 palm tree
-flower = hibiscus
 rose
 sunflower
 tulip
 cactus
-mushroom
-sun
-moon = crescent moon
-star
 cloud
 rainbow
 fire, flame = fire
 snowman
 mountain = snow-capped mountain
-house, home = house
 castle
-car = automobile
 bus
 truck = delivery truck
 train = locomotive
 bicycle, bike = bicycle
 plane, airplane = airplane
-rocket
-boat, sailboat = sailboat
 ship = passenger ship
-ball, football, soccer ball = soccer ball
-balloon
-heart = red heart
 key
 book = blue book
 umbrella
@@ -82,10 +86,7 @@ hat, top hat = top hat
 crown
 gift, present = wrapped gift
 guitar
-robot
-ghost
 alien
-smiley, happy face = grinning face
 clock = alarm clock
 phone = mobile phone
 camera

@@ -98,16 +98,20 @@ def sheet(images, path, columns=8, scale=1):
 
 
 class Clock:
-    """Stops a stage after so many minutes of this run; the checkpoint carries the minutes of all runs."""
+    """Stops a stage after so many minutes of this run, but not before its first step; the checkpoint carries
+    the minutes of all runs."""
 
     def __init__(self, minutes, spent=0.0):
         self.start, self.minutes, self.before = time.time(), minutes, spent
+        self.steps = -1
 
     def spent(self):
         return self.before + (time.time() - self.start) / 60
 
     def over(self):
-        return (time.time() - self.start) / 60 >= self.minutes
+        """Asked before each step."""
+        self.steps += 1
+        return self.steps > 0 and (time.time() - self.start) / 60 >= self.minutes
 
 
 def warn(text):

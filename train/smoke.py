@@ -1,0 +1,68 @@
+"""Run every stage once, tiny, in a temporary folder: does the whole chain still work? Under three minutes on
+one core.
+
+    python -m train.smoke
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+
+def run(work):
+    # The stages read the folder from the environment, so it is set before they are imported.
+    os.environ["DARKROOM_TRAIN_WORK"] = str(work)
+    import numpy as np
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from . import autoencoder, data, denoiser, distill, evaluate, export, judge, sprites, tokenizer, warm_start
+    from .runtime import load
+
+    sprites.main(["--limit", "120"])
+    tokenizer.main(["--captions", "500", "--size", "800"])
+    data.main(["scenes", "--pools", "1", "--size", "64"])
+    autoencoder.main(["--minutes", "0.05", "--batch", "2"])
+    data.main(["latents"])
+    tiny = ["--batch", "8", "--micro", "4", "--sheet-steps", "1"]
+    denoiser.main(["--minutes", "0.05", *tiny])
+    first = load(work / denoiser.CHECKPOINT)["step"]
+    denoiser.main(["--minutes", "0.05", "--processes", "2", *tiny])
+    second = load(work / denoiser.CHECKPOINT)["step"]
+    if not 0 < first < second:
+        raise AssertionError(f"the denoiser did not resume: step {first}, then {second}")
+    autoencoder.main(["--minutes", "0.05", "--batch", "2", "--decoder-only"])
+    judge.main(["--minutes", "0.05", "--batch", "4", "--export", str(work / "judge")])
+    distill.main(["--minutes", "0.05", "--batch", "2", "--export", str(work / "lora.safetensors")])
+    export.main([str(work / "model")])
+
+    jobs, pictures = work / "jobs.jsonl", work / "pictures"
+    evaluate.main(["prompts", str(jobs), "--count", "1"])
+    jobs.write_text("".join(jobs.read_text().splitlines(keepends=True)[::8]))
+    evaluate.main(["render", str(jobs), str(pictures), "--steps", "2"])
+    evaluate.main(["score", str(jobs), str(pictures)])
+    evaluate.main(["memory", str(jobs), str(pictures)])
+
+    pipeline = StableDiffusionPipeline.from_pretrained(work / "model", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = np.asarray(pipeline("a red apple", num_inference_steps=2, height=128, width=128).images[0])
+    if picture.shape != (128, 128, 3) or picture.std() == 0:
+        raise AssertionError(f"the exported model drew nothing: {picture.shape}, spread {picture.std()}")
+
+    # An exported model can be trained further.
+    for name in ("autoencoder.pt", "denoiser.pt"):
+        (work / name).unlink()
+    warm_start.main([str(work / "model")])
+    denoiser.main(["--minutes", "0.02", *tiny])
+
+
+def main():
+    start = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder))
+    print(f"smoke: all stages ran in {time.time() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
