@@ -346,6 +346,10 @@ func TestPreview(t *testing.T) {
 	if got := files(t, dir); got != "x.png" {
 		t.Errorf("the folder holds %s", got)
 	}
+	// Looking does not change the picture.
+	if !bytes.Equal(read(t, render(t, "--preview", "1")), read(t, render(t))) {
+		t.Error("a picture with previews differs from one without")
+	}
 }
 
 func TestTooLittleMemory(t *testing.T) {
