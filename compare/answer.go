@@ -168,6 +168,8 @@ func (r *Report) referenceNotes(add func(string, ...any)) {
 
 func seconds(v float64) string {
 	switch {
+	case v < 0.1:
+		return fmt.Sprintf("%.2g ms", 1000*v)
 	case v < 1:
 		return fmt.Sprintf("%.0f ms", 1000*v)
 	case v < 10:

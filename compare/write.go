@@ -19,12 +19,16 @@ func writeReport(dir string, r *Report) error {
 	}{
 		{"results.json", r.writeJSON},
 		{"results.csv", r.writeCSV},
+		{"index.html", func(w io.Writer) error { return r.writePage(w, dir) }},
 	} {
 		if err := imagefile.WriteFile(filepath.Join(dir, part.file), part.write); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := r.writePlots(dir); err != nil {
+		return err
+	}
+	return r.writeSheets(dir)
 }
 
 // writeBeside writes a file whole, making its folder.
