@@ -1,0 +1,69 @@
+package queue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"darkroom/batch/jobs"
+)
+
+// Limits bound what a worker renders of what comes over the network. Zero fields are the defaults.
+type Limits struct {
+	Pixels int // of a picture; 0: 4 megapixels
+	Steps  int // 0: 250
+	Prompt int // bytes of a prompt; 0: 16 KiB
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&l.Pixels, 4<<20)
+	set(&l.Steps, 250)
+	set(&l.Prompt, 16<<10)
+	return l
+}
+
+// refusal is a job that no try can help.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// decodeJob reads a job and checks all of it: nothing in it is trusted.
+func decodeJob(subject string, data []byte, l Limits) (*Job, error) {
+	_, batch, hash := tokens(subject)
+	var j Job
+	if err := json.Unmarshal(data, &j); err != nil {
+		return nil, &refusal{fmt.Errorf("the job is no JSON of a job: %w", err)}
+	}
+	if err := j.check(batch, hash, l); err != nil {
+		return &j, &refusal{err}
+	}
+	return &j, nil
+}
+
+func (j *Job) check(batch, hash string, l Limits) error {
+	q := &j.Request
+	switch {
+	case j.Batch != batch || j.Hash != hash:
+		return errors.New("the job contradicts its subject")
+	case q.Hash() != hash:
+		return errors.New("the request does not have the hash that the job names")
+	case len(q.Prompt) > l.Prompt || q.Negative != nil && len(*q.Negative) > l.Prompt:
+		return fmt.Errorf("the prompt is longer than the %d bytes that this worker takes", l.Prompt)
+	case q.Steps > l.Steps:
+		return fmt.Errorf("%d steps: this worker takes at most %d (--max-steps)", q.Steps, l.Steps)
+	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
+		return errors.New("a size, a number of steps or a quality below 0")
+	case max(q.Width, 1) > l.Pixels/max(q.Height, 1):
+		return fmt.Errorf("%d×%d pixels: this worker takes at most %d in all (--max-pixels)", q.Width, q.Height, l.Pixels)
+	}
+	if err := jobs.CheckFile(j.File); err != nil {
+		return err
+	}
+	return q.Validate()
+}

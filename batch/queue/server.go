@@ -1,0 +1,80 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// ServerOptions are those of the server within the program.
+type ServerOptions struct {
+	Dir    string // where queued jobs are kept
+	Listen string // HOST:PORT; "" is 127.0.0.1:4222, port 0 any free one
+	Token  string // that clients must give; needed to listen beyond this machine
+	Cert   string // the server's certificate and key, for TLS
+	Key    string
+}
+
+// Server is a nats-server within the program.
+type Server struct{ s *server.Server }
+
+// StartServer starts a server whose streams are kept in a folder. It is ready when StartServer returns.
+func StartServer(o ServerOptions) (*Server, error) {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:4222"
+	}
+	host, portText, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %q: HOST:PORT is needed, such as 127.0.0.1:4222", o.Listen)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port < 0 || port > 65535 {
+		return nil, fmt.Errorf("listening on %q: the port must be from 0 to 65535", o.Listen)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	if ip := net.ParseIP(host); o.Token == "" && !(host == "localhost" || ip != nil && ip.IsLoopback()) {
+		return nil, fmt.Errorf("listening on %s without a token: everybody who reaches this machine could submit jobs: give --token, or listen on 127.0.0.1", o.Listen)
+	}
+	so := &server.Options{
+		ServerName: "darkroom", Host: host, Port: port, JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true,
+		Authorization: o.Token, MaxPayload: maxMessage + 1<<16, SyncInterval: 5 * time.Second, DisableJetStreamBanner: true,
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return nil, errors.New("the server's certificate and its key belong together: give both")
+	}
+	if o.Cert != "" {
+		so.TLS = true
+		if so.TLSConfig, err = server.GenTLSConfig(&server.TLSConfigOpts{CertFile: o.Cert, KeyFile: o.Key}); err != nil {
+			return nil, fmt.Errorf("the server's certificate: %w", err)
+		}
+	}
+	s, err := server.NewServer(so)
+	if err != nil {
+		return nil, fmt.Errorf("starting the queue's server: %w", err)
+	}
+	go s.Start()
+	if !s.ReadyForConnections(20 * time.Second) {
+		s.Shutdown()
+		return nil, fmt.Errorf("starting the queue's server on %s: it is not ready: is another one listening there, or at work in %s?", o.Listen, o.Dir)
+	}
+	if !s.JetStreamEnabled() {
+		s.Shutdown()
+		return nil, fmt.Errorf("starting the queue's server: its folder %s cannot be used", o.Dir)
+	}
+	return &Server{s}, nil
+}
+
+// URL is the address for clients on this machine.
+func (s *Server) URL() string { return s.s.ClientURL() }
+
+// Close stops the server. What is queued stays in its folder.
+func (s *Server) Close() {
+	s.s.Shutdown()
+	s.s.WaitForShutdown()
+}

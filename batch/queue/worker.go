@@ -1,0 +1,466 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"darkroom/batch"
+	"darkroom/batch/engine"
+	"darkroom/batch/jobs"
+	"darkroom/batch/manifest"
+	"darkroom/batch/store"
+	"darkroom/pipeline"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// WorkerOptions describe a worker: one device that renders what the queue gives.
+type WorkerOptions struct {
+	ID       string // unique among workers: letters, digits and dashes
+	Renderer batch.Renderer
+	Store    store.Store
+	Limits   Limits
+
+	// Tries is how often a job is delivered before it is called dead: a worker that dies of a job does not say so. 0 is 5.
+	Tries int
+	// AckWait is how long the server waits for a sign of life before it gives a job to another worker; 0 is 30 s.
+	AckWait time.Duration
+	Log     *slog.Logger // nil: none
+	Metrics *Metrics     // nil: none
+	// OnDone is told of every finished image; may be nil.
+	OnDone func(manifest.Record)
+}
+
+// workerTTL is how long a worker is listed after its last sign of life.
+const workerTTL = 15 * time.Second
+
+// WorkerInfo is what a worker says of itself.
+type WorkerInfo struct {
+	ID      string    `json:"id"`
+	Device  string    `json:"device"`
+	Job     string    `json:"job,omitempty"` // the hash of what it renders
+	Batch   string    `json:"batch,omitempty"`
+	Since   time.Time `json:"since"` // its start
+	Done    int64     `json:"done"`
+	Failed  int64     `json:"failed"`
+	PerMin  float64   `json:"per_minute"` // of the last minute
+	Drains  bool      `json:"drains"`     // it takes no more
+	Updated time.Time `json:"updated"`
+}
+
+// worker is a worker at work.
+type worker struct {
+	WorkerOptions
+	q         *Queue
+	consumers []jetstream.Consumer // by priority
+
+	mu      sync.Mutex
+	current *task
+	info    WorkerInfo
+	recent  []time.Time // when images of the last minute were done
+}
+
+// task is a job in the worker's hands.
+type task struct {
+	msg       jetstream.Msg
+	job       *Job
+	priority  string
+	delivered int // how often, this time included
+	cancel    context.CancelCauseFunc
+	ended     atomic.Bool
+}
+
+func consumerName(priority string) string { return "workers-" + priority }
+
+// Work renders jobs until ctx ends; then it finishes the image that it is at, and returns nil. Failures of the queue or
+// the store do not end it: it waits for them to come back.
+func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
+	if o.Tries <= 0 {
+		o.Tries = 5
+	}
+	if o.AckWait <= 0 {
+		o.AckWait = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if !isToken(o.ID) {
+		return fmt.Errorf("a worker's name has lower-case letters, digits and dashes, at most 64, and %q is not such a name", o.ID)
+	}
+	o.Limits = o.Limits.withDefaults()
+	w := &worker{WorkerOptions: o, q: q, info: WorkerInfo{ID: o.ID, Device: o.Renderer.Device(), Since: time.Now()}}
+	var err error
+	if w.consumers, err = q.consumers(ctx, o.AckWait); err != nil {
+		return fmt.Errorf("the queue's consumers: %w", err)
+	}
+	wake := make(chan struct{}, 1)
+	subscription, err := q.conn.Subscribe(wakeSubject, func(*nats.Msg) {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer subscription.Unsubscribe()
+	cancels, err := q.conn.Subscribe(cancelSubject+".*", func(m *nats.Msg) { w.cancelBatch(m.Subject[len(cancelSubject)+1:]) })
+	if err != nil {
+		return err
+	}
+	defer cancels.Unsubscribe()
+
+	shown, hide := context.WithCancel(context.WithoutCancel(ctx))
+	var signs sync.WaitGroup
+	signs.Go(func() { w.show(shown) })
+	defer signs.Wait()
+	defer hide()
+	o.Log.Info("worker started", "worker", o.ID, "device", o.Renderer.Device(), "store", o.Store.String())
+	w.loop(ctx, wake)
+	o.Log.Info("worker drained", "worker", o.ID, "done", w.info.Done, "failed", w.info.Failed)
+	return nil
+}
+
+// consumers are those that all workers share, by priority.
+func (q *Queue) consumers(ctx context.Context, ackWait time.Duration) ([]jetstream.Consumer, error) {
+	var all []jetstream.Consumer
+	for _, p := range jobs.Priorities {
+		err := again(ctx, func(ctx context.Context) error {
+			c, err := q.js.CreateOrUpdateConsumer(ctx, jobsStream, jetstream.ConsumerConfig{
+				Durable: consumerName(p), FilterSubject: jobsSubject + "." + p + ".>", AckPolicy: jetstream.AckExplicitPolicy,
+				AckWait: ackWait, MaxDeliver: -1, MaxAckPending: -1, MaxWaiting: 4096,
+			})
+			if err == nil {
+				all = append(all, c)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// loop takes jobs one after the other. What remains to be done with a rendered image (encoding, storing,
+// acknowledging) is done while the next is rendered.
+func (w *worker) loop(ctx context.Context, wake <-chan struct{}) {
+	finish := make(chan func())
+	var finisher sync.WaitGroup
+	finisher.Go(func() {
+		for f := range finish {
+			f()
+		}
+	})
+	defer finisher.Wait()
+	defer close(finish)
+	for ctx.Err() == nil {
+		begun := time.Now()
+		msg, err := w.fetch(ctx)
+		if err != nil {
+			w.Log.Warn("the queue does not answer", "worker", w.ID, "error", err.Error())
+		}
+		if msg == nil {
+			pause := 500 * time.Millisecond
+			select {
+			case <-ctx.Done():
+			case <-wake:
+			case <-time.After(pause):
+			}
+			continue
+		}
+		w.Metrics.Fetch.Observe(time.Since(begun).Seconds())
+		if f := w.take(context.WithoutCancel(ctx), msg); f != nil {
+			finish <- f
+		}
+	}
+}
+
+// fetch pulls one job, of the most urgent priority that has any; nil if there is none.
+func (w *worker) fetch(ctx context.Context) (jetstream.Msg, error) {
+	for _, c := range w.consumers {
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		batch, err := c.FetchNoWait(1)
+		if err != nil {
+			return nil, err
+		}
+		for msg := range batch.Messages() {
+			return msg, nil
+		}
+		if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// take renders a job. It returns what is left to do, nil if nothing is.
+func (w *worker) take(ctx context.Context, msg jetstream.Msg) func() {
+	t := &task{msg: msg}
+	t.priority, _, _ = tokens(msg.Subject())
+	if meta, err := msg.Metadata(); err == nil {
+		t.delivered = int(meta.NumDelivered)
+	}
+	ctx, t.cancel = context.WithCancelCause(ctx)
+	beats := make(chan struct{})
+	go w.beat(t, beats)
+	end := func() {
+		t.ended.Store(true)
+		close(beats)
+		t.cancel(nil)
+	}
+	var err error
+	if t.job, err = decodeJob(msg.Subject(), msg.Data(), w.Limits); err != nil {
+		w.bury(ctx, t, manifest.Record{}, err)
+		end()
+		return nil
+	}
+	log := w.Log.With("worker", w.ID, "batch", t.job.Batch, "job", t.job.Hash, "delivery", t.delivered)
+	if t.delivered > 1 && w.finished(ctx, t) { // by a worker that died before it could say so
+		log.Info("job was finished before")
+		w.acknowledge(ctx, t)
+		end()
+		return nil
+	}
+	if t.delivered > w.Tries {
+		w.bury(ctx, t, manifest.Record{}, fmt.Errorf("given up after %d deliveries: the workers that had it died or lost the queue", t.delivered-1))
+		end()
+		return nil
+	}
+	w.setCurrent(t)
+	rec, img, err := w.render(ctx, t)
+	w.setCurrent(nil)
+	switch {
+	case err == nil:
+		return func() {
+			w.store(ctx, t, rec, img, log)
+			end()
+		}
+	case errors.Is(context.Cause(ctx), errCancelled):
+		log.Info("job cancelled")
+		w.acknowledge(context.WithoutCancel(ctx), t)
+	case hopeless(err) || t.delivered >= w.Tries:
+		log.Error("job failed", "error", err.Error())
+		w.bury(ctx, t, rec, err)
+	default:
+		log.Warn("job failed and is queued again", "error", err.Error())
+		w.Metrics.Retried.Inc()
+		if err := msg.NakWithDelay(min(time.Duration(t.delivered)*time.Second, 10*time.Second)); err != nil {
+			log.Warn("giving a job back", "error", err.Error()) // the server gives it on after AckWait
+		}
+	}
+	end()
+	return nil
+}
+
+func hopeless(err error) bool {
+	var usage *pipeline.UsageError
+	var refused *refusal
+	return errors.As(err, &usage) || errors.As(err, &refused)
+}
+
+// errCancelled ends the rendering of a cancelled batch's image.
+var errCancelled = errors.New("the batch was cancelled")
+
+func (w *worker) cancelBatch(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t := w.current; t != nil && t.job.Batch == id {
+		t.cancel(errCancelled)
+	}
+}
+
+// beat tells the server that the job is being worked on.
+func (w *worker) beat(t *task, done <-chan struct{}) {
+	tick := time.NewTicker(w.AckWait / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			if err := t.msg.InProgress(); err != nil && !t.ended.Load() {
+				w.Log.Warn("sign of life not sent", "worker", w.ID, "error", err.Error())
+			}
+		}
+	}
+}
+
+func (w *worker) render(ctx context.Context, t *task) (manifest.Record, *pipeline.Image, error) {
+	rec := manifest.Record{
+		Hash: t.job.Hash, Index: t.job.Index, Request: t.job.Request, Started: time.Now().UTC(),
+		Worker: w.ID, Device: w.Renderer.Device(), Attempts: t.delivered,
+	}
+	img, err := w.Renderer.Render(ctx, &t.job.Request, pipeline.Events{
+		Warn: func(text string) { w.Log.Warn(text, "worker", w.ID, "batch", t.job.Batch, "job", t.job.Hash) },
+	})
+	rec.Seconds = time.Since(rec.Started).Seconds()
+	return rec, img, err
+}
+
+// store encodes and stores a picture, publishes the result, and only then acknowledges the job.
+func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *pipeline.Image, log *slog.Logger) {
+	begun := time.Now()
+	data, err := engine.Encode(&t.job.Request, img)
+	if err != nil {
+		w.bury(ctx, t, rec, err)
+		return
+	}
+	rec = batch.Complete(rec, img, data)
+	told := false
+	err = again(ctx, func(context.Context) (err error) {
+		limited, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if rec.File, err = store.PutFree(limited, w.Store, t.job.File, data); err != nil {
+			w.Metrics.StoreErrors.Inc()
+			if !told {
+				log.Warn("the store refuses; tried again", "error", err.Error())
+				told = true
+			}
+		}
+		return err
+	})
+	if err != nil { // cancelled
+		w.acknowledge(context.WithoutCancel(ctx), t)
+		return
+	}
+	rec.Finished = time.Now().UTC()
+	w.publish(ctx, resultSubject(t.job.Batch, statusDone, t.job.Hash), rec)
+	w.acknowledge(ctx, t)
+	w.Metrics.Finish.Observe(time.Since(begun).Seconds())
+	w.Metrics.done(rec)
+	w.count(true)
+	if w.OnDone != nil {
+		w.OnDone(rec)
+	}
+	log.Info("job done", "file", rec.File, "sha256", rec.SHA256, "seconds", rec.Seconds, "prompt", t.job.Request.Prompt)
+}
+
+// finished says whether the job's image is in the store with a result that fits.
+func (w *worker) finished(ctx context.Context, t *task) bool {
+	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	m, err := w.q.results.GetLastMsgForSubject(limited, resultSubject(t.job.Batch, statusDone, t.job.Hash))
+	if err != nil {
+		return false
+	}
+	var rec manifest.Record
+	if json.Unmarshal(m.Data, &rec) != nil || rec.Hash != t.job.Hash || jobs.CheckFile(rec.File) != nil {
+		return false
+	}
+	sum, err := w.Store.Sum(limited, rec.File)
+	return err == nil && sum == rec.SHA256
+}
+
+// bury puts a job among the dead, publishes its failure, and acknowledges it.
+func (w *worker) bury(ctx context.Context, t *task, rec manifest.Record, cause error) {
+	ctx = context.WithoutCancel(ctx)
+	priority, batchID, hash := tokens(t.msg.Subject())
+	if batchID == "" { // not even the subject is one of ours
+		w.acknowledge(ctx, t)
+		return
+	}
+	d := Dead{Priority: priority, Error: cause.Error(), Worker: w.ID, Attempts: t.delivered, At: time.Now().UTC()}
+	if json.Valid(t.msg.Data()) {
+		d.Job = t.msg.Data()
+	} else {
+		d.Job = encode(string(t.msg.Data()))
+	}
+	w.publish(ctx, deadSubject+"."+batchID+"."+hash, d)
+	if t.job != nil {
+		rec.Request, rec.Index = t.job.Request, t.job.Index
+	}
+	rec.Hash, rec.Status, rec.Error, rec.Attempts, rec.Finished, rec.Worker = hash, manifest.Failed, cause.Error(), t.delivered, d.At, w.ID
+	w.publish(ctx, resultSubject(batchID, statusFailed, hash), rec)
+	w.acknowledge(ctx, t)
+	w.Metrics.Failed.Inc()
+	w.count(false)
+	w.Log.Error("job is dead", "worker", w.ID, "batch", batchID, "job", hash, "delivery", t.delivered, "error", cause.Error())
+}
+
+func (w *worker) publish(ctx context.Context, subject string, v any) {
+	data := encode(v)
+	if err := again(ctx, func(ctx context.Context) error {
+		_, err := w.q.js.Publish(ctx, subject, data)
+		return err
+	}); err != nil {
+		w.Log.Warn("result not published", "worker", w.ID, "error", err.Error())
+	}
+}
+
+// acknowledge removes the job from the queue and waits for the server to say so. A job that was given to another
+// worker meanwhile is acknowledged for both.
+func (w *worker) acknowledge(ctx context.Context, t *task) {
+	for range 5 {
+		limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := t.msg.DoubleAck(limited)
+		cancel()
+		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+			return
+		}
+		w.Log.Warn("acknowledgement not confirmed", "worker", w.ID, "error", err.Error())
+	}
+	// It is delivered again, and found finished.
+}
+
+func (w *worker) setCurrent(t *task) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.current = t
+	w.info.Job, w.info.Batch = "", ""
+	if t != nil {
+		w.info.Job, w.info.Batch = t.job.Hash, t.job.Batch
+	}
+}
+
+func (w *worker) count(done bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !done {
+		w.info.Failed++
+		return
+	}
+	w.info.Done++
+	w.recent = append(w.recent, time.Now())
+}
+
+// show publishes what the worker does, so that darkroom queue can list it.
+func (w *worker) show(ctx context.Context) {
+	for {
+		limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+		w.q.workers.Put(limited, w.ID, encode(w.snapshot())) // the next one comes soon
+		cancel()
+		select {
+		case <-ctx.Done():
+			gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			w.q.workers.Delete(gone, w.ID)
+			cancel()
+			return
+		case <-time.After(workerTTL / 5):
+		}
+	}
+}
+
+func (w *worker) snapshot() WorkerInfo {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	for len(w.recent) > 0 && now.Sub(w.recent[0]) > time.Minute {
+		w.recent = w.recent[1:]
+	}
+	w.info.PerMin = float64(len(w.recent)) / min(1, max(now.Sub(w.info.Since).Minutes(), 1.0/60))
+	w.info.Updated = now
+	return w.info
+}
