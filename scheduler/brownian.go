@@ -36,6 +36,25 @@ func NewBrownianTree(seed uint64, low, high float64, n int, randn func(seed uint
 	return t, nil
 }
 
+// BrownianPath makes the path for runs of s on x of n values, from the lowest level above 0 to the highest.
+func (s *Schedule) BrownianPath(seed uint64, n int, randn func(seed uint64, dst []float32)) (*BrownianTree, error) {
+	low, high := math.Inf(1), 0.0
+	for _, l := range s.Levels() {
+		if l.Sigma > 0 {
+			low, high = min(low, pathTime(l)), max(high, pathTime(l))
+		}
+	}
+	return NewBrownianTree(seed, min(low, high/2), high, n, randn) // half: of a single step, any path will do
+}
+
+// pathTime is σ/α, the time of the path; at α = 0 that of the least α which other samplers have.
+func pathTime(l Level) float64 {
+	if l.Alpha == 0 {
+		return math.Sqrt(1/zeroSNR - 1)
+	}
+	return l.Ratio()
+}
+
 // Noise fills dst, of n values, with the increment from σ to σNext over √|σNext − σ|: unit normals. It fits
 // Run.Brownian. Levels outside the tree's are an error.
 func (t *BrownianTree) Noise(dst []float32, σ, σNext float64) error {

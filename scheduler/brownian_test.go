@@ -104,28 +104,37 @@ func TestBrownianPath(t *testing.T) {
 	}
 }
 
-// TestBrownianRun: a run on a Brownian path uses no other noise, and repeats.
+// TestBrownianRun: every stochastic sampler runs on a Brownian path, uses no other noise (but restart's), and repeats.
 func TestBrownianRun(t *testing.T) {
-	for _, name := range []string{"dpm++sde", "dpm++2m-sde-karras", "dpm++3m-sde-exponential", "euler-a", "er-sde"} {
-		s, err := New(Config{BetaStart: 0.00085, BetaEnd: 0.012, BetaSchedule: "scaled_linear"}, Options{Name: name, Steps: 6})
-		if err != nil {
-			t.Fatal(err)
-		}
-		run := func() []float32 {
-			levels := s.Levels()
-			tree, err := NewBrownianTree(3, levels[5].Ratio(), levels[0].Ratio(), 3, func(seed uint64, dst []float32) { normals(seed)(dst) })
-			if err != nil {
-				t.Fatal(err)
+	ran := 0
+	for _, info := range Names() {
+		for steps := 1; steps <= 9; steps += 4 {
+			s, err := New(Config{BetaStart: 0.00085, BetaEnd: 0.012, BetaSchedule: "scaled_linear", RescaleZeroSNR: steps == 5, PredictionType: VPrediction}, Options{Name: info.Name, Steps: steps})
+			if err != nil || !s.Stochastic() {
+				continue
 			}
-			x := []float32{0.5, -1, 0.25}
-			s.Init(x)
-			if err := s.Run(Run{X: x, Denoise: toy(Epsilon), Brownian: tree.Noise}); err != nil {
-				t.Fatal(name, err)
+			ran++
+			run := func() []float32 {
+				tree, err := s.BrownianPath(3, 3, func(seed uint64, dst []float32) { normals(seed)(dst) })
+				if err != nil {
+					t.Fatal(info.Name, err)
+				}
+				r := Run{X: []float32{0.5, -1, 0.25}, Denoise: toy(VPrediction), Brownian: tree.Noise}
+				if info.Name == "restart" {
+					r.Noise = normals(1)
+				}
+				s.Init(r.X)
+				if err := s.Run(r); err != nil {
+					t.Fatal(info.Name, err)
+				}
+				return r.X
 			}
-			return x
+			if a, b := run(), run(); !(distance2(a, b) == 0 && norm(a) > 0) {
+				t.Errorf("%s: %v and %v", info.Name, a, b)
+			}
 		}
-		if a, b := run(), run(); distance2(a, b) != 0 || norm(a) == 0 {
-			t.Errorf("%s: %v and %v", name, a, b)
-		}
+	}
+	if ran < 30 {
+		t.Errorf("only %d runs", ran)
 	}
 }

@@ -64,7 +64,7 @@ func (s *Schedule) nearestMove(σ float64) int {
 func restart(w *walk, i int) error {
 	if from := w.moves[i].from; i > w.start {
 		if last := w.moves[i-1].to; from.Sigma > last.Sigma {
-			z, err := w.noise(last, from)
+			z, err := w.draw() // not of a Brownian path, which would give the same each time
 			if err != nil {
 				return err
 			}

@@ -152,28 +152,38 @@ func (w *walk) denoise(x []float32, at Level) (Prediction, error) {
 
 var errNoNoise = errors.New("a stochastic sampler needs Run.Noise")
 
-// noise is the next unit-normal draw for the interval from → to; valid until the next call.
+// noise is unit-normal noise for the step from → to, of a Brownian path where there is one; valid until the next call.
 func (w *walk) noise(from, to Level) ([]float32, error) {
 	switch {
-	case w.Brownian != nil && to.Sigma == 0: // of which 0 is added
+	case w.Brownian == nil:
+		return w.draw()
+	case to.Sigma == 0: // the path ends at the last level above 0, and 0 of the noise is added
 		clear(w.fresh)
 		return w.fresh, nil
-	case w.Brownian != nil:
-		if err := w.Brownian(w.fresh, from.Ratio(), to.Ratio()); err != nil {
-			return nil, fmt.Errorf("brownian noise: %w", err)
-		}
-	case w.Noise != nil:
-		if err := w.Noise(w.fresh); err != nil {
-			return nil, fmt.Errorf("noise: %w", err)
-		}
-		w.Draws++
-	default:
+	}
+	if err := w.Brownian(w.fresh, pathTime(from), pathTime(to)); err != nil {
+		return nil, fmt.Errorf("brownian noise: %w", err)
+	}
+	return w.scaledNoise(), nil
+}
+
+// draw is the next unit-normal draw; valid until the next call.
+func (w *walk) draw() ([]float32, error) {
+	if w.Noise == nil {
 		return nil, errNoNoise
 	}
+	if err := w.Noise(w.fresh); err != nil {
+		return nil, fmt.Errorf("noise: %w", err)
+	}
+	w.Draws++
+	return w.scaledNoise(), nil
+}
+
+func (w *walk) scaledNoise() []float32 {
 	if k := w.options.Noise; k != 0 && k != 1 {
 		combine(w.fresh, term{k, w.fresh})
 	}
-	return w.fresh, nil
+	return w.fresh
 }
 
 // remember puts a copy of v in front of the past and keeps the newest n.

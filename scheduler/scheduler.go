@@ -15,8 +15,8 @@
 // grid.go and sigmas.go (which of them are visited) → run.go (the loop) → one file for each family
 // of samplers → names.go (the table of all samplers).
 //
-// Arithmetic on x is float32, coefficients are float64, and no operation is reordered or fused, so
-// that a run gives the same bits on every machine.
+// Arithmetic on x is float32, coefficients are float64, and no operation on x is reordered or fused, so
+// that a run gives the same bits each time, alone or beside others.
 package scheduler
 
 import (
