@@ -9,7 +9,7 @@ import (
 
 // answer puts into plain words what the table shows, and what it cannot show.
 func (r *Report) answer(prompts int, noticeable float64) {
-	r.Answer, r.Notes = nil, nil
+	r.Answer, r.Buys, r.Notes = nil, nil, nil
 	defer r.notes(prompts)
 	m, ok := measure(r.RankBy)
 	if !ok {
@@ -27,9 +27,10 @@ func (r *Report) answer(prompts int, noticeable float64) {
 	best := slices.MaxFunc(ranked, func(a, b SettingResult) int {
 		return cmp.Compare(float64(m.Better)*a.Values[m.Key].Mean, float64(m.Better)*b.Values[m.Key].Mean)
 	})
-	r.Answer = append(r.Answer, fastestGoodEnough(m, ranked, best, noticeable))
-	r.Answer = append(r.Answer, tie(m, ranked, best))
-	r.Answer = append(r.Answer, buys(m, ranked)...)
+	pick := fastestGoodEnough(ranked, best, noticeable)
+	r.Pick = pick.ID
+	r.Answer = append(r.Answer, advice(m, ranked, pick, best, noticeable), tie(m, ranked, best))
+	r.Buys = buys(m, ranked)
 }
 
 // ranked are the settings that could be ranked and are within the budget, fastest first.
@@ -44,15 +45,18 @@ func (r *Report) ranked() []SettingResult {
 	return out
 }
 
-// fastestGoodEnough names the fastest setting whose loss against the best is known to be below what is noticeable.
-func fastestGoodEnough(m Measure, ranked []SettingResult, best SettingResult, noticeable float64) string {
-	pick := best
+// fastestGoodEnough is the fastest setting whose loss against the best is known to be below what is noticeable.
+func fastestGoodEnough(ranked []SettingResult, best SettingResult, noticeable float64) SettingResult {
 	for _, s := range ranked { // fastest first
 		if s.Behind != nil && s.Behind.High != nil && *s.Behind.High <= noticeable {
-			pick = s
-			break
+			return s
 		}
 	}
+	return best
+}
+
+// advice says which setting to use, and why.
+func advice(m Measure, ranked []SettingResult, pick, best SettingResult, noticeable float64) string {
 	text := fmt.Sprintf("Use %s: %s a picture, %s %s.", pick.Name, seconds(pick.Seconds.Median), m.Title, value(m, pick.Values[m.Key]))
 	switch {
 	case pick.ID == best.ID && len(ranked) == 1:

@@ -106,7 +106,7 @@ func TestPage(t *testing.T) {
 	last := js[string](t, ctx, firstRow)
 	// Filter.
 	do(t, ctx, chromedp.SendKeys(`#filter`, "euler-a 4"))
-	found := js[string](t, ctx, `[...document.querySelectorAll("#settings tbody td:nth-child(2)")].map(e=>e.textContent).join("|")`)
+	found := js[string](t, ctx, `[...document.querySelectorAll("#settings tbody td:nth-child(2)")].map(e=>e.textContent.replace(" use this","").replace("● ","")).join("|")`)
 	js[bool](t, ctx, `document.getElementById("filter").value=""; document.getElementById("filter").oninput(); true`)
 	do(t, ctx, chromedp.Click(`#front`))
 	front := js[bool](t, ctx, `[...document.querySelectorAll("#settings tbody tr")].every(r=>r.classList.contains("front"))`)

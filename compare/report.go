@@ -16,6 +16,8 @@ type Report struct {
 	Judge    string    `json:"judge,omitempty"` // "" is none
 	Grid     Grid      `json:"grid"`
 	Answer   []string  `json:"answer"` // in plain words, the most important first
+	Pick     string    `json:"pick"`   // the setting that the answer names; "" where there is none
+	Buys     []string  `json:"buys"`   // what more time buys, along the front
 	Notes    []string  `json:"notes"`  // what limits the answer
 	RankBy   string    `json:"rankBy"` // a measure's key; "" where nothing could decide
 	Measures []Measure `json:"measures"`

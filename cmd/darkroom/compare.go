@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -270,7 +271,7 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 		}
 		return nil
 	}
-	for _, text := range append([]string{settingsTable(r)}, r.Answer...) {
+	for _, text := range slices.Concat([]string{settingsTable(r)}, r.Answer, r.Buys) {
 		if err := println(e.stdout, text); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ function make(tag, attributes = {}, ...children) {
 }
 const option = (value, text) => make("option", {value}, text);
 const digits = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1000 ? v.toFixed(0) : String(+v.toPrecision(4));
+const short = v => digits(+v.toPrecision(3));
 const seconds = v => v < 1 ? `${(1000 * v).toFixed(0)} ms` : `${v.toFixed(v < 10 ? 2 : 1)} s`;
 const source = file => thumbs[file] || file;
 const measureOf = key => measures.find(m => m.key === key);
@@ -112,7 +113,7 @@ function legend() {
 const columns = [
 	{key: "rank", title: "Rank", get: s => s.rank || Infinity, show: s => s.rank || "–", first: 1},
 	{key: "name", title: "Setting", get: s => s.name, first: 1},
-	{key: "seconds", title: "Seconds", get: s => s.seconds.median, first: 1, show: s => [digits(s.seconds.median), make("span", {class: "range"}, `${digits(s.seconds.q1)} – ${digits(s.seconds.q3)}`)]},
+	{key: "seconds", title: "Seconds", get: s => s.seconds.median, first: 1, show: s => [digits(s.seconds.median), make("span", {class: "range"}, `${short(s.seconds.q1)} – ${short(s.seconds.q3)}`)]},
 	{key: "calls", title: "Calls", get: s => s.calls ?? NaN, first: 1, show: s => digits(s.calls)},
 	...(settings.some(s => s.behind) ? [{key: "behind", title: "Behind best", get: s => s.behind ? s.behind.mean : NaN, first: 1, show: s => interval(s.behind)}] : []),
 	...measures.map(m => ({key: m.key, title: m.title + (m.unit ? ` (${m.unit})` : ""), about: m.about, get: s => valueOf(s, m.key) ?? NaN, first: m.better < 0 ? 1 : -1, show: s => interval(s.values[m.key])})),
@@ -123,7 +124,7 @@ let sort = {key: settings.some(s => s.rank) ? "rank" : "seconds", way: 1};
 
 function interval(v) {
 	if (!v) return "–";
-	return v.low === undefined || v.high === undefined ? digits(v.mean) : [digits(v.mean), make("span", {class: "range"}, `${digits(v.low)} – ${digits(v.high)}`)];
+	return v.low === undefined || v.high === undefined ? digits(v.mean) : [digits(v.mean), make("span", {class: "range"}, `${short(v.low)} – ${short(v.high)}`)];
 }
 
 function order(a, b) {
@@ -149,6 +150,7 @@ function rows() {
 		const shown = c.show ? [c.show(s)].flat() : [c.get(s)];
 		if (c.key === "name") {
 			if (s.pareto) shown.unshift("● ");
+			if (s.id === report.pick) shown.push(" ", make("span", {class: "pick"}, "use this"));
 			for (const f of [...(s.flags || []), ...(s.overBudget ? ["over budget"] : [])]) shown.push(" ", make("span", {class: "flag"}, f));
 		}
 		return make("td", {}, ...shown);
@@ -240,7 +242,7 @@ function start() {
 	$("seed").append(...[...new Set(report.pictures.map(p => p.seed))].map(s => option(s, s)));
 	const sorted = [...settings].sort((a, b) => (a.rank || Infinity) - (b.rank || Infinity) || a.seconds.median - b.seconds.median);
 	for (const id of ["a", "b"]) $(id).append(...report.references.map((r, i) => option(ideal + i, nameOf(ideal + i))), ...settings.map(s => option(s.id, s.name)));
-	$("a").value = sorted[0].id;
+	$("a").value = report.pick || sorted[0].id;
 	$("b").value = report.references.length ? ideal + 0 : (sorted[1] || sorted[0]).id;
 	$("measure").onchange = $("against").onchange = chart;
 	$("filter").oninput = $("front").onchange = rows;
