@@ -170,15 +170,28 @@ func (c *Classifier) See(ctx context.Context, p *image.NRGBA) ([]float32, error)
 	return features, nil
 }
 
-// input scales the picture to the network's side and range, [H,W,3].
+// input scales the picture to the network's side and range, [H,W,3]. Where the side divides the picture's, as in training, squares of
+// pixels are averaged without rounding.
 func (c *Classifier) input(p *image.NRGBA) []float32 {
 	side := c.config.Input
-	small := imaging.Resize(p, side, side, imaging.Box)
-	x := make([]float32, 0, 3*side*side)
+	if p.Rect.Dx()%side != 0 || p.Rect.Dy()%side != 0 {
+		p = imaging.Resize(p, side, side, imaging.Box)
+	}
+	kx, ky := p.Rect.Dx()/side, p.Rect.Dy()/side
 	low, high := c.config.Range[0], c.config.Range[1]
-	for i := 0; i < len(small.Pix); i += 4 {
-		for _, v := range small.Pix[i : i+3] {
-			x = append(x, float32(low+(high-low)*float64(v)/255))
+	x := make([]float32, 0, 3*side*side)
+	for i := range side * side {
+		var sum [3]int
+		for y := range ky {
+			row := p.Pix[(i/side*ky+y)*p.Stride+4*(i%side)*kx:]
+			for j := range kx {
+				for channel := range 3 {
+					sum[channel] += int(row[4*j+channel])
+				}
+			}
+		}
+		for _, v := range sum {
+			x = append(x, float32(low+(high-low)*float64(v)/float64(255*kx*ky)))
 		}
 	}
 	return x

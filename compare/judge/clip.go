@@ -89,6 +89,8 @@ func readCLIPConfig(text []byte) (c clipConfig, err error) {
 		}
 	}
 	switch {
+	case max(v.Layers, t.Layers) > 512:
+		return c, fmt.Errorf("num_hidden_layers is %d: out of range", max(v.Layers, t.Layers))
 	case v.Channels != 3:
 		return c, fmt.Errorf("num_channels is %d: 3 is supported", v.Channels)
 	case v.ImageSize%v.PatchSize != 0 || v.ImageSize > 4096:
@@ -109,41 +111,44 @@ func activation(name string) (kernels.Activation, error) {
 	return 0, fmt.Errorf("hidden_act %q: quick_gelu and gelu are supported", name)
 }
 
-func openCLIP(s Source, text []byte, o Options) (c *CLIP, err error) {
-	c = &CLIP{label: s.Label, texts: map[string][]float64{}}
-	if c.config, err = readCLIPConfig(text); err != nil {
-		return nil, fmt.Errorf("config.json: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			c.Close()
-		}
-	}()
-	if c.set, err = s.weights("model"); err != nil {
+func openCLIP(s Source, text []byte, o Options) (*CLIP, error) {
+	c := &CLIP{label: s.Label, texts: map[string][]float64{}}
+	if err := c.open(s, text, o); err != nil {
+		c.Close()
 		return nil, err
+	}
+	return c, nil
+}
+
+func (c *CLIP) open(s Source, text []byte, o Options) (err error) {
+	if c.config, err = readCLIPConfig(text); err != nil {
+		return fmt.Errorf("config.json: %w", err)
+	}
+	if c.set, err = s.weights("model"); err != nil {
+		return err
 	}
 	if c.id, err = c.set.Hash(); err != nil {
-		return nil, err
+		return err
 	}
 	if c.backend, err = o.Backend(); err != nil {
-		return nil, err
+		return err
 	}
 	pre := preprocessing{Mean: []float64{0.48145466, 0.4578275, 0.40821073}, Std: []float64{0.26862954, 0.26130258, 0.27577711}}
 	if p, err := s.read("preprocessor_config.json"); err == nil {
 		if err := json.Unmarshal(p, &pre); err != nil || len(pre.Mean) != 3 || len(pre.Std) != 3 {
-			return nil, fmt.Errorf("preprocessor_config.json: image_mean and image_std of three numbers are needed (%v)", err)
+			return fmt.Errorf("preprocessor_config.json: image_mean and image_std of three numbers are needed (%v)", err)
 		}
 	}
 	if c.vision, err = newVision(c.backend, c.config, c.set, pre); err != nil {
-		return nil, err
+		return err
 	}
 	if c.set.Has("text_projection.weight") && c.config.Text != nil {
 		if c.text, err = newTextTower(c.backend, c.config, c.set, s.FS); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	c.head, err = readHead(s, c.config.ProjectionDim)
-	return c, err
+	return err
 }
 
 func (c *CLIP) Name() string { return "the CLIP model " + c.label }

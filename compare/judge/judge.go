@@ -71,19 +71,21 @@ func Open(s Source, o Options) (Judge, error) {
 	if err := json.Unmarshal(text, &kind); err != nil {
 		return nil, fmt.Errorf("%s: config.json: %w", s.Label, err)
 	}
-	var j Judge
 	switch {
 	case kind.Vision != nil:
-		j, err = openCLIP(s, text, o)
+		c, err := openCLIP(s, text, o)
+		if err != nil {
+			return nil, fmt.Errorf("judge %s: %w", s.Label, err)
+		}
+		return c, nil
 	case kind.Layers != nil:
-		j, err = openClassifier(s, text)
-	default:
-		return nil, fmt.Errorf("%w: %s: config.json (model_type %q) has neither a vision_config, as CLIP models have, nor layers, as classifiers have", ErrNoJudge, s.Label, kind.Model)
+		c, err := openClassifier(s, text)
+		if err != nil {
+			return nil, fmt.Errorf("judge %s: %w", s.Label, err)
+		}
+		return c, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("judge %s: %w", s.Label, err)
-	}
-	return j, nil
+	return nil, fmt.Errorf("%w: %s: config.json (model_type %q) has neither a vision_config, as CLIP models have, nor layers, as classifiers have", ErrNoJudge, s.Label, kind.Model)
 }
 
 // maxText is the largest configuration that is read.
