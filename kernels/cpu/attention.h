@@ -36,27 +36,40 @@ static attention_memory attention_layout(const attention_job *a, float *p) {
 
 // softmax_block turns scores[keys][nv·W] into weights, and brings the sums, and unless it is the first
 // block the result so far, to the new maximum. first_key and query serve causal masks: in lane i
-// keys after query + i are not seen.
+// keys after query + i are not seen. Maxima and sums are taken in STRANDS independent ones, or each
+// step would wait for the one before.
+#define STRANDS 4
+
 INLINE void softmax_block(const int causal, int begin, int64_t keys, int64_t nv, int64_t d, float *s, float *top, float *sum, float *o, int64_t first_key, int64_t query) {
 	for (int64_t j = 0; j < nv * W; j += W) {
-		veci seen_until = {0};
-		if (causal)
+		if (causal) {
+			veci seen_until = {0};
 			for (int i = 0; i < W; i++) seen_until[i] = (int32_t)(query + j + i - first_key);
-		vec before = begin ? splat(-INFINITY) : load(top + j), now = before;
-		for (int64_t k = 0; k < keys; k++) {
-			vec x = load(s + k * NR + j);
-			if (causal) {
-				x = choose((veci){0} + (int32_t)k > seen_until, splat(-INFINITY), x);
-				store(s + k * NR + j, x);
-			}
-			now = larger(now, x);
+			for (int64_t k = 0; k < keys; k++) store(s + k * NR + j, choose((veci){0} + (int32_t)k > seen_until, splat(-INFINITY), load(s + k * NR + j)));
 		}
-		vec total = splat(0);
-		for (int64_t k = 0; k < keys; k++) {
+		int64_t even = keys / STRANDS * STRANDS;
+		vec before = begin ? splat(-INFINITY) : load(top + j), m[STRANDS], l[STRANDS];
+#pragma GCC unroll 4
+		for (int i = 0; i < STRANDS; i++) m[i] = before, l[i] = splat(0);
+		for (int64_t k = 0; k < even; k += STRANDS)
+#pragma GCC unroll 4
+			for (int i = 0; i < STRANDS; i++) m[i] = larger(m[i], load(s + (k + i) * NR + j));
+		for (int64_t k = even; k < keys; k++) m[0] = larger(m[0], load(s + k * NR + j));
+		vec now = larger(larger(m[0], m[1]), larger(m[2], m[3]));
+
+		for (int64_t k = 0; k < even; k += STRANDS)
+#pragma GCC unroll 4
+			for (int i = 0; i < STRANDS; i++) {
+				vec p = exp2_(load(s + (k + i) * NR + j) - now);
+				store(s + (k + i) * NR + j, p);
+				l[i] = l[i] + p;
+			}
+		for (int64_t k = even; k < keys; k++) {
 			vec p = exp2_(load(s + k * NR + j) - now);
 			store(s + k * NR + j, p);
-			total = total + p;
+			l[0] = l[0] + p;
 		}
+		vec total = (l[0] + l[1]) + (l[2] + l[3]);
 		if (!begin) {
 			vec shrink = exp2_(before - now);
 			total = fma_(load(sum + j), shrink, total);
@@ -65,6 +78,24 @@ INLINE void softmax_block(const int causal, int begin, int64_t keys, int64_t nv,
 		store(top + j, now);
 		store(sum + j, total);
 	}
+}
+
+static void copy_keys(const float *k, int64_t keys, int64_t d, int64_t stride, float *out) {
+	for (int64_t j = 0; j < keys; j++, k += stride, out += d)
+		for (int64_t c = 0; c < d; c++) out[c] = k[c];
+}
+
+static void transpose_values(const float *v, int64_t keys, int64_t d, int64_t stride, float *out) {
+	int64_t j = 0;
+	for (; j + 4 <= keys; j += 4) {
+		const float *a = v + j * stride, *b = a + stride, *c = b + stride, *e = c + stride;
+		for (int64_t i = 0; i < d; i++) {
+			float *to = out + i * KEYS_PER_BLOCK + j;
+			to[0] = a[i], to[1] = b[i], to[2] = c[i], to[3] = e[i];
+		}
+	}
+	for (; j < keys; j++)
+		for (int64_t i = 0; i < d; i++) out[i * KEYS_PER_BLOCK + j] = v[j * stride + i];
 }
 
 static void attention_item(const attention_job *a, int64_t item, float *scratch) {
@@ -86,11 +117,9 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 	int64_t seen = a->causal ? min64(a->keys, from + queries) : a->keys;
 	for (int64_t first = 0; first < seen; first += KEYS_PER_BLOCK) {
 		int64_t keys = min64(KEYS_PER_BLOCK, seen - first);
-		for (int64_t j = 0; j < keys; j++) {
-			int64_t at = (image * a->keys + first + j) * a->channels + head * d;
-			for (int64_t c = 0; c < d; c++) m.k[j * d + c] = a->k[at + c];
-			for (int64_t c = 0; c < d; c++) m.v[c * KEYS_PER_BLOCK + j] = a->v[at + c];
-		}
+		int64_t at = (image * a->keys + first) * a->channels + head * d;
+		copy_keys(a->k + at, keys, d, a->channels, m.k);
+		transpose_values(a->v + at, keys, d, a->channels, m.v);
 		for (int64_t p = 0; p < panels; p++) {
 			int64_t n = min64(NR, queries - p * NR), nv = ceil_div(n, W), query = from + p * NR;
 			float *o = m.o + p * d * NR, *top = m.top + p * NR, *sum = m.sum + p * NR;

@@ -39,7 +39,8 @@ double cpu_fma_peak(const isa *set, int64_t rounds) { return set->fma_peak(round
 void plan_gemm(const isa *set, gemm_job *g, int64_t workers) {
 	int64_t tiles = ceil_div(g->rows, set->rows), panels = ceil_div(g->outs, set->nr);
 	g->row_blocks = ceil_div(g->rows, ROWS_PER_BLOCK);
-	g->col_blocks = ceil_div(panels, max64(1, COLUMNS_PER_BLOCK / set->nr));
+	int64_t columns = g->act == ACT_GEGLU ? COLUMNS_PER_BLOCK / 2 : COLUMNS_PER_BLOCK; // a value and a gate for each
+	g->col_blocks = ceil_div(panels, max64(1, columns / set->nr));
 	if (workers > 1)
 		while (g->row_blocks * g->col_blocks < 4 * workers) {
 			if (g->col_blocks * 2 <= panels) g->col_blocks *= 2;
@@ -56,9 +57,10 @@ int64_t gemm_scratch(const isa *set, const gemm_job *g) {
 	return rows * columns * (int64_t)sizeof(float) + g->kh * g->kw * 2 * rows * (int64_t)sizeof(float *);
 }
 
-// A block of queries shares the copies of K and V, so it is long, unless that leaves workers idle.
+// A block of queries shares the copies of K and V, so it is as long as lets its own state stay in the L2
+// cache, unless that leaves workers idle.
 void plan_attention(const isa *set, attention_job *a, int64_t workers) {
-	a->block_queries = set->nr * ceil_div(256, set->nr);
+	a->block_queries = set->nr * max64(1, QUERY_STATE / (a->channels / a->heads) / set->nr);
 	int64_t smallest = set->nr * ceil_div(32, set->nr);
 	while (a->block_queries > smallest && a->images * a->heads * ceil_div(a->queries, a->block_queries) < 4 * workers)
 		a->block_queries = max64(smallest, set->nr * (a->block_queries / set->nr / 2));

@@ -112,6 +112,7 @@ void plan_attention(const isa *set, attention_job *job, int64_t workers);
 #define COLUMNS_PER_BLOCK 320 // most columns that an item of a matrix product computes
 #define ROWS_PER_BLOCK 144    // most rows; a multiple of every set's tile
 #define KEYS_PER_BLOCK 96     // keys that attention looks at together
+#define QUERY_STATE 40960     // queries · d of an item of attention: Q and O are twice as many floats
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }

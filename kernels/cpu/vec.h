@@ -44,10 +44,21 @@ INLINE vec fma_(vec a, vec b, vec c) {
 // choose is mask ? a : b by lane, for masks of comparisons: all ones or all zeros.
 INLINE vec choose(veci mask, vec a, vec b) { return (vec)(((veci)a & mask) | ((veci)b & ~mask)); }
 
-// at_least and at_most keep NaN in x, which the machine's own max and min may not.
-INLINE vec at_least(float bound, vec x) { return choose(x < splat(bound), splat(bound), x); }
-INLINE vec at_most(float bound, vec x) { return choose(x > splat(bound), splat(bound), x); }
-INLINE vec larger(vec a, vec b) { return choose(a < b, b, a); }
+// larger and smaller return b where either is NaN, as SSE's max and min do and NEON's do not.
+#if defined(FMA_NATIVE) && defined(__x86_64__) && W == 16
+INLINE vec larger(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vec smaller(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(FMA_NATIVE) && defined(__x86_64__) && W == 8
+INLINE vec larger(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vec smaller(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
+INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
+INLINE vec smaller(vec a, vec b) { return choose(a < b, a, b); }
+#endif
+
+// at_least and at_most keep NaN in x.
+INLINE vec at_least(float bound, vec x) { return larger(splat(bound), x); }
+INLINE vec at_most(float bound, vec x) { return smaller(splat(bound), x); }
 
 // load_part and store_part move the first n < W lanes; the others are 0.
 INLINE vec load_part(const float *p, int64_t n) {
@@ -102,30 +113,18 @@ INLINE vec exp_(vec x) {
 	return p * power;
 }
 
-// erf_ is the error function within 2⁻²³: x·P(x²) for |x| < 1, and 1 - e^Q(|x|) above, where Q fits
-// the logarithm of erfc.
+// erf_ is the error function within 6·2⁻²⁴, ±1 from 3.8 on: a ratio of polynomials, whose two halves are
+// computed side by side.
 INLINE vec erf_(vec x) {
-	vec a = (vec)((veci)x & 0x7fffffff), s = x * x;
-	vec small = splat(ERF_6);
-	small = fma_(small, s, splat(ERF_5));
-	small = fma_(small, s, splat(ERF_4));
-	small = fma_(small, s, splat(ERF_3));
-	small = fma_(small, s, splat(ERF_2));
-	small = fma_(small, s, splat(ERF_1));
-	small = fma_(small, s, splat(ERF_0));
-	small = small * x;
-	vec t = at_most(4, a);
-	vec q = splat(ERFC_7);
-	q = fma_(q, t, splat(ERFC_6));
-	q = fma_(q, t, splat(ERFC_5));
-	q = fma_(q, t, splat(ERFC_4));
-	q = fma_(q, t, splat(ERFC_3));
-	q = fma_(q, t, splat(ERFC_2));
-	q = fma_(q, t, splat(ERFC_1));
-	q = fma_(q, t, splat(ERFC_0));
-	vec large = splat(1) - exp_(q);
-	large = (vec)((veci)large | ((veci)x & (int32_t)0x80000000));
-	return choose(a < splat(1), small, large);
+	vec a = (vec)((veci)x & 0x7fffffff), t = at_most(3.8f, a), s = t * t;
+	vec p = splat(ERF_P_5), q = splat(ERF_Q_5);
+	p = fma_(p, s, splat(ERF_P_4)), q = fma_(q, s, splat(ERF_Q_4));
+	p = fma_(p, s, splat(ERF_P_3)), q = fma_(q, s, splat(ERF_Q_3));
+	p = fma_(p, s, splat(ERF_P_2)), q = fma_(q, s, splat(ERF_Q_2));
+	p = fma_(p, s, splat(ERF_P_1)), q = fma_(q, s, splat(ERF_Q_1));
+	p = fma_(p, s, splat(ERF_P_0)), q = fma_(q, s, splat(ERF_Q_0));
+	vec r = choose(a >= splat(3.8f), splat(1), t * p / q);
+	return (vec)((veci)r | ((veci)x & (int32_t)0x80000000));
 }
 
 INLINE vec sigmoid_(vec x) { return splat(1) / (splat(1) + exp_(-x)); }
