@@ -196,6 +196,10 @@ func dpmAdaptive(w *walk, _ int) error {
 		w.Sigma, w.H, w.Aux = w.moves[0].from.Sigma, 0.05, [][]float32{clone(w.x)}
 	}
 	order := or(w.options.Order, 3)
+	if from := w.exploding(w.Sigma); w.pureNoise(from) {
+		// Of x ≈ 4096·ε every error is a small share. One first-order step, to where other schedules begin.
+		return w.firstOrder(from, w.exploding(15))
+	}
 	for range 10000 {
 		from := w.exploding(w.Sigma)
 		to := w.exploding(max(end, w.Sigma*math.Exp(-w.H)))
@@ -212,6 +216,18 @@ func dpmAdaptive(w *walk, _ int) error {
 		}
 	}
 	return fmt.Errorf("dpm-adaptive found no step that is accurate enough at σ = %v: raise its tolerances, or the model gives no finite values", w.Sigma)
+}
+
+// firstOrder is dpm-adaptive's step without a choice.
+func (w *walk) firstOrder(from, to Level) error {
+	down, up := w.noisyStep(from, to)
+	x, _, err := w.dpmStep(from, down, 1, false)
+	if err != nil {
+		return err
+	}
+	copy(w.x, x)
+	w.Sigma, w.Aux = to.Sigma, [][]float32{clone(x)}
+	return w.addNoise(from, to, up)
 }
 
 // stepError is the root mean square of the difference between two orders, in units of the tolerance.

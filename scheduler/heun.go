@@ -15,7 +15,7 @@ func heun(w *walk, i int) error {
 		return err
 	}
 	d := slope(w.x, p.X0, hat.Sigma)
-	if to.Sigma == 0 {
+	if to.Sigma == 0 || w.pureNoise(from) {
 		add(w.x, to.Sigma-hat.Sigma, d)
 		return nil
 	}
@@ -59,8 +59,8 @@ func (w *walk) midpoint(from Level, σʹ float64) error {
 		return err
 	}
 	d := slope(w.x, p.X0, from.Sigma)
-	if σʹ == 0 {
-		add(w.x, -from.Sigma, d)
+	if σʹ == 0 || w.pureNoise(from) {
+		add(w.x, σʹ-from.Sigma, d)
 		return nil
 	}
 	mid := w.exploding(math.Sqrt(from.Sigma * σʹ))
@@ -70,6 +70,12 @@ func (w *walk) midpoint(from Level, σʹ float64) error {
 	}
 	add(w.x, σʹ-from.Sigma, slope(m, p.X0, mid.Sigma))
 	return nil
+}
+
+// pureNoise says whether a level is the first of a zero-SNR schedule, σ/α = 4096. From there a step is Euler's, which is
+// exact as long as x₀ stays what it is: the mean of two slopes would multiply their difference, small as it is, by 4096.
+func (s *Schedule) pureNoise(l Level) bool {
+	return s.config.RescaleZeroSNR && l.Ratio() >= float64(float32(math.Sqrt(1/zeroSNR-1)))
 }
 
 // exploding is the α = 1 level of any σ, with the model's clock interpolated.

@@ -81,11 +81,11 @@ func samplers() []sampler {
 		{Info: Info{"euler-a", "Euler with fresh noise after each step; the picture keeps changing with the steps", 0, 1, true, "Song et al. 2021, arXiv 2011.13456; k-diffusion", []string{"euler-ancestral", "k-euler-a", "k-euler-ancestral"}},
 			grid: explodingGrid, step: eulerAncestral, spacing: "linspace", noisy: true, eta: 1},
 		{Info: Info{"heun", "second order, the mean of two slopes", 2, 2, false, "Karras et al. 2022, arXiv 2206.00364", []string{"k-heun"}},
-			grid: explodingGrid, step: heun, calls: twoCalls, spacing: "linspace", churns: true, clips: true, sigmas: true},
+			grid: explodingGrid, step: heun, calls: slopeCalls, spacing: "linspace", churns: true, clips: true, sigmas: true},
 		{Info: Info{"dpm2", "second order, the slope at the midpoint in ln σ", 2, 2, false, "Lu et al. 2022, arXiv 2206.00927; k-diffusion", []string{"k-dpm-2", "kdpm2", "dpm-2"}},
-			grid: explodingGrid, step: dpm2, calls: twoCalls, spacing: "linspace", sigmas: true, rounded: true},
+			grid: explodingGrid, step: dpm2, calls: slopeCalls, spacing: "linspace", sigmas: true, rounded: true},
 		{Info: Info{"dpm2-a", "dpm2 with fresh noise after each step", 0, 2, true, "Lu et al. 2022, arXiv 2206.00927; k-diffusion", []string{"dpm2-ancestral", "k-dpm-2-a", "k-dpm-2-ancestral", "kdpm2-a"}},
-			grid: explodingGrid, step: dpm2Ancestral, calls: ancestralCalls, spacing: "linspace", noisy: true, eta: 1, sigmas: true, rounded: true},
+			grid: explodingGrid, step: dpm2Ancestral, calls: ancestralCalls(true), spacing: "linspace", noisy: true, eta: 1, sigmas: true, rounded: true},
 		{Info: Info{"lms", "linear multistep, up to fourth order", 4, 1, false, "k-diffusion; Liu et al. 2022", []string{"k-lms"}},
 			grid: explodingGrid, step: lms, spacing: "linspace", orders: [2]int{1, 4}, sigmas: true},
 		{Info: Info{"ipndm", "Adams-Bashforth with equal-step weights, up to fourth order; strong below 10 steps", 2, 1, false, "Zhang and Chen 2023, arXiv 2204.13902", nil},
@@ -97,7 +97,7 @@ func samplers() []sampler {
 		{Info: Info{"dpm++2s", "second-order singlestep DPM-Solver++ over pairs of levels", 2, 1, false, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-2s", "dpm-solver++-2s"}},
 			grid: logSNRGrid, step: dpmppSingle, spacing: "linspace", variants: mid, thresholds: true, sigmas: true, rounded: true, lambda: true},
 		{Info: Info{"dpm++2s-a", "second-order singlestep DPM-Solver++ with fresh noise", 0, 2, true, "Lu et al. 2022, arXiv 2211.01095; k-diffusion", []string{"dpmpp-2s-a", "dpm++2s-ancestral", "dpmpp-2s-ancestral", "k-dpmpp-2s-a"}},
-			grid: explodingGrid, step: dpmpp2sAncestral, calls: ancestralCalls, spacing: "linspace", noisy: true, eta: 1},
+			grid: explodingGrid, step: dpmpp2sAncestral, calls: ancestralCalls(false), spacing: "linspace", noisy: true, eta: 1},
 		{Info: Info{"dpm++sde", "the stochastic singlestep DPM-Solver++; good textures, two calls a step", 0, 2, true, "Lu et al. 2022, arXiv 2211.01095; k-diffusion", []string{"dpmpp-sde", "k-dpmpp-sde"}},
 			grid: explodingGrid, step: dpmppSDE, calls: twoCalls, spacing: "linspace", noisy: true, eta: 1, wide: true, sigmas: true},
 		{Info: Info{"dpm++2m", "second order from one call a step; the usual choice at 15 to 30 steps", 2, 1, false, "Lu et al. 2022, arXiv 2211.01095", []string{"dpmpp-2m", "dpm-solver++", "dpmsolver++", "k-dpmpp-2m"}},
@@ -121,7 +121,7 @@ func samplers() []sampler {
 		{Info: Info{"gradient-estimation", "Euler along a slope corrected by the last one", 1, 1, false, "Permenter and Yuan 2024, arXiv 2306.04848", []string{"euler-ge"}},
 			grid: explodingGrid, step: gradientEstimation, spacing: "linspace"},
 		{Info: Info{"restart", "Heun with noise put back and taken away again near the picture", 0, 2, true, "Xu et al. 2023, arXiv 2306.14878", nil},
-			grid: restartGrid, step: restart, calls: twoCalls, spacing: "linspace"},
+			grid: restartGrid, step: restart, calls: slopeCalls, spacing: "linspace"},
 		{Info: Info{"euler-cfg++", "Euler that puts back the unguided noise; guidance scale 0 to 2", 1, 1, false, "Chung et al. 2024, arXiv 2406.08070", []string{"euler-cfg-pp"}},
 			grid: explodingGrid, step: eulerCFGPP, spacing: "linspace"},
 		{Info: Info{"dpm++2m-cfg++", "dpm++2m that puts back the unguided noise; guidance scale 0 to 2", 2, 1, false, "Chung et al. 2024, arXiv 2406.08070", []string{"dpmpp-2m-cfg-pp", "dpm++2m-cfg-pp"}},
@@ -146,16 +146,28 @@ func twoCalls(s *Schedule) int {
 	return n
 }
 
-// ancestralCalls is twoCalls where a step so long that float32 leaves nothing of its lower level takes one, too.
-func ancestralCalls(s *Schedule) int {
-	n := 0
-	for _, m := range s.moves[s.start:] {
-		n++
-		if down, _ := ancestralStep(m.from.Sigma, m.to.Sigma, s.eta); down > 0 {
-			n++
-		}
+// slopeCalls is twoCalls of the samplers with a mean of slopes, which take one from pure noise, too.
+func slopeCalls(s *Schedule) int {
+	n := twoCalls(s)
+	if first := s.moves[s.start]; s.pureNoise(first.from) && first.to.Sigma > 0 {
+		n--
 	}
 	return n
+}
+
+// ancestralCalls counts one call for steps so long that float32 leaves nothing of their lower level, too; slopes
+// says whether there is a mean of slopes besides.
+func ancestralCalls(slopes bool) func(*Schedule) int {
+	return func(s *Schedule) int {
+		n := 0
+		for _, m := range s.moves[s.start:] {
+			n++
+			if down, _ := ancestralStep(m.from.Sigma, m.to.Sigma, s.eta); down > 0 && !(slopes && s.pureNoise(m.from)) {
+				n++
+			}
+		}
+		return n
+	}
 }
 
 // Names lists all samplers.
