@@ -253,7 +253,7 @@ struct WideTiles {
   static constexpr int kWeightPitch = kWideKeys + 8; // 5 chunks: odd
   T q[kWideQueries * R::kPitch], kv[kWideKeys * R::kPitch];
   T weight[kWideQueries * kWeightPitch];
-  float score[kWideQueries][kWideKeys + 4];
+  float score[kWideQueries][kWideKeys + 8];
   float rescale[kWideQueries], sum[kWideQueries];
 };
 
@@ -292,10 +292,7 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
         mma_m16n8k16(score[0], qa, b[2 * h], b[2 * h + 1], T());
       }
     }
-    for (int h = 0; h < 2; h++) {
-      float pair[2] = {score[0][2 * h], score[0][2 * h + 1]};
-      store(&s->score[rows + g + 8 * h][8 * share + 2 * t], pair);
-    }
+    for (int h = 0; h < 2; h++) store_shared_pair(&s->score[rows + g + 8 * h][8 * share + 2 * t], score[0][2 * h], score[0][2 * h + 1]);
     __syncthreads(); // the scores are there, and K is not needed any more
 
     tile.template load<kWideKeys, kThreads>(v, k0, a.keys, pitch, a.size);

@@ -23,7 +23,8 @@ type Backend struct {
 	name       string
 	device     Device
 	dtype      tensor.DType
-	simple     bool
+	// the simple kernels instead of the tensor cores'
+	simpleGEMM, simpleAttention bool
 	sharedMost int // bytes of shared memory that a block can have
 
 	gpu     cu.Device
@@ -54,10 +55,11 @@ func Open(o Options) (kernels.Backend, error) {
 	if d.Unusable != "" {
 		return nil, fmt.Errorf("cuda:%d (%s) cannot be used: %s", d.Index, d.Name, d.Unusable)
 	}
+	// bfloat16 has no tensor-core instruction before sm_80.
+	simple := o.Simple || o.DType == tensor.F32 || o.DType == tensor.BF16 && d.Capability[0] < 8
 	b := &Backend{
 		name: fmt.Sprintf("cuda:%d", d.Index), device: d, dtype: o.DType,
-		// bfloat16 has no tensor-core instruction before sm_80.
-		simple:  o.Simple || o.DType == tensor.F32 || o.DType == tensor.BF16 && d.Capability[0] < 8,
+		simpleGEMM: simple, simpleAttention: simple,
 		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{},
 	}
 	if b.gpu, err = cu.GetDevice(d.Index); err != nil {

@@ -63,11 +63,19 @@ __device__ __forceinline__ uint32_t pack<bfloat_t>(float x, float y) {
   return u;
 }
 
-// Span<T, n> moves n neighbouring elements at once; n·sizeof(T) is at most 16 bytes, and p aligned to that.
-template <class T, int n>
-struct alignas(n * sizeof(T)) Span {
-  T v[n];
-};
+// Raw<bytes> is moved by one instruction, as long as the address is a multiple of its size.
+template <int bytes>
+struct Raw;
+template <>
+struct Raw<2> { using Type = uint16_t; };
+template <>
+struct Raw<4> { using Type = uint32_t; };
+template <>
+struct Raw<8> { using Type = uint2; };
+template <>
+struct Raw<16> { using Type = uint4; };
+
+// load and store move n neighbouring elements as float32, 16 bytes at once at most.
 template <int n, class T>
 __device__ __forceinline__ void load(float (&v)[n], const T* p) {
   if constexpr (n * sizeof(T) > 16) {
@@ -77,8 +85,11 @@ __device__ __forceinline__ void load(float (&v)[n], const T* p) {
     load(hi, p + half);
     for (int i = 0; i < half; i++) v[i] = lo[i], v[half + i] = hi[i];
   } else {
-    Span<T, n> s = *reinterpret_cast<const Span<T, n>*>(p);
-    for (int i = 0; i < n; i++) v[i] = to_float(s.v[i]);
+    using R = typename Raw<n * sizeof(T)>::Type;
+    R raw = *reinterpret_cast<const R*>(p);
+    T s[n];
+    memcpy(s, &raw, sizeof s);
+    for (int i = 0; i < n; i++) v[i] = to_float(s[i]);
   }
 }
 template <int n, class T>
@@ -90,9 +101,12 @@ __device__ __forceinline__ void store(T* p, const float (&v)[n]) {
     store(p, lo);
     store(p + half, hi);
   } else {
-    Span<T, n> s;
-    for (int i = 0; i < n; i++) s.v[i] = from_float<T>(v[i]);
-    *reinterpret_cast<Span<T, n>*>(p) = s;
+    using R = typename Raw<n * sizeof(T)>::Type;
+    T s[n];
+    for (int i = 0; i < n; i++) s[i] = from_float<T>(v[i]);
+    R raw;
+    memcpy(&raw, s, sizeof s);
+    *reinterpret_cast<R*>(p) = raw;
   }
 }
 

@@ -150,3 +150,31 @@ func TestStartsWithoutDriver(t *testing.T) {
 		t.Errorf("starting took %v", d)
 	}
 }
+
+// selfTestSubject opens a device twice; only the first time may it take a self-test.
+func TestSelfTestSubject(t *testing.T) {
+	cache := os.Getenv("SELFTEST_CACHE")
+	if cache == "" {
+		t.Skip("run by TestSelfTest and TestPlantedBugs")
+	}
+	for range 2 {
+		start := time.Now()
+		b, err := OpenTested(Options{DType: tensor.F16}, cache, func(m string) { fmt.Println("warning:", m) })
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		opened := b.(*Backend)
+		fmt.Println("simple kernels:", opened.simpleGEMM, opened.simpleAttention, "tested:", time.Since(start) > 100*time.Millisecond)
+		b.Close()
+	}
+}
+
+func TestSelfTest(t *testing.T) {
+	onEmulator(t)
+	cache := t.TempDir()
+	out, err := child("^TestSelfTestSubject$", "SELFTEST_CACHE="+cache)
+	if want := "simple kernels: false false tested: true\nsimple kernels: false false tested: false\n"; err != nil || !strings.HasPrefix(out, want) {
+		t.Errorf("%v, got %q, want %q", err, out, want)
+	}
+}

@@ -290,10 +290,8 @@ struct Accumulators {
 #pragma unroll
         for (int h = 0; h < 2; h++)
 #pragma unroll
-          for (int r = 0; r < 2; r++) {
-            float pair[2] = {acc[i][j][h][2 * r], acc[i][j][h][2 * r + 1]};
-            store(to + spread_at<Tile>(16 * i + 8 * r + g, 16 * j + 8 * h + 2 * t), pair);
-          }
+          for (int r = 0; r < 2; r++)
+            store_shared_pair(to + spread_at<Tile>(16 * i + 8 * r + g, 16 * j + 8 * h + 2 * t), acc[i][j][h][2 * r], acc[i][j][h][2 * r + 1]);
   }
 };
 

@@ -81,7 +81,7 @@ func (b *Backend) gemm(g gemm) {
 	if g.m == 0 {
 		return
 	}
-	if b.simple {
+	if b.simpleGEMM {
 		grid := [3]int{ceil(g.m, 64), ceil(g.n, 64), 1}
 		b.launchGEMM("gemm_simple_"+b.suffix(), grid, 256, 2*16*68*4, g, 0, 1)
 		return
@@ -159,7 +159,7 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 // attentionKernel gives the kernel for a head size, its threads and shared memory, and the queries a
 // block takes.
 func (b *Backend) attentionKernel(size int) (k kernel, threads, shared, queries int) {
-	if !b.simple && size%8 == 0 {
+	if !b.simpleAttention && size%8 == 0 {
 		for _, d := range []int{16, 32, 48, 64, 80, 128, 160} {
 			if size <= d {
 				keys := 64
@@ -173,7 +173,7 @@ func (b *Backend) attentionKernel(size int) (k kernel, threads, shared, queries 
 				return kernel{"attention", fmt.Sprintf("attention_mma_%s_%d", b.suffix(), d)}, 128, shared, 64
 			}
 		}
-		const wide = (32*512+32*512+32*40)*2 + 32*36*4 + 2*32*4 // attention.cuh's WideTiles
+		const wide = (32*512+32*512+32*40)*2 + 32*40*4 + 2*32*4 // attention.cuh's WideTiles
 		if size > 160 && size <= 512 && wide <= b.sharedMost {
 			return kernel{"attention", "attention_wide_" + b.suffix()}, 256, wide, 32
 		}

@@ -57,6 +57,13 @@ func (b *Backend) alloc(n int) (mem, error) {
 	return mem{p, n}, nil
 }
 
+// FreeMemory is what the device could still give, in bytes, and whether it could be asked.
+func (b *Backend) FreeMemory() (bytes uint64, known bool) {
+	defer b.enter()()
+	free, _, err := cu.MemInfo()
+	return uint64(free), err == nil
+}
+
 // Free gives memory back after the queued work is done.
 func (b *Backend) Free(m kernels.Mem) {
 	defer b.enter()()

@@ -9,3 +9,6 @@ func Open(Options) (kernels.Backend, error) { return nil, ErrNotBuilt }
 
 // Devices returns ErrNotBuilt.
 func Devices() ([]Device, error) { return nil, ErrNotBuilt }
+
+// OpenTested returns ErrNotBuilt.
+func OpenTested(Options, string, func(string)) (kernels.Backend, error) { return nil, ErrNotBuilt }

@@ -46,8 +46,10 @@ __device__ void groupnorm_chunks(const GroupNorm& g, float* shared) {
   int p0 = blockIdx.x * g.chunk_pixels, p1 = min(g.pixels, p0 + g.chunk_pixels);
   int64_t image = int64_t(blockIdx.z) * g.pixels;
   int n = (p1 - p0) * per_group;
-  float* sums = shared;                       // [rows, channels]
-  float* mean = shared + kNormThreads * wide; // [count]
+  // sums[channel][row], channel column·wide + e at e·columns + column; the odd pitch spreads a warp's writes over the banks.
+  int pitch = rows | 1;
+  float* sums = shared;
+  float* mean = shared + 2 * kNormThreads * wide; // [count]
 
   for (int pass = 0; pass < 2; pass++) {
     if (row < rows) {
@@ -62,13 +64,16 @@ __device__ void groupnorm_chunks(const GroupNorm& g, float* shared) {
           sum[e] += pass == 0 ? x : x * x;
         }
       }
-      for (int e = 0; e < wide; e++) sums[row * channels + column * wide + e] = sum[e];
+      for (int e = 0; e < wide; e++) sums[(e * columns + column) * pitch + row] = sum[e];
     }
     __syncthreads();
-    // A warp a group: lanes along channels and rows, in a fixed order.
+    // A warp a group: lanes along rows and channels, in a fixed order.
     for (int i = threadIdx.x / 32; i < count; i += kNormThreads / 32) {
       float sum = 0;
-      for (int j = threadIdx.x % 32; j < per_group * rows; j += 32) sum += sums[j / per_group * channels + i * per_group + j % per_group];
+      for (int j = threadIdx.x % 32; j < per_group * rows; j += 32) {
+        int c = i * per_group + j / rows;
+        sum += sums[(c % wide * columns + c / wide) * pitch + j % rows];
+      }
       sum = warp_sum(sum);
       if (threadIdx.x % 32) continue;
       if (pass == 0) mean[i] = sum / n;
@@ -107,11 +112,11 @@ __device__ void groupnorm_apply(const GroupNorm& g) {
   if (i >= int64_t(g.images) * g.pixels * columns) return;
   int64_t pixel = i / columns;
   int c = int(i - pixel * columns) * wide;
-  const float2* scale = g.scale + pixel / g.pixels * channels + c;
-  float v[wide];
+  float v[wide], scale[2 * wide]; // scale, shift, scale, shift …
   load(v, value_at<T>(g, pixel, c));
+  load(scale, reinterpret_cast<const float*>(g.scale + pixel / g.pixels * channels + c));
   for (int e = 0; e < wide; e++) {
-    v[e] = v[e] * scale[e].x + scale[e].y;
+    v[e] = v[e] * scale[2 * e] + scale[2 * e + 1];
     if (g.act == kSiLU) v[e] = silu(v[e]);
   }
   store(static_cast<T*>(g.d) + pixel * channels + c, v);
@@ -139,8 +144,11 @@ __device__ void layernorm(const T* a, const float* gamma, const float* beta, T* 
   }
   float inverse = 1 / sqrtf(warp_sum(squares) / channels + eps);
   for (int c = lane * wide; c < channels; c += 32 * wide) {
+    float g[wide], b[wide];
     load(v, a + c);
-    for (int e = 0; e < wide; e++) v[e] = (v[e] - mean) * inverse * gamma[c + e] + beta[c + e];
+    load(g, gamma + c);
+    load(b, beta + c);
+    for (int e = 0; e < wide; e++) v[e] = (v[e] - mean) * inverse * g[e] + b[e];
     store(d + c, v);
   }
 }

@@ -37,8 +37,9 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	c1 := op.In.Shape[len(s)-1]
 	p := planGroupNorm(channels, op.Groups, pixels, b.wide(c1, channels-c1))
 
-	// scratch: chunk means and deviations, then scales and shifts: two float32 each
-	n := images * op.Groups * p.chunks
+	// scratch: chunk means and deviations, then scales and shifts: two float32 each. An even number of the
+	// former keeps the latter aligned to 16 bytes.
+	n := ceil(images*op.Groups*p.chunks, 2) * 2
 	chunk, ok := b.scratchFor(8 * (n + images*channels))
 	if !ok {
 		return
@@ -50,7 +51,7 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 			c1, channels-c1, pixels, op.Groups, p.chunkPixels, p.chunks, p.slab, int(op.Act), op.Eps, images)
 	}
 	suffix := fmt.Sprintf("_%s_%d", b.suffix(), p.wide)
-	run("groupnorm_chunks"+suffix, [3]int{p.chunks, ceil(op.Groups, p.slab), images}, 4*(normThreads*p.wide+p.slab))
+	run("groupnorm_chunks"+suffix, [3]int{p.chunks, ceil(op.Groups, p.slab), images}, 4*(2*normThreads*p.wide+p.slab))
 	run("groupnorm_scale", [3]int{ceil(images*op.Groups, normThreads/32), 1, 1}, 0)
 	elements := b.wide(c1, channels-c1)
 	run(fmt.Sprintf("groupnorm_apply_%s_%d", b.suffix(), elements), [3]int{ceil(s.Len()/elements, normThreads), 1, 1}, 0)

@@ -35,6 +35,11 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
                : "memory");
 }
 
+// store_shared_pair writes 8 bytes at once, which the compiler does not always see that it may.
+__device__ __forceinline__ void store_shared_pair(float* to, float x, float y) {
+  asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(shared_address(to)), "f"(x), "f"(y) : "memory");
+}
+
 // mma_m16n8k8 is what sm_75 has: half of the depth.
 __device__ __forceinline__ void mma_m16n8k8(Acc& c, uint32_t a0, uint32_t a1, uint32_t b, half_t) {
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"

@@ -1,16 +1,40 @@
 #!/bin/sh
-# test.sh runs the CUDA backend's tests on the emulated device, once for each seed: SEEDS="1 2 3".
-# Further arguments go to go test.
+# test.sh compiles the CUDA kernels for every target and tests the backend without a GPU:
+#
+#	on the emulated device, with threads in three random orders (SEEDS="1 2 3"), seed 1 with the planted bugs
+#	on the checker: races and bounds to the byte, on the short cases
+#	on the PTX interpreter: what nvcc made of the kernels, on the short cases
+#
+# It fetches the compiler if there is none. Where that cannot be, it says so and succeeds, unless REQUIRE_CUDA is set.
+# On a machine with a GPU: GPU=1 test.sh runs the suite on that instead.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-cd "$root"
+if ! "$here/fetch.sh"; then
+	echo "SKIPPED: the CUDA tests need a compiler, which could not be fetched (see above)" >&2
+	[ -z "$REQUIRE_CUDA" ]
+	exit
+fi
 "$here/build.sh"
-"$here/emu/build.sh"
-export CGO_CFLAGS="-I$root/build/cuda/cuda12/nvidia/cuda_runtime/include"
-go test -c -tags cuda -o build/cuda/cuda.test ./kernels/cuda
+export CGO_CFLAGS="-O2 -g -I$root/build/cuda/cuda12/nvidia/cuda_runtime/include"
+(cd "$root" && go vet -tags cuda ./kernels/cuda/... && go test -c -tags cuda -o build/cuda/cuda.test ./kernels/cuda)
 cd "$here"
+run() { # run LIBRARY SEED ARGUMENTS...
+	library=$1 seed=$2
+	shift 2
+	echo "cuda: $library, seed $seed"
+	EMU_SEED=$seed LD_LIBRARY_PATH="$root/build/$library" "$root/build/cuda/cuda.test" "$@"
+}
+if [ -n "$GPU" ]; then
+	exec "$root/build/cuda/cuda.test" "$@"
+fi
+emu/build.sh
+emu/build.sh --check
+emu/build.sh --ptx
 for seed in ${SEEDS:-1 2 3}; do
-	echo "emulated device, seed $seed"
-	EMU_SEED=$seed LD_LIBRARY_PATH="$root/build/emu" "$root/build/cuda/cuda.test" "$@"
+	short=-test.short # the large shapes and the planted bugs once
+	[ "$seed" = 1 ] && short=
+	run emu "$seed" $short "$@"
 done
+run emu-check 1 -test.short -test.run '^TestConformance$/^F16$' "$@"
+EMU_REPORT=$root/build/cuda/counts.json run emu-ptx 1 -test.short -test.run '^TestConformance$' "$@"

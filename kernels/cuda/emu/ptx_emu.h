@@ -61,6 +61,12 @@ inline uint32_t to_tf32(float x) { // to nearest, ties away from zero
   return (u + 0x1000) & 0xffffe000;
 }
 
+inline void store_shared_pair(float* to, float x, float y) {
+  if ((uintptr_t)to % 8) emu::fail("shared address %p is not 8-byte aligned", (void*)to);
+  to[0] = x;
+  to[1] = y;
+}
+
 inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
   emu::Thread* t = emu::thread;
   t->row = row;
