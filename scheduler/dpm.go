@@ -67,15 +67,22 @@ func (w *walk) epsilon(x []float32, at Level) ([]float32, error) {
 	return slope(x, p.X0, at.Sigma), nil
 }
 
+// startSigma is where schedules begin that choose their own levels of a zero-SNR model: after one first-order step,
+// because of x ≈ 4096·ε every error is a small share. It is about where the others' noise begins.
+const startSigma = 15
+
 // fastGrid splits N model calls into steps of order 3 and a rest, even in ln σ (Lu et al. 2022, section 3.4).
 func fastGrid(s *Schedule) error {
 	if s.options.Sigmas != "" && s.options.Sigmas != "model" {
 		return fmt.Errorf("%s takes no sigma schedule: its steps are even in ln σ", s.name)
 	}
-	m := s.options.Steps/3 + 1
-	var levels []Level
 	high, low := s.trainedRange()
-	for _, l := range linspace(math.Log(high), math.Log(low), m+1) {
+	first, n := s.exploding(high), s.options.Steps
+	var levels []Level
+	if s.pureNoise(first) && n > 1 {
+		levels, high, n = append(levels, first), startSigma, n-1
+	}
+	for _, l := range linspace(math.Log(high), math.Log(low), n/3+2) {
 		levels = append(levels, s.exploding(math.Exp(l)))
 	}
 	s.setLevels(levels)
@@ -87,16 +94,23 @@ func (s *Schedule) trainedRange() (high, low float64) {
 	return float64(s.train.sigmas[len(s.train.sigmas)-1]), float64(s.train.sigmas[0])
 }
 
-// fastOrder is the order of step i of dpm-fast: 3, but N mod 3 in the last step, or 2 and 1 in the last two.
+// fastOrder is the order of step i of dpm-fast: 3, but N mod 3 in the last step, or 2 and 1 in the last two; 1 from
+// pure noise, which is not counted in that N.
 func (s *Schedule) fastOrder(i int) int {
-	m, rest := len(s.moves), s.options.Steps%3
+	m, n := len(s.moves), s.options.Steps
+	if s.pureNoise(s.moves[0].from) && n > 1 {
+		if i == 0 {
+			return 1
+		}
+		n--
+	}
 	switch {
-	case rest == 0 && i == m-1:
+	case n%3 == 0 && i == m-1:
 		return 1
-	case rest == 0 && i == m-2:
+	case n%3 == 0 && i == m-2:
 		return 2
-	case rest != 0 && i == m-1:
-		return rest
+	case n%3 != 0 && i == m-1:
+		return n % 3
 	}
 	return 3
 }
@@ -197,8 +211,7 @@ func dpmAdaptive(w *walk, _ int) error {
 	}
 	order := or(w.options.Order, 3)
 	if from := w.exploding(w.Sigma); w.pureNoise(from) {
-		// Of x ≈ 4096·ε every error is a small share. One first-order step, to where other schedules begin.
-		return w.firstOrder(from, w.exploding(15))
+		return w.firstOrder(from, w.exploding(startSigma))
 	}
 	for range 10000 {
 		from := w.exploding(w.Sigma)

@@ -45,12 +45,16 @@ func ipndm(w *walk, i int) error {
 	if err != nil {
 		return err
 	}
+	before := w.Past
 	w.remember(from, slope(w.x, p.X0, from.Sigma), or(w.options.Order, 4))
 	x := []term{{1, w.x}}
 	for k, c := range adamsBashforth[len(w.Past)-1] {
 		x = append(x, term{c * (to.Sigma - from.Sigma), w.Past[k].V})
 	}
 	combine(w.x, x...)
+	if w.pureNoise(from) {
+		w.Past = before // a step from σ/α = 4096 is like no other
+	}
 	return nil
 }
 

@@ -121,7 +121,21 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 	if first := s.moves[0].from.Ratio(); first < 1 && s.options.Sigmas == "" {
 		s.warnings = append(s.warnings, fmt.Sprintf("%s spacing with %d steps starts at σ/α = %.3g, which is hardly noise: use trailing spacing or more steps", s.spacing(), len(s.moves), first))
 	}
+	s.warnHigh()
 	return s, s.applyStrength()
+}
+
+// warnHigh warns of zero-SNR schedules that spend half their steps where there is next to nothing but noise.
+func (s *Schedule) warnHigh() {
+	high := -1 // not counting the first
+	for _, m := range s.moves {
+		if m.from.Ratio() > startSigma {
+			high++
+		}
+	}
+	if s.config.RescaleZeroSNR && 2*high > len(s.moves) {
+		s.warnings = append(s.warnings, fmt.Sprintf("%d of %d steps of the %s schedule lie above σ/α = %d, because it starts at this model's 4096: without a schedule, or with sgm-uniform or align-your-steps, fewer steps do", high, len(s.moves), s.options.Sigmas, startSigma))
+	}
 }
 
 // Name is the sampler's name as [Names] lists it, without aliases and suffixes.

@@ -111,6 +111,8 @@ func gradientEstimation(w *walk, i int) error {
 	} else {
 		combine(w.x, term{1, w.x}, term{γ * dt, d}, term{(1 - γ) * dt, w.Past[0].V})
 	}
-	w.remember(from, d, 1)
+	if !w.pureNoise(from) {
+		w.remember(from, d, 1)
+	}
 	return nil
 }
