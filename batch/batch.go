@@ -124,6 +124,14 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	return r.sum, nil
 }
 
+// Unfinished verifies what the manifest calls finished, tells of each image that is kept, and returns the images that
+// are to be rendered. It is what Run begins with, for those who have the rest done elsewhere.
+func Unfinished(ctx context.Context, o Options) ([]*jobs.Image, Summary, error) {
+	r := &run{o: o, sum: Summary{Total: len(o.Images)}}
+	todo, err := r.unfinished(ctx)
+	return todo, r.sum, err
+}
+
 // unfinished verifies what the manifest calls finished and returns the images that are not.
 func (r *run) unfinished(ctx context.Context) ([]*jobs.Image, error) {
 	var todo []*jobs.Image
@@ -246,13 +254,13 @@ func (r *run) write(ctx context.Context, p picture) {
 	rec := Complete(p.record, p.pixels, data)
 	// What is rendered is written even if ctx ends: it takes milliseconds, and the work is done.
 	keep := context.WithoutCancel(ctx)
-	err = r.patiently(ctx, func() (err error) {
+	err = Patiently(ctx, r.o.StorePatience, r.warn, func() (err error) {
 		rec.File, err = store.PutFree(keep, r.o.Store, p.image.File, data)
 		return err
 	})
 	if err == nil {
 		rec.Finished = time.Now().UTC()
-		err = r.patiently(ctx, func() error { return r.o.Manifest.Append(rec) })
+		err = Patiently(ctx, r.o.StorePatience, r.warn, func() error { return r.o.Manifest.Append(rec) })
 	}
 	if err != nil {
 		r.cancel(fmt.Errorf("%w\nWhat is finished is in the manifest: the same command goes on from there", err))
@@ -271,9 +279,8 @@ func Complete(rec manifest.Record, img *pipeline.Image, data []byte) manifest.Re
 	return rec
 }
 
-// patiently tries again for a while: a full disk or a lost share may be back in a moment.
-func (r *run) patiently(ctx context.Context, try func() error) error {
-	patience := r.o.StorePatience
+// Patiently tries again for a while (0: half a minute): a full disk or a lost share may be back in a moment.
+func Patiently(ctx context.Context, patience time.Duration, warn func(string), try func() error) error {
 	if patience == 0 {
 		patience = 30 * time.Second
 	}
@@ -284,7 +291,7 @@ func (r *run) patiently(ctx context.Context, try func() error) error {
 			return err
 		}
 		if !told {
-			r.event(Event{Kind: Warning, Text: fmt.Sprintf("%v (tried again for %v)", err, patience)})
+			warn(fmt.Sprintf("%v (tried again for %v)", err, patience))
 			told = true
 		}
 		select {
@@ -295,10 +302,12 @@ func (r *run) patiently(ctx context.Context, try func() error) error {
 	}
 }
 
+func (r *run) warn(text string) { r.event(Event{Kind: Warning, Text: text}) }
+
 // fail writes down an image's failure.
 func (r *run) fail(ctx context.Context, m *jobs.Image, rec manifest.Record, cause error) {
 	rec.Status, rec.Error, rec.Finished = manifest.Failed, cause.Error(), time.Now().UTC()
-	if err := r.patiently(ctx, func() error { return r.o.Manifest.Append(rec) }); err != nil {
+	if err := Patiently(ctx, r.o.StorePatience, r.warn, func() error { return r.o.Manifest.Append(rec) }); err != nil {
 		r.cancel(err)
 	}
 	r.count(func(s *Summary) { s.Failed++ }, Event{Kind: Failed, Image: m, Record: rec, Device: rec.Device})

@@ -167,14 +167,16 @@ func (m *Manifest) Records(visit func(Record) bool) {
 	}
 }
 
-// Append writes a record and waits until it is on the disk. After an error (a full disk) nothing of it is left, and
+// Append writes records and waits until they are on the disk. After an error (a full disk) nothing of them is left, and
 // Append may be tried again.
-func (m *Manifest) Append(r Record) error {
+func (m *Manifest) Append(records ...Record) error {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("writing %s: %w", m.path, err)
+	for _, r := range records {
+		if err := enc.Encode(r); err != nil {
+			return fmt.Errorf("writing %s: %w", m.path, err)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,7 +189,9 @@ func (m *Manifest) Append(r Record) error {
 		return fmt.Errorf("writing %s: %w", m.path, err)
 	}
 	m.size += int64(buf.Len())
-	m.records[r.Hash] = r
+	for _, r := range records {
+		m.records[r.Hash] = r
+	}
 	return nil
 }
 

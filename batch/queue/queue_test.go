@@ -31,6 +31,7 @@ type plant struct {
 
 func newPlant(t *testing.T) *plant {
 	t.Helper()
+	t.Parallel() // most of the time, tests wait
 	s, err := StartServer(ServerOptions{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +163,7 @@ func TestWorkers(t *testing.T) {
 		}
 	}
 	p.status(b, "40 done, 0 failed, 0 queued")
-	if done, err := p.q.Finished(t.Context(), b.ID); err != nil || len(done) != 40 || !done[images[0].Hash] {
+	if done, err := p.q.Settled(t.Context(), b.ID); err != nil || len(done) != 40 || !done[images[0].Hash] {
 		t.Errorf("%d are finished, %v", len(done), err)
 	}
 }

@@ -138,13 +138,13 @@ func queuedAlready(err error) bool {
 	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
-// Forget removes the results of images that failed, so that they can be submitted again in a new round.
+// Forget removes the results of images, so that they can be submitted again in a new round.
 func (q *Queue) Forget(ctx context.Context, b Batch, hashes []string) (Batch, error) {
 	if len(hashes) == 0 {
 		return b, nil
 	}
 	for _, hash := range hashes {
-		for _, subject := range []string{resultSubject(b.ID, statusFailed, hash), deadSubject + "." + b.ID + "." + hash} {
+		for _, subject := range []string{resultSubject(b.ID, "*", hash), deadSubject + "." + b.ID + "." + hash} {
 			stream := q.results
 			if strings.HasPrefix(subject, deadSubject) {
 				stream = q.dead
@@ -158,15 +158,17 @@ func (q *Queue) Forget(ctx context.Context, b Batch, hashes []string) (Batch, er
 	return b, q.putBatch(ctx, b)
 }
 
-// Finished are the hashes of a batch's images that workers have finished.
-func (q *Queue) Finished(ctx context.Context, id string) (map[string]bool, error) {
-	subjects, err := q.subjects(ctx, q.results, resultSubject(id, statusDone, ">"))
-	if err != nil {
-		return nil, err
+// Settled are the hashes of a batch's images that have a result: true where they are done, false where they failed.
+func (q *Queue) Settled(ctx context.Context, id string) (map[string]bool, error) {
+	all := map[string]bool{}
+	for _, status := range []string{statusFailed, statusDone} { // a failed image that was done later is done
+		subjects, err := q.subjects(ctx, q.results, resultSubject(id, status, ">"))
+		if err != nil {
+			return nil, err
+		}
+		for s := range subjects {
+			all[s[strings.LastIndexByte(s, '.')+1:]] = status == statusDone
+		}
 	}
-	done := make(map[string]bool, len(subjects))
-	for s := range subjects {
-		done[s[strings.LastIndexByte(s, '.')+1:]] = true
-	}
-	return done, nil
+	return all, nil
 }
