@@ -125,11 +125,11 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 			float *o = m.o + p * d * NR, *top = m.top + p * NR, *sum = m.sum + p * NR;
 			if (a->causal && first > query + n - 1) continue; // nobody here sees these keys
 			segment scores = {m.k_rows, 0, d, 0};
-			tile_rows(&scores, 1, keys, n, m.q + p * d * NR, m.s, NR, 1);
+			tile_rows(&scores, 1, keys, n, m.q + p * d * NR, m.s, NR, 1, 0, 0);
 			if (a->causal) softmax_block(1, first == 0, keys, nv, d, m.s, top, sum, o, first, query);
 			else softmax_block(0, first == 0, keys, nv, d, m.s, top, sum, o, first, query);
 			segment values = {m.v_rows, 0, keys, 0};
-			tile_rows(&values, 1, d, n, m.s, o, NR, first == 0);
+			tile_rows(&values, 1, d, n, m.s, o, NR, first == 0, 0, 0);
 		}
 	}
 
