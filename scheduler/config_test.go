@@ -81,7 +81,7 @@ func TestFromConfig(t *testing.T) {
 func TestNames(t *testing.T) {
 	for alias, want := range map[string]Options{
 		"DPM++ 2M Karras": {Name: "dpm++2m", Sigmas: "karras"}, "dpmpp_2m_sde-exponential": {Name: "dpm++2m-sde", Sigmas: "exponential"},
-		"euler_ancestral": {Name: "euler-a"}, "k-lms": {Name: "lms"}, "uni-pc": {Name: "unipc"}, "euler-ays": {Name: "euler", Sigmas: "align-your-steps"},
+		"euler_ancestral": {Name: "euler-a"}, "k-lms": {Name: "lms"}, "DPMSolverMultistepScheduler": {Name: "dpm++2m"}, "dpmpp_2m_sde_k": {Name: "dpm++2m-sde", Sigmas: "karras"}, "DPM2 a Karras": {Name: "dpm2-a", Sigmas: "karras"}, "uni-pc": {Name: "unipc"}, "euler-ays": {Name: "euler", Sigmas: "align-your-steps"},
 		"dpm++2m-karras:5": {Name: "dpm++2m", Sigmas: "karras:5"}, "dpm++ sde karras": {Name: "dpm++sde", Sigmas: "karras"},
 	} {
 		spec, o, err := resolve(Config{}, Options{Name: alias, Steps: 3})

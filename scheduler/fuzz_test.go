@@ -88,13 +88,27 @@ func checkSchedule(c Config, o Options, cut int) error {
 		return err
 	}
 	y := make([]float32, 3)
-	if err := s.Run(Run{X: y, Denoise: denoise, Noise: normals(6), State: &resumed}); err != nil {
+	if err := s.Run(Run{X: y, Denoise: reusing(denoise), Noise: normals(6), State: &resumed}); err != nil {
 		return err
 	}
 	if !slices.Equal(x, y) {
 		return fmt.Errorf("resumed after step %d: %v, want %v", cut, y, x)
 	}
 	return nil
+}
+
+// reusing is a denoiser that gives the same slices each time, as a pipeline does.
+func reusing(d Denoiser) Denoiser {
+	var kept Prediction
+	return func(x []float32, at Level) (Prediction, error) {
+		p, err := d(x, at)
+		if kept.X0 == nil {
+			kept = Prediction{X0: make([]float32, len(x)), Eps: make([]float32, len(x))}
+		}
+		copy(kept.X0, p.X0)
+		copy(kept.Eps, p.Eps)
+		return kept, err
+	}
 }
 
 func checkLevels(s *Schedule, o Options) error {

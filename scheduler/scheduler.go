@@ -133,7 +133,7 @@ func (s *Schedule) warnHigh() {
 			high++
 		}
 	}
-	if s.config.RescaleZeroSNR && 2*high > len(s.moves) {
+	if s.config.RescaleZeroSNR && 2*high >= len(s.moves) {
 		s.warnings = append(s.warnings, fmt.Sprintf("%d of %d steps of the %s schedule lie above σ/α = %d, because it starts at this model's 4096: without a schedule, or with sgm-uniform or align-your-steps, fewer steps do", high, len(s.moves), s.options.Sigmas, startSigma))
 	}
 }

@@ -38,7 +38,7 @@ func sigmaSchedules() []sigmaSchedule {
 }
 
 // sigmaAliases are other names for schedules.
-var sigmaAliases = map[string]string{"ays": "align-your-steps", "ays-xl": "align-your-steps-xl", "kl": "kl-optimal",
+var sigmaAliases = map[string]string{"k": "karras", "ays": "align-your-steps", "ays-xl": "align-your-steps-xl", "kl": "kl-optimal",
 	"sgm": "sgm-uniform", "uniform": "normal"}
 
 // SigmaSchedules lists the names that Options.Sigmas takes, each with a line on it.
