@@ -14,6 +14,7 @@ type expander struct {
 	checker   *checker
 	table     []spec
 	defaults  []field
+	base      Request
 	name      string // template for all jobs that have none of their own
 	limit     int
 	out       []Image
@@ -55,7 +56,7 @@ func (x *expander) job(n node, number int) {
 		return
 	}
 	for at := range combinations.n {
-		d := draft{given: map[string]bool{}, name: x.name, count: 1, priority: Normal, expand: expandEach}
+		d := draft{Request: x.base, given: map[string]bool{}, name: x.name, count: 1, priority: Normal, expand: expandEach}
 		for i, a := range axes {
 			a.spec.set(&d, a.values[combinations.pick(at, i)])
 			d.given[a.spec.name] = true

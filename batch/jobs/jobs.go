@@ -66,6 +66,8 @@ type Options struct {
 	// Wildcards is the folder of __name__ files; "": the folder wildcards beside the job file, or in the current
 	// folder for standard input.
 	Wildcards string
+	// Base has what a job gets that does not say otherwise: a model, a backend, a type.
+	Base Request
 	// MaxImages bounds what a file may ask for; 0 is the constant MaxImages.
 	MaxImages int
 }
@@ -145,7 +147,7 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 	x := &expander{
 		reporter: r, checker: newChecker(), table: specs(),
 		templates: &templates{wildcards: wildcards, folder: o.Wildcards, parsed: map[string]template{}, files: map[string][]template{}},
-		name:      or(o.Name, DefaultName), limit: o.MaxImages,
+		base:      o.Base, name: or(o.Name, DefaultName), limit: o.MaxImages,
 		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{},
 	}
 	if x.templates.folder == "" {

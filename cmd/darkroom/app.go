@@ -23,6 +23,10 @@ func newApp(e *env) app {
 		Description: appDescription,
 		Commands: []*cli.Command{
 			generateCommand(e),
+			batchCommand(e),
+			workerCommand(e),
+			queueCommand(e),
+			historyCommand(e),
 			inspectCommand(e),
 			verifyCommand(e),
 			tokenizeCommand(e),

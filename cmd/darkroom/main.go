@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ type env struct {
 	stdout io.Writer // results
 	stderr io.Writer // progress, warnings, errors
 	where  where
+	drain  atomic.Bool // an interruption waits for the command to end by itself, however long that takes
 }
 
 // The exit codes.
@@ -61,9 +63,13 @@ func run(ctx context.Context, e *env, args []string) int {
 	select {
 	case err = <-result:
 	case <-ctx.Done():
+		wait := time.After(patience)
+		if e.drain.Load() {
+			wait = nil
+		}
 		select {
 		case err = <-result:
-		case <-time.After(patience):
+		case <-wait:
 			err = ctx.Err()
 			e.where.sweep()
 		}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"darkroom/batch"
+	"darkroom/batch/engine"
+	"darkroom/batch/history"
+	"darkroom/batch/jobs"
+	"darkroom/batch/manifest"
+	"darkroom/batch/queue"
+	"darkroom/batch/store"
+	"darkroom/pipeline"
+
+	"github.com/urfave/cli/v2"
+)
+
+// batchOptions are the command line of batch.
+type batchOptions struct {
+	Jobs     string // a file, or - for stdin
+	Read     jobs.Options
+	Engine   pipeline.Options
+	Memory   uint64 // bytes for models
+	Out      string // a folder or s3://…
+	Records  string // the folder of the manifest where Out is a bucket
+	DryRun   bool
+	Retry    int
+	FailFast bool
+	Queue    queue.Options
+	Remote   bool // --queue was given
+	Workers  int  // processes on this machine; 0: render in this one
+	Quiet    bool
+	JSON     bool
+}
+
+func batchCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "batch",
+		Usage:     "render the pictures that a job file asks for",
+		ArgsUsage: "JOBS | status ID | cancel ID | retry ID",
+		Description: `JOBS is YAML, JSON lines or CSV, or - for standard input; every field of generate, lists and ranges
+(seed: 1..100), templates ({a|b}, __file__, ${variable}): docs/batch.md describes them.
+
+What is finished is in manifest.jsonl in the output folder. Ended at any point, the same command goes on: finished
+pictures are verified and kept, the others are rendered. A picture that fails does not stop the others; the exit code
+is 1 then.
+
+With --queue, workers on other machines render (darkroom worker), with --workers N, processes on this one.
+
+Examples:
+   darkroom batch jobs.yaml -o pictures/
+   darkroom batch jobs.csv -o pictures/ --dry-run
+   darkroom batch jobs.yaml -o pictures/ --name "{index:04}-{seed}-{slug}" --retry 2
+   darkroom batch jobs.yaml -o /shared/pictures --queue nats://10.0.0.1:4222
+   darkroom batch jobs.yaml -o pictures/ --workers 2
+   darkroom batch status 3f2a90c41d77 --queue nats://10.0.0.1:4222`,
+		Flags: append(append(append(engineFlags(), queueFlags()...),
+			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for the pictures, or s3://BUCKET/PREFIX"},
+			&cli.StringFlag{Name: "records", Usage: "folder of the manifest, where the pictures go to a bucket", DefaultText: "the current folder"},
+			&cli.StringFlag{Name: "name", Usage: "names of files: {index:04}, {seed}, {slug}, {hash:8}, {model}, …", DefaultText: jobs.DefaultName},
+			&cli.StringFlag{Name: "notation", Usage: "yaml, jsonl or csv", DefaultText: "by the file's extension or first line"},
+			&cli.StringFlag{Name: "wildcards", Usage: "folder of the __file__ texts", DefaultText: "wildcards beside the job file"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it takes and how much disk"},
+			&cli.IntFlag{Name: "retry", Usage: "how often a picture that failed is tried again", DefaultText: "0"},
+			&cli.BoolFlag{Name: "fail-fast", Usage: "stop at the first failure"},
+			&cli.IntFlag{Name: "workers", Usage: "render in so many processes on this machine, with a queue of their own", DefaultText: "0, in this one"},
+		), memoryFlag(), quietFlag(), jsonFlag("print a line of JSON for each event")),
+		Action: func(c *cli.Context) error {
+			if word := c.Args().First(); c.NArg() > 0 && (word == "status" || word == "cancel" || word == "retry") {
+				return batchControl(c, e, word)
+			}
+			path, err := oneWord(c, "the job file")
+			if err != nil {
+				return err
+			}
+			o := batchOptions{
+				Jobs: path, Read: jobs.Options{Notation: c.String("notation"), Name: c.String("name"), Wildcards: c.String("wildcards")},
+				Memory: gibibytes(c), Out: c.String("out"), Records: c.String("records"), DryRun: c.Bool("dry-run"),
+				Retry: c.Int("retry"), FailFast: c.Bool("fail-fast"), Remote: c.IsSet("queue"), Workers: c.Int("workers"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
+			}
+			if o.Engine, err = readEngineFlags(c); err != nil {
+				return err
+			}
+			// What decides pictures is part of every request that does not say otherwise.
+			o.Read.Base = jobs.Request{Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype")}
+			o.Queue = readQueueFlags(c)
+			return runBatch(c.Context, e, o)
+		},
+	}
+}
+
+func memoryFlag() cli.Flag {
+	return &cli.Float64Flag{Name: "model-memory", Usage: "GiB that open models may take together", DefaultText: "8"}
+}
+
+func gibibytes(c *cli.Context) uint64 { return uint64(max(c.Float64("model-memory"), 0) * (1 << 30)) }
+
+// runBatch reads the job file, and renders, or has others render.
+func runBatch(ctx context.Context, e *env, o batchOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	e.where.set("reading %s", o.Jobs)
+	list, err := jobs.ReadFile(o.Jobs, e.stdin, o.Read)
+	var mistakes jobs.Errors
+	if errors.As(err, &mistakes) {
+		return &usageError{"batch", mistakes.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	past := openHistory(e)
+	if past != nil {
+		defer past.Close()
+	}
+	if o.DryRun {
+		return dryRun(e, o, list, past)
+	}
+	records := o.Out
+	if store.IsS3(o.Out) {
+		records = o.Records
+		if records == "" {
+			records = "."
+		}
+	}
+	book, err := manifest.Open(records)
+	if err != nil {
+		return err
+	}
+	defer book.Close()
+	place, done, err := openStore(ctx, o.Out)
+	if err != nil {
+		return err
+	}
+	defer done()
+	show := newBatchProgress(e, o.Quiet, o.JSON, len(list.Images))
+	for _, note := range book.Notes() {
+		show.note("warning: " + note)
+	}
+	if list.Twice > 0 && !o.Quiet {
+		show.note(fmt.Sprintf("%d requests are in %s more than once, and are rendered once", list.Twice, o.Jobs))
+	}
+	options := batch.Options{
+		Images: list.Images, Manifest: book, Store: place, Worker: hostName(), Retry: o.Retry, FailFast: o.FailFast,
+		OnEvent: func(ev batch.Event) {
+			show.event(ev)
+			e.where.finished(ev.Kept+ev.Finished, ev.Total)
+			if ev.Kind == batch.Finished && past != nil && !o.Remote && o.Workers == 0 {
+				past.Add(historyEntry(ev.Record, place)) // a picture is not lost with its history
+			}
+		},
+	}
+	e.where.set("rendering %s", o.Jobs)
+	var sum batch.Summary
+	switch {
+	case o.Remote:
+		sum, err = runRemote(ctx, e, o, options, place)
+	case o.Workers > 0:
+		sum, err = runWorkers(ctx, e, o, options, place)
+	default:
+		sum, err = runHere(ctx, o, options)
+	}
+	show.end()
+	return summarize(e, o, show, sum, err)
+}
+
+func (o *batchOptions) check() error {
+	switch {
+	case o.Out == "" && !o.DryRun:
+		return &usageError{"batch", "-o is missing: name a folder for the pictures"}
+	case o.Retry < 0:
+		return usagef("--retry %d: it must not be negative", o.Retry)
+	case o.Workers < 0 || o.Workers > 1024:
+		return usagef("--workers %d: it must be from 0 to 1024", o.Workers)
+	case o.Workers > 0 && o.Remote:
+		return usagef("--workers starts processes with a queue of their own, and --queue names another queue: give one")
+	}
+	return nil
+}
+
+// runHere renders in this process.
+func runHere(ctx context.Context, o batchOptions, options batch.Options) (batch.Summary, error) {
+	eng := engine.New(engine.Options{Pipeline: o.Engine, Resolve: findModel, Budget: o.Memory})
+	defer eng.Close()
+	options.Renderers = []batch.Renderer{eng}
+	options.ModelHash = eng.ModelHash
+	return batch.Run(ctx, options)
+}
+
+// summarize tells how the batch ended, and makes failures the exit code's business.
+func summarize(e *env, o batchOptions, show *batchProgress, sum batch.Summary, err error) error {
+	if err != nil && !queue.IsCancelled(err) {
+		if errors.Is(err, context.Canceled) && !o.Quiet {
+			show.note(fmt.Sprintf("%s: the same command goes on from here", counts(sum)))
+		}
+		return err
+	}
+	if !o.Quiet {
+		show.note(fmt.Sprintf("%s in %v", counts(sum), time.Since(show.begun).Round(100*time.Millisecond)))
+	}
+	if n := sum.Failed + sum.Cancelled + sum.Left(); n > 0 {
+		where := filepath.Join(o.Out, manifest.Name)
+		if store.IsS3(o.Out) {
+			where = filepath.Join(o.Records, manifest.Name)
+		}
+		return fmt.Errorf("%d of %d pictures are not there: %s says why; the same command tries them again", n, sum.Total, where)
+	}
+	return nil
+}
+
+// counts is "40 pictures: 30 rendered, 9 kept, 1 failed".
+func counts(s batch.Summary) string {
+	parts := []string{fmt.Sprintf("%d rendered", s.Finished)}
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{s.Kept, "kept"}, {s.Failed, "failed"}, {s.Cancelled, "cancelled"}, {s.Left(), "left"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	return fmt.Sprintf("%d pictures: %s", s.Total, strings.Join(parts, ", "))
+}
+
+// openStore opens a folder or a bucket.
+func openStore(ctx context.Context, place string) (store.Store, func(), error) {
+	if store.IsS3(place) {
+		s, err := store.OpenS3Environment(ctx, place)
+		return s, func() {}, err
+	}
+	f, err := store.OpenFolder(place)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.Sweep(time.Hour) // what crashed programs left
+	return f, func() { f.Close() }, nil
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return runtime.GOOS
+	}
+	return name
+}
+
+// historyEntry is what the history keeps of a finished image.
+func historyEntry(r manifest.Record, place store.Store) history.Entry {
+	file := place.String() + "/" + r.File
+	if !store.IsS3(file) {
+		if path, err := filepath.Abs(filepath.FromSlash(file)); err == nil {
+			file = path
+		}
+	}
+	model := r.Request.Model
+	if model == "" {
+		model = "default"
+	}
+	return history.Entry{
+		At: r.Finished, File: file, SHA256: r.SHA256, Bytes: r.Bytes, Seconds: r.Seconds, Model: model, ModelHash: r.ModelHash,
+		Backend: r.Backend, DType: r.DType, Steps: r.Steps, Width: r.Width, Height: r.Height, Request: r.Request,
+	}
+}

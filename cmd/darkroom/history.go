@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"darkroom/batch/history"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+)
+
+// historyPath is where the history of this machine's user is, "" if there is no place for it.
+func historyPath() string {
+	if path := os.Getenv("DARKROOM_HISTORY"); path != "" {
+		return path
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "darkroom", "history.db")
+	}
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, ".local", "state", "darkroom", "history.db")
+}
+
+// openHistory opens the history, or says why it cannot: no picture depends on it. DARKROOM_HISTORY=off keeps none.
+func openHistory(e *env) *history.History {
+	path := historyPath()
+	if path == "" || path == "off" {
+		return nil
+	}
+	h, err := history.Open(path)
+	if err != nil {
+		fmt.Fprintf(e.stderr, "warning: no history is kept: %v\n", err)
+		return nil
+	}
+	return h
+}
+
+func historyCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "history",
+		Usage:     "find what batches and workers rendered on this machine",
+		ArgsUsage: "[show ID]",
+		Description: `Lists pictures, the latest first; show ID tells all of one and the command that makes it again.
+
+Examples:
+   darkroom history --text "red apple" --since 2026-01-01
+   darkroom history --model sd15 --limit 5
+   darkroom history show 17`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "text", Usage: "words of the prompt"},
+			&cli.StringFlag{Name: "model", Usage: "part of the model's name"},
+			&cli.StringFlag{Name: "since", Usage: "first day, such as 2026-01-31"},
+			&cli.StringFlag{Name: "until", Usage: "last day"},
+			&cli.IntFlag{Name: "limit", Usage: "how many are listed; 0 is all", Value: 20},
+			jsonFlag("print a line of JSON for each picture"),
+		},
+		Action: func(c *cli.Context) error {
+			q := history.Query{Text: c.String("text"), Model: c.String("model"), Limit: c.Int("limit")}
+			var err error
+			if q.Since, err = day(c, "since"); err != nil {
+				return err
+			}
+			if q.Until, err = day(c, "until"); err != nil {
+				return err
+			}
+			if !q.Until.IsZero() {
+				q.Until = q.Until.AddDate(0, 0, 1)
+			}
+			path := historyPath()
+			if path == "" || path == "off" {
+				return usagef("no history is kept here (DARKROOM_HISTORY)")
+			}
+			h, err := history.Open(path)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			switch {
+			case c.NArg() == 0:
+				return listHistory(e, h, q, c.Bool("json"))
+			case c.Args().First() == "show" && c.NArg() == 2:
+				return showHistory(e, h, c.Args().Get(1), c.Bool("json"))
+			}
+			return &usageError{"history", fmt.Sprintf("%s: history takes nothing, or show and an ID", quoteAll(c.Args().Slice()))}
+		},
+	}
+}
+
+func day(c *cli.Context, flag string) (time.Time, error) {
+	if !c.IsSet(flag) {
+		return time.Time{}, nil
+	}
+	t, err := time.ParseInLocation(time.DateOnly, c.String(flag), time.Local)
+	if err != nil {
+		return t, usagef("--%s %q: a day such as 2026-01-31 is needed", flag, c.String(flag))
+	}
+	return t, nil
+}
+
+func listHistory(e *env, h *history.History, q history.Query, asJSON bool) error {
+	list, err := h.Find(q)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		for _, entry := range list {
+			if err := printJSON(e.stdout, entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := newTable(e.stdout)
+	t.AppendHeader(table.Row{"ID", "when", "model", "seed", "prompt", "file"})
+	for _, entry := range list {
+		t.AppendRow(table.Row{entry.ID, entry.At.Format(time.DateTime), entry.Model, entry.Request.Seed, oneLine(entry.Request.Prompt), entry.File})
+	}
+	t.Render()
+	return nil
+}
+
+func showHistory(e *env, h *history.History, word string, asJSON bool) error {
+	id, err := strconv.ParseInt(word, 10, 64)
+	if err != nil {
+		return usagef("history show %q: the ID is a number: darkroom history lists them", word)
+	}
+	entry, err := h.Get(id)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(e.stdout, entry)
+	}
+	_, err = fmt.Fprintf(e.stdout, "%s\n%s, %d×%d, %d steps in %.2f s, model %s (%.12s) on %s in %s\nsha256 %s\n\n%s\n",
+		entry.File, entry.At.Format(time.DateTime), entry.Width, entry.Height, entry.Steps, entry.Seconds, entry.Model, entry.ModelHash, entry.Backend, entry.DType, entry.SHA256, entry.Command())
+	return err
+}
