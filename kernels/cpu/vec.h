@@ -80,11 +80,12 @@ INLINE vec round_and_power(vec x, vec *power) {
 	return t - splat(ROUND_MAGIC);
 }
 
-// exp2_ is 2^x for x ≤ 127 within 2 ulp; below -126 it is 2⁻¹²⁶. x = n + r, |r| ≤ ½, and a
+// exp2_ is 2^x for x ≤ 127 within 2 ulp; below -125 it is 2⁻¹²⁵, so that no result is subnormal, which
+// some processors are slow to compute with. x = n + r, |r| ≤ ½, and a
 // polynomial of least relative error for 2^r (polynomials.h).
 INLINE vec exp2_(vec x) {
 	vec power;
-	x = at_least(-126, x);
+	x = at_least(-125, x);
 	vec r = x - round_and_power(x, &power);
 	vec p = splat(EXP2_5);
 	p = fma_(p, r, splat(EXP2_4));
