@@ -60,7 +60,6 @@ type Config struct {
 	TimestepScale  float64 // timestep_scaling of lcm; 0: 10
 	Shift          float64 // shift or flow_shift of flow models; 0: 1
 	ShiftTerminal  float64
-	InvertSigmas   bool
 	StochasticFlow bool // stochastic_sampling
 }
 

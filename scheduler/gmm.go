@@ -28,7 +28,7 @@ func Rings() Mixture {
 // Dims is d.
 func (m Mixture) Dims() int { return len(m.Means[0]) }
 
-// Mean and covariance of the whole mixture, the covariance row by row.
+// Moments are mean and covariance of the whole mixture, the covariance row by row.
 func (m Mixture) Moments() (mean, covariance []float64) {
 	d, total := m.Dims(), 0.0
 	mean, covariance = make([]float64, d), make([]float64, d*d)

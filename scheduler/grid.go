@@ -3,7 +3,6 @@ package scheduler
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 // A grid says which noise levels a sampler visits. There are three, because diffusers has three:
@@ -257,11 +256,5 @@ func linspace(start, stop float64, n int) []float64 {
 	if n > 1 {
 		v[n-1] = stop
 	}
-	return v
-}
-
-func reversed[T any](v []T) []T {
-	v = slices.Clone(v)
-	slices.Reverse(v)
 	return v
 }

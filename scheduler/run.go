@@ -66,7 +66,6 @@ type walk struct {
 	x     []float32 // the same as Run.X
 	x0    []float32 // the latest prediction of the picture
 	fresh []float32 // buffer of the latest draw
-	calls int
 }
 
 // Run carries r.X through all steps. Errors: those of Denoise, Noise and OnStep, wrapped with the
@@ -140,7 +139,6 @@ func (w *walk) denoise(x []float32, at Level) (Prediction, error) {
 	if len(p.X0) != len(x) || len(p.Eps) != len(x) {
 		return p, fmt.Errorf("the denoiser gave %d and %d values for %d", len(p.X0), len(p.Eps), len(x))
 	}
-	w.calls++
 	if w.config.Thresholding && w.sampler.thresholds {
 		w.config.threshold(p.X0)
 	} else if w.config.ClipSample && w.sampler.clips {
