@@ -49,16 +49,16 @@ INLINE void softmax_block(const int causal, int begin, int64_t keys, int64_t nv,
 		}
 		int64_t even = keys / STRANDS * STRANDS;
 		vec before = begin ? splat(-INFINITY) : load(top + j), m[STRANDS], l[STRANDS];
-#pragma GCC unroll 4
+		UNROLL_ALL
 		for (int i = 0; i < STRANDS; i++) m[i] = before, l[i] = splat(0);
 		for (int64_t k = 0; k < even; k += STRANDS)
-#pragma GCC unroll 4
+			UNROLL_ALL
 			for (int i = 0; i < STRANDS; i++) m[i] = larger(m[i], load(s + (k + i) * NR + j));
 		for (int64_t k = even; k < keys; k++) m[0] = larger(m[0], load(s + k * NR + j));
 		vec now = larger(larger(m[0], m[1]), larger(m[2], m[3]));
 
 		for (int64_t k = 0; k < even; k += STRANDS)
-#pragma GCC unroll 4
+			UNROLL_ALL
 			for (int i = 0; i < STRANDS; i++) {
 				vec p = exp2_(load(s + (k + i) * NR + j) - now);
 				store(s + (k + i) * NR + j, p);

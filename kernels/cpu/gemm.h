@@ -26,32 +26,32 @@ typedef struct {
 // mr and nv are constants wherever it is inlined, so that the tile lives in registers.
 INLINE void micro(const int mr, const int nv, const segment *s, int count, const float *panel, float *sums, int64_t stride, int begin) {
 	vec acc[MR][NV];
-#pragma GCC unroll 16
+	UNROLL_ALL
 	for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
+		UNROLL_ALL
 		for (int j = 0; j < nv; j++) acc[i][j] = begin ? splat(0) : load(sums + i * stride + j * W);
 	for (; count > 0; count--, s++) {
 		const float *a[MR];
-#pragma GCC unroll 16
+		UNROLL_ALL
 		for (int i = 0; i < mr; i++) a[i] = s->rows[i] + s->first;
 		const float *b = panel + s->k * NR;
 		int64_t n = s->length;
-#pragma GCC unroll 4
+		UNROLL_BY_4
 		for (int64_t k = 0; k < n; k++) {
 			vec column[NV];
-#pragma GCC unroll 4
+			UNROLL_ALL
 			for (int j = 0; j < nv; j++) column[j] = load(b + k * NR + j * W);
-#pragma GCC unroll 16
+			UNROLL_ALL
 			for (int i = 0; i < mr; i++) {
 				vec x = splat(a[i][k]);
-#pragma GCC unroll 4
+				UNROLL_ALL
 				for (int j = 0; j < nv; j++) acc[i][j] = fma_(x, column[j], acc[i][j]);
 			}
 		}
 	}
-#pragma GCC unroll 16
+	UNROLL_ALL
 	for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
+		UNROLL_ALL
 		for (int j = 0; j < nv; j++) store(sums + i * stride + j * W, acc[i][j]);
 }
 

@@ -5,6 +5,16 @@
 // The file that includes this one defines W, and FMA_NATIVE where fma(a, b, c) below is one
 // instruction of that width.
 
+// UNROLL_ALL turns a loop with a constant count into straight code, so that what it indexes can live in
+// registers.
+#if defined(__clang__)
+#define UNROLL_ALL _Pragma("clang loop unroll(full)")
+#define UNROLL_BY_4 _Pragma("clang loop unroll_count(4)")
+#else
+#define UNROLL_ALL _Pragma("GCC unroll 16")
+#define UNROLL_BY_4 _Pragma("GCC unroll 4")
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * W)));
@@ -81,8 +91,8 @@ INLINE vec round_and_power(vec x, vec *power) {
 }
 
 // exp2_ is 2^x for x ≤ 127 within 2 ulp; below -125 it is 2⁻¹²⁵, so that no result is subnormal, which
-// some processors are slow to compute with. x = n + r, |r| ≤ ½, and a
-// polynomial of least relative error for 2^r (polynomials.h).
+// some processors are slow to compute with. x = n + r with |r| ≤ ½, and 2^r is a polynomial of least
+// relative error (polynomials.h).
 INLINE vec exp2_(vec x) {
 	vec power;
 	x = at_least(-125, x);
