@@ -54,7 +54,7 @@ type Record struct {
 	Scheduler  string  `json:"scheduler"` // without aliases and suffixes
 	Sigmas     string  `json:"sigmas,omitempty"`
 	Stochastic bool    `json:"stochastic,omitempty"`
-	Calls      int     `json:"calls"` // of the model; -1: not known
+	Calls      int     `json:"calls"` // of the model
 	Seconds    float64 `json:"seconds"`
 	Joules     float64 `json:"joules,omitempty"` // of the GPU; 0: not measured
 	Device     string  `json:"device"`

@@ -76,9 +76,9 @@ func (r *Report) plot(m Measure, against string) *plot.Plot {
 			v, ok := s.Values[m.Key]
 			x := &s.Seconds.Median
 			if against == "calls" {
-				x = s.Calls
+				x = &s.Calls
 			}
-			if ok && x != nil {
+			if ok {
 				points = append(points, plotter.XY{X: *x, Y: v.Mean})
 			}
 		}

@@ -33,14 +33,14 @@ type Values map[string]float64
 
 // SettingResult is a row of the table.
 type SettingResult struct {
-	ID         string   `json:"id"`
-	Name       string   `json:"name"`
-	Group      string   `json:"group"` // settings that differ in steps alone have one: they make a curve
-	GroupName  string   `json:"groupName"`
-	Setting    Setting  `json:"setting"`
-	Stochastic bool     `json:"stochastic"` // draws noise on the way
-	Comparable bool     `json:"comparable"` // has the converged solution as its limit
-	Calls      *float64 `json:"calls"`      // of the model for a picture; nil: not known
+	ID         string  `json:"id"`
+	Name       string  `json:"name"`
+	Group      string  `json:"group"` // settings that differ in steps alone have one: they make a curve
+	GroupName  string  `json:"groupName"`
+	Setting    Setting `json:"setting"`
+	Stochastic bool    `json:"stochastic"` // draws noise on the way
+	Comparable bool    `json:"comparable"` // has the converged solution as its limit
+	Calls      float64 `json:"calls"`      // of the model for a picture, median
 
 	Seconds Spread   `json:"seconds"`
 	Joules  *float64 `json:"joules,omitempty"` // of the GPU, median

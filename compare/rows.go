@@ -29,16 +29,14 @@ func (e *evaluation) settingRows() error {
 			if r.Joules > 0 {
 				joules = append(joules, r.Joules)
 			}
-			if r.Calls >= 0 {
-				calls = append(calls, float64(r.Calls))
-			}
+			calls = append(calls, float64(r.Calls))
 			row.Stochastic = r.Stochastic
 			row.Comparable = !r.Stochastic && !strings.HasSuffix(r.Scheduler, "cfg++") && len(e.refs) > 0
 		}
 		q := stats.Quantiles(seconds, 0.25, 0.5, 0.75)
 		row.Seconds = Spread{Q1: q[0], Median: q[1], Q3: q[2]}
 		row.Joules = finite(stats.Quantiles(joules, 0.5)[0])
-		row.Calls = finite(stats.Quantiles(calls, 0.5)[0])
+		row.Calls = stats.Quantiles(calls, 0.5)[0]
 		if e.PricePerHour > 0 {
 			row.Cost = finite(1000 * row.Seconds.Median / 3600 * e.PricePerHour)
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,7 +89,7 @@ func TestRunMeasuresAndRanks(t *testing.T) {
 		if !(s.Seconds.Q1 > 0 && s.Seconds.Q1 <= s.Seconds.Median && s.Seconds.Median <= s.Seconds.Q3) {
 			t.Errorf("%s: seconds %+v", s.Name, s.Seconds)
 		}
-		if want := float64(s.Setting.Steps); s.Calls == nil || *s.Calls != want {
+		if want := float64(s.Setting.Steps); s.Calls != want {
 			t.Errorf("%s: calls %v, want %v", s.Name, s.Calls, want)
 		}
 	}
@@ -147,13 +149,14 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 	}
 }
 
-// TestMain lets the test program be the one that is killed.
+// TestMain lets the test program be the one that is killed: it tells of each picture before it is made.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("COMPARE_KILL_ME"); dir != "" {
 		o := tinyOptions(&testing.T{})
 		o.Out, o.Warn = dir, nil
+		o.Progress = func(p Progress) { fmt.Println(p.Done) }
 		if _, err := Run(context.Background(), o); err != nil {
-			println(err.Error())
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -161,40 +164,38 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// Killed without warning, a moment after it began one picture or another, it goes on where it was.
 func TestKilledAtAnyTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
 	dir := filepath.Join(t.TempDir(), "report")
-	finished := false
-	for n := 0; n < 40 && !finished; n++ {
+	for n, wait := range []time.Duration{0, 3, 7, 12, 20, -1} { // milliseconds after the n-th picture began; -1: no end
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "COMPARE_KILL_ME="+dir)
 		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatalf("after %d kills: %v", n, err)
+		lines := 0
+		for s := bufio.NewScanner(out); s.Scan(); {
+			if lines++; wait >= 0 && lines == n+2 {
+				time.Sleep(wait * time.Millisecond)
+				cmd.Process.Kill() // SIGKILL
 			}
-			finished = true
-		case <-time.After(time.Duration(150+90*n) * time.Millisecond):
-			cmd.Process.Kill() // SIGKILL
-			<-done
 		}
-		t.Logf("run %d: finished %v", n+1, finished)
-	}
-	if !finished {
-		t.Fatal("never finished")
+		if err := cmd.Wait(); (err == nil) != (wait < 0) {
+			t.Fatalf("run %d: %v", n+1, err)
+		}
 	}
 	onceEach(t, dir, tinyPictures)
 	parts, err := filepath.Glob(filepath.Join(dir, "*", "*"+unfinished))
-	if err != nil || len(parts) > 2 {
-		t.Errorf("unfinished files: %v, %v", parts, err)
+	if err != nil || len(parts) > 0 {
+		t.Errorf("unfinished files are left: %v, %v", parts, err)
 	}
 }
 
@@ -338,7 +339,10 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 	if len(r.Settings) != 3 {
-		t.Errorf("%d settings, want 3", len(r.Settings))
+		t.Fatalf("%d settings, want 3", len(r.Settings))
+	}
+	if adaptive := r.Settings[1]; adaptive.Setting.Steps != 0 || adaptive.Calls < 10 {
+		t.Errorf("dpm-adaptive: %d steps, %v calls", adaptive.Setting.Steps, adaptive.Calls)
 	}
 }
 
@@ -359,4 +363,67 @@ func TestBudget(t *testing.T) {
 	if _, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "no scheduler makes a picture in that time") {
 		t.Errorf("a budget of nothing: %v", err)
 	}
+}
+
+func TestJudge(t *testing.T) {
+	o := tinyOptions(t)
+	o.Judge, o.PricePerHour = "judge/testdata/clip", 3.6
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.RankBy != "agreement" || !strings.Contains(r.Judge, "CLIP") {
+		t.Errorf("ranked by %q with judge %q", r.RankBy, r.Judge)
+	}
+	for _, s := range r.Settings {
+		for _, key := range []string{"agreement", "preference", "frechet", "kid", "cmmd", "precision", "recall", "diversity", "vendi"} {
+			if _, ok := s.Values[key]; !ok {
+				t.Errorf("%s has no %s", s.Name, key)
+			}
+		}
+		if v := s.Values["vendi"].Mean; v < 1 || v > 2 {
+			t.Errorf("%s: %v effectively different pictures of 2", s.Name, v)
+		}
+		if s.Rank == 0 || s.Cost == nil || math.Abs(*s.Cost-s.Seconds.Median) > 1e-9 { // 1000 pictures at 3.60 an hour cost as much as a picture takes
+			t.Errorf("%s: rank %d, cost %v", s.Name, s.Rank, s.Cost)
+		}
+	}
+	// The same pictures are not looked at again: what is kept is used.
+	kept, err := filepath.Glob(filepath.Join(o.Out, featuresDir, "*", "*.f32"))
+	if err != nil || len(kept) != tinyPictures {
+		t.Fatalf("%d features kept, want %d (%v)", len(kept), tinyPictures, err)
+	}
+	for _, name := range kept {
+		if err := os.WriteFile(name, make([]byte, 4*12), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err = Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := r.Settings[0].Values["agreement"]; ok || r.RankBy != "ssim" {
+		t.Errorf("features of nothing but zeros have an agreement, ranked by %q", r.RankBy)
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte(`{"grid":{"grid":{"prompts":["a"],"firstSeed":0,"seeds":1,"referenceSteps":0},"modelHashes":{},"backend":"cpu","numerics":"1"}}` + "\n"))
+	f.Add([]byte(`{"picture":{"key":"0","id":"../../../../etc","setting":{},"item":{},"calls":-1}}` + "\n"))
+	f.Add([]byte("{\"picture\":null}\n{}\nnull\n{\"pict"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), journalFile)
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		j := &folder{dir: filepath.Dir(path), pictures: map[string]*Record{}}
+		_, end, err := j.read(path)
+		if err == nil && end > int64(len(text)) {
+			t.Errorf("the journal ends at %d of %d", end, len(text))
+		}
+		for _, r := range j.pictures {
+			if !safeName(r.ID) {
+				t.Errorf("a picture called %q", r.ID)
+			}
+		}
+	})
 }

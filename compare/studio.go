@@ -155,7 +155,7 @@ func (s *studio) render(ctx context.Context, j job) (*Record, []byte, []float32,
 	}
 	var begun time.Time
 	var joules float64
-	picture, latents, err := p.RenderLatents(ctx, j.request, pipeline.Events{Start: func(int) {
+	picture, latents, calls, err := p.RenderLatents(ctx, j.request, pipeline.Events{Start: func(int) {
 		joules = s.joules()
 		begun = time.Now()
 	}})
@@ -171,7 +171,7 @@ func (s *studio) render(ctx context.Context, j job) (*Record, []byte, []float32,
 	r := picture.Recipe
 	return &Record{
 		Key: j.key, ID: recipeID(r), Setting: j.Setting, Item: j.Item,
-		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Stochastic: j.stochastic(), Calls: j.plan.Calls,
+		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Stochastic: j.stochastic(), Calls: calls,
 		Seconds: took.Seconds(), Joules: joules, Device: r.Device,
 	}, png.Bytes(), latents, nil
 }

@@ -63,7 +63,7 @@ func (r *Report) writeCSV(w io.Writer) error {
 	byID := map[string]SettingResult{}
 	for _, s := range r.Settings {
 		byID[s.ID] = s
-		row := append(s.columns("setting"), "", "", strconv.Itoa(s.Rank), fmt.Sprint(s.Pareto), optional(s.Calls),
+		row := append(s.columns("setting"), "", "", strconv.Itoa(s.Rank), fmt.Sprint(s.Pareto), number(s.Calls),
 			number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Joules))
 		for _, m := range r.Measures {
 			v, ok := s.Values[m.Key]
@@ -88,14 +88,11 @@ func (r *Report) writeCSV(w io.Writer) error {
 		}
 	}
 	for _, p := range r.Pictures {
-		calls, joules := "", ""
-		if p.Calls >= 0 {
-			calls = strconv.Itoa(p.Calls)
-		}
+		joules := ""
 		if p.Joules > 0 {
 			joules = number(p.Joules)
 		}
-		row := append(byID[p.Setting].columns("picture"), p.PromptText, strconv.FormatUint(p.Seed, 10), "", "", calls, number(p.Seconds), "", "", joules)
+		row := append(byID[p.Setting].columns("picture"), p.PromptText, strconv.FormatUint(p.Seed, 10), "", "", strconv.Itoa(p.Calls), number(p.Seconds), "", "", joules)
 		for _, m := range r.Measures {
 			text := ""
 			if v, ok := p.Values[m.Key]; ok {

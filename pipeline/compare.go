@@ -28,12 +28,13 @@ func (p *Pipeline) Plan(r Request) (Plan, error) {
 	return Plan{s.Name(), s.Sigmas(), s.Eta(), s.Steps(), s.Calls(), pl.guided(), s.Warnings()}, nil
 }
 
-// RenderLatents is Render, and gives also the latents x₀, [C,h,w], that were decoded.
-func (p *Pipeline) RenderLatents(ctx context.Context, r Request, ev Events) (*Image, []float32, error) {
-	var last []float32
-	ev.latents = func(_ int, x []float32) { last = append(last[:0], x...) }
-	picture, err := p.Render(ctx, r, ev)
-	return picture, slices.Clip(last), err
+// RenderLatents is Render, and gives also the latents x₀, [C,h,w], that were decoded, and the number of calls of the
+// model that were made.
+func (p *Pipeline) RenderLatents(ctx context.Context, r Request, ev Events) (picture *Image, latents []float32, calls int, err error) {
+	ev.latents = func(_ int, x []float32) { latents = append(latents[:0], x...) }
+	ev.call = func() { calls++ }
+	picture, err = p.Render(ctx, r, ev)
+	return picture, slices.Clip(latents), calls, err
 }
 
 // NewBackend makes the backend and chooses the type that o asks for, for other networks than a pipeline's.

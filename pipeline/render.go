@@ -35,6 +35,7 @@ type Events struct {
 	PreviewEvery int
 
 	latents func(step int, x []float32) // for tests of the seams
+	call    func()                      // before each call of the model
 }
 
 // Render makes one picture. It returns ctx's error, wrapped with where it was, soon after ctx ends.
@@ -75,10 +76,15 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 		ev.Start(pl.schedule.Steps())
 	}
 	err = pl.schedule.Run(scheduler.Run{
-		X:       x,
-		Denoise: func(x []float32, at scheduler.Level) (scheduler.Prediction, error) { return d.predict(ctx, x, at) },
-		Noise:   func(dst []float32) error { draw(dst); return nil },
-		OnStep:  func(step int, x, x0 []float32) error { return p.onStep(ctx, pl, ev, step+1, x, x0) },
+		X: x,
+		Denoise: func(x []float32, at scheduler.Level) (scheduler.Prediction, error) {
+			if ev.call != nil {
+				ev.call()
+			}
+			return d.predict(ctx, x, at)
+		},
+		Noise:  func(dst []float32) error { draw(dst); return nil },
+		OnStep: func(step int, x, x0 []float32) error { return p.onStep(ctx, pl, ev, step+1, x, x0) },
 	})
 	if err != nil {
 		return nil, err

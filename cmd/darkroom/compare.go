@@ -291,12 +291,9 @@ func settingsTable(r *compare.Report) string {
 	}
 	t.AppendHeader(table.Row{"rank", "setting", "calls", "s/picture", title, "95 %", "front"})
 	for _, s := range r.Sorted() {
-		rank, calls, mean, interval, front := "–", "–", "–", "", ""
+		rank, mean, interval, front := "–", "–", "", ""
 		if s.Rank > 0 {
 			rank = strconv.Itoa(s.Rank)
-		}
-		if s.Calls != nil {
-			calls = fmt.Sprintf("%g", *s.Calls)
 		}
 		if v, ok := s.Values[r.RankBy]; ok {
 			mean = fmt.Sprintf("%.4g", v.Mean)
@@ -307,7 +304,7 @@ func settingsTable(r *compare.Report) string {
 		if s.Pareto {
 			front = "●"
 		}
-		t.AppendRow(table.Row{rank, s.Name, calls, fmt.Sprintf("%.3g", s.Seconds.Median), mean, interval, front})
+		t.AppendRow(table.Row{rank, s.Name, s.Calls, fmt.Sprintf("%.3g", s.Seconds.Median), mean, interval, front})
 	}
 	return t.Render()
 }

@@ -114,7 +114,7 @@ const columns = [
 	{key: "rank", title: "Rank", get: s => s.rank || Infinity, show: s => s.rank || "–", first: 1},
 	{key: "name", title: "Setting", get: s => s.name, first: 1},
 	{key: "seconds", title: "Seconds", get: s => s.seconds.median, first: 1, show: s => [digits(s.seconds.median), make("span", {class: "range"}, `${short(s.seconds.q1)} – ${short(s.seconds.q3)}`)]},
-	{key: "calls", title: "Calls", get: s => s.calls ?? NaN, first: 1, show: s => digits(s.calls)},
+	{key: "calls", title: "Calls", get: s => s.calls, first: 1, show: s => digits(s.calls)},
 	...(settings.some(s => s.behind) ? [{key: "behind", title: "Behind best", get: s => s.behind ? s.behind.mean : NaN, first: 1, show: s => interval(s.behind)}] : []),
 	...measures.map(m => ({key: m.key, title: m.title + (m.unit ? ` (${m.unit})` : ""), about: m.about, get: s => valueOf(s, m.key) ?? NaN, first: m.better < 0 ? 1 : -1, show: s => interval(s.values[m.key])})),
 	...(settings.some(s => s.joules) ? [{key: "joules", title: "Joules", get: s => s.joules ?? NaN, first: 1, show: s => digits(s.joules)}] : []),
@@ -201,7 +201,7 @@ function zoom(id) {
 	$("large").alt = nameOf(id);
 	$("zoomed").textContent = `${nameOf(id)} · “${report.grid.prompts[$("prompt").value]}” · seed ${$("seed").value}`;
 	const p = id.startsWith(ideal) ? null : pictureOf(id);
-	const facts = p ? [["time", seconds(p.seconds)], ["model calls", p.calls < 0 ? "–" : p.calls], ...measures.filter(m => m.key in p.values).map(m => [m.title, digits(p.values[m.key])])] : [];
+	const facts = p ? [["time", seconds(p.seconds)], ["model calls", p.calls], ...measures.filter(m => m.key in p.values).map(m => [m.title, digits(p.values[m.key])])] : [];
 	$("facts").replaceChildren(...facts.map(([k, v]) => make("div", {}, make("dt", {}, k), make("dd", {}, String(v)))));
 	$("command").textContent = p ? p.command : "";
 	document.querySelector(".command").hidden = !p;
