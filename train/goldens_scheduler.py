@@ -1,6 +1,6 @@
 """Makes scheduler/testdata/*.jsonl.gz: trajectories of diffusers' schedulers on a toy denoiser.
 
-Run: python train/goldens_scheduler.py [family...]     (needs diffusers, torch, torchsde, numpy, scipy)
+Run: python train/goldens_scheduler.py [family...]     (needs diffusers, torch, torchsde, k-diffusion, numpy, scipy)
 
 Each line of a file is one run: the sampler's name in this program, its options, the model's
 scheduler_config.json, the number of steps, the number of noise draws, and x after some of the steps
