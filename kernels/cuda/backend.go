@@ -20,12 +20,12 @@ import (
 // Backend implements kernels.Backend and kernels.Recorder on one GPU: one context, one stream, on which
 // everything is queued in order. Errors of queued work are kept until Sync.
 type Backend struct {
-	name       string
-	device     Device
-	dtype      tensor.DType
+	name   string
+	device Device
+	dtype  tensor.DType
 	// the simple kernels instead of the tensor cores'
 	simpleGEMM, simpleAttention bool
-	sharedMost int // bytes of shared memory that a block can have
+	sharedMost                  int // bytes of shared memory that a block can have
 
 	gpu     cu.Device
 	context cu.CUContext
