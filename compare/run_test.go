@@ -3,6 +3,7 @@ package compare
 import (
 	"bufio"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +103,52 @@ func TestRunMeasuresAndRanks(t *testing.T) {
 	}
 	if len(r.Answer) == 0 || !strings.HasPrefix(r.Answer[0], "Use ") || !strings.Contains(strings.Join(r.Notes, " "), "No judge") {
 		t.Errorf("answer %q, notes %q", r.Answer, r.Notes)
+	}
+}
+
+func TestReportFiles(t *testing.T) {
+	o := tinyOptions(t)
+	o.Grid.Prompts = append(o.Grid.Prompts[:1:1], `a "red" | <b>apple, it's`)
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(o.Out, "results.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll() // an error where a row has another number of fields than the first
+	if err != nil || len(rows) != 1+len(r.Settings)+len(r.Pictures) {
+		t.Fatalf("results.csv: %d rows, %v", len(rows), err)
+	}
+	column := func(row []string, name string) string { return row[slices.Index(rows[0], name)] }
+	last := rows[len(rows)-1]
+	if column(last, "kind") != "picture" || column(last, "prompt") != o.Grid.Prompts[1] || column(last, "ssim") == "" || column(last, "seed") != "8" {
+		t.Errorf("the last row is %q", last)
+	}
+	if _, err := os.Stat(filepath.Join(o.Out, column(last, "file"))); err != nil {
+		t.Error(err)
+	}
+	if want := `'a "red" | <b>apple, it'\''s'`; !strings.Contains(column(last, "command"), want) {
+		t.Errorf("command %s, want %s in it", column(last, "command"), want)
+	}
+	text, err := os.ReadFile(filepath.Join(o.Out, "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal(text, &back); err != nil || len(back.Pictures) != len(r.Pictures) || back.Pick != r.Pick || back.Pick == "" {
+		t.Errorf("results.json: %v, pick %q, want %q", err, back.Pick, r.Pick)
+	}
+	table, err := os.ReadFile(filepath.Join(o.Out, "results.md"))
+	if err != nil || strings.Count(string(table), "\n| ") != 1+len(r.Settings) {
+		t.Errorf("results.md has %d rows, want %d (%v)", strings.Count(string(table), "\n| "), 1+len(r.Settings), err)
+	}
+	for _, pattern := range []string{"plots/ssim-seconds.svg", "plots/rmse-calls.png", "sheets/prompt-002-seed-8.png"} {
+		if st, err := os.Stat(filepath.Join(o.Out, pattern)); err != nil || st.Size() < 1000 {
+			t.Errorf("%s: %v", pattern, err)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ func writeReport(dir string, r *Report) error {
 	}{
 		{"results.json", r.writeJSON},
 		{"results.csv", r.writeCSV},
+		{"results.md", r.writeMarkdown},
 		{"index.html", func(w io.Writer) error { return r.writePage(w, dir) }},
 	} {
 		if err := imagefile.WriteFile(filepath.Join(dir, part.file), part.write); err != nil {

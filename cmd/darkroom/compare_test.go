@@ -30,10 +30,10 @@ func TestCompare(t *testing.T) {
 			t.Errorf("stdout has no %q:\n%s", want, out)
 		}
 	}
-	if !strings.Contains(errs, "rendering: 16 of 16 pictures") {
+	if !strings.Contains(errs, "rendering: 12 of 12 pictures") {
 		t.Errorf("stderr: %q", errs)
 	}
-	for _, f := range []string{"index.html", "results.csv", "results.json", "images", "plots", "sheets"} {
+	for _, f := range []string{"index.html", "results.csv", "results.json", "results.md", "images", "plots", "sheets"} {
 		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
 			t.Error(err)
 		}
