@@ -178,7 +178,7 @@ func xmpRecipe(packet string) (string, error) {
 	name := xml.Name{Space: xmpNamespace, Local: "recipe"}
 	for {
 		tok, err := dec.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return "", nil
 		}
 		if err != nil {

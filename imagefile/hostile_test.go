@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,8 +29,10 @@ func ihdr(w, h uint32) string {
 func bomb(n int) string {
 	var buf bytes.Buffer
 	z := zlib.NewWriter(&buf)
-	z.Write(make([]byte, n))
-	z.Close()
+	_, err := z.Write(make([]byte, n))
+	if err = errors.Join(err, z.Close()); err != nil {
+		panic(err) // writing into a buffer does not fail
+	}
 	return buf.String()
 }
 

@@ -185,8 +185,8 @@ assert str(got) == wanted, (got, wanted)
 			r := sample(prompt)
 			file := filepath.Join(dir, "x."+strings.ToLower(o.Format.String()))
 			text := filepath.Join(dir, "wanted.txt")
-			os.WriteFile(file, encoded(t, picture(21, 13), r, o), 0o666)
-			os.WriteFile(text, []byte(r.Parameters()), 0o666)
+			save(t, file, encoded(t, picture(21, 13), r, o))
+			save(t, text, []byte(r.Parameters()))
 			if out, err := exec.Command(python, "-c", script, file, text).CombinedOutput(); err != nil {
 				t.Errorf("%v, prompt %d: %v\n%s", o, i, err, out)
 			}

@@ -162,7 +162,7 @@ func readAt(r io.ReaderAt, buf []byte, at int64) error {
 	if n == len(buf) {
 		return nil
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -38,7 +38,7 @@ func WriteFile(path string, write func(io.Writer) error) error {
 	defer func() {
 		if !done { // also when write panics
 			f.Close()
-			os.Remove(f.Name())
+			_ = os.Remove(f.Name()) // the error that brought us here matters more
 		}
 	}()
 	if err := buffered(f, write); err != nil {

@@ -18,10 +18,12 @@ import (
 func asNobody(t *testing.T, f func()) {
 	done := make(chan syscall.Errno)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		_, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		before, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
 		if errno == 0 {
 			f()
+			_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, before, 0, 0)
 		}
 		done <- errno
 	}()
@@ -35,8 +37,8 @@ func TestWriteFileReadOnlyFolder(t *testing.T) {
 	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(dir, 0o777)
-	os.Chmod(filepath.Dir(dir), 0o755)
+	defer chmod(t, dir, 0o777)
+	chmod(t, filepath.Dir(dir), 0o755)
 	path := filepath.Join(dir, "a.png")
 	asNobody(t, func() {
 		for _, err := range []error{WriteFile(path, writeText("x")), CheckWritable(path)} {
@@ -54,7 +56,7 @@ func TestWriteFileFullDisk(t *testing.T) {
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Skipf("SKIPPED: mounting a small disk needs root: %v", err)
 	}
-	defer syscall.Unmount(dir, 0)
+	defer func() { _ = syscall.Unmount(dir, 0) }()
 	path := filepath.Join(dir, "a.png")
 	err := WriteFile(path, func(w io.Writer) error { _, err := w.Write(make([]byte, 1<<20)); return err })
 	if err == nil || err.Error() != "cannot write "+path+": no space left on device: the disk is full: free some space or choose another place" {
@@ -82,7 +84,7 @@ func TestWriteFileDevices(t *testing.T) {
 func TestWriteFileFollowsLinks(t *testing.T) {
 	dir := t.TempDir()
 	link, target := filepath.Join(dir, "link.png"), filepath.Join(dir, "target.png")
-	os.WriteFile(target, []byte("before"), 0o666)
+	save(t, target, []byte("before"))
 	if err := os.Symlink("target.png", link); err != nil {
 		t.Fatal(err)
 	}

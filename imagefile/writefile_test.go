@@ -52,17 +52,23 @@ func TestWriteFile(t *testing.T) {
 func TestWriteFileLeavesNothingWhenItFails(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.png")
-	os.WriteFile(path, []byte("before"), 0o666)
+	save(t, path, []byte("before"))
 	err := WriteFile(path, func(w io.Writer) error {
-		w.Write(bytes.Repeat([]byte("x"), 1<<20)) // more than is buffered
+		if _, err := w.Write(bytes.Repeat([]byte("x"), 1<<20)); err != nil { // more than is buffered
+			return err
+		}
 		return context.Canceled
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	func() {
-		defer func() { recover() }()
-		WriteFile(path, func(io.Writer) error { panic("x") })
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was lost")
+			}
+		}()
+		_ = WriteFile(path, func(io.Writer) error { panic("x") })
 	}()
 	if got, _ := os.ReadFile(path); string(got) != "before" {
 		t.Errorf("the old file became %.10q", got)
@@ -78,7 +84,7 @@ func TestWriteFileToAFolder(t *testing.T) {
 		}
 	}
 	file := filepath.Join(dir, "file")
-	os.WriteFile(file, nil, 0o666)
+	save(t, file, nil)
 	if err := WriteFile(filepath.Join(file, "a.png"), writeText("x")); err == nil || !strings.Contains(err.Error(), "is a file, not a folder") {
 		t.Errorf("error %v", err)
 	}
@@ -91,4 +97,18 @@ func TestCheckWritable(t *testing.T) {
 		t.Error(err)
 	}
 	only(t, dir)
+}
+
+func save(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
 }

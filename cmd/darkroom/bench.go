@@ -99,7 +99,7 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 	if err != nil {
 		return err
 	}
-	defer b.Close()
+	defer release(b)
 	r := &benchReport{Version: pipeline.Version(), Device: processor(), Backend: b.Name()}
 	if c, ok := b.(interface {
 		Instructions() string
@@ -242,7 +242,7 @@ func (o *benchOptions) measureImage(ctx context.Context, r *benchReport) error {
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer release(p)
 	q := p.NewRequest("a red apple")
 	override(&q.Width, o.Width)
 	override(&q.Height, o.Height)
@@ -278,7 +278,7 @@ type benchModel struct {
 
 func (m *benchModel) close() {
 	for _, s := range m.sets {
-		s.Close()
+		release(s)
 	}
 }
 

@@ -198,7 +198,7 @@ func write(t *testing.T, path string, img *image.NRGBA, r recipe.Recipe) {
 	if err := imagefile.Encode(&buf, img, r, imagefile.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	os.WriteFile(path, buf.Bytes(), 0o666)
+	save(t, path, buf.Bytes())
 }
 
 func TestVerifyForeign(t *testing.T) {

@@ -107,7 +107,7 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer release(p)
 	request, err := o.request(p, from, show)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func recipeFile(t *testing.T, picture string) string {
 		t.Fatal(errs)
 	}
 	path := filepath.Join(t.TempDir(), "recipe.json")
-	os.WriteFile(path, []byte(out), 0o666)
+	save(t, path, []byte(out))
 	return path
 }
 
@@ -205,7 +205,7 @@ func TestFromWithChanges(t *testing.T) {
 func TestFromParameters(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "a.txt")
-	os.WriteFile(text, []byte("a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, CFG scale: 3, Seed: 9, Size: 40x32, Model: m, RNG: CPU, Hires upscale: 2"), 0o666)
+	save(t, text, []byte("a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, CFG scale: 3, Seed: 9, Size: 40x32, Model: m, RNG: CPU, Hires upscale: 2"))
 	path := filepath.Join(dir, "x.png")
 	code, _, errs := command(t, "", "generate", "--from", text, "--model", tiny, "-o", path, "-q")
 	want := "warning: " + text + " was made by another program: the picture will be alike at best\nwarning: settings of that program that are not used: Hires upscale: 2\n"
@@ -222,7 +222,7 @@ func TestFromParameters(t *testing.T) {
 func TestFromNewerRecipe(t *testing.T) {
 	path := recipeFile(t, render(t))
 	text := strings.Replace(string(read(t, path)), "{", `{"hologram":true,`, 1)
-	os.WriteFile(path, []byte(text), 0o666)
+	save(t, path, []byte(text))
 	code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny)
 	if code != 1 || !strings.Contains(errs, `has settings that this version does not know ("hologram")`) {
 		t.Errorf("exit code %d, %s", code, errs)
@@ -233,7 +233,7 @@ func TestFromNewerRecipe(t *testing.T) {
 func TestFromOtherBackend(t *testing.T) {
 	path := recipeFile(t, render(t))
 	text := regexp.MustCompile(`"dtype":"fp32","backend":"\w+"`).ReplaceAllString(string(read(t, path)), `"dtype":"fp16","backend":"abacus"`)
-	os.WriteFile(path, []byte(text), 0o666)
+	save(t, path, []byte(text))
 	out := filepath.Join(t.TempDir(), "x.png")
 	code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny, "-o", out, "-q")
 	if code != 0 || !strings.Contains(errs, "was made with --backend abacus --dtype fp16, which this machine cannot do") || inspected(t, out).Backend == "abacus" {
@@ -264,7 +264,7 @@ func TestFromFindsTheModel(t *testing.T) {
 	weights := filepath.Join(dir, "vae", "diffusion_pytorch_model.safetensors")
 	data := read(t, weights)
 	data[len(data)-2] ^= 1
-	os.Chmod(weights, 0o600)
+	chmod(t, weights, 0o600)
 	if err := os.WriteFile(weights, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +371,7 @@ func damaged(t *testing.T, file string, change func([]byte) []byte) string {
 	}
 	path := filepath.Join(dir, file)
 	data := change(read(t, path))
-	os.Chmod(path, 0o600)
+	chmod(t, path, 0o600)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}

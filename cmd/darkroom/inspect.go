@@ -200,7 +200,7 @@ func describePart(folder *checkpoint.Folder, name string) (partFacts, error) {
 	if err != nil {
 		return partFacts{}, err
 	}
-	defer set.Close()
+	defer release(set)
 	p := setFacts(set)
 	p.Name = name
 	p.Hash, err = set.Hash()
@@ -222,7 +222,7 @@ func (m *modelFacts) describeUse(o pipeline.Options) error {
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer release(p)
 	r := p.NewRequest("")
 	m.Width, m.Height, m.Steps, m.CFG, m.Scheduler = r.Width, r.Height, r.Steps, r.CFG, r.Scheduler
 	m.Memory = p.Need(r.Width, r.Height, r.CFG > 1).Total()
@@ -268,7 +268,7 @@ func inspectWeights(e *env, path string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer release(file)
 	set, err := checkpoint.NewSet(path, file)
 	if err != nil {
 		return err

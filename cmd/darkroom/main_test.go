@@ -132,7 +132,7 @@ func TestWrongUsage(t *testing.T) {
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text.txt")
-	os.WriteFile(text, []byte("no picture at all, but a text"), 0o666)
+	save(t, text, []byte("no picture at all, but a text"))
 	t.Setenv("DARKROOM_MODELS", dir)
 	plain := filepath.Join(dir, "plain.png")
 	img, err := png.Decode(bytes.NewReader(read(t, render(t))))
@@ -140,8 +140,10 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer
-	png.Encode(&buf, img)
-	os.WriteFile(plain, buf.Bytes(), 0o666)
+	if err := png.Encode(&buf, img); err != nil {
+		t.Fatal(err)
+	}
+	save(t, plain, buf.Bytes())
 	for _, c := range []struct{ line, want string }{
 		{"generate|a|--model|nowhere", "--model nowhere: there is no such folder, and no model of that name in " + dir},
 		{"generate|a|--model|" + text, "--model " + text + ": it is a file: a folder in the diffusers layout (with model_index.json) is needed"},
@@ -185,5 +187,19 @@ func TestHelp(t *testing.T) {
 		if !c.Hidden && c.Usage == "" {
 			t.Errorf("%s has no line of help", c.Name)
 		}
+	}
+}
+
+func save(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
 	}
 }

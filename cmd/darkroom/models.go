@@ -99,7 +99,9 @@ func describeModel(name, path string) modelInfo {
 		st := set.Stats()
 		m.Parameters += st.Parameters
 		m.Bytes += st.Bytes
-		set.Close()
+		if err := set.Close(); err != nil {
+			m.Problem = err.Error()
+		}
 	}
 	return m
 }

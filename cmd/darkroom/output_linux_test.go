@@ -16,10 +16,12 @@ import (
 func asNobody(t *testing.T, f func()) {
 	done := make(chan syscall.Errno)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		_, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		before, _, errno := syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
 		if errno == 0 {
 			f()
+			_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, before, 0, 0)
 		}
 		done <- errno
 	}()
@@ -31,11 +33,11 @@ func asNobody(t *testing.T, f func()) {
 // A folder that may not be written to is found out before the picture is made.
 func TestReadOnlyFolder(t *testing.T) {
 	dir := t.TempDir()
-	os.Chmod(filepath.Dir(dir), 0o755)
+	chmod(t, filepath.Dir(dir), 0o755)
 	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(dir, 0o777)
+	defer chmod(t, dir, 0o777)
 	file := filepath.Join(dir, "x.png")
 	for _, out := range []string{file, dir} {
 		var stdout, stderr bytes.Buffer
@@ -75,7 +77,7 @@ func TestFullFolder(t *testing.T) {
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=4k"); err != nil {
 		t.Skipf("SKIPPED: mounting a small disk needs root: %v", err)
 	}
-	defer syscall.Unmount(dir, 0)
+	defer func() { _ = syscall.Unmount(dir, 0) }()
 	code, out, errs := command(t, "", "generate", "x", "--model", tiny, "--width", "64", "--height", "64", "--steps", "1", "-q", "-o", filepath.Join(dir, "x.png"))
 	if code != 1 || out != "" || !strings.Contains(errs, "the disk is full: free some space or choose another place") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)

@@ -64,3 +64,6 @@ func unopened(err error) error {
 	}
 	return err
 }
+
+// release closes what was only read: there is nothing to lose by an error.
+func release(c io.Closer) { c.Close() }

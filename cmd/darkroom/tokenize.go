@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -143,16 +144,16 @@ func tokenizeLines(ctx context.Context, e *env, tokenizer *clip.Tokenizer) error
 	for n := 1; ctx.Err() == nil; n++ {
 		e.where.set("reading line %d", n)
 		line, err := in.ReadBytes('\n')
-		if err == io.EOF && len(line) == 0 {
+		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return out.Flush()
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("reading stdin: %w", err)
 		}
 		var text string
 		if err := json.Unmarshal(line, &text); err != nil {
-			out.Flush()
-			return fmt.Errorf("stdin, line %d: %.60q is not a JSON string: %v", n, line, err)
+			err = fmt.Errorf("stdin, line %d: %.60q is not a JSON string: %w", n, line, err)
+			return errors.Join(out.Flush(), err)
 		}
 		ids := tokenizer.Encode(text)
 		if ids == nil {

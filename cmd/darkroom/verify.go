@@ -82,7 +82,7 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer release(p)
 	for _, w := range src.warnings() {
 		show.note("warning: " + w)
 	}

@@ -27,7 +27,7 @@ func (w *where) sweep() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.temp != "" {
-		os.Remove(w.temp)
+		_ = os.Remove(w.temp) // it may not have been written yet
 		w.temp = ""
 	}
 }
