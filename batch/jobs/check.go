@@ -137,11 +137,17 @@ func deref(s *string) string {
 	return *s
 }
 
-// Validate checks a request that came from elsewhere than a job file, such as the queue.
-func (q *Request) Validate() error {
+// Validator checks requests that come from elsewhere than a job file, such as the queue. It is for one goroutine.
+type Validator struct{ c *checker }
+
+// NewValidator makes a validator.
+func NewValidator() *Validator { return &Validator{newChecker()} }
+
+// Check says what is wrong with a request.
+func (v *Validator) Check(q *Request) error {
 	given := map[string]bool{"prompt": true}
 	for name, set := range map[string]bool{"steps": q.Steps != 0, "width": q.Width != 0, "height": q.Height != 0, "quality": q.Quality != 0} {
 		given[name] = set
 	}
-	return newChecker().request(q, given)
+	return v.c.request(q, given)
 }

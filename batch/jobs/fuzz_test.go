@@ -27,7 +27,7 @@ func FuzzParse(f *testing.F) {
 					t.Fatalf("file %q: %v", m.File, err)
 				}
 				files[strings.ToLower(m.File)] = true
-				if err := m.Request.Validate(); err != nil {
+				if err := NewValidator().Check(&m.Request); err != nil {
 					t.Fatalf("request %+v: %v", m.Request, err)
 				}
 			}

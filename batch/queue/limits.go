@@ -34,19 +34,19 @@ func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
 // decodeJob reads a job and checks all of it: nothing in it is trusted.
-func decodeJob(subject string, data []byte, l Limits) (*Job, error) {
+func decodeJob(subject string, data []byte, l Limits, v *jobs.Validator) (*Job, error) {
 	_, batch, hash := tokens(subject)
 	var j Job
 	if err := json.Unmarshal(data, &j); err != nil {
 		return nil, &refusal{fmt.Errorf("the job is no JSON of a job: %w", err)}
 	}
-	if err := j.check(batch, hash, l); err != nil {
+	if err := j.check(batch, hash, l, v); err != nil {
 		return &j, &refusal{err}
 	}
 	return &j, nil
 }
 
-func (j *Job) check(batch, hash string, l Limits) error {
+func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 	q := &j.Request
 	switch {
 	case j.Batch != batch || j.Hash != hash:
@@ -65,5 +65,5 @@ func (j *Job) check(batch, hash string, l Limits) error {
 	if err := jobs.CheckFile(j.File); err != nil {
 		return err
 	}
-	return q.Validate()
+	return v.Check(q)
 }

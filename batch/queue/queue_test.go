@@ -366,7 +366,7 @@ func TestHostileJobs(t *testing.T) {
 	for name, c := range cases {
 		h := hash
 		var j Job
-		if decoded, err := decodeJob("darkroom.jobs.normal.b."+hash, c.data, Limits{}.withDefaults()); err == nil || decoded == nil {
+		if decoded, err := decodeJob("darkroom.jobs.normal.b."+hash, c.data, Limits{}.withDefaults(), jobs.NewValidator()); err == nil || decoded == nil {
 			if err == nil {
 				t.Errorf("%s: no error", name)
 				continue
@@ -429,7 +429,7 @@ func FuzzDecodeJob(f *testing.F) {
 	f.Add(encode(Job{Batch: "b", Hash: (&jobs.Request{}).Hash(), File: "a.png"}))
 	f.Add([]byte(`{"request":{"cfg":1e999}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		j, err := decodeJob("darkroom.jobs.normal.b."+(&jobs.Request{}).Hash(), data, Limits{}.withDefaults())
+		j, err := decodeJob("darkroom.jobs.normal.b."+(&jobs.Request{}).Hash(), data, Limits{}.withDefaults(), jobs.NewValidator())
 		if err == nil && !filepath.IsLocal(j.File) {
 			t.Fatal(j.File)
 		}

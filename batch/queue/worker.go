@@ -60,6 +60,7 @@ type worker struct {
 	WorkerOptions
 	q         *Queue
 	consumers []jetstream.Consumer // by priority
+	validator *jobs.Validator
 
 	mu      sync.Mutex
 	current *task
@@ -98,7 +99,7 @@ func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 		return fmt.Errorf("a worker's name has lower-case letters, digits and dashes, at most 64, and %q is not such a name", o.ID)
 	}
 	o.Limits = o.Limits.withDefaults()
-	w := &worker{WorkerOptions: o, q: q, info: WorkerInfo{ID: o.ID, Device: o.Renderer.Device(), Since: time.Now()}}
+	w := &worker{WorkerOptions: o, q: q, validator: jobs.NewValidator(), info: WorkerInfo{ID: o.ID, Device: o.Renderer.Device(), Since: time.Now()}}
 	var err error
 	if w.consumers, err = q.consumers(ctx, o.AckWait); err != nil {
 		return fmt.Errorf("the queue's consumers: %w", err)
@@ -155,7 +156,7 @@ func (q *Queue) consumers(ctx context.Context, ackWait time.Duration) ([]jetstre
 // loop takes jobs one after the other. What remains to be done with a rendered image (encoding, storing,
 // acknowledging) is done while the next is rendered.
 func (w *worker) loop(ctx context.Context, wake <-chan struct{}) {
-	finish := make(chan func())
+	finish := make(chan func(), 1) // two pictures at most wait for a slow store
 	var finisher sync.WaitGroup
 	finisher.Go(func() {
 		for f := range finish {
@@ -164,26 +165,67 @@ func (w *worker) loop(ctx context.Context, wake <-chan struct{}) {
 	})
 	defer finisher.Wait()
 	defer close(finish)
-	for ctx.Err() == nil {
+	ahead := &ahead{fetch: func() jetstream.Msg {
 		begun := time.Now()
 		msg, err := w.fetch(ctx)
 		if err != nil {
 			w.Log.Warn("the queue does not answer", "worker", w.ID, "error", err.Error())
 		}
+		if msg != nil {
+			w.Metrics.Fetch.Observe(time.Since(begun).Seconds())
+		}
+		return msg
+	}}
+	for ctx.Err() == nil {
+		msg := ahead.get()
 		if msg == nil {
-			pause := 500 * time.Millisecond
 			select {
 			case <-ctx.Done():
 			case <-wake:
-			case <-time.After(pause):
+			case <-time.After(500 * time.Millisecond):
 			}
 			continue
 		}
-		w.Metrics.Fetch.Observe(time.Since(begun).Seconds())
-		if f := w.take(context.WithoutCancel(ctx), msg); f != nil {
+		if f := w.take(context.WithoutCancel(ctx), msg, ahead.start); f != nil {
 			finish <- f
 		}
 	}
+	if msg := ahead.left(); msg != nil {
+		msg.Nak() // another worker has it at once; else after AckWait
+	}
+}
+
+// ahead pulls the next job a moment before the device is free: while the last step runs and the picture is decoded. So
+// the device need not wait for the network, and no job waits longer than that in the hands of a worker.
+type ahead struct {
+	fetch func() jetstream.Msg
+	next  chan jetstream.Msg // nil: nothing was started
+}
+
+func (a *ahead) start() {
+	if a.next == nil {
+		next := make(chan jetstream.Msg, 1)
+		a.next = next
+		go func() { next <- a.fetch() }()
+	}
+}
+
+// get is the job that was pulled ahead, or pulls one.
+func (a *ahead) get() jetstream.Msg {
+	if a.next == nil {
+		return a.fetch()
+	}
+	return a.left()
+}
+
+// left is the job that was pulled ahead, nil if there is none.
+func (a *ahead) left() jetstream.Msg {
+	if a.next == nil {
+		return nil
+	}
+	msg := <-a.next
+	a.next = nil
+	return msg
 }
 
 // fetch pulls one job, of the most urgent priority that has any; nil if there is none.
@@ -206,8 +248,8 @@ func (w *worker) fetch(ctx context.Context) (jetstream.Msg, error) {
 	return nil, nil
 }
 
-// take renders a job. It returns what is left to do, nil if nothing is.
-func (w *worker) take(ctx context.Context, msg jetstream.Msg) func() {
+// take renders a job, and calls nearly before the last step. It returns what is left to do, nil if nothing is.
+func (w *worker) take(ctx context.Context, msg jetstream.Msg, nearly func()) func() {
 	t := &task{msg: msg}
 	t.priority, _, _ = tokens(msg.Subject())
 	if meta, err := msg.Metadata(); err == nil {
@@ -222,7 +264,7 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg) func() {
 		t.cancel(nil)
 	}
 	var err error
-	if t.job, err = decodeJob(msg.Subject(), msg.Data(), w.Limits); err != nil {
+	if t.job, err = decodeJob(msg.Subject(), msg.Data(), w.Limits, w.validator); err != nil {
 		w.bury(ctx, t, manifest.Record{}, err)
 		end()
 		return nil
@@ -240,7 +282,7 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg) func() {
 		return nil
 	}
 	w.setCurrent(t)
-	rec, img, err := w.render(ctx, t)
+	rec, img, err := w.render(ctx, t, nearly)
 	w.setCurrent(nil)
 	switch {
 	case err == nil:
@@ -298,12 +340,19 @@ func (w *worker) beat(t *task, done <-chan struct{}) {
 	}
 }
 
-func (w *worker) render(ctx context.Context, t *task) (manifest.Record, *pipeline.Image, error) {
+func (w *worker) render(ctx context.Context, t *task, nearly func()) (manifest.Record, *pipeline.Image, error) {
 	rec := manifest.Record{
 		Hash: t.job.Hash, Index: t.job.Index, Request: t.job.Request, Started: time.Now().UTC(),
 		Worker: w.ID, Device: w.Renderer.Device(), Attempts: t.delivered,
 	}
+	steps := 0
 	img, err := w.Renderer.Render(ctx, &t.job.Request, pipeline.Events{
+		Start: func(n int) { steps = n },
+		Step: func(n int) {
+			if n == steps-1 {
+				nearly()
+			}
+		},
 		Warn: func(text string) { w.Log.Warn(text, "worker", w.ID, "batch", t.job.Batch, "job", t.job.Hash) },
 	})
 	rec.Seconds = time.Since(rec.Started).Seconds()
