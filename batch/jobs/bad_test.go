@@ -11,7 +11,7 @@ func TestBadFiles(t *testing.T) {
 	for _, c := range []struct{ name, notation, text, want string }{
 		{"unknown field", YAML, "- prompt: a\n  sede: 1\n", `f:2: unknown field "sede"; nearest: seed`},
 		{"unknown field of JSON", JSONLines, "\n{\"promt\": \"a\"}", `f:2: unknown field "promt"; nearest: prompt`},
-		{"unknown field of CSV", CSV, "prompt,widht\na,8\n", `f:2: unknown field "widht"; nearest: width`},
+		{"unknown field of CSV", CSV, "prompt,widht\na,8\n", `f:1: unknown field "widht"; nearest: width`},
 		{"unknown field of the file", YAML, "default: {steps: 3}\njobs:\n- prompt: a\n", `f:1: unknown field "default" of the file; nearest: defaults`},
 		{"field in the wrong place", YAML, "steps: 3\njobs:\n- prompt: a\n", `f:1: unknown field "steps" of the file: put it under "defaults:" or into a job`},
 		{"field of the command line", YAML, "- {prompt: a, device: 1}\n", `f:1: a job has no field "device": which GPU runs a job is decided where it runs: darkroom batch --device, darkroom worker --device`},

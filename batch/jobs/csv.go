@@ -21,11 +21,12 @@ func parseCSV(r *reporter, text string) []node {
 		reportCSV(r, err)
 		return nil
 	}
+	top, _ := c.FieldPos(0)
 	var all []node
 	for i := range header {
 		header[i] = strings.TrimSpace(header[i])
 		if header[i] == "" {
-			r.errorf(1, "column %d of the header has no name", i+1)
+			r.errorf(top, "column %d of the header has no name", i+1)
 			return nil
 		}
 	}
@@ -47,7 +48,7 @@ func parseCSV(r *reporter, text string) []node {
 		for i, cell := range row {
 			if cell != "" {
 				at, _ := c.FieldPos(i)
-				n.fields = append(n.fields, field{header[i], at, node{kind: cellKind, line: at, text: cell}})
+				n.fields = append(n.fields, field{header[i], top, node{kind: cellKind, line: at, text: cell}})
 			}
 		}
 		if len(n.fields) > 0 {

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"darkroom/batch/jobs"
+	"darkroom/batch/manifest"
+)
+
+// inFolder runs the test in a folder of its own, with a history of its own, and writes a job file there.
+func inFolder(t *testing.T, name, text string) {
+	t.Helper()
+	model, err := filepath.Abs(tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	t.Setenv("DARKROOM_HISTORY", filepath.Join(t.TempDir(), "history.db"))
+	if err := os.WriteFile(name, []byte(strings.ReplaceAll(text, "MODEL", model)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const twoApples = `
+defaults: {model: MODEL, steps: 2}
+jobs:
+- {prompt: a red apple, seed: 1..2, name: "{seed}"}
+`
+
+// TestBatch renders, renders nothing the second time, and gives the very files that generate gives.
+func TestBatch(t *testing.T) {
+	inFolder(t, "jobs.yaml", twoApples)
+	code, out, errs := command(t, "", "batch", "jobs.yaml", "-o", "out", "--quiet")
+	if code != 0 || out != "1.png\n2.png\n" || errs != "" {
+		t.Fatalf("exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+	code, out, errs = command(t, "", "batch", "jobs.yaml", "-o", "out")
+	if code != 0 || out != "" || !strings.HasPrefix(errs, "2 pictures: 0 rendered, 2 kept in ") {
+		t.Errorf("again: exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+	records, _, err := manifest.Read("out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var model string
+	for _, r := range records {
+		model = r.Request.Model
+	}
+	code, _, errs = command(t, "", "generate", "a red apple", "--model", model, "--steps", "2", "--seed", "2", "-o", "alone.png", "--quiet")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	if string(read(t, "alone.png")) != string(read(t, "out/2.png")) {
+		t.Error("batch and generate give different files")
+	}
+	code, out, _ = command(t, "", "history", "--text", "apple red", "--json")
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); code != 0 || len(lines) != 2 {
+		t.Errorf("exit code %d, history %q", code, out)
+	}
+	code, out, _ = command(t, "", "history", "show", "1")
+	if code != 0 || !strings.Contains(out, "darkroom generate '--prompt=a red apple' --seed 1 --steps 2 --model "+model) {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+	code, out, _ = command(t, "", "batch", "jobs.yaml", "--dry-run")
+	if code != 0 || !strings.HasPrefix(out, "1.png\ta red apple\n2.png\ta red apple\n2 pictures of 1 prompts, about ") || !strings.Contains(out, "(measured on 2 pictures)") {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+}
+
+func TestBatchOneFails(t *testing.T) {
+	inFolder(t, "jobs.jsonl", `{"prompt": "a", "model": "MODEL", "steps": 1, "width": [32, 33], "name": "{width}"}`)
+	code, out, errs := command(t, "", "batch", "jobs.jsonl", "-o", "out", "--json")
+	if code != 1 || !strings.HasSuffix(errs, "darkroom: 1 of 2 pictures are not there: out/manifest.jsonl says why; the same command tries them again\n") {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
+	kinds := map[string]int{}
+	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+		var e batchEvent
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		kinds[e.Event]++
+		if e.Event == "failed" && e.Record.Error != "33×32 pixels: this model makes pictures in steps of 2 pixels; the nearest size is 34×32" {
+			t.Errorf("the error is %q", e.Record.Error)
+		}
+	}
+	if kinds["finished"] != 1 || kinds["failed"] != 1 {
+		t.Errorf("events: %v", kinds)
+	}
+	if got := files(t, "out"); got != "32.png manifest.jsonl" {
+		t.Errorf("files: %s", got)
+	}
+}
+
+// TestBatchWrongUsage: exit code 2, and not even the folder is made.
+func TestBatchWrongUsage(t *testing.T) {
+	inFolder(t, "jobs.csv", "prompt,sede\na,1\n")
+	for _, c := range []struct{ line, want string }{
+		{"batch|jobs.csv|-o|out", "jobs.csv:1: unknown field \"sede\"; nearest: seed\n"},
+		{"batch|-o|out", "the job file is missing\n"},
+		{"batch|jobs.csv", "-o is missing: name a folder for the pictures\n"},
+		{"batch|jobs.csv|-o|out|--retry|-1", "--retry -1: it must not be negative\n"},
+		{"batch|jobs.csv|-o|out|--name|../x", "jobs.csv: name \"../x\": it leads out of the output folder\n"},
+		{"batch|status", "batch status takes the ID of a batch: darkroom queue lists them (a job file of this name: ./status)\n"},
+		{"batch|jobs.csv|-o|out|--workers|2|--queue|nats://x", "--workers starts processes with a queue of their own, and --queue names another queue: give one"},
+		{"worker", "-o is missing: name the folder that workers and submitters share, or s3://BUCKET/PREFIX\n"},
+		{"worker|-o|out|--embedded|--queue|nats://x", "--embedded is a queue of its own, and --queue names another: give one"},
+		{"history|--since|monday", "--since \"monday\": a day such as 2026-01-31 is needed"},
+		{"history|show|x", "history show \"x\": the ID is a number: darkroom history lists them"},
+	} {
+		code, out, errs := command(t, "", strings.Split(c.line, "|")...)
+		if code != 2 || out != "" || !strings.HasPrefix(errs, "darkroom: "+c.want) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", c.line, code, out, errs)
+		}
+	}
+	if _, err := os.Stat("out"); err == nil {
+		t.Error("the output folder was made")
+	}
+}
+
+// TestJobFieldsAreFlagsOfGenerate: every flag of generate is a field of a job, or says why not.
+func TestJobFieldsAreFlagsOfGenerate(t *testing.T) {
+	e := &env{}
+	for _, f := range generateCommand(e).Flags {
+		name := f.Names()[0]
+		if slices.Contains(jobs.Fields(), name) {
+			continue
+		}
+		_, err := jobs.Parse("f", []byte("- {prompt: a, "+name+": 1}"), nil, jobs.Options{Notation: jobs.YAML})
+		if err == nil || !strings.Contains(err.Error(), "a job has no field") {
+			t.Errorf("--%s: %v", name, err)
+		}
+	}
+}
