@@ -22,6 +22,7 @@ from . import captions, data, nouns
 from .autoencoder import psnr
 from .captions import PLACES, article, held_out, plural
 from .denoiser import sample
+from .judge import CHECKPOINT as JUDGE
 from .judge import to_side, trained
 from .recolour import BACKGROUNDS, HUES, Painter, hue_name, to_hsv
 from .runtime import HERE, log, set_up, sheet, work_dir, write_json
@@ -33,8 +34,9 @@ BATCH = 16
 
 # --- what is asked for ---
 
-def tasks(count=40, seed=11):
-    """List of dicts with id, prompt, seed, kind and what the answer must show."""
+def tasks(count=40, first=80, objects=200, seed=11):
+    """List of dicts with id, prompt, seed, kind and what the answer must show: the ``objects`` commonest nouns
+    alone, and ``count`` prompts of each other kind about the ``first`` commonest."""
     rng = np.random.default_rng(seed)
     catalogue = Catalogue()
     grammar = captions.Grammar(catalogue, Painter(catalogue))
@@ -45,10 +47,13 @@ def tasks(count=40, seed=11):
     def add(kind, prompt, **answer):
         out.append({"id": f"{kind}-{len(out):04}", "prompt": prompt, "seed": len(out), "kind": kind, **answer})
 
-    for names, _ in rows[:200]:
+    for names, _ in rows[:objects]:
         add("object", article(names[0]), noun=names[0])
-    names = [names[0] for names, _ in catalogue.rows(nouns.FIRST)] or [names[0] for names, _ in rows]
-    pick = lambda items: items[rng.integers(len(items))]
+    names = [names[0] for names, _ in rows[:first]]
+
+    def pick(items):
+        return items[rng.integers(len(items))]
+
     for _ in range(count):
         colour = pick(list(BACKGROUNDS))
         add("background", f"{article(pick(names))} on {article(colour)} background", background=colour)
@@ -157,8 +162,12 @@ def place_name(picture):
 
 
 class Scorer:
+    """Without a trained judge (WORK/judge.pt) the measures that ask it are left out."""
+
     def __init__(self):
-        self.judge, self.nouns, _ = trained()
+        self.judge = None
+        if (work_dir() / JUDGE).exists():
+            self.judge, self.nouns, _ = trained()
 
     def top(self, picture, count=5):
         """The judge's best nouns for a picture of any even size."""
@@ -170,16 +179,18 @@ class Scorer:
     def right(self, task, picture):
         """dict of measure -> bool for the task."""
         kind = task["kind"]
-        if kind == "object":
+        if kind == "object" and self.judge:
             top = self.top(picture)
             return {"object, judge's top-1": top[0] == task["noun"], "object, judge's top-5": task["noun"] in top}
         if kind == "background":
             return {"background colour": background_name(picture) == task["background"]}
         if kind in ("colour", "held-out-colour"):
             words = "object colour, trained" if kind == "colour" else "object colour, held out"
-            top = self.top(picture)
-            return {words: object_colour(picture) == task["colour"], words + ": object in top-5": task["noun"] in top}
-        if kind == "pair":
+            measures = {words: object_colour(picture) == task["colour"]}
+            if self.judge:
+                measures[words + ": object in top-5"] = task["noun"] in self.top(picture)
+            return measures
+        if kind == "pair" and self.judge:
             halves = self._half(picture, 0), self._half(picture, 64)
             found = [noun in self.top(half) for noun, half in zip(task["nouns"], halves)]
             return {"two objects both there (top-5)": all(found)}
@@ -245,10 +256,12 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--count", type=int, default=40, help="prompts of each kind")
+    parser.add_argument("--first", type=int, default=80, help="commonest nouns that those are about")
+    parser.add_argument("--objects", type=int, default=200, help="commonest nouns that are asked for alone")
     options = parser.parse_args(argv)
     set_up()
     if options.stage == "prompts":
-        wanted = tasks(options.count)
+        wanted = tasks(options.count, options.first, options.objects)
         options.jobs.write_text("".join(json.dumps(task) + "\n" for task in wanted))
         log(f"evaluate: {len(wanted)} prompts in {options.jobs}")
         return
