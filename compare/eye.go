@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 
 	"darkroom/compare/judge"
 	"darkroom/kernels"
@@ -21,8 +22,8 @@ type eye struct{ judge.Judge }
 const NoJudge = "none"
 
 // openJudge opens the judge that was named. With "", that is the small one that comes with the embedded model, where this
-// build has it.
-func openJudge(name string, o pipeline.Options) (*eye, error) {
+// build has it, and only for that model's pictures: of others it knows nothing.
+func openJudge(name string, models []string, o pipeline.Options) (*eye, error) {
 	backend := func() (kernels.Backend, error) {
 		o.Model, o.DType = "", "fp32"
 		return pipeline.NewBackend(o)
@@ -33,7 +34,7 @@ func openJudge(name string, o pipeline.Options) (*eye, error) {
 		return nil, nil
 	case "":
 		files, ok := builtInJudge()
-		if !ok {
+		if !ok || slices.ContainsFunc(models, func(m string) bool { return m != "" }) {
 			return nil, nil
 		}
 		source = judge.Source{FS: files, Label: "that comes with the embedded model"}

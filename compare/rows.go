@@ -101,7 +101,12 @@ func (e *evaluation) rank() {
 			}
 		}
 		if m.Key == r.RankBy {
-			e.decide(ranking)
+			for i := range oriented {
+				if r.Settings[i].OverBudget { // it cannot be the answer, so it must not be the measure of others
+					oriented[i] = table(1, len(e.items))[0]
+				}
+			}
+			e.decide(stats.Rank(stats.Table{Values: oriented, Groups: e.groups()}, stats.Options{}))
 		}
 	}
 }

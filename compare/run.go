@@ -20,7 +20,7 @@ type Options struct {
 	// NewGrid takes a folder that holds another grid: its report is set aside, its pictures are used where they fit.
 	NewGrid bool
 
-	Judge        string  // folder of a judge; "": DefaultJudge if there is one; "none": none
+	Judge        string  // folder of a judge; "": the embedded model's own, where there is one; "none": none
 	RankBy       string  // the measure that decides; "": chosen by what there is
 	Noticeable   float64 // a loss of the deciding measure that nobody notices; 0: the measure's own
 	PricePerHour float64 // of the machine, in any currency; 0: costs are not shown
@@ -68,7 +68,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	s := &session{Options: o, studio: newStudio(o.Engine), refs: map[Setting]Setting{}, warned: map[string]bool{}}
 	defer s.studio.Close()
 	s.studio.meter = openMeter(o.Engine)
-	judge, err := openJudge(o.Judge, o.Engine)
+	judge, err := openJudge(o.Judge, o.Grid.Models, o.Engine)
 	if err != nil {
 		return nil, err
 	}
