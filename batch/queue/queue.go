@@ -82,11 +82,12 @@ func Connect(ctx context.Context, o Options) (*Queue, error) {
 	}
 	q := &Queue{conn: conn}
 	if err := q.prepare(ctx, max(o.Replicas, 1)); err != nil {
+		url := conn.ConnectedUrlRedacted()
 		conn.Close()
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
 			err = errors.New("its JetStream is off: start nats-server with -js")
 		}
-		return nil, fmt.Errorf("queue %s: %w", conn.ConnectedUrlRedacted(), err)
+		return nil, fmt.Errorf("queue %s: %w", url, err)
 	}
 	return q, nil
 }

@@ -137,7 +137,10 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 			return err
 		}
 		defer s.Close()
-		o.Queue.URL, o.Queue.Token, o.Queue.CA = s.URL(), o.Server.Token, o.Server.Cert
+		o.Queue.URL, o.Queue.Token = s.URL(), o.Server.Token
+		if o.Queue.CA == "" {
+			o.Queue.CA = o.Server.Cert // its own certificate, if nobody else vouches for it
+		}
 		log.Info("queue started", "url", s.URL(), "folder", o.Server.Dir)
 	}
 	place, done, err := openStore(ctx, o.Out)
