@@ -103,12 +103,12 @@ static void layernorm_row(const layernorm_job *l, int64_t row) {
 	float *dst = l->dst + row * l->channels;
 	double mean = sum_of(in, l->channels, 0, 0) / l->channels;
 	double variance = sum_of(in, l->channels, mean, 1) / l->channels;
-	vec μ = splat((float)mean), inverse = splat((float)(1 / __builtin_sqrt(variance + l->eps)));
+	vec centre = splat((float)mean), inverse = splat((float)(1 / __builtin_sqrt(variance + l->eps)));
 	int64_t c = 0;
-	for (; c + W <= l->channels; c += W) store(dst + c, fma_((load(in + c) - μ) * inverse, load(l->gamma + c), load(l->beta + c)));
+	for (; c + W <= l->channels; c += W) store(dst + c, fma_((load(in + c) - centre) * inverse, load(l->gamma + c), load(l->beta + c)));
 	if (c < l->channels) {
 		int64_t n = l->channels - c;
-		store_part(dst + c, fma_((load_part(in + c, n) - μ) * inverse, load_part(l->gamma + c, n), load_part(l->beta + c, n)), n);
+		store_part(dst + c, fma_((load_part(in + c, n) - centre) * inverse, load_part(l->gamma + c, n), load_part(l->beta + c, n)), n);
 	}
 }
 
