@@ -1,7 +1,5 @@
 //go:build linux
 
-// Package crash kills what renders a batch, and takes away its disk: at the end every image must be there, once, with
-// the bytes that a run without faults gives.
 package crash
 
 import (
