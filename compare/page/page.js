@@ -185,7 +185,7 @@ function grid() {
 	const head = make("thead", {}, make("tr", {}, make("th", {}), ...steps.map(n => make("th", {scope: "col"}, n ? `${n} steps` : "its own steps"))));
 	const body = make("tbody");
 	const cell = (id, caption) => make("td", {}, make("button", {type: "button", "data-picture": id, "aria-label": `Enlarge ${nameOf(id)}`, onclick: () => zoom(id)},
-		make("img", {src: source(fileOf(id)), alt: `${nameOf(id)}, prompt ${report.grid.prompts[$("prompt").value]}, seed ${$("seed").value}`, loading: "lazy"})), caption);
+		make("img", {src: source(fileOf(id)), alt: `${nameOf(id)}, prompt ${report.grid.prompts[$("prompt").value]}, seed ${$("seed").value}`, loading: thumbs[fileOf(id)] ? undefined : "lazy"})), caption);
 	for (const g of groups) body.append(make("tr", {}, make("th", {scope: "row"}, g.name), ...steps.map(n => {
 		const s = settings.find(s => s.group === g.id && s.setting.steps === n);
 		if (!s || !pictureOf(s.id)) return make("td");
