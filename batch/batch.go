@@ -258,6 +258,10 @@ func (r *run) write(ctx context.Context, p picture) {
 		rec.File, err = store.PutFree(keep, r.o.Store, p.image.File, data)
 		return err
 	})
+	if store.Hopeless(err) { // this name is wrong, not the place
+		r.fail(ctx, p.image, p.record, err)
+		return
+	}
 	if err == nil {
 		rec.Finished = time.Now().UTC()
 		err = Patiently(ctx, r.o.StorePatience, r.warn, func() error { return r.o.Manifest.Append(rec) })
@@ -287,7 +291,7 @@ func Patiently(ctx context.Context, patience time.Duration, warn func(string), t
 	told := false
 	for begun, pause := time.Now(), 100*time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := try()
-		if err == nil || time.Since(begun)+pause > patience {
+		if err == nil || store.Hopeless(err) || time.Since(begun)+pause > patience {
 			return err
 		}
 		if !told {

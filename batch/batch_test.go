@@ -221,6 +221,13 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestWrongName: a name that cannot be written fails alone, at once.
+func TestWrongName(t *testing.T) {
+	b := newBench(t, "- {prompt: a, name: file}\n- {prompt: b, name: file.png/b}\n- {prompt: c}")
+	got, err := b.run(t.Context(), func(o *Options) { o.StorePatience = time.Hour }, &simulated.Device{})
+	b.want(got, err, Summary{Total: 3, Finished: 2, Failed: 1})
+}
+
 type refusing struct {
 	store.Store
 	refusals int

@@ -233,6 +233,22 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestWrongName: a job whose name cannot be written is dead, and does not hold up its worker.
+func TestWrongName(t *testing.T) {
+	p := newPlant(t)
+	if err := os.WriteFile(filepath.Join(p.dir, "file"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	images := parse(t, "- {prompt: a, name: file/a}\n- {prompt: b}")
+	p.work(WorkerOptions{ID: "w", Renderer: &simulated.Device{}})
+	b := p.submit(images)
+	got := p.gather(b, 2)
+	if r := got[images[0].Hash]; r.Status != manifest.Failed || !strings.HasPrefix(r.Error, "cannot write file/a.png in ") {
+		t.Errorf("%s %s", r.Status, r.Error)
+	}
+	p.status(b, "1 done, 1 failed, 0 queued")
+}
+
 // TestWorkerDies: a job whose worker says nothing more is given to another; a job of which every worker dies is dead.
 func TestWorkerDies(t *testing.T) {
 	p := newPlant(t)

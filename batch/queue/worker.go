@@ -369,11 +369,16 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 	}
 	rec = batch.Complete(rec, img, data)
 	told := false
+	var wrong error // with the name, not with the place
 	err = again(ctx, func(context.Context) (err error) {
 		limited, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		if rec.File, err = store.PutFree(limited, w.Store, t.job.File, data); err != nil {
 			w.Metrics.StoreErrors.Inc()
+			if store.Hopeless(err) {
+				wrong = err
+				return nil
+			}
 			if !told {
 				log.Warn("the store refuses; tried again", "error", err.Error())
 				told = true
@@ -381,8 +386,12 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 		}
 		return err
 	})
-	if err != nil { // cancelled
+	switch {
+	case err != nil: // cancelled
 		w.acknowledge(context.WithoutCancel(ctx), t)
+		return
+	case wrong != nil:
+		w.bury(ctx, t, rec, wrong)
 		return
 	}
 	rec.Finished = time.Now().UTC()

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 )
 
 // Store keeps files by slash-separated names that jobs.CheckFile allows.
@@ -32,4 +34,15 @@ func (e *TakenError) Error() string {
 // damaged says that what was read back is not what was written.
 func damaged(name, place string) error {
 	return fmt.Errorf("%s in %s was written, but reads back differently: the medium is faulty, or another program writes there", name, place)
+}
+
+// Hopeless says whether an error of Put comes again however often it is tried: the name, and not the place, is wrong (a
+// part of it is a file, a link leads out of the folder, it is too long).
+func Hopeless(err error) bool {
+	for _, e := range []error{syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return err != nil && strings.Contains(err.Error(), "path escapes from parent") // package os has no name for it
 }
