@@ -9,6 +9,7 @@ import (
 
 // The denoiser is the mean of p(x₀|x), which in one dimension can be integrated.
 func TestMixtureDenoiser(t *testing.T) {
+	t.Parallel()
 	m := Mixture{Weight: []float64{1, 2}, Mean: [][]float64{{-1}, {0.7}}, Spread: []float64{0.2, 0.5}}
 	for _, at := range []scheduler.Level{{Alpha: 1, Sigma: 0.8}, {Alpha: 0.6, Sigma: 0.8}, {Alpha: 0.99, Sigma: 0.14}} {
 		for _, x := range []float64{-1.2, 0.1, 2} {
@@ -31,6 +32,7 @@ func TestMixtureDenoiser(t *testing.T) {
 
 // Of one Gaussian the path is known: x(0) = μ + (x(σ) − μ)·s/√(s²+σ²).
 func TestExactEnds(t *testing.T) {
+	t.Parallel()
 	m := Mixture{Weight: []float64{1}, Mean: [][]float64{{0.3, -0.2}}, Spread: []float64{0.4}}
 	const scale, σ = 14.6, 14.6
 	start := []float32{0.5, -1, 0.02, 2}
@@ -47,6 +49,7 @@ func TestExactEnds(t *testing.T) {
 // Errors fall with the order of each solver: the slope between 20 and 40 calls, where neither the first steps nor the last jump to
 // σ = 0 matter yet. 0.4: a slope between two points, not yet in the limit.
 func TestGMMOrders(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		order float64
 		steps []int
@@ -64,6 +67,7 @@ func TestGMMOrders(t *testing.T) {
 }
 
 func TestGMMRanks(t *testing.T) {
+	t.Parallel()
 	rs, err := CompareGMM([]string{"euler-a", "ddim", "dpm++2m-karras", "dpm-adaptive"}, []int{30}, 256, 3)
 	if err != nil {
 		t.Fatal(err)

@@ -86,6 +86,7 @@ func js[T any](t *testing.T, ctx context.Context, code string) T {
 }
 
 func TestPage(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}

@@ -71,6 +71,7 @@ func onceEach(t *testing.T, dir string, want int) {
 }
 
 func TestRunMeasuresAndRanks(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	r, err := Run(context.Background(), o)
 	if err != nil {
@@ -107,6 +108,7 @@ func TestRunMeasuresAndRanks(t *testing.T) {
 }
 
 func TestReportFiles(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	o.Grid.Prompts = append(o.Grid.Prompts[:1:1], `a "red" | <b>apple, it's`)
 	r, err := Run(context.Background(), o)
@@ -164,6 +166,7 @@ func find(t *testing.T, r *Report, scheduler string, steps int) SettingResult {
 }
 
 func TestInterruptedRunGoesOn(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	o.Progress = func(p Progress) {
@@ -214,6 +217,7 @@ func TestMain(m *testing.M) {
 
 // Killed without warning, a moment after it began one picture or another, it goes on where it was.
 func TestKilledAtAnyTime(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -248,6 +252,7 @@ func TestKilledAtAnyTime(t *testing.T) {
 }
 
 func TestJournalWithoutItsEnd(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	if _, err := Run(context.Background(), o); err != nil {
 		t.Fatal(err)
@@ -292,6 +297,7 @@ func TestJournalWithoutItsEnd(t *testing.T) {
 }
 
 func TestAnotherGrid(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	if _, err := Run(context.Background(), o); err != nil {
 		t.Fatal(err)
@@ -324,6 +330,7 @@ func TestAnotherGrid(t *testing.T) {
 }
 
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*Options)
 		want   string
@@ -371,6 +378,7 @@ func TestBadInput(t *testing.T) {
 
 // Schedulers that cannot quite do what is asked are run, with a warning.
 func TestWarnings(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	o.Grid.Schedulers, o.Grid.Steps = []string{"lcm", "dpm-adaptive", "dpm++2m", "dpmpp-2m"}, []int{1}
 	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
@@ -395,6 +403,7 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	o.Grid.Steps, o.Grid.Budget = nil, 0.05
 	r, err := Run(context.Background(), o)
@@ -414,6 +423,7 @@ func TestBudget(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
+	t.Parallel()
 	o := tinyOptions(t)
 	o.Judge, o.PricePerHour = "judge/testdata/clip", 3.6
 	r, err := Run(context.Background(), o)
