@@ -212,7 +212,7 @@ def score(wanted, folder):
         for measure, right in scorer.right(task, read(folder, task)).items():
             tally.setdefault(measure, []).append(bool(right))
     results = {measure: {"share": float(np.mean(r)), "of": len(r)} for measure, r in tally.items()}
-    held_back = data.to_tensor(data.pictures(data.VALIDATION)[:256])
+    held_back = data.to_tensor(data.pictures(data.VALIDATION)[:64])
     vae = data.autoencoder().cpu()
     with torch.no_grad():
         copies = torch.cat([vae.decode(vae.encode(x).latent_dist.mean).sample for x in held_back.split(16)])
@@ -242,7 +242,7 @@ def memory(wanted, folder):
         return np.sqrt(np.maximum(squared.min(1), 0) / q.shape[1])
 
     drawn = nearest(np.stack([read(folder, task) for task in wanted]))
-    fresh = nearest(data.pictures(data.VALIDATION)[:256])
+    fresh = nearest(data.pictures(data.VALIDATION)[:64])
     log(f"evaluate: nearest training scene: generated median {np.median(drawn):.1f} grey levels, below 8: "
         f"{100 * (drawn < 8).mean():.0f} %; fresh scenes median {np.median(fresh):.1f}, below 8: "
         f"{100 * (fresh < 8).mean():.0f} %")
