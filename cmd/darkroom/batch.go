@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +35,7 @@ type batchOptions struct {
 	DryRun   bool
 	Retry    int
 	FailFast bool
+	Devices  []int // 0 and more: a renderer on each; none: on Engine.Device
 	Queue    queue.Options
 	Remote   bool // --queue was given
 	Workers  int  // processes on this machine; 0: render in this one
@@ -70,6 +73,7 @@ Examples:
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it takes and how much disk"},
 			&cli.IntFlag{Name: "retry", Usage: "how often a picture that failed is tried again", DefaultText: "0"},
 			&cli.BoolFlag{Name: "fail-fast", Usage: "stop at the first failure"},
+			&cli.StringFlag{Name: "devices", Usage: "several GPUs to render on at once, such as 0,1,2,3", DefaultText: "that of --device"},
 			&cli.IntFlag{Name: "workers", Usage: "render in so many processes on this machine, with a queue of their own", DefaultText: "0, in this one"},
 		), memoryFlag(), quietFlag(), jsonFlag("print a line of JSON for each event")),
 		Action: func(c *cli.Context) error {
@@ -86,6 +90,9 @@ Examples:
 				Retry: c.Int("retry"), FailFast: c.Bool("fail-fast"), Remote: c.IsSet("queue"), Workers: c.Int("workers"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
 			if o.Engine, err = readEngineFlags(c); err != nil {
+				return err
+			}
+			if o.Devices, err = devicesOf(c); err != nil {
 				return err
 			}
 			// What decides pictures is part of every request that does not say otherwise.
@@ -185,12 +192,39 @@ func (o *batchOptions) check() error {
 	return nil
 }
 
-// runHere renders in this process.
+// devicesOf reads --devices.
+func devicesOf(c *cli.Context) ([]int, error) {
+	if !c.IsSet("devices") {
+		return nil, nil
+	}
+	var all []int
+	for _, word := range strings.Split(c.String("devices"), ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(word))
+		if err != nil || n < 0 || slices.Contains(all, n) {
+			return nil, usagef("--devices %q: different numbers from 0 are needed, with commas between them", c.String("devices"))
+		}
+		all = append(all, n)
+	}
+	if c.IsSet("device") {
+		return nil, usagef("--device and --devices contradict each other: give one")
+	}
+	return all, nil
+}
+
+// runHere renders in this process, on each device one picture at a time.
 func runHere(ctx context.Context, o batchOptions, options batch.Options) (batch.Summary, error) {
-	eng := engine.New(engine.Options{Pipeline: o.Engine, Resolve: findModel, Budget: o.Memory})
-	defer eng.Close()
-	options.Renderers = []batch.Renderer{eng}
-	options.ModelHash = eng.ModelHash
+	if len(o.Devices) == 0 {
+		o.Devices = []int{o.Engine.Device}
+	}
+	for _, device := range o.Devices {
+		o.Engine.Device = device
+		eng := engine.New(engine.Options{Pipeline: o.Engine, Resolve: findModel, Budget: o.Memory})
+		defer eng.Close()
+		options.Renderers = append(options.Renderers, eng)
+		if options.ModelHash == nil {
+			options.ModelHash = eng.ModelHash
+		}
+	}
 	return batch.Run(ctx, options)
 }
 

@@ -72,6 +72,21 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestBatchDevices renders on two devices at once: the files are those of one.
+func TestBatchDevices(t *testing.T) {
+	inFolder(t, "jobs.yaml", twoApples)
+	for _, devices := range []string{"0", "0,1"} {
+		if code, _, errs := command(t, "", "batch", "jobs.yaml", "-o", devices, "--devices", devices, "--backend", "ref", "--quiet"); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	for _, file := range []string{"1.png", "2.png"} {
+		if string(read(t, "0/"+file)) != string(read(t, "0,1/"+file)) {
+			t.Errorf("%s differs", file)
+		}
+	}
+}
+
 func TestBatchOneFails(t *testing.T) {
 	inFolder(t, "jobs.jsonl", `{"prompt": "a", "model": "MODEL", "steps": 1, "width": [32, 33], "name": "{width}"}`)
 	code, out, errs := command(t, "", "batch", "jobs.jsonl", "-o", "out", "--json")
@@ -106,6 +121,7 @@ func TestBatchWrongUsage(t *testing.T) {
 		{"batch|jobs.csv", "-o is missing: name a folder for the pictures\n"},
 		{"batch|jobs.csv|-o|out|--retry|-1", "--retry -1: it must not be negative\n"},
 		{"batch|jobs.csv|-o|out|--name|../x", "jobs.csv: name \"../x\": it leads out of the output folder\n"},
+		{"batch|jobs.csv|-o|out|--devices|0,x", "--devices \"0,x\": different numbers from 0 are needed, with commas between them"},
 		{"batch|status", "batch status takes the ID of a batch: darkroom queue lists them (a job file of this name: ./status)\n"},
 		{"batch|jobs.csv|-o|out|--workers|2|--queue|nats://x", "--workers starts processes with a queue of their own, and --queue names another queue: give one"},
 		{"worker", "-o is missing: name the folder that workers and submitters share, or s3://BUCKET/PREFIX\n"},

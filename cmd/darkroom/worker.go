@@ -292,7 +292,11 @@ func keepWorking(ctx context.Context, e *env, o batchOptions, program, url strin
 			args = append(args, "--backend", o.Engine.Backend)
 		}
 		if o.Engine.Backend == pipeline.CUDA {
-			args = append(args, "--device", fmt.Sprint(o.Engine.Device+i))
+			device := o.Engine.Device + i
+			if len(o.Devices) > 0 {
+				device = o.Devices[i%len(o.Devices)]
+			}
+			args = append(args, "--device", fmt.Sprint(device))
 		}
 		if o.Engine.Threads > 0 {
 			args = append(args, "--threads", fmt.Sprint(o.Engine.Threads))
