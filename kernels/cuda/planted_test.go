@@ -201,7 +201,8 @@ func plant(t *testing.T, file, was, is string, checker bool) string {
 		args, objects = append([]string{"--check"}, args...), "../../build/emu-check/*.o"
 	}
 	copyAll(t, objects, library)
-	if err := os.Remove(filepath.Join(library, kernels+".o")); err != nil {
+	// Its own object would pass for up to date. Without any (the checker was not built) build.sh makes what it needs.
+	if err := os.Remove(filepath.Join(library, kernels+".o")); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("emu/build.sh", args...)

@@ -26,7 +26,7 @@ import (
 	"darkroom/tensor"
 )
 
-const begin, end = "<!-- cuda-report: written by make cuda-report -->", "<!-- cuda-report: end -->"
+const begin, end = "<!-- cuda-report: written by kernels/cuda/report.sh -->", "<!-- cuda-report: end -->"
 
 func main() {
 	log.SetFlags(0)
@@ -229,7 +229,7 @@ func (c compiled) occupancy() int {
 
 func writeCompiled(b *bytes.Buffer, all []compiled) {
 	fmt.Fprintf(b, "### What the compiler made\n\nFor each target: registers a thread / occupancy in per cent / share of tensor-core instructions in the inner loop.\n"+
-		"Shared memory is what a block is launched with. bfloat16 kernels differ from float16 ones by no more than a register or two and are left out.\n\n")
+		"Shared memory is what a block is launched with. The loop is counted as it stands in the machine code, with branches that are rarely taken. bfloat16 kernels differ from float16 ones by no more than a register or two and are left out.\n\n")
 	targets := []string{"75", "80", "86", "89", "90a", "100", "120"}
 	fmt.Fprintf(b, "| kernel | threads | shared, KiB |")
 	for _, t := range targets {
