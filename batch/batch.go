@@ -227,6 +227,7 @@ func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image) (pic
 			Step: func(n int) { r.event(Event{Kind: Step, Image: m, Step: n, Steps: steps, Device: p.record.Device}) },
 		})
 		p.record.Seconds = time.Since(p.record.Started).Seconds()
+		p.record.Device = renderer.Device() // chosen by the first picture
 		if err == nil {
 			p.pixels = img
 			return p, nil

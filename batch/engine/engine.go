@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"darkroom/batch/jobs"
 	"darkroom/imagefile"
@@ -36,6 +37,8 @@ type Options struct {
 // Engine renders one request at a time. Its methods may be called concurrently; they wait for each other.
 type Engine struct {
 	o Options
+
+	device atomic.Pointer[string] // its name, once a model is open
 
 	mu   sync.Mutex
 	open []*model // the latest used first
@@ -126,6 +129,8 @@ func (e *Engine) model(q *jobs.Request) (*model, error) {
 	m := &model{k, p, p.Need(r.Width, r.Height, true).Total()}
 	e.makeRoom(m.cost)
 	e.open = slices.Insert(e.open, 0, m)
+	name := p.Backend()
+	e.device.Store(&name)
 	e.tell(m, true)
 	return m, nil
 }
@@ -157,8 +162,11 @@ func (e *Engine) tell(m *model, opened bool) {
 	}
 }
 
-// Device names the device for people: "cpu", "cuda:1".
+// Device names the device for people: "cpu", "cuda:1"; "auto" before it is chosen.
 func (e *Engine) Device() string {
+	if name := e.device.Load(); name != nil {
+		return *name
+	}
 	b := e.o.Pipeline.Backend
 	if b == pipeline.CUDA {
 		return fmt.Sprintf("cuda:%d", e.o.Pipeline.Device)

@@ -343,7 +343,7 @@ func (w *worker) beat(t *task, done <-chan struct{}) {
 func (w *worker) render(ctx context.Context, t *task, nearly func()) (manifest.Record, *pipeline.Image, error) {
 	rec := manifest.Record{
 		Hash: t.job.Hash, Index: t.job.Index, Request: t.job.Request, Started: time.Now().UTC(),
-		Worker: w.ID, Device: w.Renderer.Device(), Attempts: t.delivered,
+		Worker: w.ID, Attempts: t.delivered,
 	}
 	steps := 0
 	img, err := w.Renderer.Render(ctx, &t.job.Request, pipeline.Events{
@@ -356,6 +356,7 @@ func (w *worker) render(ctx context.Context, t *task, nearly func()) (manifest.R
 		Warn: func(text string) { w.Log.Warn(text, "worker", w.ID, "batch", t.job.Batch, "job", t.job.Hash) },
 	})
 	rec.Seconds = time.Since(rec.Started).Seconds()
+	rec.Device = w.Renderer.Device()
 	return rec, img, err
 }
 
@@ -519,6 +520,6 @@ func (w *worker) snapshot() WorkerInfo {
 		w.recent = w.recent[1:]
 	}
 	w.info.PerMin = float64(len(w.recent)) / min(1, max(now.Sub(w.info.Since).Minutes(), 1.0/60))
-	w.info.Updated = now
+	w.info.Updated, w.info.Device = now, w.Renderer.Device()
 	return w.info
 }

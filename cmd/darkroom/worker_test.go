@@ -20,6 +20,11 @@ import (
 // TestWorker runs a worker with its own queue, has it render a batch, looks at both from outside, and ends it.
 func TestWorker(t *testing.T) {
 	inFolder(t, "jobs.yaml", twoApples)
+	p, err := pipeline.Open(pipeline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
 	address, metrics := freeAddress(t), freeAddress(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -59,7 +64,7 @@ func TestWorker(t *testing.T) {
 	}
 	defer response.Body.Close()
 	page, _ := io.ReadAll(response.Body)
-	if !strings.Contains(string(page), `darkroom_worker_images_total{device="auto"} 2`) || !strings.Contains(string(page), "darkroom_worker_render_seconds_count 2") {
+	if !strings.Contains(string(page), `darkroom_worker_images_total{device="`+p.Backend()+`"} 2`) || !strings.Contains(string(page), "darkroom_worker_render_seconds_count 2") {
 		t.Errorf("metrics: %s", page)
 	}
 	interrupt()
