@@ -13,6 +13,7 @@ and the maximum over all positions, concatenated; then one linear layer a head.
 """
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def train(options):
     while options.minutes and not clock.over():
         share = min(1.0, clock.spent() / options.total_minutes)
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * min(1, (step + 1) / 60) * max(0.02, 0.5 * (1 + np.cos(np.pi * share)))
+            group["lr"] = 3e-3 * min(1, (step + 1) / 60) * max(0.02, 0.5 * (1 + math.cos(math.pi * share)))
         pictures, labels = examples.batch(options.batch)
         loss = loss_of(model(roughen(pictures, random).to(device())), {k: v.to(device()) for k, v in labels.items()})
         optimiser.zero_grad()
