@@ -204,13 +204,16 @@ struct Loader {
   int row, chunk, k;
   Pixel pixel[kA];
   Column col;
+  const T* a[kA]; // where the rows' chunks lie, null outside the image; only if wide
   const T* b[kB];
+  bool moved; // to another tap or input: a has to be found again
 
   __device__ Loader(const Gemm& g, int m0, int n0, int k0) : g(g) {
     row = threadIdx.x / 4;
     chunk = threadIdx.x % 4;
     k = k0 + chunk * 8;
     col = column(g, k);
+    moved = true;
     for (int i = 0; i < kA; i++) {
       int m = m0 + row + i * kRows;
       pixel[i] = first_tap(g, m < g.m ? m : 0);
@@ -224,11 +227,13 @@ struct Loader {
 
   // next loads one tile and steps kDepth along K.
   __device__ __forceinline__ void next(Stage<T, Tile>* s) {
+    if (wide && moved)
+      for (int i = 0; i < kA; i++) a[i] = k < g.k ? tap<T>(g, pixel[i], col.ky, col.kx, col.c) : nullptr;
     for (int i = 0; i < kA; i++) {
       T* to = s->a + chunk_at(row + i * kRows, chunk) * 8;
       if constexpr (wide) {
-        const T* p = k < g.k ? tap<T>(g, pixel[i], col.ky, col.kx, col.c) : nullptr;
-        cp_async16(to, p ? p : g.a, p != nullptr);
+        cp_async16(to, a[i] ? a[i] : g.a, a[i] != nullptr);
+        if (a[i]) a[i] += kDepth;
       } else {
         Column c = col;
         float v[8];
@@ -245,7 +250,10 @@ struct Loader {
       if (b[i]) b[i] += kDepth;
     }
     k += kDepth;
-    advance(g, col, kDepth);
+    // Within a tap and an input the channels go on; only where they end is there anything to work out.
+    moved = col.c + kDepth >= (col.c < g.c1 ? g.c1 : g.c1 + g.c2);
+    if (moved) advance(g, col, kDepth);
+    else col.c += kDepth;
   }
 };
 

@@ -427,6 +427,7 @@ void integer(std::map<std::string, Handler>& all, const std::string& bits) {
 
 std::map<std::string, Handler> table() {
   std::map<std::string, Handler> all;
+  integer<u16, int16_t>(all, "16");
   integer<u32, s32>(all, "32");
   integer<u64, s64>(all, "64");
   all["shr.u32"] = shift_right_u32;
