@@ -6,6 +6,8 @@
 # make cuda       bin/darkroom with the CUDA backend; fetches the CUDA compiler, needs no GPU
 # make emu        build/emu/libcuda.so.1, an emulated GPU to run it on
 # make bench      kernels and the default model, timed
+# make bench-gpu, cuda-report    for a machine with a GPU: side by side with PyTorch; the compiler's numbers
+# make schedulers-measured       docs/schedulers-measured.md again
 # make train-setup, train-smoke    the Python that trains the default model; a tiny run of it
 
 GO ?= go
@@ -13,7 +15,7 @@ LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: build install test check cross lint cuda emu cuda-test bench train-setup train-smoke clean
+.PHONY: build install test check cross lint cuda emu cuda-test cuda-report bench-gpu bench schedulers-measured train-setup train-smoke clean
 
 build:
 	$(GO) build -o bin/darkroom ./cmd/darkroom
@@ -46,12 +48,27 @@ cuda:
 emu:
 	kernels/cuda/emu/build.sh
 
-cuda-test: emu
-	kernels/cuda/build.sh
-	CGO_CFLAGS="-O2 -g -I$(CUDA_HEADERS)" LD_LIBRARY_PATH="$(CURDIR)/build/emu" $(GO) test -tags cuda ./kernels/cuda/...
+# The kernels on the emulated device, in three thread orders, with planted mistakes, whole pictures, the
+# race checker, and the compiled code on an interpreter. Without the compiler it says so and skips.
+cuda-test:
+	kernels/cuda/test.sh
+
+cuda-report:
+	kernels/cuda/report.sh
+
+# On a machine with a GPU.
+bench-gpu:
+	kernels/cuda/bench.sh
 
 bench: build
 	bin/darkroom bench
+
+# The table of docs/schedulers-measured.md, with the embedded model: for a quiet machine.
+schedulers-measured: build
+	rm -rf build/schedulers
+	bin/darkroom compare --schedulers ddim,euler,heun,dpm++2m,unipc,deis,ipndm,euler-a,dpm++2m-sde \
+		--steps 4,8,12,20,30 --prompts samples/compare-prompts.txt --seeds 2 -o build/schedulers
+	cp build/schedulers/results.md docs/schedulers-measured.md
 
 train-setup:
 	python3 -m venv train/work/venv
@@ -59,7 +76,7 @@ train-setup:
 	npm install --no-package-lock --prefix train
 
 train-smoke:
-	train/work/venv/bin/python -m train.smoke
+	OMP_NUM_THREADS=1 train/work/venv/bin/python -m train.smoke
 
 clean:
 	rm -rf bin build

@@ -19,8 +19,9 @@ const (
 	Ref  = "ref"
 )
 
-// newBackend makes the backend that o asks for and chooses the activations' type.
-func newBackend(o Options) (kernels.Backend, tensor.DType, error) {
+// newBackend makes the backend that o asks for and chooses the activations' type. It warns of kernels
+// that a GPU failed at.
+func newBackend(o Options, warn func(string)) (kernels.Backend, tensor.DType, error) {
 	if o.Threads < 0 {
 		return nil, 0, usagef("--threads %d: it must not be negative", o.Threads)
 	}
@@ -30,7 +31,7 @@ func newBackend(o Options) (kernels.Backend, tensor.DType, error) {
 	if _, err := parseDType(o.DType); err != nil {
 		return nil, 0, err
 	}
-	b, err := openBackend(o)
+	b, err := openBackend(o, warn)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -42,17 +43,17 @@ func newBackend(o Options) (kernels.Backend, tensor.DType, error) {
 	return b, dtype, nil
 }
 
-func openBackend(o Options) (kernels.Backend, error) {
+func openBackend(o Options, warn func(string)) (kernels.Backend, error) {
 	switch o.Backend {
 	case Ref:
 		return ref.New(o.Threads), nil
 	case CPU:
 		return cpu.New(cpu.Options{Threads: o.Threads})
 	case CUDA:
-		return openCUDA(o)
+		return openCUDA(o, warn)
 	case Auto, "":
 		// Why there is no GPU to use is for "darkroom devices" to tell.
-		if b, err := openCUDA(o); err == nil {
+		if b, err := openCUDA(o, warn); err == nil {
 			return b, nil
 		}
 		if !cpu.Available {
@@ -65,7 +66,7 @@ func openBackend(o Options) (kernels.Backend, error) {
 
 // openCUDA opens a GPU in half precision unless another type is asked for: Stable Diffusion's weights
 // are stored in it, and tensor cores compute in it.
-func openCUDA(o Options) (kernels.Backend, error) {
+func openCUDA(o Options, warn func(string)) (kernels.Backend, error) {
 	dtype, err := parseDType(o.DType)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func openCUDA(o Options) (kernels.Backend, error) {
 		half := tensor.F16
 		dtype = &half
 	}
-	b, err := cuda.Open(cuda.Options{Device: o.Device, DType: *dtype})
+	b, err := cuda.OpenTested(cuda.Options{Device: o.Device, DType: *dtype}, o.HashCache, warn)
 	if err != nil {
 		return nil, fmt.Errorf("--backend cuda: %w", err)
 	}

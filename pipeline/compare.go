@@ -39,6 +39,6 @@ func (p *Pipeline) RenderLatents(ctx context.Context, r Request, ev Events) (pic
 
 // NewBackend makes the backend and chooses the type that o asks for, for other networks than a pipeline's.
 func NewBackend(o Options) (kernels.Backend, error) {
-	b, _, err := newBackend(o)
+	b, _, err := newBackend(o, func(string) {})
 	return b, err
 }

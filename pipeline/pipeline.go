@@ -76,9 +76,12 @@ func Open(o Options) (*Pipeline, error) {
 		p.Close()
 		return nil, err
 	}
-	if p.backend, p.dtype, err = newBackend(o); err != nil {
+	if p.backend, p.dtype, err = newBackend(o, func(w string) { p.warnings = append(p.warnings, w) }); err != nil {
 		p.Close()
 		return nil, err
+	}
+	if device, ok := p.backend.(interface{ FreeMemory() (uint64, bool) }); ok {
+		p.free = device.FreeMemory
 	}
 	if p.backend.Name() == Ref && o.Backend != Ref {
 		p.warnings = append(p.warnings, "this build has no kernels for this processor: the reference backend draws, some hundred times slower. Build with CGO_ENABLED=1 and a C compiler on Linux or macOS")

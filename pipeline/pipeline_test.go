@@ -371,7 +371,11 @@ func TestCutWordsAreReported(t *testing.T) {
 	r := p.NewRequest(strings.Repeat("red ", 40) + "elephant")
 	r.Steps = 1
 	var warnings []string
-	warn := Events{Warn: func(w string) { warnings = append(warnings, w) }}
+	warn := Events{Warn: func(w string) {
+		if !strings.Contains(w, "this build has no kernels") {
+			warnings = append(warnings, w)
+		}
+	}}
 	r.Syntax = "plain"
 	if _, err := p.Render(context.Background(), r, warn); err != nil {
 		t.Fatal(err)

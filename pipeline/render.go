@@ -95,7 +95,7 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	result.Pixels = hashPixels(picture)
+	result.Pixels = recipe.HashPixels(picture)
 	out, err := p.recipe(pl, result)
 	if err != nil {
 		return nil, err
@@ -178,15 +178,5 @@ func noiseType(d tensor.DType) noise.Type {
 
 func hashFloats(v []float32) string {
 	sum := sha256.Sum256(tensor.Bytes(v))
-	return hex.EncodeToString(sum[:])
-}
-
-// hashPixels is the SHA-256 of red, green and blue of each pixel, row by row.
-func hashPixels(picture *image.NRGBA) string {
-	rgb := make([]byte, 0, len(picture.Pix)/4*3)
-	for i := 0; i < len(picture.Pix); i += 4 {
-		rgb = append(rgb, picture.Pix[i:i+3]...)
-	}
-	sum := sha256.Sum256(rgb)
 	return hex.EncodeToString(sum[:])
 }

@@ -12,9 +12,6 @@ import (
 	"darkroom/checkpoint"
 	"darkroom/kernels"
 	"darkroom/kernels/bench"
-	"darkroom/kernels/cpu"
-	"darkroom/kernels/cuda"
-	"darkroom/kernels/ref"
 	"darkroom/nn"
 	"darkroom/pipeline"
 	"darkroom/tensor"
@@ -95,7 +92,7 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	b, err := benchBackend(o.Engine)
+	b, err := pipeline.NewBackend(o.Engine)
 	if err != nil {
 		return err
 	}
@@ -127,32 +124,6 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 	}
 	r.print(e)
 	return nil
-}
-
-// benchBackend is the backend that generate would take, without a model.
-func benchBackend(o pipeline.Options) (kernels.Backend, error) {
-	auto := o.Backend == "" || o.Backend == pipeline.Auto
-	if auto || o.Backend == pipeline.CUDA {
-		b, err := benchCUDA(o)
-		if err == nil || !auto {
-			return b, err
-		}
-	}
-	switch {
-	case o.Backend == pipeline.CPU, auto && cpu.Available:
-		return cpu.New(cpu.Options{Threads: o.Threads})
-	case o.Backend == pipeline.Ref, auto:
-		return ref.New(o.Threads), nil
-	}
-	return nil, usagef("--backend %q: choose auto, cpu, cuda or ref", o.Backend)
-}
-
-func benchCUDA(o pipeline.Options) (kernels.Backend, error) {
-	dtype, ok := map[string]tensor.DType{"": tensor.F16, "auto": tensor.F16, "fp16": tensor.F16, "bf16": tensor.BF16, "fp32": tensor.F32}[o.DType]
-	if !ok {
-		return nil, usagef("--dtype %q: choose auto, fp32, bf16 or fp16", o.DType)
-	}
-	return cuda.Open(cuda.Options{Device: o.Device, DType: dtype})
 }
 
 func (o *benchOptions) check() error {
