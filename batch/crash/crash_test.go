@@ -147,7 +147,6 @@ type process struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when it ended by itself without an error
-	ended bool
 	kills int
 }
 

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -85,7 +86,7 @@ func TestBadFiles(t *testing.T) {
 			if err.Error() != c.want {
 				t.Errorf("got  %s\nwant %s", err, c.want)
 			}
-			if _, ok := err.(Errors); !ok {
+			if !errors.As(err, new(Errors)) {
 				t.Errorf("the error is a %T", err)
 			}
 		})

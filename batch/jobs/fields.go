@@ -202,7 +202,7 @@ func (s spec) parseRange(text string) ([]any, error) {
 		}
 		v, err := s.number(t)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not a range such as %s: %v", cut(text), s.example(), err)
+			return nil, fmt.Errorf("%q is not a range such as %s: %w", cut(text), s.example(), err)
 		}
 		parts[i] = v
 	}

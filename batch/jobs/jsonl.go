@@ -47,7 +47,7 @@ func parseJSON(line string, at int) (node, error) {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &syntax):
-		err = fmt.Errorf("this is not JSON: %v (column %d)", syntax, syntax.Offset)
+		err = fmt.Errorf("this is not JSON: %w (column %d)", syntax, syntax.Offset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("this is not JSON: the line ends within an object: each object must be on one line")
 	}

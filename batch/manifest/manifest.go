@@ -185,7 +185,7 @@ func (m *Manifest) Append(records ...Record) error {
 		err = m.file.Sync()
 	}
 	if err != nil {
-		m.file.Truncate(m.size) // a cut line is taken off by the next Open too
+		_ = m.file.Truncate(m.size) // a cut line is taken off by the next Open too
 		return fmt.Errorf("writing %s: %w", m.path, err)
 	}
 	m.size += int64(buf.Len())

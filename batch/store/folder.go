@@ -149,7 +149,7 @@ func (f *Folder) Sum(_ context.Context, name string) (string, error) {
 // Sweep removes what crashed programs left half written: partial files older than age.
 func (f *Folder) Sweep(age time.Duration) {
 	limit := time.Now().Add(-age)
-	fs.WalkDir(f.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	_ = fs.WalkDir(f.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), ".") || !strings.HasSuffix(d.Name(), partial) {
 			return nil
 		}

@@ -135,8 +135,11 @@ func (c *CLIP) open(s Source, text []byte, o Options) (err error) {
 	}
 	pre := preprocessing{Mean: []float64{0.48145466, 0.4578275, 0.40821073}, Std: []float64{0.26862954, 0.26130258, 0.27577711}}
 	if p, err := s.read("preprocessor_config.json"); err == nil {
-		if err := json.Unmarshal(p, &pre); err != nil || len(pre.Mean) != 3 || len(pre.Std) != 3 {
-			return fmt.Errorf("preprocessor_config.json: image_mean and image_std of three numbers are needed (%v)", err)
+		if err := json.Unmarshal(p, &pre); err != nil {
+			return fmt.Errorf("preprocessor_config.json: %w", err)
+		}
+		if len(pre.Mean) != 3 || len(pre.Std) != 3 {
+			return errors.New("preprocessor_config.json: image_mean and image_std of three numbers are needed")
 		}
 	}
 	if c.vision, err = newVision(c.backend, c.config, c.set, pre); err != nil {

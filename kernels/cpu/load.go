@@ -71,7 +71,7 @@ func (b *Backend) Load(w *kernels.Weight) error {
 	if w.Role == kernels.MatrixGEGLU {
 		job.geglu = 1
 	}
-	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, C.int64_t(64*b.set.nr), float64(w.Host.Len()))
+	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 64*b.set.nr, float64(w.Host.Len()))
 	if err := b.Sync(); err != nil {
 		b.memory.free(mem)
 		return err

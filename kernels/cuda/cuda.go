@@ -38,12 +38,6 @@ type Device struct {
 // ErrNotBuilt is why there is no device in a build without the tag cuda.
 var ErrNotBuilt = errors.New("this build of darkroom has no CUDA support; build it with `make cuda`")
 
-// minDriver is the CUDA version of the oldest driver that loads the machine code in the fatbins
-// (R525). Older ones from R520 on could translate the PTX, but nothing has tried.
-const minDriver = 12000
-
-func driverText(v int) string { return fmt.Sprintf("%d.%d", v/1000, v%1000/10) }
-
 // OutOfMemoryError says how much was asked for and how much there was.
 type OutOfMemoryError struct {
 	Device             string

@@ -13,6 +13,12 @@ import (
 // Numbers of CUdevice_attribute that gorgonia.org/cu has no name for.
 const sharedMemoryOptIn cu.DeviceAttribute = 97 // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
 
+// minDriver is the CUDA version of the oldest driver that loads the machine code in the fatbins
+// (R525). Older ones from R520 on could translate the PTX, but nothing has tried.
+const minDriver = 12000
+
+func driverText(v int) string { return fmt.Sprintf("%d.%d", v/1000, v%1000/10) }
+
 // Devices lists the GPUs. The error says why there is none: no driver, or one that does not start.
 func Devices() ([]Device, error) {
 	if err := drv.Status(); err != nil {

@@ -48,7 +48,7 @@ func main() {
 	}
 	writeRoofline(&b)
 	if *into == "" {
-		os.Stdout.Write(b.Bytes())
+		_, _ = os.Stdout.Write(b.Bytes())
 		return
 	}
 	if err := replace(*into, b.String()); err != nil {
