@@ -46,7 +46,7 @@ func Open(path string) (*File, error) {
 	f, err := Parse(data, path)
 	if err != nil {
 		if mapped {
-			unmap(data)
+			_ = unmap(data)
 		}
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func Open(o Options) (*Pipeline, error) {
 	}
 	sets := p.weights
 	p.hash = sync.OnceValues(func() (string, error) { return hashAll(sets) })
-	go p.hash() // ready by the time that the picture is
+	go func() { _, _ = p.hash() }() // ready by the time that the picture is
 	return p, nil
 }
 
@@ -237,7 +237,7 @@ func (p *Pipeline) Tokenizer() *clip.Tokenizer { return p.tokenizer }
 // Close gives back the backend's memory and unmaps the weights.
 func (p *Pipeline) Close() error {
 	if p.hash != nil {
-		p.hash() // it reads the mapping
+		_, _ = p.hash() // it reads the mapping
 	}
 	var errs []error
 	if p.backend != nil {

@@ -151,7 +151,7 @@ func (e *Engine) makeRoom(cost uint64) {
 
 func (e *Engine) drop(m *model) {
 	e.open = slices.DeleteFunc(e.open, func(o *model) bool { return o == m })
-	defer func() { recover() }() // it may be half broken
+	defer func() { _ = recover() }() // it may be half broken
 	e.tell(m, false)
 	m.p.Close()
 }

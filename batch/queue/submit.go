@@ -101,7 +101,7 @@ func (q *Queue) Submit(ctx context.Context, b Batch, images []*jobs.Image) error
 		}
 		images = images[n:]
 	}
-	q.conn.Publish(wakeSubject, nil) // a worker that misses it looks again soon
+	_ = q.conn.Publish(wakeSubject, nil) // a worker that misses it looks again soon
 	return nil
 }
 

@@ -191,7 +191,7 @@ func (w *worker) loop(ctx context.Context, wake <-chan struct{}) {
 		}
 	}
 	if msg := ahead.left(); msg != nil {
-		msg.Nak() // another worker has it at once; else after AckWait
+		_ = msg.Nak() // another worker has it at once; else after AckWait
 	}
 }
 
@@ -499,12 +499,12 @@ func (w *worker) count(done bool) {
 func (w *worker) show(ctx context.Context) {
 	for {
 		limited, cancel := context.WithTimeout(ctx, 2*time.Second)
-		w.q.workers.Put(limited, w.ID, encode(w.snapshot())) // the next one comes soon
+		_, _ = w.q.workers.Put(limited, w.ID, encode(w.snapshot())) // the next one comes soon
 		cancel()
 		select {
 		case <-ctx.Done():
 			gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			w.q.workers.Delete(gone, w.ID)
+			_ = w.q.workers.Delete(gone, w.ID)
 			cancel()
 			return
 		case <-time.After(workerTTL / 5):

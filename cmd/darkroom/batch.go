@@ -160,7 +160,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 			show.event(ev)
 			e.where.finished(ev.Kept+ev.Finished, ev.Total)
 			if ev.Kind == batch.Finished && past != nil && !o.Remote && o.Workers == 0 {
-				past.Add(historyEntry(ev.Record, place)) // a picture is not lost with its history
+				_ = past.Add(historyEntry(ev.Record, place)) // a picture is not lost with its history
 			}
 		},
 	}

@@ -99,7 +99,7 @@ func (p *batchProgress) event(ev batch.Event) {
 	}
 	switch ev.Kind {
 	case batch.Finished:
-		println(p.out, ev.Record.File)
+		_ = println(p.out, ev.Record.File)
 	case batch.Failed:
 		p.note(fmt.Sprintf("failed: %s (line %d): %s", ev.Image.File, ev.Image.Line, ev.Record.Error))
 	case batch.Retrying:
@@ -127,7 +127,7 @@ func (p *batchProgress) writeJSON(ev batch.Event) {
 	if done := ev.Finished + ev.Failed; done > 0 && !p.first.IsZero() {
 		line.PerMinute = float64(done) / time.Since(p.first).Minutes()
 	}
-	printJSON(p.out, line)
+	_ = printJSON(p.out, line)
 }
 
 // note shows a line without disturbing the bar.

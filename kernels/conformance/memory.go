@@ -105,12 +105,13 @@ func (s *suite) refuses(role kernels.Role, shape tensor.Shape, d tensor.DType, b
 		err := s.b.Load(w)
 		if err == nil {
 			s.b.Unload(w)
+			return fmt.Errorf("Load accepted %g", bad)
 		}
 		if !errors.As(err, &e) {
-			return fmt.Errorf("Load gave %v, want a NonFiniteWeightError", err)
+			return fmt.Errorf("Load gave another error than a NonFiniteWeightError: %w", err)
 		}
 		if e.Name != w.Name || e.Index != at || (e.Value == e.Value) != (bad == bad) {
-			return fmt.Errorf("Load says %q, element %d holds %g", e, at, bad)
+			return fmt.Errorf("element %d holds %g, but Load says: %w", at, bad, e)
 		}
 		if w.Packed != nil {
 			return errors.New("a weight that failed to load is packed")
