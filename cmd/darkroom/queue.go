@@ -104,7 +104,7 @@ func showQueue(ctx context.Context, e *env, o queue.Options, asJSON bool) error 
 		t.AppendRow(table.Row{b.ID, name, b.Done, b.Failed, b.Queued, b.Total, b.Submitted.Local().Format(time.DateTime)})
 	}
 	t.Render()
-	println(e.stdout)
+	_ = println(e.stdout)
 	t = newTable(e.stdout)
 	t.AppendHeader(table.Row{"worker", "device", "job", "batch", "images/min", "done", "failed"})
 	for _, w := range all.Workers {
