@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,7 +60,7 @@ func TestImportsPointDown(t *testing.T) {
 		for _, imp := range p.Imports {
 			to := folder(imp)
 			if to == "" || to == from || sideways[[2]string{from, to}] {
-				if to == "" && contains(standardOnly, from) && strings.Contains(strings.Split(imp, "/")[0], ".") {
+				if to == "" && slices.Contains(standardOnly, from) && strings.Contains(strings.Split(imp, "/")[0], ".") {
 					t.Errorf("%s imports %s: only the standard library is allowed there", p.ImportPath, imp)
 				}
 				continue
@@ -99,15 +100,6 @@ func packages(t *testing.T) []goPackage {
 		t.Fatalf("go list found only %d packages", len(all))
 	}
 	return all
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 // longFiles are the files that may have more than 600 lines, with the reason.

@@ -5,7 +5,6 @@
 package unet
 
 import (
-	"fmt"
 	"math"
 
 	"darkroom/kernels"
@@ -110,12 +109,4 @@ func (c Config) TimeProj(t float64) []float32 {
 		out[i], out[half+i] = sin, cos
 	}
 	return out
-}
-
-// CheckSize says whether latents of h×w can be denoised: every level must keep at least one pixel.
-func (c Config) CheckSize(h, w int) error {
-	if h < 1 || w < 1 {
-		return fmt.Errorf("latents of %d×%d have no pixels", w, h)
-	}
-	return nil
 }
