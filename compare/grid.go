@@ -29,7 +29,9 @@ type Grid struct {
 	Steps      []int     `json:"steps,omitempty"`
 	CFG        []float64 `json:"cfg,omitempty"`
 	Rescale    []float64 `json:"rescale,omitempty"`
+	Guidance   []string  `json:"guidance,omitempty"` // as generate --guidance; "" is cfg
 	Eta        []float64 `json:"eta,omitempty"`
+	SDENoise   []string  `json:"sdeNoise,omitempty"` // "" is torch
 
 	Prompts   []string `json:"prompts"`
 	FirstSeed uint64   `json:"firstSeed"`
@@ -58,7 +60,9 @@ type Setting struct {
 	Steps     int      `json:"steps"` // 0: the scheduler chooses
 	CFG       float64  `json:"cfg"`
 	Rescale   float64  `json:"rescale"`
+	Guidance  string   `json:"guidance,omitempty"`
 	Eta       *float64 `json:"eta,omitempty"`
+	SDENoise  string   `json:"sdeNoise,omitempty"`
 }
 
 // Item is what all settings draw.
@@ -120,10 +124,14 @@ func (g *Grid) settings(defaults func(model, dtype string) (pipeline.Request, er
 				for _, sigmas := range or(g.Sigmas, "") {
 					for _, cfg := range or(g.CFG, r.CFG) {
 						for _, rescale := range or(g.Rescale, 0) {
-							for _, eta := range etas(g.Eta) {
-								s := Setting{model, dtype, name, sigmas, r.Steps, cfg, rescale, eta}
-								for _, s.Steps = range steps(s) {
-									all = append(all, s)
+							for _, guidance := range or(g.Guidance, "") {
+								for _, eta := range etas(g.Eta) {
+									for _, sde := range or(g.SDENoise, "") {
+										s := Setting{model, dtype, name, sigmas, r.Steps, cfg, rescale, guidance, eta, sde}
+										for _, s.Steps = range steps(s) {
+											all = append(all, s)
+										}
+									}
 								}
 							}
 						}
@@ -154,6 +162,7 @@ func etas(list []float64) []*float64 {
 func (g *Grid) request(r pipeline.Request, s Setting, item Item) pipeline.Request {
 	r.Prompt, r.Seed = g.Prompts[item.Prompt], item.Seed
 	r.Scheduler, r.Sigmas, r.Steps, r.CFG, r.Rescale, r.Eta = s.Scheduler, s.Sigmas, s.Steps, s.CFG, s.Rescale, s.Eta
+	r.Guidance, r.SDENoise = s.Guidance, s.SDENoise
 	if g.Negative != nil {
 		r.Negative = *g.Negative
 	}
@@ -200,9 +209,11 @@ func (s Setting) Name(varies func(axis string) bool) string {
 	}
 	add("cfg", "cfg "+number(s.CFG))
 	add("rescale", "rescale "+number(s.Rescale))
+	add("guidance", usual(s.Guidance, "cfg"))
 	if s.Eta != nil {
 		add("eta", "eta "+number(*s.Eta))
 	}
+	add("sde", usual(s.SDENoise, pipeline.SDETorch)+" noise")
 	add("dtype", s.DType)
 	add("model", modelName(s.Model))
 	return strings.Join(parts, ", ")
@@ -219,6 +230,14 @@ func modelName(path string) string {
 		return "default"
 	}
 	return path[strings.LastIndexAny(path, `/\`)+1:]
+}
+
+// usual is the name, or what "" stands for.
+func usual(name, empty string) string {
+	if name == "" {
+		return empty
+	}
+	return name
 }
 
 func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
@@ -244,8 +263,14 @@ func (g *Grid) Command(s Setting, item Item) string {
 	if s.Rescale != 0 {
 		flag("guidance-rescale", number(s.Rescale))
 	}
+	if s.Guidance != "" {
+		flag("guidance", quote(s.Guidance))
+	}
 	if s.Eta != nil {
 		flag("eta", number(*s.Eta))
+	}
+	if s.SDENoise != "" {
+		flag("sde-noise", s.SDENoise)
 	}
 	flag("seed", strconv.FormatUint(item.Seed, 10))
 	if g.Negative != nil {

@@ -50,7 +50,7 @@ func (e *evaluation) settingRows() error {
 func varying(settings []Setting) func(axis string) bool {
 	seen := map[string]map[any]bool{}
 	for _, s := range settings {
-		for axis, v := range map[string]any{"cfg": s.CFG, "rescale": s.Rescale, "dtype": s.DType, "model": s.Model} {
+		for axis, v := range map[string]any{"cfg": s.CFG, "rescale": s.Rescale, "guidance": s.Guidance, "sde": s.SDENoise, "dtype": s.DType, "model": s.Model} {
 			if seen[axis] == nil {
 				seen[axis] = map[any]bool{}
 			}

@@ -163,7 +163,8 @@ func (s *session) plan(steps func(Setting) []int) error {
 			return err
 		}
 		if same, ok := seen[j.key]; ok {
-			s.warn("%s and %s are the same sampler: it is run once", same.Scheduler, set.Scheduler)
+			varies := varying([]Setting{same, set})
+			s.warn("%s and %s are the same: it is run once", same.Name(varies), set.Name(varies))
 			continue
 		}
 		seen[j.key] = set
@@ -178,9 +179,11 @@ func (s *session) plan(steps func(Setting) []int) error {
 	return nil
 }
 
+func everyAxis(string) bool { return true }
+
 // problem is what a setting solves, however it does: settings of one problem have one converged solution.
 func (set Setting) problem() Setting {
-	set.Scheduler, set.Sigmas, set.Steps, set.Eta = "", "", 0, nil
+	set.Scheduler, set.Sigmas, set.Steps, set.Eta, set.SDENoise = "", "", 0, nil, ""
 	return set
 }
 
@@ -285,7 +288,7 @@ func (s *session) renderJobs(ctx context.Context, jobs []job, doing string) erro
 		}
 		record, png, latents, err := s.studio.render(ctx, j)
 		if err != nil {
-			return fmt.Errorf("%s, prompt %d (%.40q), seed %d: %w", j.Setting.Name(func(string) bool { return true }),
+			return fmt.Errorf("%s, prompt %d (%.40q), seed %d: %w", j.Setting.Name(everyAxis),
 				j.Item.Prompt+1, s.Grid.Prompts[j.Item.Prompt], j.Item.Seed, err)
 		}
 		if err := s.folder.save(record, png, latents); err != nil {

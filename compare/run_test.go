@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"darkroom/pipeline"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // tiny is a random model of a few thousand weights; its pictures mean nothing, but they are made as any other's.
@@ -389,7 +391,7 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := strings.Join(warnings, "\n")
-	for _, want := range []string{"lcm is for models distilled for it", "dpm-adaptive chooses its own steps", "dpm++2m and dpmpp-2m are the same"} {
+	for _, want := range []string{"lcm is for models distilled for it", "dpm-adaptive chooses its own steps", "dpm++2m, 1 steps and dpmpp-2m, 1 steps are the same"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning %q in:\n%s", want, all)
 		}
@@ -399,6 +401,53 @@ func TestWarnings(t *testing.T) {
 	}
 	if adaptive := r.Settings[1]; adaptive.Setting.Steps != 0 || adaptive.Calls < 10 {
 		t.Errorf("dpm-adaptive: %d steps, %v calls", adaptive.Setting.Steps, adaptive.Calls)
+	}
+}
+
+// TestGuidanceAndNoiseAxes: each is an axis; a reference is of one guidance, and what draws no noise is run once.
+func TestGuidanceAndNoiseAxes(t *testing.T) {
+	t.Parallel()
+	o := tinyOptions(t)
+	o.Grid.Schedulers, o.Grid.Steps = []string{"ddim", "euler-a"}, []int{3}
+	o.Grid.Guidance, o.Grid.SDENoise = []string{"", "apg:eta=0,momentum=-0.5"}, []string{pipeline.SDETorch, pipeline.SDEBrownian}
+	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
+	var warnings []string
+	o.Warn = func(m string) { warnings = append(warnings, m) }
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range r.Settings {
+		names = append(names, s.Name)
+	}
+	want := []string{
+		"ddim, 3 steps, cfg, torch noise", "ddim, 3 steps, apg:eta=0,momentum=-0.5, torch noise",
+		"euler-a, 3 steps, cfg, torch noise", "euler-a, 3 steps, cfg, brownian noise",
+		"euler-a, 3 steps, apg:eta=0,momentum=-0.5, torch noise", "euler-a, 3 steps, apg:eta=0,momentum=-0.5, brownian noise",
+	}
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+	if len(r.References) != 2 {
+		t.Errorf("%d references, want one for each guidance", len(r.References))
+	}
+	if all := strings.Join(warnings, "\n"); !strings.Contains(all, "ddim, 3 steps, torch noise and ddim, 3 steps, brownian noise are the same") {
+		t.Errorf("warnings:\n%s", all)
+	}
+	seen := map[string]string{}
+	for _, p := range r.Pictures {
+		data, err := os.ReadFile(filepath.Join(o.Out, p.File))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[string(data)]; ok {
+			t.Errorf("%s and %s are the same file", p.Command, other)
+		}
+		seen[string(data)] = p.Command
+	}
+	if c := r.Pictures[len(r.Pictures)-1].Command; !strings.Contains(c, "--guidance apg:eta=0,momentum=-0.5") || !strings.Contains(c, "--sde-noise brownian") {
+		t.Errorf("command %s", c)
 	}
 }
 

@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"darkroom/imagefile"
 	"darkroom/pipeline"
 	"darkroom/recipe"
-	"darkroom/scheduler"
 )
 
 // studio holds the open models, one a model and type, and renders on them.
@@ -28,7 +26,7 @@ type engine struct{ model, dtype string }
 // warmth is what must have run once before time is taken: programs are compiled and memory is touched for the first time.
 type warmth struct {
 	engine
-	guided        bool
+	rows          int
 	width, height int
 }
 
@@ -108,6 +106,7 @@ func (s *studio) job(g *Grid, set Setting, item Item, purpose string) (job, erro
 	}
 	r := j.request
 	r.Scheduler, r.Sigmas, r.Eta = j.plan.Scheduler, j.plan.Sigmas, &j.plan.Eta // aliases are one
+	r.Guidance, r.Rescale, r.SDENoise = j.plan.Guidance, j.plan.Rescale, j.plan.SDENoise
 	j.key = shortHash([]any{r, hash, set.DType, s.backend()})
 	return j, nil
 }
@@ -121,26 +120,13 @@ func (s *studio) backend() string {
 	return ""
 }
 
-func (j job) stochastic() bool {
-	i := slices.IndexFunc(scheduler.Names(), func(i scheduler.Info) bool { return i.Name == j.plan.Scheduler })
-	return j.plan.Eta > 0 || i >= 0 && scheduler.Names()[i].Stochastic && !etaDecides(j.plan.Scheduler)
-}
-
-// etaDecides says of an ancestral sampler that it is deterministic with eta 0.
-func etaDecides(name string) bool {
-	return strings.HasSuffix(name, "-a") || strings.HasSuffix(name, "sde") && name != "er-sde"
-}
-
 // cost is what the job takes in units of one pass of the model, for the estimate of the time that is left.
 func (j job) cost() float64 {
 	calls := float64(j.plan.Calls)
 	if calls < 0 {
 		calls = 40 // dpm-adaptive at its usual tolerance
 	}
-	if j.plan.Guided {
-		calls *= 2
-	}
-	return calls + 2 // the decoder
+	return calls*float64(j.plan.Rows) + 2 // the decoder
 }
 
 // render makes the picture. Time is taken from the first step to the finished pixels: the text encoder's result is shared, so
@@ -171,7 +157,7 @@ func (s *studio) render(ctx context.Context, j job) (*Record, []byte, []float32,
 	r := picture.Recipe
 	return &Record{
 		Key: j.key, ID: recipeID(r), Setting: j.Setting, Item: j.Item,
-		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Stochastic: j.stochastic(), Calls: calls,
+		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Stochastic: j.plan.Stochastic, Calls: calls,
 		Seconds: took.Seconds(), Joules: joules, Device: r.Device,
 	}, png.Bytes(), latents, nil
 }
@@ -184,7 +170,7 @@ func recipeID(r recipe.Recipe) string {
 
 // warmUp renders two steps that nobody sees, the first time that a program of that shape runs.
 func (s *studio) warmUp(ctx context.Context, p *pipeline.Pipeline, j job) error {
-	w := warmth{engine{j.Setting.Model, j.Setting.DType}, j.plan.Guided, j.request.Width, j.request.Height}
+	w := warmth{engine{j.Setting.Model, j.Setting.DType}, j.plan.Rows, j.request.Width, j.request.Height}
 	if s.warm[w] {
 		return nil
 	}

@@ -50,7 +50,7 @@ func (r *Report) writeJSON(w io.Writer) error {
 // writeCSV writes a row for each setting ("setting") and for each picture ("picture"), in one table.
 func (r *Report) writeCSV(w io.Writer) error {
 	out := csv.NewWriter(w)
-	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "eta", "prompt", "seed",
+	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "guidance", "eta", "sde_noise", "prompt", "seed",
 		"rank", "pareto", "calls", "seconds", "seconds_q1", "seconds_q3", "joules"}
 	for _, m := range r.Measures {
 		head = append(head, m.Key)
@@ -116,7 +116,7 @@ func (r *Report) writeCSV(w io.Writer) error {
 func (s SettingResult) columns(kind string) []string {
 	set := s.Setting
 	return []string{kind, s.ID, s.Name, modelName(set.Model), set.DType, set.Scheduler, set.Sigmas, strconv.Itoa(set.Steps),
-		number(set.CFG), number(set.Rescale), optional(set.Eta)}
+		number(set.CFG), number(set.Rescale), usual(set.Guidance, "cfg"), optional(set.Eta), usual(set.SDENoise, "torch")}
 }
 
 func optional(v *float64) string {

@@ -7,13 +7,15 @@ package guidance
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"sort"
 	"strconv"
 	"strings"
 )
 
-// Method is a parsed choice of guidance. The zero value is plain classifier-free guidance.
+// Method is a parsed choice of guidance. The zero value is plain classifier-free guidance. A method is a value that
+// any number of pictures may share; what is remembered from step to step is in Guide.
 type Method struct {
 	Name string // "" is cfg
 	set  map[string]float64
@@ -33,6 +35,14 @@ type Key struct {
 	About     string
 }
 
+// bounds says which numbers are taken.
+func (k Key) bounds() string {
+	if k.High == math.MaxFloat32 {
+		return fmt.Sprintf(" of at least %v", k.Low)
+	}
+	return fmt.Sprintf(" from %v to %v", k.Low, k.High)
+}
+
 // everywhere are the keys of all methods.
 func everywhere() []Key {
 	return []Key{
@@ -49,7 +59,7 @@ func Methods() []Info {
 	list := []Info{
 		{"cfg", "classifier-free guidance: uncond + scale·(cond − uncond)", "Ho and Salimans 2022, arXiv 2207.12598", nil},
 		{"cfg-zero", "CFG-Zero*: scales uncond to fit cond first, and lets the first steps rest", "Fan et al. 2025, arXiv 2503.18886", []Key{
-			{"zero", 1, 0, 1000, "first steps with a prediction of zero: 1 for flow models, 0 for others"}}},
+			{"zero", 0, 0, 1000, "first steps with a prediction of zero: where it is not given, 1 for flow models"}}},
 		{"apg", "adaptive projected guidance: damps the part along cond, which oversaturates", "Sadat et al. 2024, arXiv 2410.02416", []Key{
 			{"eta", 1, -10, 10, "share of the parallel part: 0 takes it out, 1 keeps it"},
 			{"norm", 15, 0, math.MaxFloat32, "longest the difference may be; 0: any"},
@@ -70,6 +80,9 @@ func Methods() []Info {
 // Parse reads NAME[:key=value,…]. Errors name what is wrong and what there is.
 func Parse(spec string) (Method, error) {
 	name, rest, has := strings.Cut(strings.TrimSpace(spec), ":")
+	if strings.ContainsAny(name, "=,") {
+		return Method{}, fmt.Errorf("guidance %.80q: keys follow the name and a colon: apg:eta=0,momentum=-0.5", spec)
+	}
 	name = strings.TrimSuffix(strings.ReplaceAll(strings.ToLower(name), "_", "-"), "*")
 	m := Method{Name: name, set: map[string]float64{}}
 	if name == "" {
@@ -77,7 +90,7 @@ func Parse(spec string) (Method, error) {
 	}
 	info, ok := m.info()
 	if !ok {
-		return Method{}, fmt.Errorf("no guidance is called %q: there are %s", name, strings.Join(names(), ", "))
+		return Method{}, fmt.Errorf("no guidance is called %.40q: there are %s", name, strings.Join(names(), ", "))
 	}
 	if !has {
 		return m, nil
@@ -87,14 +100,14 @@ func Parse(spec string) (Method, error) {
 		key = strings.TrimSpace(key)
 		k, ok := info.key(key)
 		if !ok {
-			return Method{}, fmt.Errorf("guidance %s: no key %q: there are %s", m.Name, key, info.keyNames())
+			return Method{}, fmt.Errorf("guidance %s: no key %.40q: there are %s", m.Name, key, info.keyNames())
 		}
 		if _, twice := m.set[key]; twice {
 			return Method{}, fmt.Errorf("guidance %s: %s is given twice", m.Name, key)
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 		if err != nil || !(v >= k.Low && v <= k.High) {
-			return Method{}, fmt.Errorf("guidance %s: %s = %q: want a number from %v to %v", m.Name, key, text, k.Low, k.High)
+			return Method{}, fmt.Errorf("guidance %s: %s = %.40q: want a number%s", m.Name, key, text, k.bounds())
 		}
 		m.set[key] = v
 	}
@@ -120,6 +133,64 @@ func (m Method) String() string {
 	}
 	return name + ":" + strings.Join(pairs, ",")
 }
+
+// ParseList reads several methods with commas between them: cfg,apg:eta=0,momentum=-0.5,dynamic. The commas within a
+// method are told from those between methods by what follows: key=value without a colon belongs to the method before it.
+func ParseList(list string) ([]Method, error) {
+	var specs []string
+	for _, part := range strings.Split(list, ",") {
+		if strings.Contains(part, "=") && !strings.Contains(part, ":") && len(specs) > 0 {
+			specs[len(specs)-1] += "," + part
+		} else {
+			specs = append(specs, part)
+		}
+	}
+	var methods []Method
+	for _, spec := range specs {
+		if strings.TrimSpace(spec) == "" {
+			return nil, fmt.Errorf("guidance %q: a name between the commas is empty", list)
+		}
+		m, err := Parse(spec)
+		if err != nil {
+			return nil, err
+		}
+		methods = append(methods, m)
+	}
+	return methods, nil
+}
+
+// Get is the number that was given for a key, and whether one was.
+func (m Method) Get(key string) (v float64, given bool) {
+	v, given = m.set[key]
+	return v, given
+}
+
+// With is the method with another number for a key. It panics where Parse would give an error.
+func (m Method) With(key string, v float64) Method {
+	info, _ := m.info()
+	if k, ok := info.key(key); !ok || !(v >= k.Low && v <= k.High) {
+		panic(fmt.Sprintf("guidance: %s cannot have %s = %v", m, key, v))
+	}
+	set := maps.Clone(m.set)
+	if set == nil {
+		set = map[string]float64{}
+	}
+	set[key] = v
+	return Method{m.Name, set}
+}
+
+// Without is the method with a key's default.
+func (m Method) Without(key string) Method {
+	set := maps.Clone(m.set)
+	delete(set, key)
+	return Method{m.Name, set}
+}
+
+// BySteps says whether guidance begins or ends at a share of the steps, whose number must then be known.
+func (m Method) BySteps() bool { return m.value("start") > 0 || m.value("stop") < 1 }
+
+// Plain is whether the method is classifier-free guidance and nothing else.
+func (m Method) Plain() bool { return m.String() == "cfg" }
 
 // NeedsEmpty says whether Combine wants the prediction for an empty prompt besides that for the negative one.
 func (m Method) NeedsEmpty() bool { return m.Name == "perp-neg" }

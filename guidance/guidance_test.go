@@ -85,10 +85,14 @@ func TestInterval(t *testing.T) {
 	}{
 		{At{1, 10, 2}, false}, {At{2, 10, 2}, true}, {At{7, 10, 2}, true}, {At{8, 10, 2}, false},
 		{At{5, 10, 0.5}, false}, {At{5, 10, 0.6}, true}, {At{5, 10, 5}, true}, {At{5, 10, 5.1}, false},
+		{At{0, -1, 2}, true}, {At{500, -1, 2}, true}, {At{0, -1, 0.4}, false}, // a run whose steps nobody knows
 	} {
 		if got := g.Active(test.at); got != test.want {
 			t.Errorf("%+v: %v", test.at, got)
 		}
+	}
+	if all := (&Guide{Scale: 7}); !all.Active(At{0, 10, math.Inf(1)}) {
+		t.Error("no guidance where a zero-SNR schedule begins")
 	}
 	if g.Scale = 1; g.Active(At{5, 10, 2}) {
 		t.Error("guidance at scale 1")
@@ -119,6 +123,61 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: %v, want %s", spec, err, want)
 		}
 	}
+}
+
+// TestParseList: the commas between methods and those within them.
+func TestParseList(t *testing.T) {
+	for list, want := range map[string]string{
+		"cfg":                           "cfg",
+		"cfg,apg:eta=0":                 "cfg apg:eta=0",
+		"apg:eta=0,momentum=-0.5,cfg":   "apg:eta=0,momentum=-0.5 cfg",
+		"apg:eta=0, cfg:rescale=0.7":    "apg:eta=0 cfg:rescale=0.7",
+		"dynamic:mimic=5,phi=1,dynamic": "dynamic:mimic=5,phi=1 dynamic",
+	} {
+		methods, err := ParseList(list)
+		var got []string
+		for _, m := range methods {
+			got = append(got, m.String())
+		}
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: %q, %v", list, got, err)
+		}
+	}
+	for list, want := range map[string]string{
+		"":            `guidance "": a name between the commas is empty`,
+		"cfg,,apg":    `guidance "cfg,,apg": a name between the commas is empty`,
+		"eta=0,apg":   `guidance "eta=0": keys follow the name and a colon`,
+		"cfg,eta=0":   `guidance "cfg,eta=0": keys follow the name and a colon`,
+		"apg:eta=0,x": `no guidance is called "x"`,
+	} {
+		if _, err := ParseList(list); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", list, err, want)
+		}
+	}
+}
+
+// TestWith: a key more or less, and the method it came from as it was.
+func TestWith(t *testing.T) {
+	m, err := Parse("apg:eta=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := m.With("rescale", 0.5)
+	if m.String() != "apg:eta=0" || n.String() != "apg:eta=0,rescale=0.5" || n.Without("rescale").String() != m.String() {
+		t.Errorf("%v, %v", m, n)
+	}
+	if v, given := n.Get("rescale"); v != 0.5 || !given {
+		t.Errorf("%v, %v", v, given)
+	}
+	if (Method{}).With("start", 0.5).Plain() || !(Method{}).Plain() || !(Method{}).With("stop", 0.5).BySteps() || m.BySteps() {
+		t.Error("Plain or BySteps is wrong")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic for a number out of range")
+		}
+	}()
+	m.With("rescale", 2)
 }
 
 func FuzzParse(f *testing.F) {

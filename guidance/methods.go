@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Guide is the guidance of one picture: a method, a scale, and what the method remembers between steps.
+// Guide is the guidance of one picture: a method, a scale, and what the method remembers between steps. Because of
+// that memory every picture needs a Guide of its own, also those of a batch that share method and scale.
 type Guide struct {
 	Method
 	Scale    float64   // 1 is none
@@ -15,17 +16,20 @@ type Guide struct {
 
 // At is where in a run a prediction was made.
 type At struct {
-	Step, Steps int     // the step from 0, of how many
-	Ratio       float64 // the noise level σ/α
+	Step, Steps int     // the step from 0, of how many; Steps is −1 where only the run tells
+	Ratio       float64 // the noise level σ/α, +Inf where there is nothing but noise
 }
 
 // Active says whether there is guidance at a place, and with it whether uncond is looked at: outside of its interval or
 // at scale 1 the prediction for the prompt is taken as it is.
 func (g *Guide) Active(at At) bool {
-	n := float64(at.Steps)
-	step := at.Step >= int(g.value("start")*n) && at.Step < int(g.value("stop")*n)
-	return step && at.Ratio > g.value("low") && at.Ratio <= g.value("high") && g.Scale != 1
+	step := at.Steps < 0 || at.Step >= share(g.value("start"), at.Steps) && at.Step < share(g.value("stop"), at.Steps)
+	ratio := min(at.Ratio, math.MaxFloat32) // it is infinite where a zero-SNR schedule begins
+	return step && ratio > g.value("low") && ratio <= g.value("high") && g.Scale != 1
 }
+
+// share is so much of n steps, rounded down; a share such as 0.29 of 100 is 29 whatever it is in binary.
+func share(of float64, n int) int { return int(of*float64(n) + 1e-9) }
 
 // Combine writes the guided prediction into dst, which may be cond. All slices have one length; empty, the
 // prediction for an empty prompt, is read by perp-neg alone and may be nil otherwise. Where guidance is not
@@ -39,7 +43,10 @@ func (g *Guide) Combine(dst, cond, uncond, empty []float32, at At) {
 		copy(dst, cond)
 		return
 	}
-	before := deviation(cond)
+	φ, before := g.value("rescale"), 0.0
+	if φ > 0 {
+		before = deviation(cond) // dst may be cond
+	}
 	switch g.Name {
 	case "", "cfg":
 		plain(dst, cond, uncond, g.Scale)
@@ -54,7 +61,7 @@ func (g *Guide) Combine(dst, cond, uncond, empty []float32, at At) {
 	default:
 		panic("guidance: no method " + g.Name)
 	}
-	if φ := g.value("rescale"); φ > 0 {
+	if φ > 0 {
 		rescale(dst, before, φ)
 	}
 }
@@ -197,12 +204,13 @@ func deviation(v []float32) float64 {
 	if len(v) < 2 {
 		return 0
 	}
-	mean, sum := 0.0, 0.0
+	var sum, squares float64
 	for _, x := range v {
-		mean += float64(x) / float64(len(v))
+		sum += float64(x)
 	}
+	mean := sum / float64(len(v))
 	for _, x := range v {
-		sum += (float64(x) - mean) * (float64(x) - mean)
+		squares += (float64(x) - mean) * (float64(x) - mean)
 	}
-	return math.Sqrt(sum / float64(len(v)-1))
+	return math.Sqrt(squares / float64(len(v)-1))
 }

@@ -15,7 +15,13 @@ type Plan struct {
 	Steps     int // -1 where only rendering tells
 	Calls     int // model calls (of both halves of a guided batch together); -1 likewise
 	Guided    bool
-	Warnings  []string
+	Rows      int     // of the U-Net's batch in a call with guidance: 1, 2, or 3 where the empty prompt is asked about too
+	Rescale   float64 // φ, wherever it was given
+	Guidance  string  // without rescale; "" is cfg
+	SDENoise  string  // "" is torch
+	// Stochastic says whether noise is drawn after the first: not by an ancestral sampler with eta 0, for one.
+	Stochastic bool
+	Warnings   []string
 }
 
 // Plan checks a request and says what rendering it will do. Its errors are those of Render.
@@ -25,7 +31,11 @@ func (p *Pipeline) Plan(r Request) (Plan, error) {
 		return Plan{}, err
 	}
 	s := pl.schedule
-	return Plan{s.Name(), s.Sigmas(), s.Eta(), s.Steps(), s.Calls(), pl.guided(), s.Warnings()}, nil
+	return Plan{
+		Scheduler: s.Name(), Sigmas: s.Sigmas(), Eta: s.Eta(), Steps: s.Steps(), Calls: s.Calls(),
+		Guided: pl.guided(), Rows: pl.rows(), Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
+		Stochastic: s.Stochastic(), Warnings: pl.warnings,
+	}, nil
 }
 
 // RenderLatents is Render, and gives also the latents x₀, [C,h,w], that were decoded, and the number of calls of the

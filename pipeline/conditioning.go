@@ -14,6 +14,7 @@ type conditioning struct {
 	key    conditioningKey
 	cond   []float32
 	uncond []float32 // nil without guidance
+	empty  []float32 // of the empty prompt; nil where it is not needed
 	tokens int
 	cut    []string // warnings about what did not fit
 }
@@ -22,7 +23,7 @@ type conditioningKey struct {
 	prompt, negative string
 	syntax           clip.Syntax
 	skip             int
-	guided           bool
+	rows             int // 1: the prompt alone; 2: and the negative; 3: and the empty one
 }
 
 // keptConditionings is how many prompts are remembered: a batch over seeds encodes its text once.
@@ -30,8 +31,8 @@ const keptConditionings = 8
 
 // condition encodes the prompt, or finds it among the latest ones.
 func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (*conditioning, error) {
-	key := conditioningKey{pl.Prompt, pl.Negative, pl.syntax, pl.ClipSkip, pl.guided()}
-	if !key.guided {
+	key := conditioningKey{pl.Prompt, pl.Negative, pl.syntax, pl.ClipSkip, pl.rows()}
+	if key.rows == 1 {
 		key.negative = ""
 	}
 	c := p.remembered(key)
@@ -60,10 +61,9 @@ func (p *Pipeline) remembered(key conditioningKey) *conditioning {
 
 func (p *Pipeline) encode(ctx context.Context, key conditioningKey) (*conditioning, error) {
 	c := &conditioning{key: key}
-	texts, names := []string{key.prompt}, []string{"the prompt", "the negative prompt"}
-	if key.guided {
-		texts = append(texts, key.negative)
-	}
+	texts := []string{key.prompt, key.negative, ""}[:key.rows]
+	names := []string{"the prompt", "the negative prompt", "the empty prompt"}
+	hidden := []*[]float32{&c.cond, &c.uncond, &c.empty}
 	var prompts []*clip.Prompt
 	for i, text := range texts {
 		prompt, err := p.tokenizer.Prompt(text, key.syntax, p.text.Config.MaxPositionEmbeddings)
@@ -78,14 +78,9 @@ func (p *Pipeline) encode(ctx context.Context, key conditioningKey) (*conditioni
 			c.cut = append(c.cut, fmt.Sprintf("%s is longer than %d tokens, its end is ignored (--prompt-syntax weighted takes any length): %q",
 				names[i], p.text.Config.MaxPositionEmbeddings, prompt.Cut))
 		}
-		hidden, err := p.encodeChunks(ctx, prompt, key.skip)
-		if err != nil {
+		var err error
+		if *hidden[i], err = p.encodeChunks(ctx, prompt, key.skip); err != nil {
 			return nil, fmt.Errorf("%s: %w", names[i], err)
-		}
-		if i == 0 {
-			c.cond = hidden
-		} else {
-			c.uncond = hidden
 		}
 	}
 	c.tokens = len(c.cond) / p.text.Config.HiddenSize

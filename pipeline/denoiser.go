@@ -4,130 +4,130 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 
+	"darkroom/guidance"
 	"darkroom/kernels"
 	"darkroom/scheduler"
-	"darkroom/unet"
 )
 
 // denoiser is the edge between a sampler, which knows x and a noise level, and the U-Net, which
 // knows scaled latents, timesteps and text. Prediction types and guidance are settled here, once.
 type denoiser struct {
-	program    *kernels.Program
-	in         unet.Inputs
-	out        *kernels.Tensor
-	config     unet.Config
+	p          *Pipeline
+	plan       *plan
 	prediction scheduler.PredictionType
-	cfg        float64
-	rescale    float64
-	batch      int // 2 with guidance: [uncond, cond]
+	guide      *guidance.Guide // this picture's alone: some methods remember; nil without guidance
+	step       int             // of the run, from 0
 
-	input  []float32 // [batch,h,w,C]
-	time   []float32 // [batch,width]
-	output []float32 // [batch,h,w,C]
-	cond   []float32 // [C,h,w]
-	uncond []float32 // [C,h,w]
+	prog   *unetProgram
+	text   []float32   // [rows,tokens,width]
+	tokens int         // of a row
+	input  []float32   // [rows,h,w,C]
+	time   []float32   // [rows,width]
+	output []float32   // [rows,h,w,C]
+	rows   [][]float32 // [C,h,w] each
 	split  scheduler.Prediction
 }
 
-// newDenoiser prepares the U-Net's program for a plan; hidden is [batch, tokens, width].
+// The rows of the U-Net's batch. A picture without guidance has the first alone, and none but guidance.NeedsEmpty the third.
+const (
+	condRow = iota
+	uncondRow
+	emptyRow
+)
+
+// newDenoiser prepares the U-Net's program for a plan.
 func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) (*denoiser, error) {
-	batch := 1
-	if pl.guided() {
-		batch = 2
-	}
-	prog, err := p.unetProgram(batch, pl.latentH, pl.latentW, c.tokens)
-	if err != nil {
-		return nil, err
-	}
 	n := pl.latentValues
 	d := &denoiser{
-		program: prog.program, in: prog.in, out: prog.out, config: p.unet.Config,
-		prediction: p.schedulerConfig.PredictionType, cfg: pl.CFG, rescale: pl.Rescale, batch: batch,
-		input: make([]float32, batch*n), time: make([]float32, 0, batch*p.unet.Config.BlockOutChannels[0]),
-		output: make([]float32, batch*prog.out.Shape.Len()/batch),
-		cond:   make([]float32, n), uncond: make([]float32, n),
+		p: p, plan: pl, prediction: p.schedulerConfig.PredictionType, guide: pl.newGuide(),
+		text: slices.Concat(c.cond, c.uncond, c.empty), tokens: c.tokens,
 		split: scheduler.Prediction{X0: make([]float32, n), Eps: make([]float32, n)},
 	}
-	text := c.cond
-	if batch == 2 {
-		text = append(append([]float32{}, c.uncond...), c.cond...)
+	for range pl.rows() {
+		d.rows = append(d.rows, make([]float32, n))
 	}
-	return d, d.program.Write(d.in.Text, text)
+	return d, d.use(pl.rows())
 }
 
-// predict is a scheduler.Denoiser.
+// use makes the program for so many of the rows ready.
+func (d *denoiser) use(rows int) error {
+	if d.prog != nil && d.prog.batch == rows {
+		return nil
+	}
+	prog, err := d.p.unetProgram(rows, d.plan.latentH, d.plan.latentW, d.tokens)
+	if err != nil {
+		return err
+	}
+	d.prog = prog
+	d.input, d.output = make([]float32, rows*d.plan.latentValues), make([]float32, prog.out.Shape.Len())
+	return prog.program.Write(prog.in.Text, d.text[:rows*d.tokens*d.p.text.Config.HiddenSize])
+}
+
+// predict is a scheduler.Denoiser. Outside of the interval in which there is guidance the U-Net is asked about the
+// prompt alone.
 func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level) (scheduler.Prediction, error) {
-	n, channels := len(x), d.config.InChannels
+	place := guidance.At{Step: d.step, Steps: d.plan.schedule.Steps(), Ratio: at.Ratio()}
+	rows := 1
+	if d.guide != nil && d.guide.Active(place) {
+		rows = d.plan.rows()
+	}
+	if err := d.ask(ctx, rows, x, at); err != nil {
+		return scheduler.Prediction{}, err
+	}
+	p, cond := d.split, d.rows[condRow]
+	p.Uncond = nil
+	if d.guide != nil {
+		var uncond, empty []float32
+		if rows > 1 {
+			uncond = d.rows[uncondRow]
+			// The unconditional noise, which the CFG++ samplers need, before anything is overwritten.
+			p.Uncond = d.prediction.Split(x, uncond, at).Eps
+			empty = d.rows[rows-1]
+		}
+		d.guide.Combine(cond, cond, uncond, empty, place)
+	}
+	return d.prediction.SplitInto(p, x, cond, at), nil
+}
+
+// ask runs the U-Net on x with the first rows of the text and leaves its output in d.rows.
+func (d *denoiser) ask(ctx context.Context, rows int, x []float32, at scheduler.Level) error {
+	if err := d.use(rows); err != nil {
+		return err
+	}
+	prog, config, n := d.prog, d.p.unet.Config, len(x)
 	scale := float32(d.prediction.InputScale(at))
-	for i, v := range x { // NCHW, into buffer that cond will overwrite
-		d.cond[i] = v * scale
+	scaled := d.rows[condRow] // free until the output comes
+	for i, v := range x {
+		scaled[i] = v * scale
 	}
-	toNHWC(d.input[:n], d.cond, channels)
-	if d.batch == 2 {
-		copy(d.input[n:], d.input[:n])
-	}
-	proj := d.config.TimeProj(at.T)
-	d.time = d.time[:0]
-	for range d.batch {
+	toNHWC(d.input[:n], scaled, config.InChannels)
+	proj := config.TimeProj(at.T)
+	d.time = append(d.time[:0], proj...)
+	for r := 1; r < rows; r++ {
+		copy(d.input[r*n:], d.input[:n])
 		d.time = append(d.time, proj...)
 	}
-	if err := d.program.Write(d.in.Sample, d.input); err != nil {
-		return scheduler.Prediction{}, err
+	if err := prog.program.Write(prog.in.Sample, d.input); err != nil {
+		return err
 	}
-	if err := d.program.Write(d.in.Time, d.time); err != nil {
-		return scheduler.Prediction{}, err
+	if err := prog.program.Write(prog.in.Time, d.time); err != nil {
+		return err
 	}
-	if err := d.program.Run(ctx); err != nil {
-		return scheduler.Prediction{}, err
+	if err := prog.program.Run(ctx); err != nil {
+		return err
 	}
-	if err := d.program.Read(d.output, d.out); err != nil {
-		return scheduler.Prediction{}, err
+	if err := prog.program.Read(d.output, prog.out); err != nil {
+		return err
 	}
 	if kernels.NonFinite(d.output) >= 0 {
-		return scheduler.Prediction{}, diagnose(ctx, d.program, fmt.Sprintf("the U-Net at timestep %.4g", at.T))
+		return diagnose(ctx, prog.program, fmt.Sprintf("the U-Net at timestep %.4g", at.T))
 	}
-
-	toNCHW(d.cond, d.output[len(d.output)-n:], channels)
-	p := d.split
-	if d.batch == 2 {
-		toNCHW(d.uncond, d.output[:n], channels)
-		// The unconditional noise, which the CFG++ samplers need, before cond is overwritten.
-		p.Uncond = d.prediction.Split(x, d.uncond, at).Eps
-		guide(d.cond, d.uncond, d.cfg, d.rescale)
+	for r := range rows {
+		toNCHW(d.rows[r], d.output[r*n:(r+1)*n], config.InChannels)
 	}
-	p = d.prediction.SplitInto(p, x, d.cond, at)
-	return p, nil
-}
-
-// guide replaces cond by uncond + cfg·(cond − uncond) (Ho & Salimans 2022, eq. 6), then, where φ is
-// not 0, brings its standard deviation back towards cond's (Lin et al. 2023, sec. 3.4).
-func guide(cond, uncond []float32, cfg, φ float64) {
-	before := deviation(cond)
-	for i, u := range uncond {
-		cond[i] = u + float32(cfg)*(cond[i]-u)
-	}
-	if φ == 0 {
-		return
-	}
-	factor := float32(φ*before/deviation(cond) + 1 - φ)
-	for i := range cond {
-		cond[i] *= factor
-	}
-}
-
-// deviation is the sample standard deviation.
-func deviation(v []float32) float64 {
-	var sum, squares float64
-	for _, x := range v {
-		sum += float64(x)
-	}
-	mean := sum / float64(len(v))
-	for _, x := range v {
-		squares += (float64(x) - mean) * (float64(x) - mean)
-	}
-	return math.Sqrt(squares / float64(len(v)-1))
+	return nil
 }
 
 // diagnose finds the layer that first gave NaN or infinity and wraps it with what was being done.

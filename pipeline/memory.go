@@ -32,11 +32,15 @@ func (p *Pipeline) graphNeed(g *kernels.Graph) Need {
 
 // Need estimates what a picture of that size takes on top of what is loaded already.
 func (p *Pipeline) Need(width, height int, guided bool) Need {
-	f := p.decoderConfig.Factor()
-	batch := 1
 	if guided {
-		batch = 2
+		return p.need(width, height, 2)
 	}
+	return p.need(width, height, 1)
+}
+
+// need is Need for a batch of the U-Net.
+func (p *Pipeline) need(width, height, batch int) Need {
+	f := p.decoderConfig.Factor()
 	h, w := height/f, width/f
 	text, _, _ := p.text.Graph(p.dtype, 1, 0)
 	u, _, _ := p.unet.Graph(p.dtype, batch, h, w, p.text.Config.MaxPositionEmbeddings)
@@ -73,7 +77,7 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 	if !known {
 		return nil
 	}
-	if n := p.Need(pl.Width, pl.Height, pl.guided()); n.Total() > free {
+	if n := p.need(pl.Width, pl.Height, pl.rows()); n.Total() > free {
 		return &MemoryError{n, free}
 	}
 	return nil

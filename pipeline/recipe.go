@@ -43,7 +43,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		Prompt: pl.Prompt, Negative: pl.Negative, PromptSyntax: pl.Syntax, ClipSkip: pl.ClipSkip,
 		Seed: pl.Seed, Noise: kind, Width: pl.Width, Height: pl.Height,
 		Steps: pl.Steps, Scheduler: pl.schedule.Name(), Eta: pl.schedule.Eta(),
-		CFG: pl.CFG, Rescale: pl.Rescale,
+		CFG: pl.CFG, Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Model: p.name, ModelHash: hash, Prediction: p.schedulerConfig.PredictionType.String(),
 		DType: dtypeNames[p.dtype], Backend: backend, Device: p.device(), Result: result,
 	}
@@ -70,6 +70,7 @@ func FromRecipe(r recipe.Recipe) Request {
 		Prompt: r.Prompt, Negative: r.Negative, Syntax: r.PromptSyntax, ClipSkip: r.ClipSkip,
 		Seed: r.Seed, Noise: r.Noise, Width: r.Width, Height: r.Height,
 		Steps: r.Steps, Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: &eta, CFG: r.CFG, Rescale: r.Rescale,
+		Guidance: r.Guidance, SDENoise: r.SDENoise,
 	}
 	if len(r.SigmaList) > 0 {
 		texts := make([]string, len(r.SigmaList))

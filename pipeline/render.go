@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"slices"
 
 	"darkroom/kernels"
 	"darkroom/noise"
@@ -51,7 +52,7 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 	if warn == nil {
 		warn = func(string) {}
 	}
-	for _, w := range append(p.warnings, pl.schedule.Warnings()...) {
+	for _, w := range slices.Concat(p.warnings, pl.warnings) {
 		warn(w)
 	}
 	c, err := p.condition(ctx, pl, warn)
@@ -71,6 +72,10 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 	draw := func(dst []float32) { source.NormalAs(dst, noiseType(p.dtype)) }
 	draw(x)
 	result := recipe.Result{Noise: hashFloats(x)}
+	brownian, err := p.brownian(pl)
+	if err != nil {
+		return nil, err
+	}
 	pl.schedule.Init(x)
 	if ev.Start != nil {
 		ev.Start(pl.schedule.Steps())
@@ -83,8 +88,12 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 			}
 			return d.predict(ctx, x, at)
 		},
-		Noise:  func(dst []float32) error { draw(dst); return nil },
-		OnStep: func(step int, x, x0 []float32) error { return p.onStep(ctx, pl, ev, step+1, x, x0) },
+		Noise:    func(dst []float32) error { draw(dst); return nil },
+		Brownian: brownian,
+		OnStep: func(step int, x, x0 []float32) error {
+			d.step = step + 1
+			return p.onStep(ctx, pl, ev, step+1, x, x0)
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -101,6 +110,25 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 		return nil, err
 	}
 	return &Image{picture, out}, nil
+}
+
+// brownian is the path that a stochastic sampler's noise comes from, seeded as the picture is; nil where each step
+// draws anew.
+func (p *Pipeline) brownian(pl *plan) (func(dst []float32, σ, σNext float64) error, error) {
+	if pl.SDENoise != SDEBrownian {
+		return nil, nil
+	}
+	path, err := pl.schedule.BrownianPath(pl.Seed, pl.latentValues, func(seed uint64, dst []float32) {
+		source, err := noise.New(pl.Noise, seed)
+		if err != nil {
+			panic("pipeline: " + err.Error()) // the plan checked it
+		}
+		source.NormalAs(dst, noiseType(p.dtype))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return path.Noise, nil
 }
 
 func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x, x0 []float32) error {

@@ -2,8 +2,11 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"darkroom/clip"
+	"darkroom/guidance"
 	"darkroom/noise"
 	"darkroom/recipe"
 	"darkroom/scheduler"
@@ -29,7 +32,23 @@ type Request struct {
 	// At 1 and below there is no guidance, as in diffusers: the prompt's prediction is taken as it is.
 	CFG     float64
 	Rescale float64 // φ of Lin et al. 2023, sec. 3.4; 0 is off
+	// Guidance is how that scale is applied, NAME[:key=value,…] as package guidance reads it; "" is cfg. A key rescale
+	// there is the same as Rescale.
+	Guidance string `json:",omitempty"`
+	// SDENoise is where the noise of stochastic samplers comes from: "torch" or "", a draw a step from the generator that
+	// gave the first noise, as diffusers has it; or "brownian", a path of the same seed, as k-diffusion has it, on
+	// which any number of steps sees the same noise.
+	SDENoise string `json:",omitempty"`
 }
+
+// The sources of noise for stochastic samplers.
+const (
+	SDETorch    = "torch"
+	SDEBrownian = "brownian"
+)
+
+// SDENoises lists them.
+func SDENoises() []string { return []string{SDETorch, SDEBrownian} }
 
 // Default values where a model's folder does not say otherwise.
 const (
@@ -50,6 +69,8 @@ type plan struct {
 	Request
 	syntax       clip.Syntax
 	schedule     *scheduler.Schedule
+	method       guidance.Method // Guidance and Rescale together
+	warnings     []string
 	latentH      int
 	latentW      int
 	latentValues int // C·h·w of one image
@@ -86,7 +107,56 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, &UsageError{err}
 	}
 	h, w := r.Height/f, r.Width/f
-	return &plan{Request: r, syntax: syntax, schedule: s, latentH: h, latentW: w, latentValues: p.unet.Config.InChannels * h * w}, nil
+	pl := &plan{Request: r, syntax: syntax, schedule: s, latentH: h, latentW: w, latentValues: p.unet.Config.InChannels * h * w}
+	pl.warnings = slices.Clone(s.Warnings())
+	if err := pl.settleGuidance(p.schedulerConfig.PredictionType); err != nil {
+		return nil, err
+	}
+	return pl, pl.settleNoise()
+}
+
+// settleGuidance reads Guidance and brings it and Rescale into the one form that recipes have.
+func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
+	m, err := guidance.Parse(pl.Guidance)
+	if err != nil {
+		return usagef("--guidance: %w", err)
+	}
+	if φ, given := m.Get("rescale"); given {
+		if pl.Rescale != 0 && pl.Rescale != φ {
+			return usagef("--guidance %s: its rescale is not the %v of --guidance-rescale: give one of them", m, pl.Rescale)
+		}
+		pl.Rescale, m = φ, m.Without("rescale")
+	}
+	if _, given := m.Get("zero"); m.Name == "cfg-zero" && !given && prediction == scheduler.Flow {
+		m = m.With("zero", 1)
+	}
+	if m.BySteps() && pl.schedule.Steps() < 0 {
+		return usagef("--guidance %s: %s chooses its own steps, of which nobody knows the share beforehand: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
+	}
+	if !pl.guided() && !m.Plain() {
+		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at --cfg %v: there is guidance above 1 only", m, pl.CFG))
+		m = guidance.Method{}
+	}
+	if pl.Guidance = m.String(); m.Plain() {
+		pl.Guidance = ""
+	}
+	pl.method = m.With("rescale", pl.Rescale)
+	return nil
+}
+
+func (pl *plan) settleNoise() error {
+	switch pl.SDENoise {
+	case "", SDETorch:
+		pl.SDENoise = ""
+	case SDEBrownian:
+		if !pl.schedule.Stochastic() {
+			pl.warnings = append(pl.warnings, fmt.Sprintf("--sde-noise %s does nothing: %s draws no noise", pl.SDENoise, pl.schedule.Name()))
+			pl.SDENoise = ""
+		}
+	default:
+		return usagef("--sde-noise %.40q: choose %s", pl.SDENoise, strings.Join(SDENoises(), " or "))
+	}
+	return nil
 }
 
 // stepless says whether something else than the number of steps decides how many there are.
@@ -100,3 +170,23 @@ func nearest(n, f int) int { return max((n+f/2)/f, 1) * f }
 
 // guided says whether the unconditional prediction is needed.
 func (r Request) guided() bool { return r.CFG > 1 }
+
+// rows is the U-Net's batch where there is guidance: the prompt, the negative prompt, and the empty one if the method
+// asks for it and the negative prompt is another.
+func (pl *plan) rows() int {
+	switch {
+	case !pl.guided():
+		return 1
+	case pl.method.NeedsEmpty() && pl.Negative != "":
+		return 3
+	}
+	return 2
+}
+
+// newGuide is for one picture: some methods remember what they saw in earlier steps. nil without guidance.
+func (pl *plan) newGuide() *guidance.Guide {
+	if !pl.guided() {
+		return nil
+	}
+	return &guidance.Guide{Method: pl.method, Scale: pl.CFG, Channels: pl.latentValues / (pl.latentH * pl.latentW)}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -55,6 +56,8 @@ func (r Recipe) parameterFields() []Field {
 	add(r.ClipSkip > 0, "Clip skip", strconv.Itoa(r.ClipSkip+1)) // there, 1 is the last layer
 	add(r.Eta != defaultEta(r.Scheduler), etaKey(r.Scheduler), number(r.Eta))
 	add(r.Rescale != 0, "CFG Rescale Phi", number(r.Rescale))
+	add(r.Guidance != "", "Guidance", r.Guidance)
+	add(r.SDENoise != "", "SDE noise", r.SDENoise)
 	add(r.Noise == "torch-cpu", "RNG", "CPU")
 	add(r.Noise == "torch-cuda", "RNG", "NV")
 	add(true, "Version", strings.TrimSpace("darkroom "+r.Version))
@@ -69,6 +72,9 @@ func defaultEta(scheduler string) float64 {
 	}
 	return 0
 }
+
+// onBrownianPath are the samplers whose noise k-diffusion, and with it all other interfaces, takes from a Brownian path.
+var onBrownianPath = map[string]bool{"dpm++sde": true, "dpm++2m-sde": true, "dpm++3m-sde": true}
 
 func etaKey(scheduler string) string {
 	if scheduler == "ddim" {
@@ -214,6 +220,10 @@ func (p *Parameters) translate() {
 			r.Eta, ok = parseFinite(f.Value)
 		case "CFG Rescale Phi":
 			r.Rescale, ok = parseFinite(f.Value)
+		case "Guidance":
+			r.Guidance = f.Value
+		case "SDE noise":
+			r.SDENoise = f.Value
 		case "RNG":
 			r.Noise, ok = map[string]string{"CPU": "torch-cpu", "NV": "torch-cuda", "GPU": "torch-cuda"}[f.Value]
 		case "Version":
@@ -229,6 +239,10 @@ func (p *Parameters) translate() {
 	r.Scheduler, r.Sigmas, known = FromForeign(sampler, schedule)
 	if !known && sampler != "" {
 		p.Unused = append(p.Unused, Field{"Sampler", strings.TrimSpace(sampler + " " + schedule)})
+	}
+	own := slices.ContainsFunc(p.Fields, func(f Field) bool { return f.Key == "Version" && strings.HasPrefix(f.Value, "darkroom") })
+	if !own && !p.Has("SDE noise") && onBrownianPath[r.Scheduler] {
+		r.SDENoise = "brownian"
 	}
 	if !p.Has("Eta") && !p.Has("Eta DDIM") {
 		r.Eta = defaultEta(r.Scheduler)

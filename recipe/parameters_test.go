@@ -16,9 +16,9 @@ func TestParametersText(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	r := Recipe{Negative: "x", Steps: 1, Scheduler: "ddim", Eta: 0.7, CFG: 1, Model: `my "model", v1: final`, ClipSkip: 1,
-		Width: 64, Height: 64, Rescale: 0.7, Noise: "torch-cuda"}
+		Width: 64, Height: 64, Rescale: 0.7, Guidance: "apg:eta=0,norm=5", SDENoise: "brownian", Noise: "torch-cuda"}
 	want = "Negative prompt: x\nSteps: 1, Sampler: DDIM, CFG scale: 1, Seed: 0, Size: 64x64, " +
-		`Model: "my \"model\", v1: final", Clip skip: 2, Eta DDIM: 0.7, CFG Rescale Phi: 0.7, RNG: NV, Version: darkroom`
+		`Model: "my \"model\", v1: final", Clip skip: 2, Eta DDIM: 0.7, CFG Rescale Phi: 0.7, Guidance: "apg:eta=0,norm=5", SDE noise: brownian, RNG: NV, Version: darkroom`
 	if diff := cmp.Diff(want, r.Parameters()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -31,6 +31,9 @@ func TestParametersRoundTrip(t *testing.T) {
 		for _, sigmas := range []string{"", "karras", "exponential", "beta", "sgm-uniform", "ddim-uniform", "ays"} {
 			r := sample()
 			r.Scheduler, r.Sigmas, r.Eta, r.Model = scheduler, sigmas, 0.25, `a, b: "c"`
+			if sigmas == "karras" {
+				r.Guidance, r.SDENoise = "apg:eta=0,momentum=-0.5", "brownian"
+			}
 			p, err := ParseParameters(r.Parameters())
 			if err != nil {
 				t.Fatal(err)
@@ -72,7 +75,7 @@ Negative prompt: dog
 bird
 Steps: 30, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 6.5, Seed: 4294967295, Size: 640x448, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, VAE hash: 735e4c3a44, Denoising strength: 0.7, Clip skip: 2, RNG: CPU, Lora hashes: "foo: 123abc, bar: 456def", Version: v1.10.1`,
 			want{Recipe{Prompt: "a cat\n\nsitting", Negative: "dog\nbird", Steps: 30, Scheduler: "dpm++2m-sde", Sigmas: "karras", Eta: 1,
-				CFG: 6.5, Seed: 4294967295, Width: 640, Height: 448, Model: "v1-5-pruned-emaonly", ClipSkip: 1, Noise: "torch-cpu",
+				CFG: 6.5, Seed: 4294967295, Width: 640, Height: 448, Model: "v1-5-pruned-emaonly", ClipSkip: 1, Noise: "torch-cpu", SDENoise: "brownian",
 				Version: "v1.10.1"}, "VAE hash, Denoising strength, Lora hashes"}},
 		{"AUTOMATIC1111 with dynamic prompts: a template after the settings", "x\nSteps: 5, Sampler: DDIM, CFG scale: 1, Seed: 0, Size: 64x64\nTemplate: {x|y}",
 			want{Recipe{Prompt: "x", Steps: 5, Scheduler: "ddim", CFG: 1, Width: 64, Height: 64, Noise: "torch-cuda"}, "Template"}},
@@ -81,10 +84,10 @@ Steps: 30, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 6.5, Seed: 4
 				Version: "f2.0.1"}, "Distilled CFG Scale"}},
 		{"Fooocus, the text", "x\nNegative prompt: y\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 7, Size: 1152x896, CFG scale: 4.0, Sharpness: 2.0, ADM Guidance: \"(1.5, 0.8, 0.3)\", Model: juggernautXL, Model hash: aeb7e9e689, Performance: Speed, Scheduler: karras, Version: Fooocus v2.5.5",
 			want{Recipe{Prompt: "x", Negative: "y", Steps: 30, Scheduler: "dpm++2m-sde", Sigmas: "karras", Eta: 1, Seed: 7, Width: 1152, Height: 896,
-				CFG: 4, Model: "juggernautXL", Noise: "torch-cpu", Version: "Fooocus v2.5.5"}, "Sharpness, ADM Guidance, Performance"}},
+				CFG: 4, Model: "juggernautXL", Noise: "torch-cpu", SDENoise: "brownian", Version: "Fooocus v2.5.5"}, "Sharpness, ADM Guidance, Performance"}},
 		{"Fooocus, the JSON", `{"adm_guidance": "(1.5, 0.8, 0.3)", "base_model": "m", "guidance_scale": 4.0, "negative_prompt": "y", "prompt": "x", "resolution": "(1152, 896)", "sampler": "dpmpp_2m_sde_gpu", "scheduler": "karras", "seed": "9223372036854775807", "steps": 30, "styles": "[]", "version": "Fooocus v2.5.5"}`,
 			want{Recipe{Prompt: "x", Negative: "y", Steps: 30, Scheduler: "dpm++2m-sde", Sigmas: "karras", Eta: 1, Seed: 9223372036854775807,
-				Width: 1152, Height: 896, CFG: 4, Model: "m", Noise: "torch-cpu", Version: "Fooocus v2.5.5"}, "adm_guidance, styles"}},
+				Width: 1152, Height: 896, CFG: 4, Model: "m", Noise: "torch-cpu", SDENoise: "brownian", Version: "Fooocus v2.5.5"}, "adm_guidance, styles"}},
 		{"a ComfyUI node", "x\nNegative prompt: \nSteps: 20, Sampler: dpmpp_2s_ancestral_karras, CFG scale: 8.0, Seed: 1, Size: 512x512, Model hash: 0123456789, Model: m, Version: ComfyUI",
 			want{recipe: Recipe{Prompt: "x", Steps: 20, Scheduler: "dpm++2s-a", Sigmas: "karras", Eta: 1, CFG: 8, Seed: 1, Width: 512, Height: 512, Model: "m",
 				Noise: "torch-cpu", Version: "ComfyUI"}}},

@@ -45,6 +45,11 @@ type Recipe struct {
 	CFG       float64   `json:"cfg"`              // classifier-free guidance scale; 1: no guidance
 	Rescale   float64   `json:"guidance_rescale"` // φ of Lin et al. 2023, sec. 3.4; 0: off
 
+	// Guidance is how cfg is applied, NAME[:key=value,…] without a key rescale; "": uncond + cfg·(cond − uncond).
+	Guidance string `json:"guidance,omitempty"`
+	// SDENoise is where stochastic samplers take their noise from; "": a draw a step; brownian: a path of the seed.
+	SDENoise string `json:"sde_noise,omitempty"`
+
 	Model      string `json:"model"`      // name, not a path
 	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
 	Prediction string `json:"prediction"` // epsilon, v_prediction or sample
@@ -114,7 +119,7 @@ func (r Recipe) Validate() error {
 	}
 	bad(!slices.ContainsFunc(r.SigmaList, func(s float64) bool { return !finite(s) || s < 0 }),
 		"sigma_list has a value that is negative or not finite")
-	for _, t := range []struct{ name, text string }{{"prompt", r.Prompt}, {"negative", r.Negative}} {
+	for _, t := range []struct{ name, text string }{{"prompt", r.Prompt}, {"negative", r.Negative}, {"guidance", r.Guidance}, {"sde_noise", r.SDENoise}} {
 		bad(utf8.ValidString(t.text), "%s is not valid UTF-8", t.name)
 	}
 	for _, h := range []struct{ name, hash string }{

@@ -36,6 +36,12 @@ func TestJSONIsStable(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("JSON (-want +got):\n%s", diff)
 	}
+	unusual := sample()
+	unusual.Guidance, unusual.SDENoise = "apg:eta=0", "brownian"
+	text, err := unusual.MarshalJSON()
+	if err != nil || !strings.Contains(string(text), `"guidance_rescale":0,"guidance":"apg:eta=0","sde_noise":"brownian","model"`) {
+		t.Errorf("%v: %s", err, text)
+	}
 	var back Recipe
 	if err := json.Unmarshal(got, &back); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ def main():
         ("cfg", 1.0, by_diffusers(ClassifierFreeGuidance(1.0))),
         ("cfg:rescale=0.7", 7.5, by_diffusers(ClassifierFreeGuidance(7.5, guidance_rescale=0.7))),
         ("cfg:start=0.4,stop=0.7", 5.0, by_diffusers(ClassifierFreeGuidance(5.0, start=0.4, stop=0.7))),
-        ("cfg-zero", 4.0, by_diffusers(ClassifierFreeZeroStarGuidance(4.0))),
+        ("cfg-zero:zero=1", 4.0, by_diffusers(ClassifierFreeZeroStarGuidance(4.0))),
         ("cfg-zero:zero=0,rescale=0.5", 4.0, by_diffusers(ClassifierFreeZeroStarGuidance(4.0, zero_init_steps=0, guidance_rescale=0.5))),
         ("apg", 7.5, by_diffusers(AdaptiveProjectedGuidance(7.5))),
         ("apg:eta=0,norm=2.5,momentum=-0.5", 7.5, by_diffusers(AdaptiveProjectedGuidance(7.5, adaptive_projected_guidance_momentum=-0.5, adaptive_projected_guidance_rescale=2.5, eta=0.0))),

@@ -243,9 +243,11 @@ func (e *Entry) Command() string {
 	if q.Rescale != 0 {
 		real("guidance-rescale", &q.Rescale)
 	}
+	flag("guidance", q.Guidance)
 	flag("scheduler", q.Scheduler)
 	flag("sigmas", q.Sigmas)
 	real("eta", q.Eta)
+	flag("sde-noise", q.SDENoise)
 	number("width", q.Width)
 	number("height", q.Height)
 	flag("noise", q.Noise)

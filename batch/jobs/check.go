@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"darkroom/clip"
+	"darkroom/guidance"
 	"darkroom/noise"
 	"darkroom/pipeline"
 	"darkroom/recipe"
@@ -84,7 +85,9 @@ func (c *checker) request(q *Request, given map[string]bool) error {
 		{"format", q.Format, []string{"png", "jpg", "webp"}},
 		{"noise", q.Noise, []string{noise.KindTorchCPU, "torch-cuda"}},
 		{"prompt-syntax", q.Syntax, []string{clip.Weighted.String(), clip.Plain.String()}},
+		{"sde-noise", q.SDENoise, pipeline.SDENoises()},
 		{"model", q.Model, nil},
+		{"guidance", q.Guidance, nil},
 		{"scheduler", q.Scheduler, nil},
 	} {
 		if e.value == "" && given[e.name] {
@@ -100,7 +103,24 @@ func (c *checker) request(q *Request, given map[string]bool) error {
 	case q.Quality != 0 && (q.Format == "" || q.Format == "png"):
 		return fmt.Errorf("quality: %d: PNG has no quality: set format: jpg or webp, or leave it out", q.Quality)
 	}
+	if err := checkGuidance(q); err != nil {
+		return err
+	}
 	return c.sampler(q)
+}
+
+func checkGuidance(q *Request) error {
+	m, err := guidance.Parse(q.Guidance)
+	if err != nil {
+		return fmt.Errorf("guidance: %w", err)
+	}
+	if φ, given := m.Get("rescale"); given && q.Rescale != 0 && q.Rescale != φ {
+		return fmt.Errorf("guidance: %s: its rescale is not the %v of guidance-rescale: give one of them", m, q.Rescale)
+	}
+	if m.BySteps() && q.Scheduler == "dpm-adaptive" {
+		return fmt.Errorf("guidance: %s: dpm-adaptive chooses its own steps: use low and high, which are noise levels, instead of start and stop", m)
+	}
+	return nil
 }
 
 // sampler asks the scheduler, once for each combination.

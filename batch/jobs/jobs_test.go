@@ -221,6 +221,10 @@ func TestFill(t *testing.T) {
 	if d := cmp.Diff(want, fill("{prompt: a, negative: '', seed: 3, cfg: 0, scheduler: ddim, eta: 0}")); d != "" {
 		t.Error(d)
 	}
+	want.Guidance, want.Rescale, want.SDENoise = "apg:eta=0", 0.5, "brownian"
+	if d := cmp.Diff(want, fill("{prompt: a, negative: '', seed: 3, cfg: 0, scheduler: ddim, eta: 0, guidance: 'apg:eta=0', guidance_rescale: 0.5, sde-noise: brownian}")); d != "" {
+		t.Error(d)
+	}
 	if r := fill("{prompt: a, sigmas: '9,3,1'}"); r.Steps != 0 || r.Sigmas != "9,3,1" || r.Scheduler != "euler" {
 		t.Errorf("a list of sigmas gives %d steps of %s with %q", r.Steps, r.Scheduler, r.Sigmas)
 	}
@@ -261,7 +265,7 @@ func TestReadFile(t *testing.T) {
 
 func TestFieldsAreThoseOfGenerate(t *testing.T) {
 	// The flags of generate that decide a picture or its file; cmd/darkroom checks the list against the flags.
-	for _, name := range []string{"prompt", "negative", "seed", "steps", "cfg", "guidance-rescale", "scheduler", "sigmas", "eta", "width", "height", "noise", "prompt-syntax", "clip-skip", "model", "dtype", "backend", "count", "format", "quality"} {
+	for _, name := range []string{"prompt", "negative", "seed", "steps", "cfg", "guidance-rescale", "guidance", "scheduler", "sigmas", "eta", "sde-noise", "width", "height", "noise", "prompt-syntax", "clip-skip", "model", "dtype", "backend", "count", "format", "quality"} {
 		if !slices.Contains(Fields(), name) {
 			t.Errorf("field %q of generate is missing", name)
 		}

@@ -23,10 +23,12 @@ type Request struct {
 	Steps    int      `json:"steps,omitempty"`
 	CFG      *float64 `json:"cfg,omitempty"`
 	Rescale  float64  `json:"guidance_rescale,omitempty"`
+	Guidance string   `json:"guidance,omitempty"`
 
 	Scheduler string   `json:"scheduler,omitempty"`
 	Sigmas    string   `json:"sigmas,omitempty"`
 	Eta       *float64 `json:"eta,omitempty"`
+	SDENoise  string   `json:"sde_noise,omitempty"`
 	Width     int      `json:"width,omitempty"`  // pixels
 	Height    int      `json:"height,omitempty"` // pixels
 	Noise     string   `json:"noise,omitempty"`
@@ -74,6 +76,8 @@ func (q *Request) Fill(r pipeline.Request) pipeline.Request {
 		r.Eta = q.Eta
 	}
 	replace(&r.Rescale, q.Rescale)
+	replace(&r.Guidance, q.Guidance)
+	replace(&r.SDENoise, q.SDENoise)
 	replace(&r.Width, q.Width)
 	replace(&r.Height, q.Height)
 	replace(&r.Noise, q.Noise)

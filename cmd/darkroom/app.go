@@ -31,6 +31,7 @@ func newApp(e *env) app {
 			verifyCommand(e),
 			tokenizeCommand(e),
 			schedulersCommand(e),
+			guidanceCommand(e),
 			modelsCommand(e),
 			devicesCommand(e),
 			compareCommand(e),

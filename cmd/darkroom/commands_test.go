@@ -68,6 +68,8 @@ func TestLists(t *testing.T) {
 	for line, wants := range map[string][]string{
 		"schedulers":        {"ddim", "dpm++2m ", "karras", "arXiv"},
 		"schedulers|--json": {`{"name":"ddim","about":`, `"stochastic":true`},
+		"guidance":          {"apg ", "momentum", "arXiv", "∞"},
+		"guidance|--json":   {`{"name":"cfg","about":`, `"high":null`},
 		"models":            {"default", "in the program", "small", filepath.Join(models, "small"), "StableDiffusionPipeline"},
 		"models|--json":     {`{"name":"default","path":""`, `{"name":"small"`},
 		"devices":           {"ref", "plain Go", "cuda"},
@@ -235,6 +237,8 @@ func TestComplete(t *testing.T) {
 		"generate|--sche":                 "--scheduler",
 		"generate|--scheduler|unip":       "unipc",
 		"generate|x|--backend|":           "auto cpu cuda ref",
+		"generate|--guidance|c":           "cfg cfg-zero",
+		"generate|--sde-noise|":           "torch brownian",
 		"generate|x|--steps|":             "",
 		"completion|":                     "bash fish zsh",
 		"verify|":                         "",

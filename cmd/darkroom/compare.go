@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"darkroom/compare"
+	"darkroom/guidance"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -53,6 +54,8 @@ Examples:
 			list("sigmas", "spacings of noise levels (karras, exponential, …)"),
 			list("cfg", "guidance scales"),
 			list("guidance-rescale", "shares of guidance that are rescaled"),
+			list("guidance", "ways of guidance, NAME[:key=value,…]: see darkroom guidance"),
+			list("sde-noise", "noise of stochastic samplers: torch, brownian"),
 			list("eta", "shares of fresh noise"),
 			list("model", "folders in the diffusers layout, or names"),
 			list("dtype", "types to compute in: fp32, bf16, fp16"),
@@ -111,6 +114,10 @@ func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 	float := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
 	g.CFG = numbers(names("cfg"), "cfg", "numbers", float, &err)
 	g.Rescale = numbers(names("guidance-rescale"), "guidance-rescale", "numbers", float, &err)
+	if c.IsSet("guidance") && err == nil {
+		g.Guidance, err = guidanceList(c.String("guidance"))
+	}
+	g.SDENoise = names("sde-noise")
 	g.Eta = numbers(names("eta"), "eta", "numbers", float, &err)
 	if err != nil {
 		return o, err
@@ -189,6 +196,23 @@ func numbers[T any](words []string, name, what string, parse func(string) (T, er
 		list = append(list, v)
 	}
 	return list
+}
+
+// guidanceList reads cfg,apg:eta=0,momentum=-0.5: key=value without a colon belongs to the method before it.
+func guidanceList(text string) ([]string, error) {
+	methods, err := guidance.ParseList(text)
+	if err != nil {
+		return nil, &usageError{"compare", "--guidance: " + err.Error()}
+	}
+	var list []string
+	for _, m := range methods {
+		name := m.String()
+		if m.Plain() {
+			name = ""
+		}
+		list = append(list, name)
+	}
+	return list, nil
 }
 
 // readBudget reads "2s", "500ms" or a plain number of seconds.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"darkroom/pipeline"
+
 	"github.com/urfave/cli/v2"
 )
 
@@ -122,6 +124,10 @@ func flagValues(flag string) []string {
 		return schedulerNames()
 	case "sigmas":
 		return sigmaNames()
+	case "guidance":
+		return guidanceNames()
+	case "sde-noise":
+		return pipeline.SDENoises()
 	case "noise":
 		return []string{"torch-cpu", "torch-cuda"}
 	case "prompt-syntax":

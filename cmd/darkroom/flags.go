@@ -22,9 +22,11 @@ func requestFlags() []cli.Flag {
 		&cli.IntFlag{Name: "steps", Usage: "steps of denoising", DefaultText: "the model's"},
 		&cli.Float64Flag{Name: "cfg", Usage: "guidance scale: how closely the prompt is followed; 1 is no guidance", DefaultText: "the model's"},
 		&cli.Float64Flag{Name: "guidance-rescale", Usage: "share of guidance that is rescaled, 0 to 1", DefaultText: "0"},
+		&cli.StringFlag{Name: "guidance", Usage: "how --cfg is applied: NAME[:key=value,…], see darkroom guidance", DefaultText: "cfg"},
 		&cli.StringFlag{Name: "scheduler", Usage: "the sampler: see darkroom schedulers", DefaultText: "the model's"},
 		&cli.StringFlag{Name: "sigmas", Usage: "spacing of noise levels (karras, exponential, …), or a list: 14.6,6.1,0.03", DefaultText: "the scheduler's"},
 		&cli.Float64Flag{Name: "eta", Usage: "share of fresh noise in each step, for schedulers that have it", DefaultText: "the scheduler's"},
+		&cli.StringFlag{Name: "sde-noise", Usage: "noise of stochastic schedulers: torch, a draw a step as in diffusers, or brownian, a path of the seed as in k-diffusion", DefaultText: "torch"},
 		&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
 		&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
 		&cli.StringFlag{Name: "noise", Usage: "whose random numbers: torch-cpu or torch-cuda", DefaultText: "torch-cpu"},
@@ -36,6 +38,7 @@ func requestFlags() []cli.Flag {
 // requestOptions are the request flags that were given; nil was not.
 type requestOptions struct {
 	Prompt, Negative, Scheduler, Sigmas, Noise, Syntax *string
+	Guidance, SDENoise                                 *string
 	Seed                                               *uint64
 	Steps, Width, Height, ClipSkip                     *int
 	CFG, Rescale, Eta                                  *float64
@@ -46,6 +49,7 @@ func readRequestFlags(c *cli.Context) (requestOptions, error) {
 		Prompt: given(c, "prompt", c.String), Negative: given(c, "negative", c.String),
 		Scheduler: given(c, "scheduler", c.String), Sigmas: given(c, "sigmas", c.String),
 		Noise: given(c, "noise", c.String), Syntax: given(c, "prompt-syntax", c.String),
+		Guidance: given(c, "guidance", c.String), SDENoise: given(c, "sde-noise", c.String),
 		Seed:  given(c, "seed", c.Uint64),
 		Steps: given(c, "steps", c.Int), Width: given(c, "width", c.Int), Height: given(c, "height", c.Int), ClipSkip: given(c, "clip-skip", c.Int),
 		CFG: given(c, "cfg", c.Float64), Rescale: given(c, "guidance-rescale", c.Float64), Eta: given(c, "eta", c.Float64),
@@ -88,6 +92,9 @@ func (o requestOptions) apply(r *pipeline.Request) {
 	override(&r.Height, o.Height)
 	override(&r.Steps, o.Steps)
 	override(&r.CFG, o.CFG)
+	if o.Guidance != nil { // another guidance: the old one's rescale is its own
+		r.Guidance, r.Rescale = *o.Guidance, 0
+	}
 	override(&r.Rescale, o.Rescale)
 	if o.Scheduler != nil { // another scheduler: the old one's sigmas and eta mean nothing to it
 		r.Scheduler, r.Sigmas, r.Eta = *o.Scheduler, "", nil
@@ -96,6 +103,7 @@ func (o requestOptions) apply(r *pipeline.Request) {
 		r.Sigmas = ""
 	}
 	override(&r.Sigmas, o.Sigmas)
+	override(&r.SDENoise, o.SDENoise)
 	if o.Eta != nil {
 		r.Eta = o.Eta
 	}

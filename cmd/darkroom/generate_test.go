@@ -201,6 +201,44 @@ func TestFromWithChanges(t *testing.T) {
 	}
 }
 
+// TestFromGuidance: guidance and noise come back from the JSON and from the text, and another guidance has its own rescale.
+func TestFromGuidance(t *testing.T) {
+	dir := t.TempDir()
+	file := render(t, "--scheduler", "euler-a", "--guidance", "apg:eta=0,rescale=0.5", "--sde-noise", "brownian")
+	first := inspected(t, file)
+	if first.Guidance != "apg:eta=0" || first.Rescale != 0.5 || first.SDENoise != "brownian" {
+		t.Fatalf("%+v", first)
+	}
+	text := filepath.Join(dir, "a.txt")
+	save(t, text, []byte(first.Parameters()))
+	for _, c := range []struct {
+		flags          []string
+		guidance       string
+		rescale        float64
+		noise, samePix string
+	}{
+		{[]string{"--from", file}, "apg:eta=0", 0.5, "brownian", first.Result.Pixels},
+		{[]string{"--from", text}, "apg:eta=0", 0.5, "brownian", ""},
+		{[]string{"--from", file, "--guidance", "cfg-zero"}, "cfg-zero", 0, "brownian", ""},
+		{[]string{"--from", file, "--guidance", "cfg:rescale=0.25", "--sde-noise", "torch"}, "", 0.25, "", ""},
+		{[]string{"--from", file, "--guidance-rescale", "0.75"}, "apg:eta=0", 0.75, "brownian", ""},
+	} {
+		path := filepath.Join(dir, "x.png")
+		code, _, errs := command(t, "", append([]string{"generate", "--model", tiny, "-o", path, "-q"}, c.flags...)...)
+		if code != 0 {
+			t.Fatalf("%v: exit code %d, %s", c.flags, code, errs)
+		}
+		r := inspected(t, path)
+		if r.Guidance != c.guidance || r.Rescale != c.rescale || r.SDENoise != c.noise || c.samePix != "" && r.Result.Pixels != c.samePix {
+			t.Errorf("%v: %+v", c.flags, r)
+		}
+	}
+	code, out, _ := command(t, "", "inspect", file)
+	if code != 0 || !strings.Contains(out, "apg:eta=0") || !strings.Contains(out, "sde-noise") {
+		t.Errorf("inspect:\n%s", out)
+	}
+}
+
 // A text of another program gives a picture too, with what was not used said.
 func TestFromParameters(t *testing.T) {
 	dir := t.TempDir()

@@ -113,10 +113,14 @@ func recipeRows(t table.Writer, r recipe.Recipe) {
 		{"seed", strconv.FormatUint(r.Seed, 10)}, {"noise", r.Noise}, {"size", fmt.Sprintf("%d×%d", r.Width, r.Height)},
 		{"steps", strconv.Itoa(r.Steps)}, {"scheduler", r.Name()}, {"eta", number(r.Eta)},
 		{"cfg", number(r.CFG)}, {"guidance-rescale", number(r.Rescale)},
+		{"guidance", r.Guidance}, {"sde-noise", r.SDENoise},
 		{"model", r.Model}, {"weights", r.ModelHash}, {"prediction", r.Prediction},
 		{"dtype", r.DType}, {"backend", r.Backend}, {"device", r.Device},
 		{"noise hash", r.Result.Noise}, {"latents hash", r.Result.Latents}, {"pixels hash", r.Result.Pixels},
 	} {
+		if row[1] == "" && (row[0] == "guidance" || row[0] == "sde-noise") {
+			continue // the usual
+		}
 		t.AppendRow(table.Row{row[0], printable(row[1])})
 	}
 	if len(r.SigmaList) > 0 {

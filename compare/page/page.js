@@ -171,7 +171,7 @@ function mark(id) {
 const pictures = new Map(report.pictures.map(p => [`${p.setting}/${p.prompt}/${p.seed}`, p]));
 const item = () => `${$("prompt").value}/${$("seed").value}`;
 const pictureOf = id => pictures.get(`${id}/${item()}`);
-const problem = s => JSON.stringify([s.model, s.dtype, s.cfg, s.rescale]);
+const problem = s => JSON.stringify([s.model, s.dtype, s.cfg, s.rescale, s.guidance]);
 
 function fileOf(id) {
 	if (id.startsWith(ideal)) return report.references[+id.slice(ideal.length)].files[item()];
