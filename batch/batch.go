@@ -232,15 +232,15 @@ func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image) (pic
 			p.pixels = img
 			return p, nil
 		}
-		if ctx.Err() != nil || hopeless(err) || p.record.Attempts > r.o.Retry {
+		if ctx.Err() != nil || Hopeless(err) || p.record.Attempts > r.o.Retry {
 			return p, err
 		}
 		r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: p.record.Device})
 	}
 }
 
-// hopeless says whether an error will come again: the request itself is wrong.
-func hopeless(err error) bool {
+// Hopeless says whether an error will come again: the request itself is wrong.
+func Hopeless(err error) bool {
 	var usage *pipeline.UsageError
 	return errors.As(err, &usage)
 }

@@ -56,6 +56,7 @@ type Pipeline struct {
 	weights  []*checkpoint.Set
 	warnings []string
 	hash     func() (string, error)
+	hashing  sync.Once // hash was begun
 
 	conditionings []*conditioning // the latest few, newest first
 	textProg      *textProgram
@@ -88,7 +89,6 @@ func Open(o Options) (*Pipeline, error) {
 	}
 	sets := p.weights
 	p.hash = sync.OnceValues(func() (string, error) { return hashAll(sets) })
-	go func() { _, _ = p.hash() }() // ready by the time that the picture is
 	return p, nil
 }
 
@@ -223,7 +223,16 @@ func hashAll(sets []*checkpoint.Set) (string, error) {
 
 // Hash identifies the model's weights: the SHA-256 of the hexadecimal SHA-256 of each part's weights,
 // in the order text encoder, U-Net, autoencoder.
-func (p *Pipeline) Hash() (string, error) { return p.hash() }
+func (p *Pipeline) Hash() (string, error) {
+	p.hashing.Do(func() {})
+	return p.hash()
+}
+
+// beginHash computes the hash beside the rendering, so that it is ready by the time that the picture is. A model that
+// is only looked at is not read for it.
+func (p *Pipeline) beginHash() {
+	p.hashing.Do(func() { go func() { _, _ = p.hash() }() })
+}
 
 // Name is the model's name: the folder's last element, or "default".
 func (p *Pipeline) Name() string { return p.name }
@@ -236,7 +245,9 @@ func (p *Pipeline) Tokenizer() *clip.Tokenizer { return p.tokenizer }
 
 // Close gives back the backend's memory and unmaps the weights.
 func (p *Pipeline) Close() error {
-	if p.hash != nil {
+	begun := true
+	p.hashing.Do(func() { begun = false })
+	if begun {
 		_, _ = p.hash() // it reads the mapping
 	}
 	var errs []error

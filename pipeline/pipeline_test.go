@@ -141,6 +141,8 @@ func TestUsage(t *testing.T) {
 		{func(r *Request) { r.Guidance, r.Scheduler = "cfg:stop=0.5", "dpm-adaptive" }, "dpm-adaptive chooses its own steps"},
 		{func(r *Request) { r.SDENoise = "brown" }, `--sde-noise "brown": choose torch or brownian`},
 		{func(r *Request) { eta := 3.0; r.Eta = &eta }, "eta 3: it must be from 0 to 1"},
+		{func(r *Request) { r.Prompt = strings.Repeat("(", 1000) + "x" }, "the prompt: the brackets around"},
+		{func(r *Request) { r.Negative = strings.Repeat("(", 1000) + "x" }, "the negative prompt: the brackets around"},
 	} {
 		r := p.NewRequest("a cat")
 		c.change(&r)
@@ -148,6 +150,9 @@ func TestUsage(t *testing.T) {
 		var usage *UsageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want a usage error with %q", err, c.want)
+		}
+		if check := p.Check(r); check == nil || err == nil || !errors.As(check, &usage) || !strings.Contains(err.Error(), check.Error()) {
+			t.Errorf("Check says %v, Render %v", check, err)
 		}
 	}
 }

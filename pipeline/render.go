@@ -48,6 +48,7 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 	if err := p.checkMemory(pl); err != nil {
 		return nil, err
 	}
+	p.beginHash()
 	warn := ev.Warn
 	if warn == nil {
 		warn = func(string) {}

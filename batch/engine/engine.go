@@ -40,8 +40,9 @@ type Engine struct {
 
 	device atomic.Pointer[string] // its name, once a model is open
 
-	mu   sync.Mutex
-	open []*model // the latest used first
+	mu      sync.Mutex
+	open    []*model         // the latest used first
+	checked map[string]error // hash of a request without prompt and seed → what is wrong with it
 }
 
 type model struct {
@@ -94,6 +95,40 @@ func (e *Engine) ModelHash(q *jobs.Request) (string, error) {
 		return "", err
 	}
 	return m.p.Hash()
+}
+
+// Check says what is wrong with a request for its model, without rendering it: what Render would refuse, or that there
+// is no such model. An error that is not a *pipeline.UsageError says that the model could not be asked.
+func (e *Engine) Check(q *jobs.Request) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	settings := *q
+	settings.Seed, settings.Prompt = 0, "" // a sweep over them has one answer
+	key := settings.Hash()
+	err, known := e.checked[key]
+	if !known {
+		err = e.check(&settings)
+		if e.checked == nil || len(e.checked) > 10_000 {
+			e.checked = map[string]error{}
+		}
+		e.checked[key] = err
+	}
+	if err != nil {
+		return err
+	}
+	m, err := e.model(q)
+	if err != nil {
+		return err
+	}
+	return m.p.CheckPrompt("the prompt", q.Prompt, q.Fill(m.p.NewRequest("")).Syntax)
+}
+
+func (e *Engine) check(q *jobs.Request) error {
+	m, err := e.model(q)
+	if err != nil {
+		return err
+	}
+	return m.p.Check(q.Fill(m.p.NewRequest("")))
 }
 
 // model finds the request's model among the open ones, or opens it and closes others to make room.

@@ -23,7 +23,7 @@ const (
 )
 
 // checker finds mistakes in a request without a model: what only the model knows (its size factor, how many levels it
-// was trained on) is found when the image is rendered, and fails that image alone.
+// was trained on) is asked of the model by List.Check, or found when the image is rendered, and fails that image alone.
 type checker struct {
 	config scheduler.Config
 	known  map[sampling]error

@@ -77,6 +77,22 @@ type List struct {
 	Images []Image
 	// Twice counts requests that were there before in the file, and are rendered once.
 	Twice int
+
+	file string // its name, for messages
+}
+
+// Check asks of each image what is wrong with it, and returns what it was told, as Errors with the images' lines.
+func (l *List) Check(wrong func(*Image) error) error {
+	r := &reporter{file: l.file}
+	for i := range l.Images {
+		if r.full() {
+			break
+		}
+		if err := wrong(&l.Images[i]); err != nil {
+			r.errorf(l.Images[i].Line, "%v", err)
+		}
+	}
+	return r.err()
 }
 
 // ReadFile reads a job file; "-" is stdin. Mistakes in the file are Errors.
@@ -191,7 +207,7 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 		r.errorf(0, "there are no jobs in it")
 		return nil, r.err()
 	}
-	return &List{x.out, x.twice}, nil
+	return &List{x.out, x.twice, name}, nil
 }
 
 // decode checks that the file is text, and takes off a byte-order mark.

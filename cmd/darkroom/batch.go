@@ -123,6 +123,11 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err != nil {
 		return err
 	}
+	first := o.engine(0)
+	defer first.Close()
+	if err := checkJobs(o, list, first); err != nil {
+		return &usageError{"batch", err.Error()}
+	}
 	past := openHistory(e)
 	if past != nil {
 		defer past.Close()
@@ -130,14 +135,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if o.DryRun {
 		return dryRun(e, o, list, past)
 	}
-	records := o.Out
-	if store.IsS3(o.Out) {
-		records = o.Records
-		if records == "" {
-			records = "."
-		}
-	}
-	book, err := manifest.Open(records)
+	book, err := manifest.Open(o.records())
 	if err != nil {
 		return err
 	}
@@ -170,9 +168,10 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	case o.Remote:
 		sum, err = runRemote(ctx, e, o, options, place)
 	case o.Workers > 0:
+		first.Close() // the memory is for the workers
 		sum, err = runWorkers(ctx, e, o, options, place)
 	default:
-		sum, err = runHere(ctx, o, options)
+		sum, err = runHere(ctx, o, options, first)
 	}
 	show.end()
 	return summarize(e, o, show, sum, err)
@@ -190,6 +189,65 @@ func (o *batchOptions) check() error {
 		return usagef("--workers starts processes with a queue of their own, and --queue names another queue: give one")
 	}
 	return nil
+}
+
+// records is the folder of the manifest.
+func (o *batchOptions) records() string {
+	switch {
+	case !store.IsS3(o.Out):
+		return o.Out
+	case o.Records == "":
+		return "."
+	}
+	return o.Records
+}
+
+// checkJobs asks the models what is wrong with the requests, before anything is rendered. Pictures that are finished
+// are not asked about: their model may be gone. Where workers elsewhere render, only models that are here are asked,
+// and only what no backend changes.
+func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
+	var done map[string]manifest.Record
+	if o.Out != "" {
+		done, _, _ = manifest.Read(o.records()) // what is wrong with it is told when it is opened
+	}
+	return list.Check(func(m *jobs.Image) error {
+		if r, ok := done[m.Hash]; ok && r.Status == manifest.Done {
+			return nil
+		}
+		q := m.Request
+		if o.Remote {
+			q.Backend, q.DType = "", ""
+			if _, err := findModel(q.Model); err != nil {
+				return nil
+			}
+		}
+		err := eng.Check(&q)
+		if !batch.Hopeless(err) {
+			return nil // a GPU that is busy, a damaged file: what needs it fails alone
+		}
+		return err
+	})
+}
+
+// engine is for device i of those that were asked for; where workers elsewhere render, one that only looks at models.
+func (o *batchOptions) engine(i int) *engine.Engine {
+	as := o.Engine
+	if i < len(o.Devices) {
+		as.Device = o.Devices[i]
+	}
+	if o.Remote {
+		as.Backend, as.DType = pipeline.Ref, ""
+	}
+	return engine.New(engine.Options{Pipeline: as, Budget: o.Memory, Resolve: mustFind})
+}
+
+// mustFind finds a model whose name is part of a request: without it the request is wrong.
+func mustFind(model string) (string, error) {
+	path, err := findModel(model)
+	if err != nil {
+		return "", &pipeline.UsageError{Err: err}
+	}
+	return path, nil
 }
 
 // devicesOf reads --devices.
@@ -211,19 +269,13 @@ func devicesOf(c *cli.Context) ([]int, error) {
 	return all, nil
 }
 
-// runHere renders in this process, on each device one picture at a time.
-func runHere(ctx context.Context, o batchOptions, options batch.Options) (batch.Summary, error) {
-	if len(o.Devices) == 0 {
-		o.Devices = []int{o.Engine.Device}
-	}
-	for _, device := range o.Devices {
-		o.Engine.Device = device
-		eng := engine.New(engine.Options{Pipeline: o.Engine, Resolve: findModel, Budget: o.Memory})
+// runHere renders in this process, on each device one picture at a time. The first device's engine is open.
+func runHere(ctx context.Context, o batchOptions, options batch.Options, first *engine.Engine) (batch.Summary, error) {
+	options.Renderers, options.ModelHash = []batch.Renderer{first}, first.ModelHash
+	for i := 1; i < len(o.Devices); i++ {
+		eng := o.engine(i)
 		defer eng.Close()
 		options.Renderers = append(options.Renderers, eng)
-		if options.ModelHash == nil {
-			options.ModelHash = eng.ModelHash
-		}
 	}
 	return batch.Run(ctx, options)
 }
@@ -240,10 +292,7 @@ func summarize(e *env, o batchOptions, show *batchProgress, sum batch.Summary, e
 		show.note(fmt.Sprintf("%s in %v", counts(sum), time.Since(show.begun).Round(100*time.Millisecond)))
 	}
 	if n := sum.Failed + sum.Cancelled + sum.Left(); n > 0 {
-		where := filepath.Join(o.Out, manifest.Name)
-		if store.IsS3(o.Out) {
-			where = filepath.Join(o.Records, manifest.Name)
-		}
+		where := manifestPath(o)
 		return fmt.Errorf("%d of %d pictures are not there: %s says why; the same command tries them again", n, sum.Total, where)
 	}
 	return nil

@@ -12,8 +12,9 @@ import (
 	"darkroom/batch/manifest"
 )
 
-// inFolder runs the test in a folder of its own, with a history of its own, and writes a job file there.
-func inFolder(t *testing.T, name, text string) {
+// inFolder runs the test in a folder of its own, with a history of its own, and writes a job file there. It returns the
+// path of the tiny model, which the job file calls MODEL.
+func inFolder(t *testing.T, name, text string) (model string) {
 	t.Helper()
 	model, err := filepath.Abs(tiny)
 	if err != nil {
@@ -24,6 +25,7 @@ func inFolder(t *testing.T, name, text string) {
 	if err := os.WriteFile(name, []byte(strings.ReplaceAll(text, "MODEL", model)), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	return model
 }
 
 const twoApples = `
@@ -92,8 +94,15 @@ func TestBatchDevices(t *testing.T) {
 	}
 }
 
+// TestBatchOneFails: a model whose weights are damaged fails alone, and the next run tries it again.
 func TestBatchOneFails(t *testing.T) {
-	inFolder(t, "jobs.jsonl", `{"prompt": "a", "model": "MODEL", "steps": 1, "width": [32, 33], "name": "{width}"}`)
+	model := inFolder(t, "jobs.jsonl", `{"prompt": "a", "model": ["MODEL", "./broken"], "steps": 1, "name": "{model}"}`)
+	if err := os.CopyFS("broken", os.DirFS(model)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("broken/unet/config.json", []byte("{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
 	code, out, errs := command(t, "", "batch", "jobs.jsonl", "-o", "out", "--json")
 	if code != 1 || !strings.HasSuffix(errs, "darkroom: 1 of 2 pictures are not there: out/manifest.jsonl says why; the same command tries them again\n") {
 		t.Errorf("exit code %d, stderr %q", code, errs)
@@ -105,15 +114,69 @@ func TestBatchOneFails(t *testing.T) {
 			t.Fatalf("%q: %v", line, err)
 		}
 		kinds[e.Event]++
-		if e.Event == "failed" && e.Record.Error != "33×32 pixels: this model makes pictures in steps of 2 pixels; the nearest size is 34×32" {
+		if e.Event == "failed" && !strings.Contains(e.Record.Error, "broken/unet/config.json") {
 			t.Errorf("the error is %q", e.Record.Error)
 		}
 	}
 	if kinds["finished"] != 1 || kinds["failed"] != 1 {
 		t.Errorf("events: %v", kinds)
 	}
-	if got := files(t, "out"); got != "32.png manifest.jsonl" {
+	if got := files(t, "out"); got != "manifest.jsonl zsnr.png" {
 		t.Errorf("files: %s", got)
+	}
+}
+
+// TestBatchAsksModels: what only the models know of a mistake is found before anything is rendered, of each model that
+// the file names, in lines of the file, also by a dry run.
+func TestBatchAsksModels(t *testing.T) {
+	inFolder(t, "jobs.yaml", `
+defaults: {steps: 2, name: "{index}"}
+jobs:
+- {prompt: a, model: MODEL, width: [32, 33]}
+- {prompt: b, width: 36}
+- {prompt: c, model: MODEL, clip-skip: 2}
+- {prompt: "(((((((((((((((((((((((((x:9999999):9999999):9999999):9999999):9999999):9999999):9999999)"}
+- {prompt: e, model: nosuch}
+- {prompt: f, model: MODEL, dtype: fp16, backend: ref}
+`)
+	want := `darkroom: jobs.yaml:4: 33×32 pixels: this model makes pictures in steps of 2 pixels; the nearest size is 34×32
+jobs.yaml:5: 36×128 pixels: this model makes pictures in steps of 8 pixels; the nearest size is 40×128
+jobs.yaml:6: clip skip 2: the text encoder has 1 layers
+`
+	for _, line := range []string{"batch|jobs.yaml|-o|out", "batch|jobs.yaml|--dry-run", "batch|jobs.yaml|-o|out|--workers|2"} {
+		code, out, errs := command(t, "", strings.Split(line, "|")...)
+		if code != 2 || out != "" || !strings.HasPrefix(errs, want) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr\n%s", line, code, out, errs)
+		}
+		for _, also := range []string{"\njobs.yaml:7: the prompt: the brackets around \"x\"", "\njobs.yaml:8: --model nosuch: there is no such folder", "\njobs.yaml:9: --dtype fp16: the ref backend computes in"} {
+			if !strings.Contains(errs, also) {
+				t.Errorf("%s: %q is not in\n%s", line, also, errs)
+			}
+		}
+	}
+	if got := files(t, "."); got != "jobs.yaml" {
+		t.Errorf("files: %s", got)
+	}
+}
+
+// TestBatchModelGone: pictures that are finished are kept without their model; others need it.
+func TestBatchModelGone(t *testing.T) {
+	model := inFolder(t, "jobs.yaml", "- {prompt: a, model: ./copy, steps: 1, name: a}")
+	if err := os.CopyFS("copy", os.DirFS(model)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		code int
+		errs string
+	}{{0, "1 pictures: 1 rendered in "}, {0, "1 pictures: 0 rendered, 1 kept in "}, {2, "darkroom: jobs.yaml:1: --model ./copy: there is no such folder"}} {
+		code, _, errs := command(t, "", "batch", "jobs.yaml", "-o", "out")
+		if code != want.code || !strings.Contains(errs, want.errs) {
+			t.Errorf("exit code %d, stderr %q, not %d and %q", code, errs, want.code, want.errs)
+		}
+		os.RemoveAll("copy")
+		if strings.Contains(errs, "kept") {
+			os.Remove("out/manifest.jsonl")
+		}
 	}
 }
 

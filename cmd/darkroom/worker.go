@@ -278,10 +278,7 @@ func runWorkers(ctx context.Context, e *env, o batchOptions, options batch.Optio
 }
 
 func manifestPath(o batchOptions) string {
-	if store.IsS3(o.Out) {
-		return filepath.Join(o.Records, manifest.Name)
-	}
-	return filepath.Join(o.Out, manifest.Name)
+	return filepath.Join(o.records(), manifest.Name)
 }
 
 // keepWorking runs a worker process, and another when it ends before ctx does.
