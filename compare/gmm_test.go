@@ -7,41 +7,15 @@ import (
 	"darkroom/scheduler"
 )
 
-// The denoiser is the mean of p(x₀|x), which in one dimension can be integrated.
-func TestMixtureDenoiser(t *testing.T) {
+// TestFlowSteps: the paths that errors are measured against are exact to a tenth of the smallest error in the table.
+func TestFlowSteps(t *testing.T) {
 	t.Parallel()
-	m := Mixture{Weight: []float64{1, 2}, Mean: [][]float64{{-1}, {0.7}}, Spread: []float64{0.2, 0.5}}
-	for _, at := range []scheduler.Level{{Alpha: 1, Sigma: 0.8}, {Alpha: 0.6, Sigma: 0.8}, {Alpha: 0.99, Sigma: 0.14}} {
-		for _, x := range []float64{-1.2, 0.1, 2} {
-			var mean, total float64
-			for x0 := -6.0; x0 < 6; x0 += 1e-3 {
-				var prior float64
-				for k, w := range m.Weight {
-					prior += w / m.Spread[k] * math.Exp(-math.Pow((x0-m.Mean[k][0])/m.Spread[k], 2)/2)
-				}
-				p := prior * math.Exp(-math.Pow((x-at.Alpha*x0)/at.Sigma, 2)/2)
-				mean, total = mean+p*x0, total+p
-			}
-			// 1e-6: the sum's steps of 1e-3 over a smooth function that is 0 at both ends.
-			if got, want := m.Denoise([]float64{x}, at)[0], mean/total; math.Abs(got-want) > 1e-6 {
-				t.Errorf("E[x0|%v] at %+v is %v, want %v", x, at, got, want)
-			}
-		}
-	}
-}
-
-// Of one Gaussian the path is known: x(0) = μ + (x(σ) − μ)·s/√(s²+σ²).
-func TestExactEnds(t *testing.T) {
-	t.Parallel()
-	m := Mixture{Weight: []float64{1}, Mean: [][]float64{{0.3, -0.2}}, Spread: []float64{0.4}}
-	const scale, σ = 14.6, 14.6
-	start := []float32{0.5, -1, 0.02, 2}
-	for i, got := range m.exactEnds(start, scale, σ) {
-		μ := m.Mean[0][i%2]
-		want := μ + (float64(start[i])*scale-μ)*0.4/math.Hypot(0.4, σ)
-		// 1e-5: what is left of the path below σ = 0.001 is jumped, with an error of σ²/(2s²).
-		if math.Abs(got-want) > 1e-5 {
-			t.Errorf("value %d ends at %v, want %v", i, got, want)
+	m, x := scheduler.Rings(), []float32{7.3, -14.6, 0.3, 29, -3, -3}
+	from, to := scheduler.Level{Alpha: 1, Sigma: 14.6}, scheduler.Level{Alpha: 1}
+	exact := m.Flow(x, from, to, 3000)
+	for i, v := range m.Flow(x, from, to, flowSteps) {
+		if math.Abs(float64(v-exact[i])) > 1e-6 {
+			t.Errorf("value %d ends at %v, with ten times the steps at %v", i, v, exact[i])
 		}
 	}
 }

@@ -168,6 +168,8 @@ func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 		return o, &usageError{"compare", fmt.Sprintf("--price-per-hour %v: it must not be negative", o.PricePerHour)}
 	case o.Problem != "" && o.Problem != "gmm":
 		return o, &usageError{"compare", fmt.Sprintf("--problem %q: there is gmm", o.Problem)}
+	case o.Problem != "":
+		return o, checkProblem(c)
 	}
 	return o, nil
 }

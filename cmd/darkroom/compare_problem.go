@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"darkroom/compare"
 	"darkroom/scheduler"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
 )
 
 // The points and steps of --problem gmm, where none are given.
@@ -14,11 +16,35 @@ const gmmPoints = 256
 
 var gmmSteps = []int{5, 10, 20, 40}
 
+// problemFlags are those of compare that mean something to a problem, which draws no pictures.
+var problemFlags = []string{"problem", "schedulers", "steps", "sigmas", "seed", "json", "quiet", "q"}
+
+// checkProblem refuses flags that would have no effect.
+func checkProblem(c *cli.Context) error {
+	for _, name := range c.LocalFlagNames() {
+		if !slices.Contains(problemFlags, name) {
+			return &usageError{"compare", fmt.Sprintf("--problem %s draws no pictures, so --%s means nothing to it: it takes --schedulers, --steps, --sigmas, --seed and --json", c.String("problem"), name)}
+		}
+	}
+	return nil
+}
+
+// withSigmas are the schedulers with each of the spacings.
+func withSigmas(names, sigmas []string) []string {
+	if len(sigmas) == 0 {
+		return names
+	}
+	var all []string
+	for _, name := range names {
+		for _, s := range sigmas {
+			all = append(all, name+"-"+s)
+		}
+	}
+	return all
+}
+
 // compareProblem ranks solvers on an exact problem.
 func compareProblem(e *env, o compareOptions) error {
-	if o.PromptFile != "" || len(o.Grid.Prompts) > 0 || len(o.Grid.Models) > 0 || o.Out != "" {
-		return &usageError{"compare", "--problem gmm takes --schedulers, --steps and --seed: it draws no pictures, so prompts, models and -o mean nothing to it"}
-	}
 	names, steps := o.Grid.Schedulers, o.Grid.Steps
 	if names == nil {
 		for _, info := range scheduler.Names() {
@@ -30,6 +56,7 @@ func compareProblem(e *env, o compareOptions) error {
 	if steps == nil {
 		steps = gmmSteps
 	}
+	names = withSigmas(names, o.Grid.Sigmas)
 	results, err := compare.CompareGMM(names, steps, gmmPoints, o.Grid.FirstSeed)
 	if err != nil {
 		return err
@@ -47,19 +74,22 @@ func compareProblem(e *env, o compareOptions) error {
 	t.SetStyle(table.StyleLight)
 	t.AppendHeader(table.Row{"steps", "scheduler", "calls", "error of end points", "order", "error of mean", "error of spread"})
 	for _, r := range results {
-		rmse, order := fmt.Sprintf("%.2e", r.RMSE), ""
+		steps, rmse, order := fmt.Sprint(r.Steps), fmt.Sprintf("%.2e", r.RMSE), ""
+		if r.Steps == 0 {
+			steps = "its own"
+		}
 		if r.Stochastic {
 			rmse = "draws noise"
 		}
 		if r.Order != nil {
 			order = fmt.Sprintf("%.1f", *r.Order)
 		}
-		t.AppendRow(table.Row{r.Steps, r.Scheduler, r.Calls, rmse, order, fmt.Sprintf("%.1e", r.MeanError), fmt.Sprintf("%.1f %%", 100*r.SpreadError)})
+		t.AppendRow(table.Row{steps, r.Scheduler, r.Calls, rmse, order, fmt.Sprintf("%.1e", r.MeanError), fmt.Sprintf("%.1f %%", 100*r.SpreadError)})
 	}
 	if err := println(e.stdout, t.Render()); err != nil {
 		return err
 	}
-	return println(e.stdout, "A mixture of 8 Gaussians with its exact denoiser, "+fmt.Sprint(gmmPoints)+
+	return println(e.stdout, "A mixture of 6 Gaussians with its exact denoiser, "+fmt.Sprint(gmmPoints)+
 		" points. Error: RMS distance of end points from the exact paths'; order: how fast it falls with model calls. Of samplers that draw noise, only the cloud of points can be judged: with "+
 		fmt.Sprint(gmmPoints)+" points its mean is known to 0.1 and its spread to 5 %.")
 }

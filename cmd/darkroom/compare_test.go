@@ -100,7 +100,10 @@ func TestCompareWrongUsage(t *testing.T) {
 		{"compare --prompt apple -o " + report + " --rank-by beauty --model " + tiny, "choose one of"},
 		{"compare --prompt apple -o " + report + " --seeds 0", "--seeds 0"},
 		{"compare --problem chess", "there is gmm"},
-		{"compare --problem gmm --prompt apple", "draws no pictures"},
+		{"compare --problem gmm --prompt apple", "draws no pictures, so --prompt means nothing"},
+		{"compare --problem gmm --cfg 3,5", "draws no pictures, so --cfg means nothing"},
+		{"compare --problem gmm --budget 2s", "draws no pictures, so --budget means nothing"},
+		{"compare --problem gmm --schedulers euler --sigmas kerras", "kerras"},
 		{"compare --problem gmm --schedulers eulr", "nearest"},
 	} {
 		code, out, errs := command(t, "", strings.Fields(c.line)...)

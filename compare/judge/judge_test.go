@@ -2,10 +2,7 @@ package judge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"image"
-	"image/png"
 	"io/fs"
 	"math"
 	"os"
@@ -13,12 +10,13 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"darkroom/compare/internal/golden"
 	"darkroom/kernels"
 	"darkroom/kernels/ref"
 )
 
-// golden is testdata/goldens.json, made by train/goldens_judge.py with transformers and torch.
-type golden struct {
+// goldens is testdata/goldens.json, made by train/goldens_judge.py with transformers and torch.
+type goldens struct {
 	CLIP struct {
 		Pictures []struct {
 			Picture    string
@@ -35,18 +33,6 @@ type golden struct {
 		Features []float64
 		Nouns    map[string]float64
 	}
-}
-
-func readGolden(t *testing.T) (g golden) {
-	t.Helper()
-	text, err := os.ReadFile("testdata/goldens.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &g); err != nil {
-		t.Fatal(err)
-	}
-	return g
 }
 
 func onDisk(name string) Source {
@@ -81,10 +67,10 @@ func near(t *testing.T, what string, got []float32, want []float64, tolerance fl
 }
 
 func TestCLIP(t *testing.T) {
-	g, ctx := readGolden(t).CLIP, context.Background()
+	g, ctx := golden.JSON[goldens](t).CLIP, context.Background()
 	c := open(t, onDisk("clip")).(*CLIP)
 	for i, p := range g.Pictures {
-		picture := readPNG(t, p.Picture)
+		picture := golden.PNG(t, p.Picture)
 		if p.Pixels != nil {
 			// Pillow rounds each pass of its bicubic filter to 8 bits with weights of 22 bits, imaging with others: two
 			// grey values of 255, over the deviation of 0.26.
@@ -120,9 +106,9 @@ func TestCLIP(t *testing.T) {
 }
 
 func TestClassifier(t *testing.T) {
-	g, ctx := readGolden(t).Classifier, context.Background()
+	g, ctx := golden.JSON[goldens](t).Classifier, context.Background()
 	j := open(t, onDisk("classifier"))
-	features, err := j.See(ctx, readPNG(t, "square"))
+	features, err := j.See(ctx, golden.PNG(t, "square"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,11 +196,11 @@ func TestRefusals(t *testing.T) {
 	j := open(t, altered(t, "clip", "config.json", func(s string) string {
 		return strings.Replace(s, `"text_config": {`, `"text_config": null, "was": {`, 1)
 	}))
-	f, err := j.See(context.Background(), readPNG(t, "exact"))
+	f, err := j.See(context.Background(), golden.PNG(t, "exact"))
 	if err != nil || len(f) != 12 {
 		t.Errorf("without text: %d features, %v", len(f), err)
 	}
-	if _, ok, err := j.Agreement(context.Background(), readGolden(t).CLIP.Pictures[0].Features, "a cat"); ok || err != nil {
+	if _, ok, err := j.Agreement(context.Background(), golden.JSON[goldens](t).CLIP.Pictures[0].Features, "a cat"); ok || err != nil {
 		t.Errorf("without text: an agreement (%v)", err)
 	}
 }
@@ -245,24 +231,4 @@ func FuzzOpen(f *testing.F) {
 			}
 		}
 	})
-}
-
-func readPNG(t *testing.T, name string) *image.NRGBA {
-	t.Helper()
-	f, err := os.Open("testdata/" + name + ".png")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	p, err := png.Decode(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := image.NewNRGBA(p.Bounds())
-	for y := range p.Bounds().Dy() {
-		for x := range p.Bounds().Dx() {
-			n.Set(x, y, p.At(x, y))
-		}
-	}
-	return n
 }

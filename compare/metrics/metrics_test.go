@@ -1,17 +1,16 @@
 package metrics
 
 import (
-	"encoding/json"
 	"image"
-	"image/png"
 	"math"
-	"os"
 	"testing"
+
+	"darkroom/compare/internal/golden"
 )
 
-// golden is testdata/goldens.json, made by train/goldens_metrics.py with scikit-image, torchmetrics, clean-fid, prdc,
+// goldens is testdata/goldens.json, made by train/goldens_metrics.py with scikit-image, torchmetrics, clean-fid, prdc,
 // vendi-score and scipy.
-type golden struct {
+type goldens struct {
 	Pictures []struct {
 		Name               string
 		PSNR, SSIM, MSSSIM float64
@@ -30,18 +29,6 @@ type golden struct {
 	RMSE    float64
 }
 
-func readGolden(t *testing.T) (g golden) {
-	t.Helper()
-	text, err := os.ReadFile("testdata/goldens.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &g); err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
 // near compares with a relative tolerance: 1e-9 where both sides compute in float64, in another order.
 func near(t *testing.T, what string, got, want, tolerance float64) {
 	t.Helper()
@@ -51,8 +38,8 @@ func near(t *testing.T, what string, got, want, tolerance float64) {
 }
 
 func TestPictures(t *testing.T) {
-	for _, g := range readGolden(t).Pictures {
-		a, b := readPNG(t, g.Name+"-a"), readPNG(t, g.Name+"-b")
+	for _, g := range golden.JSON[goldens](t).Pictures {
+		a, b := golden.PNG(t, g.Name+"-a"), golden.PNG(t, g.Name+"-b")
 		near(t, g.Name+": PSNR", PSNR(a, b), g.PSNR, 1e-9)
 		near(t, g.Name+": SSIM", SSIM(a, b), g.SSIM, 1e-9)
 		if n := msScales(a.Rect.Dx(), a.Rect.Dy()); n != g.Scales {
@@ -74,7 +61,7 @@ func TestPictures(t *testing.T) {
 }
 
 func TestSets(t *testing.T) {
-	g := readGolden(t)
+	g := golden.JSON[goldens](t)
 	near(t, "RMSE", RMSE(g.Latents[0], g.Latents[1]), g.RMSE, 1e-6) // the values are float32 here
 	for _, s := range g.Sets {
 		// 1e-6: scipy takes the root of Σ₁Σ₂, which is singular in the second set, through a Schur decomposition:
@@ -92,7 +79,7 @@ func TestSets(t *testing.T) {
 
 // What mathematics says without any golden file.
 func TestIdentities(t *testing.T) {
-	s := readGolden(t).Sets[0]
+	s := golden.JSON[goldens](t).Sets[0]
 	near(t, "Fréchet distance to itself", 1+Frechet(s.A, s.A), 1, 1e-12)
 	near(t, "CMMD to itself", 1+CMMD(s.A, s.A), 1, 1e-12)
 	near(t, "Frechet, swapped", Frechet(s.B, s.A), Frechet(s.A, s.B), 1e-9)
@@ -106,7 +93,7 @@ func TestIdentities(t *testing.T) {
 	near(t, "Fréchet distance to itself shifted by 2 in each of 5 directions", Frechet(s.A, shifted), 20, 1e-9)
 	near(t, "Vendi score of four equal pictures", Vendi(Features{{1, 2}, {1, 2}, {1, 2}, {2, 4}}), 1, 1e-9)
 	near(t, "Vendi score of three with nothing in common", Vendi(Features{{1, 0, 0}, {0, 3, 0}, {0, 0, 2}}), 3, 1e-9)
-	p := readPNG(t, "small-a")
+	p := golden.PNG(t, "small-a")
 	if !math.IsInf(PSNR(p, p), 1) {
 		t.Errorf("PSNR of equal pictures is %v, want +Inf", PSNR(p, p))
 	}
@@ -116,24 +103,4 @@ func TestIdentities(t *testing.T) {
 	if !math.IsNaN(SSIM(tiny, tiny)) || !math.IsNaN(MSSSIM(tiny, tiny)) {
 		t.Error("SSIM of a picture smaller than its window must be NaN")
 	}
-}
-
-func readPNG(t *testing.T, name string) *image.NRGBA {
-	t.Helper()
-	f, err := os.Open("testdata/" + name + ".png")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	p, err := png.Decode(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := image.NewNRGBA(p.Bounds())
-	for y := range p.Bounds().Dy() {
-		for x := range p.Bounds().Dx() {
-			n.Set(x, y, p.At(x, y))
-		}
-	}
-	return n
 }
