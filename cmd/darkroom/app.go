@@ -34,6 +34,7 @@ func newApp(e *env) app {
 			guidanceCommand(e),
 			modelsCommand(e),
 			devicesCommand(e),
+			selftestCommand(e),
 			compareCommand(e),
 			benchCommand(e),
 			versionCommand(e),

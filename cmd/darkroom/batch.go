@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -35,7 +33,7 @@ type batchOptions struct {
 	DryRun   bool
 	Retry    int
 	FailFast bool
-	Devices  []int // 0 and more: a renderer on each; none: on Engine.Device
+	Devices  deviceList // a renderer on each
 	Queue    queue.Options
 	Remote   bool // --queue was given
 	Workers  int  // processes on this machine; 0: render in this one
@@ -73,7 +71,6 @@ Examples:
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it takes and how much disk"},
 			&cli.IntFlag{Name: "retry", Usage: "how often a picture that failed is tried again", DefaultText: "0"},
 			&cli.BoolFlag{Name: "fail-fast", Usage: "stop at the first failure"},
-			&cli.StringFlag{Name: "devices", Usage: "several GPUs to render on at once, such as 0,1,2,3", DefaultText: "that of --device"},
 			&cli.IntFlag{Name: "workers", Usage: "render in so many processes on this machine, with a queue of their own", DefaultText: "0, in this one"},
 		), memoryFlag(), quietFlag(), jsonFlag("print a line of JSON for each event")),
 		Action: func(c *cli.Context) error {
@@ -89,10 +86,7 @@ Examples:
 				Memory: gibibytes(c), Out: c.String("out"), Records: c.String("records"), DryRun: c.Bool("dry-run"),
 				Retry: c.Int("retry"), FailFast: c.Bool("fail-fast"), Remote: c.IsSet("queue"), Workers: c.Int("workers"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
-			if o.Engine, err = readEngineFlags(c); err != nil {
-				return err
-			}
-			if o.Devices, err = devicesOf(c); err != nil {
+			if o.Engine, o.Devices, err = readEngines(c); err != nil {
 				return err
 			}
 			// What decides pictures is part of every request that does not say otherwise.
@@ -123,7 +117,11 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err != nil {
 		return err
 	}
-	first := o.engine(0)
+	engines, err := o.engines()
+	if err != nil {
+		return err
+	}
+	first := o.engine(engines[0])
 	defer first.Close()
 	if err := checkJobs(o, list, first); err != nil {
 		return &usageError{"batch", err.Error()}
@@ -171,7 +169,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		first.Close() // the memory is for the workers
 		sum, err = runWorkers(ctx, e, o, options, place)
 	default:
-		sum, err = runHere(ctx, o, options, first)
+		sum, err = runHere(ctx, o, options, first, engines[1:])
 	}
 	show.end()
 	return summarize(e, o, show, sum, err)
@@ -229,15 +227,17 @@ func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
 	})
 }
 
-// engine is for device i of those that were asked for; where workers elsewhere render, one that only looks at models.
-func (o *batchOptions) engine(i int) *engine.Engine {
-	as := o.Engine
-	if i < len(o.Devices) {
-		as.Device = o.Devices[i]
-	}
+// engines are where this process renders: one a device. Where workers elsewhere render, one that only looks at models.
+func (o *batchOptions) engines() ([]pipeline.Options, error) {
 	if o.Remote {
+		as := o.Engine
 		as.Backend, as.DType = pipeline.Ref, ""
+		return []pipeline.Options{as}, nil
 	}
+	return o.Devices.engines(o.Engine)
+}
+
+func (o *batchOptions) engine(as pipeline.Options) *engine.Engine {
 	return engine.New(engine.Options{Pipeline: as, Budget: o.Memory, Resolve: mustFind})
 }
 
@@ -250,30 +250,11 @@ func mustFind(model string) (string, error) {
 	return path, nil
 }
 
-// devicesOf reads --devices.
-func devicesOf(c *cli.Context) ([]int, error) {
-	if !c.IsSet("devices") {
-		return nil, nil
-	}
-	var all []int
-	for _, word := range strings.Split(c.String("devices"), ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(word))
-		if err != nil || n < 0 || slices.Contains(all, n) {
-			return nil, usagef("--devices %q: different numbers from 0 are needed, with commas between them", c.String("devices"))
-		}
-		all = append(all, n)
-	}
-	if c.IsSet("device") {
-		return nil, usagef("--device and --devices contradict each other: give one")
-	}
-	return all, nil
-}
-
 // runHere renders in this process, on each device one picture at a time. The first device's engine is open.
-func runHere(ctx context.Context, o batchOptions, options batch.Options, first *engine.Engine) (batch.Summary, error) {
+func runHere(ctx context.Context, o batchOptions, options batch.Options, first *engine.Engine, others []pipeline.Options) (batch.Summary, error) {
 	options.Renderers, options.ModelHash = []batch.Renderer{first}, first.ModelHash
-	for i := 1; i < len(o.Devices); i++ {
-		eng := o.engine(i)
+	for _, as := range others {
+		eng := o.engine(as)
 		defer eng.Close()
 		options.Renderers = append(options.Renderers, eng)
 	}

@@ -189,7 +189,7 @@ func TestBatchWrongUsage(t *testing.T) {
 		{"batch|jobs.csv", "-o is missing: name a folder for the pictures\n"},
 		{"batch|jobs.csv|-o|out|--retry|-1", "--retry -1: it must not be negative\n"},
 		{"batch|jobs.csv|-o|out|--name|../x", "jobs.csv: name \"../x\": it leads out of the output folder\n"},
-		{"batch|jobs.csv|-o|out|--devices|0,x", "--devices \"0,x\": different numbers from 0 are needed, with commas between them"},
+		{"batch|jobs.csv|-o|out|--devices|0,x", "--device \"0,x\": it must be a whole number, several with commas between them, or all"},
 		{"batch|status", "batch status takes the ID of a batch: darkroom queue lists them (a job file of this name: ./status)\n"},
 		{"batch|jobs.csv|-o|out|--workers|2|--queue|nats://x", "--workers starts processes with a queue of their own, and --queue names another queue: give one"},
 		{"worker", "-o is missing: name the folder that workers and submitters share, or s3://BUCKET/PREFIX\n"},

@@ -66,17 +66,18 @@ func TestLists(t *testing.T) {
 	}
 	t.Setenv("DARKROOM_MODELS", filepath.Join(models, "missing")+string(os.PathListSeparator)+models)
 	for line, wants := range map[string][]string{
-		"schedulers":        {"ddim", "dpm++2m ", "karras", "arXiv"},
-		"schedulers|--json": {`{"name":"ddim","about":`, `"stochastic":true`},
-		"guidance":          {"apg ", "momentum", "arXiv", "∞"},
-		"guidance|--json":   {`{"name":"cfg","about":`, `"high":null`},
-		"models":            {"default", "in the program", "small", filepath.Join(models, "small"), "StableDiffusionPipeline"},
-		"models|--json":     {`{"name":"default","path":""`, `{"name":"small"`},
-		"devices":           {"ref", "plain Go", "cuda"},
-		"devices|--json":    {`"threads":`, `"cuda":[]`},
-		"version":           {"darkroom ", "numerics "},
-		"version|--json":    {`"numerics":"`},
-		"inspect|small":     {"UNet2DConditionModel", "F16", "for a picture of that size", "hash"},
+		"schedulers":             {"ddim", "dpm++2m ", "karras", "arXiv"},
+		"schedulers|--json":      {`{"name":"ddim","about":`, `"stochastic":true`},
+		"guidance":               {"apg ", "momentum", "arXiv", "∞"},
+		"guidance|--json":        {`{"name":"cfg","about":`, `"high":null`},
+		"models":                 {"default", "in the program", "small", filepath.Join(models, "small"), "StableDiffusionPipeline"},
+		"models|--json":          {`{"name":"default","path":""`, `{"name":"small"`},
+		"devices":                {"ref", "plain Go", "cuda"},
+		"devices|--json":         {`"threads":`, `"cuda":[]`},
+		"selftest|--backend|ref": {"conv2d", "attention", "good"},
+		"version":                {"darkroom ", "numerics "},
+		"version|--json":         {`"numerics":"`},
+		"inspect|small":          {"UNet2DConditionModel", "F16", "for a picture of that size", "hash"},
 		"inspect|" + filepath.Join(models, "small", "vae", "diffusion_pytorch_model.safetensors"): {"tensors", "F16", "SHA-256"},
 	} {
 		code, out, errs := command(t, "", strings.Split(line, "|")...)

@@ -79,7 +79,7 @@ Examples:
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the report's `FOLDER`", DefaultText: "none"},
 			&cli.BoolFlag{Name: "new-grid", Usage: "take a folder that holds another comparison: its report is set aside, its pictures are used where they fit"},
 			&cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"},
-			&cli.IntFlag{Name: "device", Usage: "which of several GPUs, from 0", DefaultText: "0"},
+			deviceFlag(),
 			&cli.IntFlag{Name: "threads", Usage: "processors to use", DefaultText: "all"},
 			quietFlag(),
 			jsonFlag("print the settings as JSON, one a line"),

@@ -53,6 +53,16 @@ type gpu struct {
 	Memory     uint64 `json:"memory"`     // bytes
 	Driver     string `json:"driver"`     // the newest CUDA version that it supports
 	Unusable   string `json:"unusable,omitempty"`
+	// Tested are the verdicts of the self-tests so far, by type.
+	Tested []gpuVerdict `json:"tested,omitempty"`
+}
+
+// gpuVerdict is what a self-test found.
+type gpuVerdict struct {
+	DType    string   `json:"dtype"`
+	Replaced []string `json:"replaced,omitempty"` // operations that slower kernels compute, because the fast ones failed
+	Failed   []string `json:"failed,omitempty"`
+	Wrong    string   `json:"wrong,omitempty"` // the slower ones fail too: the type cannot be used
 }
 
 // gpus lists the GPUs, or says why there is none to use.
@@ -63,7 +73,12 @@ func gpus() ([]gpu, error) {
 	}
 	var out []gpu
 	for _, d := range all {
-		out = append(out, gpu{d.Index, d.Name, fmt.Sprintf("%d.%d", d.Capability[0], d.Capability[1]), uint64(d.Memory), d.Driver, d.Unusable})
+		g := gpu{Index: d.Index, Name: d.Name, Capability: fmt.Sprintf("%d.%d", d.Capability[0], d.Capability[1]),
+			Memory: uint64(d.Memory), Driver: d.Driver, Unusable: d.Unusable}
+		for _, v := range cuda.Verdicts(d, hashCache()) {
+			g.Tested = append(g.Tested, gpuVerdict{v.DType, v.Replaced(), v.Failed, v.Wrong})
+		}
+		out = append(out, g)
 	}
 	return out, nil
 }
@@ -72,7 +87,25 @@ func (g gpu) about() string {
 	if g.Unusable != "" {
 		return "cannot be used: " + g.Unusable
 	}
-	return fmt.Sprintf("compute capability %s, %s of memory, driver for CUDA %s", g.Capability, bytesText(g.Memory), g.Driver)
+	text := fmt.Sprintf("compute capability %s, %s of memory, driver for CUDA %s; ", g.Capability, bytesText(g.Memory), g.Driver)
+	var good []string
+	for _, v := range g.Tested {
+		switch {
+		case v.Wrong != "":
+			text += fmt.Sprintf("computes wrongly in %s and is not used: %s; ", v.DType, v.Wrong)
+		case len(v.Replaced) > 0:
+			text += fmt.Sprintf("slower kernels for %s in %s, because the fast ones compute wrongly; ", strings.Join(v.Replaced, ", "), v.DType)
+		default:
+			good = append(good, v.DType)
+		}
+	}
+	if len(g.Tested) == 0 {
+		return text + "not tested yet (darkroom selftest)"
+	}
+	if len(good) > 0 {
+		text += "tested in " + strings.Join(good, ", ")
+	}
+	return strings.TrimSuffix(text, "; ")
 }
 
 func devices(e *env, asJSON bool) error {

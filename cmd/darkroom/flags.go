@@ -122,27 +122,56 @@ func override[T any](field *T, value *T) {
 func engineFlags() []cli.Flag {
 	return []cli.Flag{
 		modelFlag(),
-		&cli.StringFlag{Name: "dtype", Usage: "type to compute in: auto, fp32, bf16 or fp16", DefaultText: "auto"},
-		&cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"},
-		&cli.IntFlag{Name: "device", Usage: "which of several GPUs, from 0", DefaultText: "0"},
-		&cli.IntFlag{Name: "threads", Usage: "processors to use; the picture does not depend on it", DefaultText: "all"},
+		dtypeFlag(), backendFlag(), deviceFlag(), threadsFlag(),
 	}
+}
+
+func dtypeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "dtype", Usage: "type to compute in: auto, fp32, bf16 or fp16", DefaultText: "auto"}
+}
+
+func backendFlag() cli.Flag {
+	return &cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"}
+}
+
+func threadsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "threads", Usage: "processors to use; the picture does not depend on it", DefaultText: "all"}
 }
 
 func modelFlag() cli.Flag {
 	return &cli.StringFlag{Name: "model", Usage: "a folder in the diffusers layout, or a name from darkroom models", DefaultText: "the embedded one"}
 }
 
+// readEngineFlags is for commands that run on one device.
 func readEngineFlags(c *cli.Context) (pipeline.Options, error) {
+	o, devices, err := readEngines(c)
+	if err == nil && !devices.single() {
+		err = &usageError{c.Command.Name, fmt.Sprintf("--device %s: %s runs on one device", c.String("device"), c.Command.Name)}
+	}
+	return o, err
+}
+
+// readEngines is for commands that run on several: the options are those of the first.
+func readEngines(c *cli.Context) (pipeline.Options, deviceList, error) {
+	devices, err := readDevices(c)
+	if err != nil {
+		return pipeline.Options{}, devices, err
+	}
+	o, err := readEngine(c)
+	o.Device = devices.first()
+	if err == nil && !devices.single() && o.Backend == pipeline.CPU {
+		err = &usageError{c.Command.Name, fmt.Sprintf("--device %s --backend cpu: several devices are GPUs", c.String("device"))}
+	}
+	return o, devices, err
+}
+
+func readEngine(c *cli.Context) (pipeline.Options, error) {
 	o := pipeline.Options{
 		Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"),
-		Device: c.Int("device"), Threads: c.Int("threads"), HashCache: hashCache(),
+		Threads: c.Int("threads"), HashCache: hashCache(),
 	}
 	if c.IsSet("threads") && o.Threads < 1 {
 		return o, &usageError{c.Command.Name, fmt.Sprintf("--threads %d: at least 1 is needed; leave it out to use all processors", o.Threads)}
-	}
-	if o.Device < 0 {
-		return o, &usageError{c.Command.Name, fmt.Sprintf("--device %d: devices count from 0", o.Device)}
 	}
 	if c.IsSet("model") && o.Model == "" {
 		return o, &usageError{c.Command.Name, "--model is empty: name a folder or a model, or leave it out for the embedded one"}

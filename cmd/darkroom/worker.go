@@ -266,9 +266,18 @@ func runWorkers(ctx context.Context, e *env, o batchOptions, options batch.Optio
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	devices := []int{0}
+	if o.Engine.Backend == pipeline.CUDA {
+		list := o.Devices
+		list.all = list.all || !list.given
+		if devices, err = list.resolve(); err != nil {
+			return nothing, err
+		}
+	}
 	var workers sync.WaitGroup
 	for i := range o.Workers {
-		workers.Go(func() { keepWorking(ctx, e, o, program, s.URL(), i) })
+		device := devices[i%len(devices)]
+		workers.Go(func() { keepWorking(ctx, e, o, program, s.URL(), i, device) })
 	}
 	o.Queue = queue.Options{URL: s.URL(), Name: o.Queue.Name}
 	sum, err := runRemote(ctx, e, o, options, place)
@@ -282,17 +291,13 @@ func manifestPath(o batchOptions) string {
 }
 
 // keepWorking runs a worker process, and another when it ends before ctx does.
-func keepWorking(ctx context.Context, e *env, o batchOptions, program, url string, i int) {
+func keepWorking(ctx context.Context, e *env, o batchOptions, program, url string, i, device int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		args := []string{"worker", "--queue", url, "-o", o.Out, "--id", fmt.Sprintf("worker-%d", i+1), "--any-model", "--ack-wait", "10s"}
 		if o.Engine.Backend != "" {
 			args = append(args, "--backend", o.Engine.Backend)
 		}
 		if o.Engine.Backend == pipeline.CUDA {
-			device := o.Engine.Device + i
-			if len(o.Devices) > 0 {
-				device = o.Devices[i%len(o.Devices)]
-			}
 			args = append(args, "--device", fmt.Sprint(device))
 		}
 		if o.Engine.Threads > 0 {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -118,6 +119,15 @@ func TestHalfBound(t *testing.T) {
 		}
 		if _, err := s.againstRounding(c, d, got); err == nil {
 			t.Errorf("%v: an error of six roundings passed", d)
+		}
+	}
+}
+
+// A prefix that no case has any more would leave a kernel out of every self-test.
+func TestQuickFindsCases(t *testing.T) {
+	for _, q := range quick {
+		if !strings.HasPrefix(q, "memory/") && !slices.ContainsFunc(table(), func(c testCase) bool { return strings.HasPrefix(c.name, q) }) {
+			t.Errorf("no case is called %s…", q)
 		}
 	}
 }

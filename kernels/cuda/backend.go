@@ -35,6 +35,7 @@ type Backend struct {
 	staging [2]stage
 	scratch scratch
 	err     error // first since the last Sync
+	broken  error // a *DeviceError after which nothing works any more; nil as long as the device does
 }
 
 var _ kernels.Recorder = (*Backend)(nil)
@@ -141,7 +142,11 @@ func (b *Backend) explain(doing string, err error) error {
 	if code == 0 {
 		return fmt.Errorf("%s: %s: %w", b.name, doing, err)
 	}
-	return &DeviceError{b.name, doing, code, drv.Text(code)}
+	e := &DeviceError{b.name, doing, code, drv.Text(code)}
+	if e.Fatal() && b.broken == nil {
+		b.broken = e
+	}
+	return e
 }
 
 // errorCode is the CUresult in an error of drv or of gorgonia.org/cu, 0 if there is none. The latter's

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 
+	"darkroom/kernels/conformance"
 	"darkroom/tensor"
 )
 
@@ -35,6 +36,38 @@ type Device struct {
 	Unusable string
 }
 
+// Verdict is the outcome of a device's self-test; it is kept in a file for the next start.
+type Verdict struct {
+	Device, Driver, Build string
+	DType                 string   // that was computed in
+	Failed                []string // checks of the tensor-core kernels, with what was wrong
+	SimpleGEMM            bool     // the simple kernels of a family replace the ones that failed
+	SimpleAttention       bool
+	Wrong                 string // a check that the slower kernels fail too, so that the device is of no use; "" is good
+}
+
+// Replaced names the operations for which slower kernels are used.
+func (v Verdict) Replaced() []string {
+	var names []string
+	if v.SimpleGEMM {
+		names = append(names, "conv2d", "linear")
+	}
+	if v.SimpleAttention {
+		names = append(names, "attention")
+	}
+	return names
+}
+
+// Report is a self-test in full.
+type Report struct {
+	Device  Device
+	Checks  []conformance.Verdict // with the kernels that the device is used with at first
+	Again   []conformance.Verdict // with slower ones in the place of those that failed; nil if none did
+	Verdict Verdict
+	Broken  error  // the device failed during the test, which says nothing of the kernels
+	Path    string // where the verdict is kept; "" where there is no place
+}
+
 // ErrNotBuilt is why there is no device in a build without the tag cuda.
 var ErrNotBuilt = errors.New("this build of darkroom has no CUDA support; build it with `make cuda`")
 
@@ -51,7 +84,7 @@ func (e *OutOfMemoryError) Error() string {
 
 func mib(n int) int { return (n + 1<<20 - 1) >> 20 }
 
-// DeviceError is a failure of the device itself. After it the process can make no further use of the
+// DeviceError is a failure of the device itself. After a fatal one the process can make no further use of the
 // device: every later call fails too.
 type DeviceError struct {
 	Device string
@@ -73,14 +106,30 @@ func (e *DeviceError) Error() string {
 	return fmt.Sprintf("%s failed at %s: %s (CUDA error %d)%s", e.Device, e.Doing, e.Text, e.Code, hint)
 }
 
+// Fatal says whether the device is lost to this process: CUDA's documentation asks to end and start it again after
+// these, and opening the device once more gives the same error.
+func (e *DeviceError) Fatal() bool {
+	switch e.Code {
+	case codeECC, codeIllegalAddress, codeIllegalInstruction, codeMisaligned, codeLaunchFailed, codeUnavailable, codeUnknown,
+		codeHardwareStack, codeAddressSpace, codeInvalidPC, codeAssert, codeNVLink:
+		return true
+	}
+	return false
+}
+
 // CUresult values of cuda.h.
 const (
 	codeOutOfMemory        = 2
 	codeUnavailable        = 46
 	codeECC                = 214
+	codeNVLink             = 220
 	codeIllegalAddress     = 700
+	codeAssert             = 710
+	codeHardwareStack      = 714
 	codeIllegalInstruction = 715
 	codeMisaligned         = 716
+	codeAddressSpace       = 717
+	codeInvalidPC          = 718
 	codeLaunchFailed       = 719
 	codeUnknown            = 999
 )

@@ -12,3 +12,9 @@ func Devices() ([]Device, error) { return nil, ErrNotBuilt }
 
 // OpenTested returns ErrNotBuilt.
 func OpenTested(Options, string, func(string)) (kernels.Backend, error) { return nil, ErrNotBuilt }
+
+// SelfTest returns ErrNotBuilt.
+func SelfTest(Options, string, bool) (Report, error) { return Report{}, ErrNotBuilt }
+
+// Verdicts is empty.
+func Verdicts(Device, string) []Verdict { return nil }

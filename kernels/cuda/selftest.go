@@ -14,26 +14,8 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/conformance"
+	"darkroom/tensor"
 )
-
-// quick are the cases of the conformance suite that reach every kernel once, at sizes that a GPU is done with in a
-// moment: what takes time is the reference on the CPU.
-var quick = []string{
-	"conv2d/3×8×8×4 to 48", "conv2d/2×8×8×16 to 16, 3×3 stride 2", "conv2d/2×6×6×16+16", "conv2d/1×4×4×1280 to 64",
-	"conv2d/2×8×8×64+32", "conv2d/2×8×8×320 to 176", "conv2d/1×16×16×320 to 320",
-	"linear/2×77×64", "linear/2×31×33", "linear/2×13×40 to 64 geglu", "linear/2×64×320 to 256 geglu",
-	"attention/2×64 queries, 77 keys, 2×40", "attention/2×64 queries, 64 keys, 1×64", "attention/1×65 queries, 65 keys, 2×80",
-	"attention/1×17 queries, 129 keys, 2×160", "attention/2×6 queries, 10 keys, 1×512", "attention/1×24 queries, 24 keys, 4×32 causal",
-	"attention/2×19 queries", "groupnorm/3×8×8×64+0", "groupnorm/2×5×7×5+7", "layernorm/2×5×320", "layernorm/3×7×13", "embed/3×77",
-}
-
-// verdict is the outcome of a self-test; it is kept in a file for the next start.
-type verdict struct {
-	Device, Driver, Build string
-	Failed                []string // checks of the tensor-core kernels, with what was wrong
-	SimpleGEMM            bool     // the simple kernels of a family replace the ones that failed
-	SimpleAttention       bool
-}
 
 // OpenTested opens a device as Open does, and makes sure that it computes what it should: on the first use of a
 // device, driver and build the quick part of the conformance suite runs, in a few seconds. A family of kernels that
@@ -45,17 +27,19 @@ func OpenTested(o Options, cache string, warn func(message string)) (kernels.Bac
 		return nil, err
 	}
 	b := opened.(*Backend)
-	path := b.verdictPath(cache)
+	path := verdictPath(b.device, o, cache)
 	v, known := readVerdict(path)
-	if !known {
-		if v, err = b.selfTest(); err != nil {
+	if !known || v.Wrong != "" { // a device that was of no use may have been repaired
+		report := b.selfTest(conformance.Options{Match: conformance.Quick})
+		if v = report.Verdict; report.Broken == nil {
+			writeVerdict(path, v) // where that fails, the test runs again next time
+		}
+		if err := report.err(b); err != nil {
 			b.Close()
 			return nil, err
 		}
-		writeVerdict(path, v) // where that fails, the test runs again next time
 	}
-	b.simpleGEMM = b.simpleGEMM || v.SimpleGEMM
-	b.simpleAttention = b.simpleAttention || v.SimpleAttention
+	b.apply(v)
 	if len(v.Failed) > 0 {
 		warn(fmt.Sprintf("%s (%s) computes wrong results with %d of darkroom's fast kernels, for example %s. Slower ones are used instead; please report this, with the file %s",
 			b.name, b.device.Name, len(v.Failed), v.Failed[0], path))
@@ -63,43 +47,82 @@ func OpenTested(o Options, cache string, warn func(message string)) (kernels.Bac
 	return b, nil
 }
 
-// SelfTest runs the quick part of the conformance suite on an open backend.
-func SelfTest(b kernels.Backend) []conformance.Verdict {
-	return conformance.Check(b, conformance.Options{Match: func(name string) bool {
-		for _, q := range quick {
-			if strings.HasPrefix(name, q) {
-				return true
-			}
-		}
-		return false
-	}})
+// SelfTest opens a device, runs the quick part of the conformance suite on it, or with full all of it, whatever was found
+// before, and remembers the verdict for OpenTested. The error is of a device that cannot be opened.
+func SelfTest(o Options, cache string, full bool) (Report, error) {
+	opened, err := Open(o)
+	if err != nil {
+		return Report{}, err
+	}
+	b := opened.(*Backend)
+	defer b.Close()
+	checks := conformance.Options{Match: conformance.Quick}
+	if full {
+		checks = conformance.Options{}
+	}
+	report := b.selfTest(checks)
+	if report.Broken == nil {
+		report.Path = verdictPath(b.device, o, cache)
+		writeVerdict(report.Path, report.Verdict)
+	}
+	return report, nil
 }
 
 // selfTest tests, replaces the families that fail, and tests again.
-func (b *Backend) selfTest() (verdict, error) {
-	v := verdict{Device: b.device.Name, Driver: b.device.Driver, Build: buildID()}
-	failures := func() (failed []string) {
-		for _, c := range SelfTest(b) {
-			if c.Err != nil {
-				failed = append(failed, fmt.Sprintf("%s (%s): %v", c.Case, c.Check, c.Err))
-			}
-		}
-		return failed
-	}
-	v.Failed = failures()
-	if len(v.Failed) == 0 {
-		return v, nil
+func (b *Backend) selfTest(o conformance.Options) Report {
+	r := Report{Device: b.device, Verdict: Verdict{Device: b.device.Name, Driver: b.device.Driver, Build: buildID(), DType: map[tensor.DType]string{tensor.F32: "fp32", tensor.F16: "fp16", tensor.BF16: "bf16"}[b.dtype]}}
+	v := &r.Verdict
+	r.Checks = conformance.Check(b, o)
+	if v.Failed = failures(r.Checks); len(v.Failed) == 0 || b.broken != nil {
+		r.Broken = b.broken
+		return r
 	}
 	for _, f := range v.Failed {
 		v.SimpleGEMM = v.SimpleGEMM || strings.HasPrefix(f, "conv2d") || strings.HasPrefix(f, "linear")
 		v.SimpleAttention = v.SimpleAttention || strings.HasPrefix(f, "attention")
 	}
+	b.apply(*v)
+	r.Again = conformance.Check(b, o)
+	if again := failures(r.Again); len(again) > 0 {
+		v.Wrong, r.Broken = again[0], b.broken
+	}
+	return r
+}
+
+func (b *Backend) apply(v Verdict) {
 	b.simpleGEMM = b.simpleGEMM || v.SimpleGEMM
 	b.simpleAttention = b.simpleAttention || v.SimpleAttention
-	if again := failures(); len(again) > 0 {
-		return v, fmt.Errorf("%s (%s, driver for CUDA %s) computes wrong results, and is not used: %s", b.name, b.device.Name, b.device.Driver, again[0])
+}
+
+// err is why the device cannot be used, nil if it can.
+func (r Report) err(b *Backend) error {
+	switch {
+	case r.Broken != nil:
+		return fmt.Errorf("the self-test of %s (%s) broke off: %w", b.name, b.device.Name, r.Broken)
+	case r.Verdict.Wrong != "":
+		return fmt.Errorf("%s (%s, driver for CUDA %s) computes wrong results, and is not used: %s", b.name, b.device.Name, b.device.Driver, r.Verdict.Wrong)
 	}
-	return v, nil
+	return nil
+}
+
+func failures(checks []conformance.Verdict) (failed []string) {
+	for _, c := range checks {
+		if c.Err != nil {
+			failed = append(failed, fmt.Sprintf("%s (%s): %v", c.Case, c.Check, c.Err))
+		}
+	}
+	return failed
+}
+
+// Verdicts lists what the self-tests of a device have found so far, with this driver and this build.
+func Verdicts(d Device, cache string) []Verdict {
+	var all []Verdict
+	for _, t := range []tensor.DType{tensor.F16, tensor.BF16, tensor.F32} {
+		if v, ok := readVerdict(verdictPath(d, Options{Device: d.Index, DType: t}, cache)); ok {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // buildID is a hash of the kernels.
@@ -116,7 +139,7 @@ func buildID() string {
 }
 
 // verdictPath is where the verdict on this device, driver, build and element type lies; "" if there is no place.
-func (b *Backend) verdictPath(cache string) string {
+func verdictPath(d Device, o Options, cache string) string {
 	if cache == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
@@ -124,16 +147,16 @@ func (b *Backend) verdictPath(cache string) string {
 		}
 		cache = filepath.Join(user, "darkroom")
 	}
-	key := sha256.Sum256([]byte(fmt.Sprint(b.device.Name, b.device.Capability, b.device.Driver, buildID(), b.dtype, b.simpleGEMM)))
+	key := sha256.Sum256([]byte(fmt.Sprint(d.Name, d.Capability, d.Driver, buildID(), o.DType, o.Simple)))
 	return filepath.Join(cache, "cuda-"+hex.EncodeToString(key[:8])+".json")
 }
 
-func readVerdict(path string) (v verdict, ok bool) {
+func readVerdict(path string) (v Verdict, ok bool) {
 	body, err := os.ReadFile(path)
 	return v, err == nil && json.Unmarshal(body, &v) == nil
 }
 
-func writeVerdict(path string, v verdict) {
+func writeVerdict(path string, v Verdict) {
 	body, err := json.MarshalIndent(v, "", "\t")
 	if err != nil || path == "" || os.MkdirAll(filepath.Dir(path), 0o755) != nil {
 		return

@@ -29,6 +29,7 @@ if [ -n "$GPU" ]; then
 	exec "$root/build/cuda/cuda.test" "$@"
 fi
 emu/build.sh
+(cd "$root" && go test -c -tags cuda -o build/cuda/darkroom.test ./cmd/darkroom)
 emu/build.sh --check
 emu/build.sh --ptx
 for seed in ${SEEDS:-1 2 3}; do
@@ -36,5 +37,7 @@ for seed in ${SEEDS:-1 2 3}; do
 	[ "$seed" = 1 ] && short=
 	run emu "$seed" $short "$@"
 done
+echo "cuda: the program, on emulated devices"
+(cd "$root/cmd/darkroom" && LD_LIBRARY_PATH="$root/build/emu" "$root/build/cuda/darkroom.test" -test.run '^TestCUDA' "$@")
 run emu-check 1 -test.short -test.run '^TestConformance$/^F16$' "$@"
 EMU_REPORT=$root/build/cuda/counts.json run emu-ptx 1 -test.short -test.run '^TestConformance$' "$@"

@@ -1,10 +1,12 @@
 // driver.cc: the part of the CUDA driver's interface that the product calls, as libcuda.so.1. What is
 // queued on a stream runs only when something waits for it, so a program that forgets to wait reads
-// old values. Any error of a kernel sticks to the process, as on a GPU.
+// old values. Any error of a kernel sticks to its device for the rest of the process, as on a GPU.
 //
 // Environment: EMU_SEED (order of threads, blocks and streams), EMU_CC (compute capability, 80),
-// EMU_DEVICES (1), EMU_MEMORY (MiB, 4096), EMU_DRIVER (version, 12090), EMU_FAULT=N:CODE (launch N fails
-// with that CUresult), EMU_REPORT=FILE (a JSON line a kernel, written when a context is given back).
+// EMU_DEVICES (1), EMU_MEMORY (MiB of each device, 4096; for each device its own with commas), EMU_DRIVER (version, 12090),
+// EMU_FAULT=N:CODE[@D] (launch N of device D, else of device 0, fails with that CUresult), EMU_WRONG=NAME (kernels whose
+// names begin so do nothing), EMU_REPORT=FILE (a JSON line a kernel, written when a context is given back),
+// EMU_TRACE=FILE (a line a call that queues or waits: "device stream what").
 #include <cuda.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "emu.h"
@@ -32,15 +35,21 @@ static int environment(const char* name, int otherwise) {
 
 struct Work {
   std::function<CUresult()> run;
-  CUevent wait = nullptr; // instead: until that event
+  CUevent wait = nullptr; // instead: until that event's recording of that number
+  unsigned number = 0;
 };
 struct CUstream_st {
+  int device = 0, number = 0;
   std::deque<Work> queue;
   std::vector<Work>* capture = nullptr;
   bool capture_broken = false;
+  std::thread::id capture_thread; // what other threads do does not disturb a capture of mode THREAD_LOCAL
+  bool capture_elsewhere() const { return capture_thread != std::this_thread::get_id(); }
 };
 struct CUevent_st {
-  bool done = true;
+  unsigned recorded = 0, reached = 0; // recordings that were queued and that have run
+  bool done(unsigned number) const { return reached >= number; }
+  bool done() const { return done(recorded); }
   double time = 0;
   CUstream stream = nullptr;
 };
@@ -52,35 +61,51 @@ struct CUfunc_st {
 };
 
 static std::recursive_mutex mutex;
-static CUstream_st null_stream;
+constexpr int kMostDevices = 16;
+// What belongs to one device: its context.
+static struct DeviceState {
+  CUstream_st null_stream;
+  CUresult sticky = CUDA_SUCCESS;
+  unsigned launches = 0;
+  size_t memory = 0, used = 0; // bytes
+} state[kMostDevices];
 static std::vector<CUstream> streams;
 static std::map<void*, size_t> pinned;
 static std::map<std::string, std::pair<uint64_t, Counters>> report; // launches and counts of each kernel
-static CUresult sticky = CUDA_SUCCESS;
+static std::map<uint64_t, std::pair<int, size_t>> owners; // device and bytes of each allocation
 static thread_local CUcontext current;
 static unsigned seed, launches, fault_at;
-static int devices = 1, driver_version = 12090, fault_code;
-static size_t memory_bytes;
+static int devices = 1, driver_version = 12090, fault_code, fault_device;
+static const char* wrong;
+static FILE* trace_file;
+
+// A context is a device's number and one.
+static DeviceState& here() { return state[current ? uintptr_t(current) - 1 : 0]; }
+
+static void trace(CUstream s, const char* what) {
+  if (trace_file) fprintf(trace_file, "%d %d %s\n", s->device, s->number, what), fflush(trace_file);
+}
 
 #define API extern "C" __attribute__((visibility("default"))) CUresult
 #define LOCK                                            \
   std::lock_guard<std::recursive_mutex> lock(mutex);    \
-  if (sticky) return sticky
+  if (here().sticky) return here().sticky
 #define CONTEXT                                                                                  \
   if (!current) return CUDA_ERROR_INVALID_CONTEXT; /* the caller moved to another OS thread */   \
   LOCK
 
 // ---- streams ----
 
-static CUstream stream_of(CUstream s) { return !s || s == CU_STREAM_LEGACY || s == CU_STREAM_PER_THREAD ? &null_stream : s; }
+static CUstream stream_of(CUstream s) { return !s || s == CU_STREAM_LEGACY || s == CU_STREAM_PER_THREAD ? &here().null_stream : s; }
+static bool is_null(CUstream s) { return s == &state[s->device].null_stream; }
 
-static CUresult flush(CUstream s, CUevent until = nullptr) {
-  while (!s->queue.empty() && !(until && until->done)) {
+static CUresult flush(CUstream s, CUevent until = nullptr, unsigned number = 0) {
+  while (!s->queue.empty() && !(until && until->done(number))) {
     Work w = std::move(s->queue.front());
     s->queue.pop_front();
     CUresult r = CUDA_SUCCESS;
     if (w.wait) {
-      if (!w.wait->done) r = flush(w.wait->stream, w.wait);
+      if (!w.wait->done(w.number)) r = flush(w.wait->stream, w.wait, w.number);
     } else {
       r = w.run();
     }
@@ -90,8 +115,11 @@ static CUresult flush(CUstream s, CUevent until = nullptr) {
 }
 
 static CUresult flush_all() {
-  if (CUresult r = flush(&null_stream)) return r;
-  std::vector<CUstream> order = streams;
+  CUstream null_stream = &here().null_stream;
+  if (CUresult r = flush(null_stream)) return r;
+  std::vector<CUstream> order;
+  for (CUstream s : streams)
+    if (s->device == null_stream->device) order.push_back(s);
   for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[(seed * 7919 + launches) % i]);
   for (CUstream s : order)
     if (CUresult r = flush(s)) return r;
@@ -101,7 +129,7 @@ static CUresult flush_all() {
 // not_capturing refuses what may not be called while a stream records, and spoils the recording.
 static CUresult not_capturing() {
   for (CUstream s : streams)
-    if (s->capture) {
+    if (s->capture && s->device == here().null_stream.device && !s->capture_elsewhere()) {
       s->capture_broken = true;
       return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
@@ -116,7 +144,7 @@ static CUresult queue(CUstream s, std::function<CUresult()> f) {
     s->capture->push_back({std::move(f)});
     return CUDA_SUCCESS;
   }
-  if (CUresult r = s == &null_stream ? flush_all() : flush(&null_stream)) return r;
+  if (CUresult r = is_null(s) ? flush_all() : flush(&state[s->device].null_stream)) return r;
   s->queue.push_back({std::move(f)});
   return CUDA_SUCCESS;
 }
@@ -151,8 +179,16 @@ API cuInit(unsigned) {
   compute_capability = environment("EMU_CC", 80);
   devices = environment("EMU_DEVICES", 1);
   driver_version = environment("EMU_DRIVER", 12090);
-  memory_bytes = size_t(environment("EMU_MEMORY", 4096)) << 20;
-  if (const char* fault = getenv("EMU_FAULT")) sscanf(fault, "%u:%d", &fault_at, &fault_code);
+  const char* sizes = getenv("EMU_MEMORY");
+  size_t size = sizes ? atoi(sizes) : 4096;
+  for (int i = 0; i < kMostDevices; i++) {
+    state[i].null_stream.device = i;
+    state[i].memory = size << 20;
+    if (sizes && (sizes = strchr(sizes, ','))) size = atoi(++sizes);
+  }
+  if (const char* fault = getenv("EMU_FAULT")) sscanf(fault, "%u:%d@%d", &fault_at, &fault_code, &fault_device);
+  wrong = getenv("EMU_WRONG");
+  if (const char* path = getenv("EMU_TRACE")) trace_file = fopen(path, "a");
   return devices ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }
 API cuDriverGetVersion(int* v) { return *v = driver_version, CUDA_SUCCESS; }
@@ -162,10 +198,11 @@ API cuDeviceGetName(char* text, int n, CUdevice) {
   snprintf(text, n, "Emulated device sm_%d", compute_capability);
   return CUDA_SUCCESS;
 }
-API cuDeviceTotalMem(size_t* n, CUdevice) { return *n = memory_bytes, CUDA_SUCCESS; }
+API cuDeviceTotalMem(size_t* n, CUdevice d) { return *n = state[d].memory, CUDA_SUCCESS; }
 API cuMemGetInfo(size_t* free, size_t* all) {
-  *all = memory_bytes;
-  *free = memory_bytes - std::min(memory_bytes, allocated_bytes());
+  CONTEXT;
+  *all = here().memory;
+  *free = here().memory - here().used;
   return CUDA_SUCCESS;
 }
 API cuDeviceGetAttribute(int* v, CUdevice_attribute a, CUdevice) {
@@ -184,7 +221,7 @@ API cuDeviceGetAttribute(int* v, CUdevice_attribute a, CUdevice) {
 }
 API cuCtxCreate(CUcontext* c, unsigned, CUdevice d) { return current = *c = CUcontext(uintptr_t(d) + 1), CUDA_SUCCESS; }
 API cuCtxDestroy(CUcontext) { return CUDA_SUCCESS; }
-API cuDevicePrimaryCtxRetain(CUcontext* c, CUdevice d) { return *c = CUcontext(uintptr_t(d) + 1), CUDA_SUCCESS; }
+API cuDevicePrimaryCtxRetain(CUcontext* c, CUdevice d) { return *c = CUcontext(uintptr_t(d) + 1), state[d].sticky; }
 API cuDevicePrimaryCtxRelease(CUdevice) { return write_report(), CUDA_SUCCESS; }
 API cuCtxSetCurrent(CUcontext c) { return current = c, CUDA_SUCCESS; }
 API cuCtxGetCurrent(CUcontext* c) { return *c = current, CUDA_SUCCESS; }
@@ -205,9 +242,11 @@ API cuMemAlloc(CUdeviceptr* d, size_t n) {
   CONTEXT;
   NOT_CAPTURING;
   if (!n) return CUDA_ERROR_INVALID_VALUE;
-  if (allocated_bytes() + n > memory_bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (here().used + n > here().memory) return CUDA_ERROR_OUT_OF_MEMORY;
   uint64_t at;
   if (!allocate(n, &at)) return CUDA_ERROR_OUT_OF_MEMORY;
+  here().used += n;
+  owners[at] = {here().null_stream.device, n};
   return *d = at, CUDA_SUCCESS;
 }
 API cuMemFree(CUdeviceptr d) {
@@ -215,7 +254,11 @@ API cuMemFree(CUdeviceptr d) {
   NOT_CAPTURING;
   if (!d) return CUDA_SUCCESS;
   if (CUresult r = flush_all()) return r;
-  return release(d) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  auto owner = owners.find(d);
+  if (owner == owners.end() || owner->second.first != here().null_stream.device || !release(d)) return CUDA_ERROR_INVALID_VALUE;
+  here().used -= owner->second.second;
+  owners.erase(owner);
+  return CUDA_SUCCESS;
 }
 API cuMemHostAlloc(void** p, size_t n, unsigned) {
   CONTEXT;
@@ -276,7 +319,10 @@ API cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream stream) {
 
 API cuStreamCreate(CUstream* s, unsigned) {
   CONTEXT;
+  static int created;
   streams.push_back(*s = new CUstream_st);
+  (*s)->device = here().null_stream.device;
+  (*s)->number = ++created;
   return CUDA_SUCCESS;
 }
 API cuStreamDestroy(CUstream s) {
@@ -290,37 +336,38 @@ API cuStreamSynchronize(CUstream s) {
   CONTEXT;
   NOT_CAPTURING;
   s = stream_of(s);
-  return s == &null_stream ? flush_all() : flush(s);
+  trace(s, "wait");
+  return is_null(s) ? flush_all() : flush(s);
 }
 API cuEventCreate(CUevent* e, unsigned) { return *e = new CUevent_st, CUDA_SUCCESS; }
 API cuEventDestroy(CUevent e) {
   LOCK;
-  CUresult r = e->done ? CUDA_SUCCESS : flush(e->stream, e);
+  CUresult r = e->done() ? CUDA_SUCCESS : flush(e->stream, e, e->recorded);
   delete e;
   return r;
 }
 API cuEventRecord(CUevent e, CUstream s) {
   CONTEXT;
   e->stream = stream_of(s);
-  e->done = false;
+  unsigned number = ++e->recorded;
   return queue(s, [=] {
     e->time = now();
-    e->done = true;
+    e->reached = number;
     return CUDA_SUCCESS;
   });
 }
 API cuEventSynchronize(CUevent e) {
   LOCK;
-  return e->done ? CUDA_SUCCESS : flush(e->stream, e);
+  return e->done() ? CUDA_SUCCESS : flush(e->stream, e, e->recorded);
 }
 API cuEventElapsedTime(float* ms, CUevent a, CUevent b) {
   LOCK;
-  if (!a->done || !b->done) return CUDA_ERROR_NOT_READY;
+  if (!a->done() || !b->done()) return CUDA_ERROR_NOT_READY;
   return *ms = float((b->time - a->time) * 1e3), CUDA_SUCCESS;
 }
 API cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
   LOCK;
-  stream_of(s)->queue.push_back({{}, e});
+  if (!e->done()) stream_of(s)->queue.push_back({{}, e, e->recorded});
   return CUDA_SUCCESS;
 }
 
@@ -329,9 +376,10 @@ API cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
 API cuStreamBeginCapture(CUstream s, CUstreamCaptureMode) {
   CONTEXT;
   s = stream_of(s);
-  if (s == &null_stream || s->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (is_null(s) || s->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   s->capture = new std::vector<Work>;
   s->capture_broken = false;
+  s->capture_thread = std::this_thread::get_id();
   return CUDA_SUCCESS;
 }
 API cuStreamEndCapture(CUstream s, CUgraph* g) {
@@ -347,6 +395,7 @@ API cuStreamEndCapture(CUstream s, CUgraph* g) {
 API cuGraphInstantiateWithFlags(CUgraphExec* e, CUgraph g, unsigned long long) { return *e = new CUgraphExec_st{g->work}, CUDA_SUCCESS; }
 API cuGraphLaunch(CUgraphExec e, CUstream s) {
   CONTEXT;
+  trace(stream_of(s), "graph");
   return queue(s, [=] {
     for (const Work& w : e->work)
       if (CUresult r = w.run()) return r;
@@ -383,9 +432,11 @@ API cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
   return ((CUfunc_st*)f)->shared_limit = v, CUDA_SUCCESS;
 }
 
-static CUresult run(const Function* f, Index grid, Index block, unsigned shared, std::vector<uint64_t> slots) {
-  if (sticky) return sticky;
-  if (++launches == fault_at) return sticky = CUresult(fault_code);
+static CUresult run(DeviceState& on, const Function* f, Index grid, Index block, unsigned shared, std::vector<uint64_t> slots) {
+  if (on.sticky) return on.sticky;
+  launches++;
+  if (++on.launches == fault_at && &on == &state[fault_device]) return on.sticky = CUresult(fault_code);
+  if (wrong && !strncmp(f->name, wrong, strlen(wrong))) return CUDA_SUCCESS;
   counters = {};
   const char* error;
   bool ok = run_grid(f, grid, block, shared, slots.data(), seed, &error);
@@ -395,7 +446,7 @@ static CUresult run(const Function* f, Index grid, Index block, unsigned shared,
   for (size_t i = 0; i < sizeof(Counters) / sizeof(uint64_t); i++) ((uint64_t*)&sum)[i] += ((const uint64_t*)&counters)[i];
   if (ok) return CUDA_SUCCESS;
   fprintf(stderr, "emulated CUDA device: %s\n", error);
-  return sticky = CUDA_ERROR_ILLEGAL_ADDRESS;
+  return on.sticky = CUDA_ERROR_ILLEGAL_ADDRESS;
 }
 
 API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
@@ -412,7 +463,9 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
   std::vector<uint64_t> slots(f->function->parameters);
   for (size_t i = 0; i < slots.size(); i++) slots[i] = *(uint64_t*)parameters[i];
   const Function* function = f->function;
-  return queue(stream, [=] { return run(function, {gx, gy, gz}, {bx, by, bz}, shared, slots); });
+  DeviceState* on = &here();
+  trace(stream_of(stream), function->name);
+  return queue(stream, [=] { return run(*on, function, {gx, gy, gz}, {bx, by, bz}, shared, slots); });
 }
 
 // ---- errors ----
