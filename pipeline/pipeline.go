@@ -42,6 +42,7 @@ type Options struct {
 // Pipeline is an open model on a backend. It makes one picture at a time.
 type Pipeline struct {
 	name    string
+	folder  string
 	backend kernels.Backend
 	dtype   tensor.DType
 
@@ -72,7 +73,10 @@ func Open(o Options) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{name: name, free: freeMemory}
+	p := &Pipeline{name: name, folder: folder.Name(), free: freeMemory}
+	if name == defaultmodel.Name {
+		p.folder = defaultmodel.Name
+	}
 	if err := p.openParts(folder); err != nil {
 		p.Close()
 		return nil, err
@@ -236,6 +240,9 @@ func (p *Pipeline) beginHash() {
 
 // Name is the model's name: the folder's last element, or "default".
 func (p *Pipeline) Name() string { return p.name }
+
+// Folder is the path of the model's folder as it was opened, or "default".
+func (p *Pipeline) Folder() string { return p.folder }
 
 // Backend is where the model runs: "cpu", "ref" or "cuda:0".
 func (p *Pipeline) Backend() string { return p.backend.Name() }

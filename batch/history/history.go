@@ -254,7 +254,7 @@ func (e *Entry) Command() string {
 	flag("prompt-syntax", q.Syntax)
 	number("clip-skip", q.ClipSkip)
 	flag("model", q.Model)
-	flag("dtype", q.DType)
+	flag("dtype", or(q.DType, e.DType))
 	flag("backend", or(q.Backend, e.Backend))
 	flag("format", q.Format)
 	number("quality", q.Quality)

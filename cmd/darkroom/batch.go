@@ -126,12 +126,14 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err := checkJobs(o, list, first); err != nil {
 		return &usageError{"batch", err.Error()}
 	}
-	past := openHistory(e)
-	if past != nil {
-		defer past.Close()
-	}
+	past := openDiary()
+	defer past.close()
 	if o.DryRun {
-		return dryRun(e, o, list, past)
+		known, err := past.open()
+		if err != nil {
+			fmt.Fprintln(e.stderr, "warning:", err)
+		}
+		return dryRun(e, o, list, known)
 	}
 	book, err := manifest.Open(o.records())
 	if err != nil {
@@ -155,8 +157,10 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		OnEvent: func(ev batch.Event) {
 			show.event(ev)
 			e.where.finished(ev.Kept+ev.Finished, ev.Total)
-			if ev.Kind == batch.Finished && past != nil && !o.Remote && o.Workers == 0 {
-				_ = past.Add(historyEntry(ev.Record, place)) // a picture is not lost with its history
+			if ev.Kind == batch.Finished && !o.Remote && o.Workers == 0 {
+				if err := past.add(historyEntry(ev.Record, place)); err != nil {
+					show.note("warning: " + err.Error())
+				}
 			}
 		},
 	}
@@ -323,10 +327,8 @@ func historyEntry(r manifest.Record, place store.Store) history.Entry {
 			file = path
 		}
 	}
-	model := r.Request.Model
-	if model == "" {
-		model = "default"
-	}
+	model := historyModel(r.Request.Model)
+	r.Request.Model = model
 	return history.Entry{
 		At: r.Finished, File: file, SHA256: r.SHA256, Bytes: r.Bytes, Seconds: r.Seconds, Model: model, ModelHash: r.ModelHash,
 		Backend: r.Backend, DType: r.DType, Steps: r.Steps, Width: r.Width, Height: r.Height, Request: r.Request,

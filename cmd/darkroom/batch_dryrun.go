@@ -80,12 +80,14 @@ func estimate(images []jobs.Image, past *history.History) forecast {
 	prompts := map[string]bool{}
 	speeds := map[string]history.Speed{}
 	side := map[string][2]int{}
+	models := map[string]string{}
 	for _, m := range images {
 		q := &m.Request
 		prompts[q.Prompt] = true
-		model := q.Model
-		if model == "" {
-			model = "default"
+		model, ok := models[q.Model]
+		if !ok {
+			model = historyModel(q.Model)
+			models[q.Model] = model
 		}
 		key := model + "\x00" + q.Backend
 		s, ok := speeds[key]

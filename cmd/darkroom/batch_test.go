@@ -63,7 +63,7 @@ func TestBatch(t *testing.T) {
 		t.Error("batch and generate give different files")
 	}
 	code, out, _ = command(t, "", "history", "--text", "apple red", "--json")
-	if lines := strings.Split(strings.TrimSpace(out), "\n"); code != 0 || len(lines) != 2 {
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); code != 0 || len(lines) != 3 {
 		t.Errorf("exit code %d, history %q", code, out)
 	}
 	code, out, _ = command(t, "", "history", "show", "1")
@@ -74,7 +74,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 	code, out, _ = command(t, "", "batch", "jobs.yaml", "--dry-run")
-	if code != 0 || !strings.HasPrefix(out, "1.png\ta red apple\n2.png\ta red apple\n2 pictures of 1 prompts, about ") || !strings.Contains(out, "(measured on 2 pictures)") {
+	if code != 0 || !strings.HasPrefix(out, "1.png\ta red apple\n2.png\ta red apple\n2 pictures of 1 prompts, about ") || !strings.Contains(out, "(measured on 3 pictures)") {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 }

@@ -38,7 +38,7 @@ func generateCommand(e *env) *cli.Command {
 		ArgsUsage: "PROMPT",
 		Description: `Prints the path of each picture when it is written. A file that is named is replaced (with --count,
 NAME.png stands for NAME-1.png, NAME-2.png, …); in a folder nothing is ever replaced. Each picture carries its recipe, from which --from makes it again,
-byte for byte on the same machine; flags given beside --from change the recipe.
+byte for byte on the same machine; flags given beside --from change the recipe. darkroom history lists what was made; DARKROOM_HISTORY=off keeps no history.
 
 Examples:
    darkroom generate "a red apple"
@@ -97,6 +97,8 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 		return err
 	}
 	show := newProgress(e.stderr, o.Quiet)
+	past := openDiary()
+	defer past.close()
 	e.where.set("opening the model")
 	var p *pipeline.Pipeline
 	if from != nil {
@@ -114,7 +116,7 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	}
 	for i := range o.Count {
 		e.where.finished(i, o.Count)
-		if err := generateOne(ctx, e, o, p, request, i, out, from, show); err != nil {
+		if err := generateOne(ctx, e, o, p, request, i, out, from, show, past); err != nil {
 			return err
 		}
 		request.Seed++
@@ -159,7 +161,7 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 	return r, nil
 }
 
-func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pipeline, r pipeline.Request, i int, out *target, from *source, show progress) error {
+func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pipeline, r pipeline.Request, i int, out *target, from *source, show progress, past *diary) error {
 	title := fmt.Sprintf("picture %d of %d", i+1, o.Count)
 	e.where.set("preparing %s (seed %d)", title, r.Seed)
 	events := pipeline.Events{
@@ -196,6 +198,7 @@ func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pip
 	}
 	begun := time.Now()
 	picture, err := p.Render(ctx, r, events)
+	rendered := time.Since(begun)
 	show.end()
 	if err != nil {
 		return err
@@ -204,12 +207,18 @@ func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pip
 		warnIfDifferent(from.recipe, picture.Recipe, from.file, show)
 	}
 	e.where.set("writing %s", title)
-	path, err := out.write(i, picture)
+	path, data, err := out.write(i, picture)
 	if err != nil {
 		return err
 	}
 	e.where.finished(i+1, o.Count)
-	return o.printResult(e.stdout, path, picture.Recipe, time.Since(begun))
+	if err := o.printResult(e.stdout, path, picture.Recipe, time.Since(begun)); err != nil {
+		return err
+	}
+	if err := past.add(generated(p, r, out.encode, picture, path, data, rendered)); err != nil {
+		show.note("warning: " + err.Error())
+	}
+	return nil
 }
 
 // writePreview writes a small-lived file for a viewer to watch: whole at any time, without a recipe.

@@ -1,13 +1,21 @@
 package main
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"darkroom/batch/history"
+	"darkroom/batch/jobs"
+	"darkroom/imagefile"
+	defaultmodel "darkroom/models/default"
+	"darkroom/pipeline"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -28,24 +36,88 @@ func historyPath() string {
 	return filepath.Join(dir, ".local", "state", "darkroom", "history.db")
 }
 
-// openHistory opens the history, or says why it cannot: no picture depends on it. DARKROOM_HISTORY=off keeps none.
-func openHistory(e *env) *history.History {
+// openHistory opens the history; nil where none is kept (DARKROOM_HISTORY=off).
+func openHistory() (*history.History, error) {
 	path := historyPath()
 	if path == "" || path == "off" {
-		return nil
+		return nil, nil
 	}
 	h, err := history.Open(path)
 	if err != nil {
-		fmt.Fprintf(e.stderr, "warning: no history is kept: %v\n", err)
+		return nil, fmt.Errorf("no history is kept: %w", err)
+	}
+	return h, nil
+}
+
+// diary writes down pictures, once it is open, which happens beside the rendering. No picture depends on it: its first
+// error is told, and then it is silent. It is for one goroutine.
+type diary struct {
+	open   func() (*history.History, error)
+	failed bool
+}
+
+func openDiary() *diary {
+	d := &diary{open: sync.OnceValues(openHistory)}
+	go d.open()
+	return d
+}
+
+func (d *diary) add(e history.Entry) error {
+	if d.failed {
 		return nil
 	}
-	return h
+	h, err := d.open()
+	if h != nil {
+		err = h.Add(e)
+	}
+	d.failed = err != nil
+	return err
+}
+
+func (d *diary) close() {
+	if h, _ := d.open(); h != nil {
+		_ = h.Close() // what was added is in it
+	}
+}
+
+// generated is what the history keeps of a picture of generate: every setting, the model's own ones too, since
+// they may change with the model's folder.
+func generated(p *pipeline.Pipeline, r pipeline.Request, encode imagefile.Options, picture *pipeline.Image, file string, data []byte, took time.Duration) history.Entry {
+	q := jobs.Request{
+		Prompt: r.Prompt, Negative: &r.Negative, Seed: r.Seed, Steps: r.Steps, CFG: &r.CFG, Rescale: r.Rescale, Guidance: r.Guidance,
+		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: r.Eta, SDENoise: r.SDENoise, Width: r.Width, Height: r.Height,
+		Noise: r.Noise, Syntax: r.Syntax, ClipSkip: r.ClipSkip,
+		Model: historyModel(p.Folder()), Quality: encode.Quality,
+	}
+	q.Format = map[imagefile.Format]string{imagefile.JPEG: "jpg", imagefile.WebP: "webp"}[encode.Format]
+	sum := sha256.Sum256(data)
+	c := picture.Recipe
+	q.DType = c.DType
+	if path, err := filepath.Abs(file); err == nil && file != "-" {
+		file = path
+	}
+	return history.Entry{
+		At: time.Now(), File: file, SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(data)), Seconds: took.Seconds(), Model: q.Model, ModelHash: c.ModelHash,
+		Backend: c.Backend, DType: c.DType, Steps: c.Steps, Width: c.Width, Height: c.Height, Request: q,
+	}
+}
+
+// historyModel is how the history names a model: a path that holds in every folder, or a name.
+func historyModel(model string) string {
+	path, err := findModel(model)
+	if err != nil || path == defaultmodel.Name {
+		return cmp.Or(model, defaultmodel.Name)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return model
+	}
+	return path
 }
 
 func historyCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "history",
-		Usage:     "find what batches and workers rendered on this machine",
+		Usage:     "find what was rendered on this machine",
 		ArgsUsage: "[show ID]",
 		Description: `Lists pictures, the latest first; show ID tells all of one and the command that makes it again.
 

@@ -117,29 +117,28 @@ func (t *target) previewPath(i int, r pipeline.Request) string {
 	return base + ".preview.png"
 }
 
-// write writes picture i and returns its path, "-" for stdout.
-func (t *target) write(i int, picture *pipeline.Image) (string, error) {
+// write writes picture i and returns its path, "-" for stdout, and what is in the file.
+func (t *target) write(i int, picture *pipeline.Image) (path string, data []byte, err error) {
 	var buf bytes.Buffer
 	if err := imagefile.Encode(&buf, picture.Pixels, picture.Recipe, t.encode); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if t.stdout != nil {
 		_, err := t.stdout.Write(buf.Bytes())
 		if err != nil {
 			err = fmt.Errorf("writing the picture to stdout: %w", err)
 		}
-		return "-", err
+		return "-", buf.Bytes(), err
 	}
-	path := t.file
-	if path != "" {
+	if path = t.file; path != "" {
 		path = t.path(i)
 	} else {
 		var same bool
 		if path, same = t.freeName(picture, buf.Bytes()); same {
-			return path, nil
+			return path, buf.Bytes(), nil
 		}
 	}
-	return path, imagefile.WriteFile(path, func(w io.Writer) error {
+	return path, buf.Bytes(), imagefile.WriteFile(path, func(w io.Writer) error {
 		_, err := w.Write(buf.Bytes())
 		return err
 	})

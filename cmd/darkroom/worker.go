@@ -61,7 +61,6 @@ type workerOptions struct {
 	AckWait  time.Duration
 	Metrics  string // HOST:PORT; "": none
 	AnyModel bool   // paths of models are taken too
-	History  bool
 }
 
 func workerCommand(e *env) *cli.Command {
@@ -103,7 +102,7 @@ Examples:
 			o := workerOptions{
 				Memory: gibibytes(c), Queue: readQueueFlags(c), Embedded: c.Bool("embedded"), Out: c.String("out"), ID: c.String("id"),
 				Limits: queue.Limits{Pixels: c.Int("max-pixels"), Steps: c.Int("max-steps")}, Tries: c.Int("tries"), AckWait: c.Duration("ack-wait"),
-				Metrics: c.String("metrics"), AnyModel: c.Bool("any-model"), History: true,
+				Metrics: c.String("metrics"), AnyModel: c.Bool("any-model"),
 				Server: queue.ServerOptions{Dir: c.String("queue-dir"), Listen: c.String("listen"), Token: c.String("queue-token"), Cert: c.String("listen-cert"), Key: c.String("listen-key")},
 			}
 			var err error
@@ -174,18 +173,14 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 	if o.ID == "" {
 		o.ID = workerID(o.Engine)
 	}
-	past := openHistory(e)
-	if past != nil {
-		defer past.Close()
-	}
+	past := openDiary()
+	defer past.close()
 	e.drain.Store(true) // the picture that it is at is waited for
 	return q.Work(ctx, queue.WorkerOptions{
 		ID: o.ID, Renderer: eng, Store: place, Limits: o.Limits, Tries: o.Tries, AckWait: o.AckWait, Log: log, Metrics: metrics,
 		OnDone: func(r manifest.Record) {
-			if past != nil && o.History {
-				if err := past.Add(historyEntry(r, place)); err != nil {
-					log.Warn(err.Error())
-				}
+			if err := past.add(historyEntry(r, place)); err != nil {
+				log.Warn(err.Error())
 			}
 		},
 	})
