@@ -8,6 +8,7 @@ import (
 	"image"
 	"math"
 	"slices"
+	"sync"
 
 	"darkroom/kernels"
 	"darkroom/noise"
@@ -41,6 +42,32 @@ type Events struct {
 
 // Render makes one picture. It returns ctx's error, wrapped with where it was, soon after ctx ends.
 func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, error) {
+	m, err := p.begin(ctx, r, ev)
+	if err != nil {
+		return nil, err
+	}
+	m.sit(&table{p: p, seated: 1}, 0, new(sync.Mutex))
+	if err := m.denoise(ctx); err != nil {
+		return nil, err
+	}
+	return m.finish(ctx)
+}
+
+// picture is an image on its way: begin → denoise → finish.
+type picture struct {
+	*plan
+	p        *Pipeline
+	ev       Events
+	denoiser *denoiser
+	events   sync.Locker // one at a time among the pictures of a table
+	x        []float32   // latents, [C,h,w]
+	draw     func(dst []float32)
+	brownian func(dst []float32, σ, σNext float64) error
+	result   recipe.Result
+}
+
+// begin checks a request, encodes its prompt and draws its noise.
+func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, error) {
 	pl, err := p.plan(r)
 	if err != nil {
 		return nil, err
@@ -49,68 +76,83 @@ func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, er
 		return nil, err
 	}
 	p.beginHash()
-	warn := ev.Warn
-	if warn == nil {
-		warn = func(string) {}
+	if ev.Warn == nil {
+		ev.Warn = func(string) {}
 	}
 	for _, w := range slices.Concat(p.warnings, pl.warnings) {
-		warn(w)
+		ev.Warn(w)
 	}
-	c, err := p.condition(ctx, pl, warn)
+	c, err := p.condition(ctx, pl, ev.Warn)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
-	d, err := p.newDenoiser(pl, c)
-	if err != nil {
-		return nil, err
-	}
+	m := &picture{plan: pl, p: p, ev: ev, denoiser: p.newDenoiser(pl, c)}
 
 	source, err := noise.New(r.Noise, r.Seed)
 	if err != nil {
 		return nil, err
 	}
-	x := make([]float32, pl.latentValues)
-	draw := func(dst []float32) { source.NormalAs(dst, noiseType(p.dtype)) }
-	draw(x)
-	result := recipe.Result{Noise: hashFloats(x)}
-	brownian, err := p.brownian(pl)
-	if err != nil {
+	m.draw = func(dst []float32) { source.NormalAs(dst, noiseType(p.dtype)) }
+	m.x = make([]float32, pl.latentValues)
+	m.draw(m.x)
+	m.result.Noise = hashFloats(m.x)
+	if m.brownian, err = p.brownian(pl); err != nil {
 		return nil, err
 	}
-	pl.schedule.Init(x)
-	if ev.Start != nil {
-		ev.Start(pl.schedule.Steps())
-	}
-	err = pl.schedule.Run(scheduler.Run{
-		X: x,
+	pl.schedule.Init(m.x)
+	return m, nil
+}
+
+// sit gives the picture its place at a table, where events are called one at a time.
+func (m *picture) sit(t *table, number int, events sync.Locker) {
+	m.denoiser.table, m.denoiser.number, m.events = t, number, events
+}
+
+// event calls a callback.
+func (m *picture) event(call func() error) error {
+	m.events.Lock()
+	defer m.events.Unlock()
+	return call()
+}
+
+// denoise carries the latents through all steps.
+func (m *picture) denoise(ctx context.Context) error {
+	_ = m.event(func() error {
+		if m.ev.Start != nil {
+			m.ev.Start(m.schedule.Steps())
+		}
+		return nil
+	})
+	return m.schedule.Run(scheduler.Run{
+		X: m.x,
 		Denoise: func(x []float32, at scheduler.Level) (scheduler.Prediction, error) {
-			if ev.call != nil {
-				ev.call()
+			if m.ev.call != nil {
+				m.ev.call()
 			}
-			return d.predict(ctx, x, at)
+			return m.denoiser.predict(ctx, x, at)
 		},
-		Noise:    func(dst []float32) error { draw(dst); return nil },
-		Brownian: brownian,
+		Noise:    func(dst []float32) error { m.draw(dst); return nil },
+		Brownian: m.brownian,
 		OnStep: func(step int, x, x0 []float32) error {
-			d.step = step + 1
-			return p.onStep(ctx, pl, ev, step+1, x, x0)
+			m.denoiser.step = step + 1
+			return m.event(func() error { return m.p.onStep(ctx, m.plan, m.ev, step+1, x, x0) })
 		},
 	})
-	if err != nil {
-		return nil, err
-	}
-	result.Latents = hashFloats(x)
+}
 
-	picture, err := p.decode(ctx, x, pl.latentH, pl.latentW)
+// finish decodes the latents and writes the recipe.
+func (m *picture) finish(ctx context.Context) (*Image, error) {
+	m.result.Latents = hashFloats(m.x)
+	pixels, err := m.p.decode(ctx, m.x, m.latentH, m.latentW)
 	if err != nil {
 		return nil, err
 	}
-	result.Pixels = recipe.HashPixels(picture)
-	out, err := p.recipe(pl, result)
+	m.result.Pixels = recipe.HashPixels(pixels)
+	out, err := m.p.recipe(m.plan, m.result)
 	if err != nil {
 		return nil, err
 	}
-	return &Image{picture, out}, nil
+	return &Image{pixels, out}, nil
 }
 
 // brownian is the path that a stochastic sampler's noise comes from, seeded as the picture is; nil where each step

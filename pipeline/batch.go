@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"context"
+	"sort"
+	"sync"
+)
+
+// RenderBatch makes several pictures, those of equal size and equal length of text together, as many at once as there
+// is memory for. Each is the one that Render makes alone, to the bit, and each fails alone.
+//
+// events, which may be nil, gives the events of request i. They are called from other goroutines, but one at a time.
+// done is called once for each request, from this goroutine, as soon as its picture is there or has failed.
+func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, img *Image, err error)) {
+	var order []batchKey
+	batches := map[batchKey][]batched{}
+	for i, r := range requests {
+		var ev Events
+		if events != nil {
+			ev = events(i)
+		}
+		m, err := p.beginSafely(ctx, r, ev)
+		if err != nil {
+			done(i, nil, err)
+			continue
+		}
+		k := batchKey{m.latentH, m.latentW, m.denoiser.tokens}
+		if batches[k] == nil {
+			order = append(order, k)
+		}
+		batches[k] = append(batches[k], batched{m, i})
+	}
+	for _, k := range order {
+		p.renderTogether(ctx, batches[k], done)
+	}
+}
+
+// batchKey is what the rows of one run of the U-Net share.
+type batchKey struct{ h, w, tokens int }
+
+// batched is the picture of a request.
+type batched struct {
+	*picture
+	request int
+}
+
+func (p *Pipeline) beginSafely(ctx context.Context, r Request, ev Events) (m *picture, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			m, err = nil, NewPanicError(v)
+		}
+	}()
+	return p.begin(ctx, r, ev)
+}
+
+// renderTogether denoises pictures at one table, and decodes them one by one: the decoder's convolutions are large enough
+// to fill any device.
+func (p *Pipeline) renderTogether(ctx context.Context, all []batched, done func(int, *Image, error)) {
+	rows := 0
+	for _, m := range all {
+		rows += m.rows()
+	}
+	t := &table{p: p, most: p.rowsThatFit(all[0].plan, rows), seated: len(all)}
+	errs := make([]error, len(all))
+	var events sync.Mutex
+	var pictures sync.WaitGroup
+	for i, m := range all {
+		m.sit(t, i, &events)
+		pictures.Go(func() {
+			defer t.leave(ctx)
+			defer func() {
+				if v := recover(); v != nil {
+					errs[i] = NewPanicError(v)
+				}
+			}()
+			errs[i] = m.denoise(ctx)
+		})
+	}
+	pictures.Wait()
+	for i, m := range all {
+		if errs[i] != nil {
+			done(m.request, nil, errs[i])
+			continue
+		}
+		img, err := m.finishSafely(ctx)
+		done(m.request, img, err)
+	}
+}
+
+func (m *picture) finishSafely(ctx context.Context) (img *Image, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			img, err = nil, NewPanicError(v)
+		}
+	}()
+	return m.finish(ctx)
+}
+
+// rowsThatFit is for how many rows of the U-Net, up to so many, there is memory; at least those of one picture.
+func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
+	if u := p.unetProg; u != nil && u.h == pl.latentH && u.w == pl.latentW && u.batch >= rows && p.decodeProg != nil {
+		return rows // they ran before
+	}
+	free, known := p.free()
+	if !known {
+		return rows
+	}
+	one := min(pl.rows(), rows)
+	return one + sort.Search(rows-one, func(more int) bool {
+		return p.need(pl.Width, pl.Height, one+more+1).Total() > free
+	})
+}
+
+// BatchSize is how many pictures of the size of r are best rendered at once, at most so many: as many as memory has
+// room for and the device gains by.
+func (p *Pipeline) BatchSize(r Request, most int) int {
+	pl, err := p.plan(r)
+	if err != nil {
+		return 1 // it will be told when it is rendered
+	}
+	rows := pl.rows()
+	return min(most, p.rowsThatFit(pl, rows*most)/rows)
+}
