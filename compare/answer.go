@@ -9,35 +9,56 @@ import (
 
 // answer puts into plain words what the table shows, and what it cannot show.
 func (r *Report) answer(prompts int, noticeable float64) {
-	r.Answer, r.Buys, r.Notes = nil, nil, nil
+	r.Answer, r.Buys, r.Notes, r.Picks = nil, nil, nil, nil
 	defer r.notes(prompts)
 	m, ok := measure(r.RankBy)
 	if !ok {
-		r.Answer = []string{"Nothing decides which setting is better: there is neither a converged solution to measure against nor a judge. Only times were measured."}
+		r.Answer = []string{"Nothing decides which setting is better: none has a converged solution to be measured against, and there is no judge. Only times were measured."}
 		return
 	}
 	if noticeable == 0 {
 		noticeable = m.Noticeable
 	}
-	ranked := r.ranked()
-	if len(ranked) == 0 {
+	problems := r.problems()
+	if len(problems) == 0 {
 		r.Answer = []string{fmt.Sprintf("No setting could be ranked by %s: see the notes.", m.Title)}
 		return
 	}
-	best := slices.MaxFunc(ranked, func(a, b SettingResult) int {
-		return cmp.Compare(float64(m.Better)*a.Values[m.Key].Mean, float64(m.Better)*b.Values[m.Key].Mean)
-	})
-	pick := fastestGoodEnough(ranked, best, noticeable)
-	r.Pick = pick.ID
-	r.Answer = append(r.Answer, advice(m, ranked, pick, best, noticeable), tie(m, ranked, best))
-	r.Buys = buys(m, ranked)
+	if len(problems) > 1 {
+		r.Answer = append(r.Answer, fmt.Sprintf("Each of %s has a converged solution of its own, and nearness to it cannot say which of them makes the better pictures: that takes a judge, or your eyes. Within each:", list(problems, 6)))
+	}
+	for _, problem := range problems {
+		ranked := r.ranked(problem)
+		best := slices.MaxFunc(ranked, func(a, b SettingResult) int {
+			return cmp.Compare(float64(m.Better)*a.Values[m.Key].Mean, float64(m.Better)*b.Values[m.Key].Mean)
+		})
+		pick := fastestGoodEnough(ranked, best, noticeable)
+		r.Picks = append(r.Picks, pick.ID)
+		texts := []string{advice(m, ranked, pick, best, noticeable), tie(m, ranked, best)}
+		if len(problems) > 1 {
+			texts = []string{strings.Join(texts, " ")}
+		}
+		r.Answer = append(r.Answer, texts...)
+		r.Buys = append(r.Buys, buys(m, ranked)...)
+	}
 }
 
-// ranked are the settings that could be ranked and are within the budget, fastest first.
-func (r *Report) ranked() []SettingResult {
+// problems are those of which a setting was ranked, in the order of the table.
+func (r *Report) problems() []string {
+	var names []string
+	for _, s := range r.Settings {
+		if s.Rank > 0 && !s.OverBudget && !slices.Contains(names, s.Problem) {
+			names = append(names, s.Problem)
+		}
+	}
+	return names
+}
+
+// ranked are the settings of a problem that could be ranked and are within the budget, fastest first.
+func (r *Report) ranked(problem string) []SettingResult {
 	var out []SettingResult
 	for _, s := range r.Settings {
-		if s.Rank > 0 && !s.OverBudget {
+		if s.Rank > 0 && !s.OverBudget && s.Problem == problem {
 			out = append(out, s)
 		}
 	}
@@ -118,7 +139,7 @@ func buys(m Measure, ranked []SettingResult) []string {
 func (r *Report) notes(prompts int) {
 	add := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
 	pictures := prompts * r.Grid.Seeds
-	add("%d prompt%s × %d seed%s: %d picture%s a setting. All settings drew the same prompts from the same noise; differences are taken picture by picture, intervals hold 95 %% (bootstrap), and ranks hold for the table as a whole.",
+	add("%d prompt%s × %d seed%s: %d picture%s a setting. All settings drew the same prompts from the same noise; differences are taken picture by picture, intervals hold 95 %% (bootstrap), and ranks hold for all settings that are ranked together.",
 		prompts, plural(prompts), r.Grid.Seeds, plural(r.Grid.Seeds), pictures, plural(pictures))
 	if prompts < 6 {
 		add("With fewer than 6 prompts, what is shown holds for these prompts only.")

@@ -25,7 +25,7 @@ type Grid struct {
 	Models     []string  `json:"models,omitempty"` // "" is the embedded one
 	DTypes     []string  `json:"dtypes,omitempty"`
 	Schedulers []string  `json:"schedulers,omitempty"`
-	Sigmas     []string  `json:"sigmas,omitempty"`
+	Sigmas     []string  `json:"sigmas,omitempty"` // names, or lists such as 14.6,6.1,0.03
 	Steps      []int     `json:"steps,omitempty"`
 	CFG        []float64 `json:"cfg,omitempty"`
 	Rescale    []float64 `json:"rescale,omitempty"`
@@ -200,23 +200,45 @@ func (s Setting) Name(varies func(axis string) bool) string {
 		parts[0] += "-" + s.Sigmas
 	}
 	if s.Steps > 0 {
-		parts = append(parts, fmt.Sprintf("%d steps", s.Steps))
+		parts = append(parts, fmt.Sprintf("%d step%s", s.Steps, plural(s.Steps)))
 	}
-	add := func(axis, text string) {
-		if varies(axis) {
-			parts = append(parts, text)
+	if s.Eta != nil {
+		parts = append(parts, "eta "+number(*s.Eta))
+	}
+	if varies("sde") {
+		parts = append(parts, usual(s.SDENoise, pipeline.SDETorch)+" noise")
+	}
+	return strings.Join(append(parts, s.problemParts(varies)...), ", ")
+}
+
+// problemParts name those values that decide what is solved, not how.
+func (s Setting) problemParts(varies func(axis string) bool) (parts []string) {
+	for _, p := range [][2]string{
+		{"cfg", "cfg " + number(s.CFG)}, {"rescale", "rescale " + number(s.Rescale)}, {"guidance", "guidance " + usual(s.Guidance, "cfg")},
+		{"dtype", s.DType}, {"model", modelName(s.Model)},
+	} {
+		if varies(p[0]) {
+			parts = append(parts, p[1])
 		}
 	}
-	add("cfg", "cfg "+number(s.CFG))
-	add("rescale", "rescale "+number(s.Rescale))
-	add("guidance", usual(s.Guidance, "cfg"))
-	if s.Eta != nil {
-		add("eta", "eta "+number(*s.Eta))
+	return parts
+}
+
+// fixedSteps is the number of steps of a setting that cannot have another, and why; "" where it can.
+func (s Setting) fixedSteps() (n int, why string) {
+	if s.Scheduler == "dpm-adaptive" {
+		return 0, "dpm-adaptive chooses its own steps"
 	}
-	add("sde", usual(s.SDENoise, pipeline.SDETorch)+" noise")
-	add("dtype", s.DType)
-	add("model", modelName(s.Model))
-	return strings.Join(parts, ", ")
+	if list := strings.Count(s.Sigmas, ","); list > 0 {
+		return list + 1, "the sigmas " + s.Sigmas + " are so many steps as they are"
+	}
+	return 0, ""
+}
+
+// problem is what a setting solves, however it does: settings of one problem have one converged solution.
+func (s Setting) problem() Setting {
+	s.Scheduler, s.Sigmas, s.Steps, s.Eta, s.SDENoise = "", "", 0, nil, ""
+	return s
 }
 
 // Group is the setting without its steps: what a curve is drawn for.

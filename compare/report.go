@@ -16,7 +16,7 @@ type Report struct {
 	Judge    string    `json:"judge,omitempty"` // "" is none
 	Grid     Grid      `json:"grid"`
 	Answer   []string  `json:"answer"` // in plain words, the most important first
-	Pick     string    `json:"pick"`   // the setting that the answer names; "" where there is none
+	Picks    []string  `json:"picks"`  // the settings that the answer names: one, or one for each problem
 	Buys     []string  `json:"buys"`   // what more time buys, along the front
 	Notes    []string  `json:"notes"`  // what limits the answer
 	RankBy   string    `json:"rankBy"` // a measure's key; "" where nothing could decide
@@ -46,12 +46,15 @@ type SettingResult struct {
 	Joules  *float64 `json:"joules,omitempty"` // of the GPU, median
 	Cost    *float64 `json:"cost,omitempty"`   // of a thousand pictures
 
-	Values     map[string]Estimate `json:"values"`
-	Rank       int                 `json:"rank"`             // 1: may be the best; 0: not ranked
-	Behind     *Estimate           `json:"behind,omitempty"` // the loss against the best mean, paired
-	Pareto     bool                `json:"pareto"`
-	OverBudget bool                `json:"overBudget,omitempty"`
-	Flags      []string            `json:"flags,omitempty"` // "washed out", "burnt", …
+	Values map[string]Estimate `json:"values"`
+	// Problem is, where closeness to a converged solution decides and there are several, whose it is: ranks, fronts and losses are
+	// among the settings that share it.
+	Problem    string    `json:"problem,omitempty"`
+	Rank       int       `json:"rank"`             // 1: may be the best; 0: not ranked
+	Behind     *Estimate `json:"behind,omitempty"` // the loss against the best mean, paired
+	Pareto     bool      `json:"pareto"`
+	OverBudget bool      `json:"overBudget,omitempty"`
+	Flags      []string  `json:"flags,omitempty"` // "washed out", "burnt", …
 }
 
 // Estimate is a mean with its confidence interval, where there is one.

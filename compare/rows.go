@@ -57,7 +57,7 @@ func varying(settings []Setting) func(axis string) bool {
 			seen[axis][v] = true
 		}
 	}
-	return func(axis string) bool { return axis == "eta" || len(seen[axis]) > 1 }
+	return func(axis string) bool { return len(seen[axis]) > 1 }
 }
 
 // groups is the prompt of each item.
@@ -101,30 +101,60 @@ func (e *evaluation) rank() {
 			}
 		}
 		if m.Key == r.RankBy {
-			for i := range oriented {
-				if r.Settings[i].OverBudget { // it cannot be the answer, so it must not be the measure of others
-					oriented[i] = table(1, len(e.items))[0]
-				}
-			}
-			e.decide(stats.Rank(stats.Table{Values: oriented, Groups: e.groups()}, stats.Options{}))
+			e.decide(m, oriented)
 		}
 	}
 }
 
-// decide writes ranks and the Pareto front of the deciding measure.
-func (e *evaluation) decide(ranking stats.Ranking) {
+// decide writes ranks and the Pareto front of the deciding measure: for all settings, or, where it is closeness to a converged
+// solution, for those that have one solution between them. How near a picture of cfg 3 is to its solution says nothing
+// about one of cfg 7.
+func (e *evaluation) decide(m Measure, oriented [][]float64) {
 	rows := e.report.Settings
-	seconds, quality := make([]float64, len(rows)), make([]float64, len(rows))
-	for i := range rows {
-		rows[i].Rank = ranking.Rank[i]
-		if v, ok := estimate(ranking.BehindBest[i]); ok {
-			rows[i].Behind = &v
+	for i := range oriented {
+		if rows[i].OverBudget { // it cannot be the answer, so it must not be the measure of others
+			oriented[i] = table(1, len(e.items))[0]
 		}
-		seconds[i], quality[i] = rows[i].Seconds.Median, ranking.Mean[i].Mean
 	}
-	for _, i := range stats.Pareto(seconds, quality) {
-		rows[i].Pareto = true
+	names := problemNames(e.settings)
+	members := map[string][]int{}
+	for i, set := range e.settings {
+		if m.needs == needsReference {
+			rows[i].Problem = names[set.problem()]
+		}
+		members[rows[i].Problem] = append(members[rows[i].Problem], i)
 	}
+	for _, of := range members {
+		var values [][]float64
+		var seconds, quality []float64
+		for _, i := range of {
+			values = append(values, oriented[i])
+		}
+		ranking := stats.Rank(stats.Table{Values: values, Groups: e.groups()}, stats.Options{})
+		for k, i := range of {
+			rows[i].Rank = ranking.Rank[k]
+			if v, ok := estimate(ranking.BehindBest[k]); ok {
+				rows[i].Behind = &v
+			}
+			seconds, quality = append(seconds, rows[i].Seconds.Median), append(quality, ranking.Mean[k].Mean)
+		}
+		for _, k := range stats.Pareto(seconds, quality) {
+			rows[of[k]].Pareto = true
+		}
+	}
+}
+
+// problemNames names the problems that settings solve, by what they differ in; "" if there is one.
+func problemNames(settings []Setting) map[Setting]string {
+	var problems []Setting
+	for _, set := range settings {
+		problems = append(problems, set.problem())
+	}
+	varies, names := varying(problems), map[Setting]string{}
+	for _, p := range problems {
+		names[p] = strings.Join(p.problemParts(varies), ", ")
+	}
+	return names
 }
 
 // decider is the measure that decides where the user named none: what the judge says of the prompt, if it knows enough of

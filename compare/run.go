@@ -136,12 +136,13 @@ func (s *session) header() (header, error) {
 
 // firstSteps are the axis, or, where a budget decides them later, those that the search begins with.
 func (s *session) firstSteps(set Setting) []int {
+	fixed, why := set.fixedSteps()
 	switch {
-	case set.Scheduler == "dpm-adaptive":
+	case why != "":
 		if len(s.Grid.Steps) > 0 {
-			s.warn("dpm-adaptive chooses its own steps: --steps is for the other schedulers, it runs once")
+			s.warn("%s: --steps is for the other settings, it runs once", why)
 		}
-		return []int{0}
+		return []int{fixed}
 	case s.Grid.Budget > 0:
 		return trialSteps
 	}
@@ -180,12 +181,7 @@ func (s *session) plan(steps func(Setting) []int) error {
 }
 
 func everyAxis(string) bool { return true }
-
-// problem is what a setting solves, however it does: settings of one problem have one converged solution.
-func (set Setting) problem() Setting {
-	set.Scheduler, set.Sigmas, set.Steps, set.Eta, set.SDENoise = "", "", 0, nil, ""
-	return set
-}
+func none(string) bool      { return false }
 
 func (s *session) addReference(set Setting, item Item) error {
 	if _, ok := s.refs[set.problem()]; ok || s.Grid.ReferenceSteps == 0 {
@@ -350,12 +346,12 @@ func (s *session) search(ctx context.Context) error {
 // within are the numbers of steps to try for a setting, given the times of its trials.
 func (s *session) within(set Setting, times map[int][]float64) []int {
 	median := func(steps int) float64 { return stats.Quantiles(times[steps], 0.5)[0] }
-	if set.Scheduler == "dpm-adaptive" {
-		if t := median(0); t > s.Grid.Budget {
-			s.warn("dpm-adaptive takes %.3g s, more than the budget of %g s: it is left out", t, s.Grid.Budget)
+	if fixed, why := set.fixedSteps(); why != "" {
+		if t := median(fixed); t > s.Grid.Budget {
+			s.warn("%s takes %.3g s, more than the budget of %g s: it is left out", set.Name(none), t, s.Grid.Budget)
 			return nil
 		}
-		return []int{0}
+		return []int{fixed}
 	}
 	few, many := median(trialSteps[0]), median(trialSteps[1])
 	step := (many - few) / float64(trialSteps[1]-trialSteps[0])

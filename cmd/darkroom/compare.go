@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,7 +52,7 @@ Examples:
 		Flags: []cli.Flag{
 			list("schedulers", "the samplers: see darkroom schedulers"),
 			list("steps", "steps of denoising"),
-			list("sigmas", "spacings of noise levels (karras, exponential, …)"),
+			list("sigmas", "spacings of noise levels (karras, exponential, …), or levels: 14.6,6.1,0.03"),
 			list("cfg", "guidance scales"),
 			list("guidance-rescale", "shares of guidance that are rescaled"),
 			list("guidance", "ways of guidance, NAME[:key=value,…]: see darkroom guidance"),
@@ -127,11 +128,7 @@ func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 			g.Models[i] = ""
 		}
 	}
-	for _, s := range g.Sigmas {
-		if _, err := strconv.ParseFloat(s, 64); err == nil {
-			return o, &usageError{"compare", "--sigmas " + c.String("sigmas") + ": here it takes names of spacings, several with commas; a list of levels is for darkroom generate"}
-		}
-	}
+	g.Sigmas = joinLevels(g.Sigmas)
 	g.Seeds, g.ReferenceSteps = 1, 100
 	override(&g.Seeds, given(c, "seeds", c.Int))
 	override(&g.ReferenceSteps, given(c, "reference-steps", c.Int))
@@ -200,6 +197,27 @@ func numbers[T any](words []string, name, what string, parse func(string) (T, er
 	return list
 }
 
+// joinLevels puts lists of levels together again that the commas took apart: in karras,14.6,6.1,0.03,10,1 there are a name and two
+// lists, for levels fall within one.
+func joinLevels(words []string) []string {
+	var sigmas []string
+	before := math.Inf(-1)
+	for _, w := range words {
+		level, err := strconv.ParseFloat(w, 64)
+		switch {
+		case err != nil:
+			sigmas, before = append(sigmas, w), math.Inf(-1)
+			continue
+		case level < before:
+			sigmas[len(sigmas)-1] += "," + w
+		default:
+			sigmas = append(sigmas, w)
+		}
+		before = level
+	}
+	return sigmas
+}
+
 // guidanceList reads cfg,apg:eta=0,momentum=-0.5: key=value without a colon belongs to the method before it.
 func guidanceList(text string) ([]string, error) {
 	methods, err := guidance.ParseList(text)
@@ -243,6 +261,9 @@ func readPrompts(path string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: it is a folder: name a file with a prompt a line", path)}
+	}
 	const most = 1 << 20
 	s := bufio.NewScanner(io.LimitReader(f, 64<<20))
 	s.Buffer(nil, most)

@@ -92,7 +92,10 @@ func TestCompareWrongUsage(t *testing.T) {
 		{"compare --prompt apple -o " + report + " --guidance cfg,,apg", "between the commas is empty"},
 		{"compare --prompt apple -o " + report + " --schedulers dpm-adaptive --guidance cfg:stop=0.5 --model " + tiny, "use low and high"},
 		{"compare --prompt apple -o " + report + " --sde-noise brown --model " + tiny, "choose torch or brownian"},
-		{"compare --prompt apple -o " + report + " --sigmas 14.6,0.1", "a list of levels is for darkroom generate"},
+		{"compare --prompt apple -o " + report + " --prompts " + dir, "give one"},
+		{"compare -o " + report + " --prompts " + dir, "it is a folder"},
+		{"compare --prompt apple -o " + report + " --schedulers euler --sigmas 14.6 --model " + tiny, "14.6"},
+		{"compare --prompt apple -o " + report + " --schedulers pndm --sigmas 14.6,0.1 --model " + tiny, "pndm"},
 		{"compare --prompt apple -o " + report + " --schedulers eulr --model " + tiny, "nearest"},
 		{"compare --prompt apple -o " + full + " --model " + tiny, "letters.txt"},
 		{"compare --prompt apple -o " + report + " --judge " + full + " --model " + tiny, "no config.json"},
@@ -112,6 +115,18 @@ func TestCompareWrongUsage(t *testing.T) {
 		}
 		if _, err := os.Stat(report); err == nil {
 			t.Errorf("%s: a folder was made", c.line)
+		}
+	}
+}
+
+// TestJoinLevels: names and lists of levels in one value.
+func TestJoinLevels(t *testing.T) {
+	for in, want := range map[string]string{
+		"karras": "karras", "karras,exponential": "karras|exponential", "14.6,6.1,0.03": "14.6,6.1,0.03", "karras,14.6,6.1,10,1,beta,3,2": "karras|14.6,6.1|10,1|beta|3,2",
+		"5,5": "5|5",
+	} {
+		if got := strings.Join(joinLevels(strings.Split(in, ",")), "|"); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
 }

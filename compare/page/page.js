@@ -3,7 +3,7 @@ const $ = id => document.getElementById(id);
 const report = JSON.parse($("report").textContent), thumbs = JSON.parse($("thumbs").textContent);
 const settings = report.settings, measures = report.measures;
 const byID = new Map(settings.map(s => [s.id, s]));
-const ideal = "converged";
+const ideal = "converged", picks = report.picks || [];
 
 function make(tag, attributes = {}, ...children) {
 	const svg = ["svg", "g", "path", "line", "circle", "rect", "text", "polygon"].includes(tag);
@@ -87,8 +87,10 @@ function chart() {
 	svg.append(make("text", {x: (left + w - right) / 2, y: h - 4, "text-anchor": "middle"}, (against === "seconds" ? "seconds a picture (median)" : "model calls a picture") + (log ? ", logarithmic" : "")));
 	const path = list => list.map((s, i) => `${i ? "L" : "M"}${X(x(s)).toFixed(1)} ${Y(valueOf(s, m.key)).toFixed(1)}`).join("");
 	if (m.key === report.rankBy && against === "seconds") {
-		const front = points.filter(s => s.pareto).sort((a, b) => x(a) - x(b));
-		if (front.length > 1) svg.append(make("path", {class: "frontline", d: path(front)}));
+		for (const of of new Set(points.map(s => s.problem))) {
+			const front = points.filter(s => s.pareto && s.problem === of).sort((a, b) => x(a) - x(b));
+			if (front.length > 1) svg.append(make("path", {class: "frontline", d: path(front)}));
+		}
 	}
 	for (const g of groups) {
 		const list = points.filter(s => s.group === g.id).sort((a, b) => x(a) - x(b));
@@ -150,7 +152,7 @@ function rows() {
 		const shown = c.show ? [c.show(s)].flat() : [c.get(s)];
 		if (c.key === "name") {
 			if (s.pareto) shown.unshift("● ");
-			if (s.id === report.pick) shown.push(" ", make("span", {class: "pick"}, "use this"));
+			if (picks.includes(s.id)) shown.push(" ", make("span", {class: "pick"}, "use this"));
 			for (const f of [...(s.flags || []), ...(s.overBudget ? ["over budget"] : [])]) shown.push(" ", make("span", {class: "flag"}, f));
 		}
 		return make("td", {}, ...shown);
@@ -171,7 +173,6 @@ function mark(id) {
 const pictures = new Map(report.pictures.map(p => [`${p.setting}/${p.prompt}/${p.seed}`, p]));
 const item = () => `${$("prompt").value}/${$("seed").value}`;
 const pictureOf = id => pictures.get(`${id}/${item()}`);
-const problem = s => JSON.stringify([s.model, s.dtype, s.cfg, s.rescale, s.guidance]);
 
 function fileOf(id) {
 	if (id.startsWith(ideal)) return report.references[+id.slice(ideal.length)].files[item()];
@@ -242,7 +243,7 @@ function start() {
 	$("seed").append(...[...new Set(report.pictures.map(p => p.seed))].map(s => option(s, s)));
 	const sorted = [...settings].sort((a, b) => (a.rank || Infinity) - (b.rank || Infinity) || a.seconds.median - b.seconds.median);
 	for (const id of ["a", "b"]) $(id).append(...report.references.map((r, i) => option(ideal + i, nameOf(ideal + i))), ...settings.map(s => option(s.id, s.name)));
-	$("a").value = report.pick || sorted[0].id;
+	$("a").value = picks[0] || sorted[0].id;
 	$("b").value = report.references.length ? ideal + 0 : (sorted[1] || sorted[0]).id;
 	$("measure").onchange = $("against").onchange = chart;
 	$("filter").oninput = $("front").onchange = rows;

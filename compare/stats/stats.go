@@ -42,7 +42,7 @@ type Ranking struct {
 	BehindBest []Interval
 	Best       int // the setting with the highest mean, -1 if there is none
 	// Units is how many independent units were resampled: prompts where there are at least minGroups, otherwise items. Below 2, nothing
-	// can be shown.
+	// can be shown, and intervals are NaN.
 	Units     int
 	ByPrompts bool
 }
@@ -140,8 +140,12 @@ func (n student) widen(z float64) float64 {
 	return t.Quantile(min(distuv.UnitNormal.CDF(z), 1-1e-12)) * math.Sqrt(units/(units-1))
 }
 
-// confidence is that of the percentiles which have the given confidence after the correction.
+// confidence is that of the percentiles which have the given confidence after the correction; NaN for a single unit, from
+// which nothing can be said of any other.
 func (n student) confidence(c float64) float64 {
+	if n < 2 {
+		return math.NaN()
+	}
 	return 2*distuv.UnitNormal.CDF(n.widen(distuv.UnitNormal.Quantile((1+c)/2))) - 1
 }
 
@@ -226,8 +230,11 @@ func differences(a, b []float64) []float64 {
 	return d
 }
 
-// interval is the percentile interval of the draws.
+// interval is the percentile interval of the draws. confidence is NaN where one unit alone was drawn: there is no interval.
 func interval(mean float64, draws []float64, confidence float64) Interval {
+	if math.IsNaN(confidence) {
+		return Interval{mean, math.NaN(), math.NaN()}
+	}
 	sorted := slices.DeleteFunc(slices.Clone(draws), math.IsNaN)
 	if len(sorted) == 0 {
 		return Interval{mean, math.NaN(), math.NaN()}
