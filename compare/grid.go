@@ -229,8 +229,9 @@ func (s Setting) fixedSteps() (n int, why string) {
 	if s.Scheduler == "dpm-adaptive" {
 		return 0, "dpm-adaptive chooses its own steps"
 	}
-	if list := strings.Count(s.Sigmas, ","); list > 0 {
-		return list + 1, "the sigmas " + s.Sigmas + " are so many steps as they are"
+	first, _, _ := strings.Cut(s.Sigmas, ",")
+	if _, err := strconv.ParseFloat(strings.TrimSpace(first), 64); err == nil {
+		return len(strings.Split(s.Sigmas, ",")), "the sigmas " + s.Sigmas + " are as many steps as levels"
 	}
 	return 0, ""
 }

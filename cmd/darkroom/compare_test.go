@@ -94,7 +94,6 @@ func TestCompareWrongUsage(t *testing.T) {
 		{"compare --prompt apple -o " + report + " --sde-noise brown --model " + tiny, "choose torch or brownian"},
 		{"compare --prompt apple -o " + report + " --prompts " + dir, "give one"},
 		{"compare -o " + report + " --prompts " + dir, "it is a folder"},
-		{"compare --prompt apple -o " + report + " --schedulers euler --sigmas 14.6 --model " + tiny, "14.6"},
 		{"compare --prompt apple -o " + report + " --schedulers pndm --sigmas 14.6,0.1 --model " + tiny, "pndm"},
 		{"compare --prompt apple -o " + report + " --schedulers eulr --model " + tiny, "nearest"},
 		{"compare --prompt apple -o " + full + " --model " + tiny, "letters.txt"},

@@ -1,0 +1,150 @@
+package compare
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"darkroom/pipeline"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestGuidanceAndNoiseAxes: each is an axis; a reference is of one guidance, and what draws no noise is run once.
+func TestGuidanceAndNoiseAxes(t *testing.T) {
+	t.Parallel()
+	o := tinyOptions(t)
+	o.Grid.Schedulers, o.Grid.Steps = []string{"ddim", "euler-a"}, []int{3}
+	o.Grid.Guidance, o.Grid.SDENoise = []string{"", "apg:eta=0,momentum=-0.5"}, []string{pipeline.SDETorch, pipeline.SDEBrownian}
+	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
+	var warnings []string
+	o.Warn = func(m string) { warnings = append(warnings, m) }
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range r.Settings {
+		names = append(names, s.Name)
+	}
+	want := []string{
+		"ddim, 3 steps, torch noise, guidance cfg", "ddim, 3 steps, torch noise, guidance apg:eta=0,momentum=-0.5",
+		"euler-a, 3 steps, torch noise, guidance cfg", "euler-a, 3 steps, brownian noise, guidance cfg",
+		"euler-a, 3 steps, torch noise, guidance apg:eta=0,momentum=-0.5", "euler-a, 3 steps, brownian noise, guidance apg:eta=0,momentum=-0.5",
+	}
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+	if len(r.References) != 2 {
+		t.Errorf("%d references, want one for each guidance", len(r.References))
+	}
+	if all := strings.Join(warnings, "\n"); !strings.Contains(all, "ddim, 3 steps, torch noise and ddim, 3 steps, brownian noise are the same") {
+		t.Errorf("warnings:\n%s", all)
+	}
+	seen := map[string]string{}
+	for _, p := range r.Pictures {
+		data, err := os.ReadFile(filepath.Join(o.Out, p.File))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[string(data)]; ok {
+			t.Errorf("%s and %s are the same file", p.Command, other)
+		}
+		seen[string(data)] = p.Command
+	}
+	if c := r.Pictures[len(r.Pictures)-1].Command; !strings.Contains(c, "--guidance apg:eta=0,momentum=-0.5") || !strings.Contains(c, "--sde-noise brownian") {
+		t.Errorf("command %s", c)
+	}
+}
+
+// TestProblemsApart: pictures of two guidance scales have two converged solutions; which scale is better, nearness to them does not
+// say, and the answer says so.
+func TestProblemsApart(t *testing.T) {
+	t.Parallel()
+	o := tinyOptions(t)
+	o.Grid.Schedulers, o.Grid.Steps, o.Grid.CFG = []string{"ddim", "euler"}, []int{2, 8}, []float64{2, 7}
+	o.Grid.ReferenceSteps = 12
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Answer) != 3 || !strings.Contains(r.Answer[0], "cfg 2, cfg 7 has a converged solution of its own") || len(r.Picks) != 2 {
+		t.Fatalf("answer %q, picks %q", r.Answer, r.Picks)
+	}
+	for i, cfg := range []string{"cfg 2", "cfg 7"} {
+		first, front := 0, 0
+		for _, s := range r.Settings {
+			if s.Problem != cfg {
+				continue
+			}
+			if s.Rank == 1 {
+				first++
+			}
+			if s.Pareto {
+				front++
+			}
+			if s.ID == r.Picks[i] && !strings.Contains(r.Answer[i+1], s.Name) {
+				t.Errorf("%s is picked, and the answer is %q", s.Name, r.Answer[i+1])
+			}
+			if s.Behind == nil || s.Behind.Mean < 0 {
+				t.Errorf("%s: behind %+v of its own best", s.Name, s.Behind)
+			}
+		}
+		if first == 0 || front == 0 || strings.Contains(r.Answer[i+1], "cfg 9") {
+			t.Errorf("%s: %d of the first rank, %d on the front", cfg, first, front)
+		}
+	}
+}
+
+// TestOnePicture: of a single picture there is no interval, and no loss is called too small to notice.
+func TestOnePicture(t *testing.T) {
+	t.Parallel()
+	o := tinyOptions(t)
+	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Settings {
+		for key, v := range s.Values {
+			if v.Low != nil || v.High != nil {
+				t.Errorf("%s: %s has an interval, %v to %v", s.Name, key, *v.Low, *v.High)
+			}
+		}
+		if s.Behind != nil && s.Behind.High != nil || s.Rank > 1 {
+			t.Errorf("%s: rank %d, behind %+v", s.Name, s.Rank, s.Behind)
+		}
+	}
+	if text := strings.Join(r.Answer, " "); strings.Contains(text, "shown to be too small") || !strings.Contains(text, "No difference") {
+		t.Errorf("answer %q", text)
+	}
+}
+
+// TestLevelsByHand: lists of levels beside names, and steps that are for the others.
+func TestLevelsByHand(t *testing.T) {
+	t.Parallel()
+	o := tinyOptions(t)
+	o.Grid.ReferenceSteps = 0
+	o.Grid.Schedulers, o.Grid.Sigmas, o.Grid.Steps = []string{"euler"}, []string{"karras", "14.6,3,0.5", "8"}, []int{2, 4}
+	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
+	var warnings []string
+	o.Warn = func(m string) { warnings = append(warnings, m) }
+	r, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range r.Settings {
+		names = append(names, fmt.Sprintf("%s: %v calls", s.Name, s.Calls))
+	}
+	want := []string{"euler-karras, 2 steps: 2 calls", "euler-karras, 4 steps: 4 calls", "euler-14.6,3,0.5, 3 steps: 3 calls", "euler-8, 1 step: 1 calls"}
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+	if !strings.Contains(strings.Join(warnings, "\n"), "--steps is for the other settings") {
+		t.Errorf("warnings %q", warnings)
+	}
+}
