@@ -26,6 +26,16 @@ type Renderer interface {
 	Device() string
 }
 
+// BatchRenderer is a Renderer that can make several pictures at once. engine.Engine is one.
+type BatchRenderer interface {
+	Renderer
+	// RenderBatch makes the pictures of requests of one engine.Group. Each is the one that Render makes, and fails alone;
+	// done is called once for each, from this goroutine.
+	RenderBatch(ctx context.Context, all []*jobs.Request, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error))
+	// BatchSize is how many requests like q are best rendered at once, at most so many; 0 is no bound.
+	BatchSize(q *jobs.Request, most int) int
+}
+
 // Options are a batch to run. All fields without a comment that says otherwise are needed.
 type Options struct {
 	Images    []jobs.Image
@@ -35,6 +45,7 @@ type Options struct {
 
 	Worker   string // who renders, for the manifest; may be ""
 	Retry    int    // how often a failed image is tried again; 0: once is enough
+	AtOnce   int    // how many images a device renders at once, at most; 0: as many as it gains by
 	FailFast bool   // the first failure ends the batch
 	// ModelHash tells the hash of the weights that a request would use now, so that images of other weights are made
 	// again. nil: what is finished is kept.
@@ -199,33 +210,93 @@ func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, 
 		if m, g = groups.next(g); m == nil {
 			return
 		}
-		p, err := r.render(ctx, renderer, m)
-		switch {
-		case err == nil:
-			pictures <- p
-		case ctx.Err() != nil:
-			return
-		default:
-			r.fail(ctx, m, p.record, err)
+		company := []*jobs.Image{m}
+		several, ok := renderer.(BatchRenderer)
+		if ok && r.o.AtOnce != 1 {
+			if n := several.BatchSize(&m.Request, r.o.AtOnce); n > 1 {
+				company = append(company, groups.like(m, g, n-1, len(r.o.Renderers))...)
+			}
+		}
+		tried := 0
+		if len(company) > 1 {
+			company, tried = r.renderTogether(ctx, several, company, pictures), 1
+		}
+		for _, m := range company {
+			r.renderAlone(ctx, renderer, m, tried, pictures)
 		}
 	}
 }
 
+// renderTogether renders several images at once. It returns those that failed in the company of the others, which are
+// tried alone: what ailed one may have hurt all.
+func (r *run) renderTogether(ctx context.Context, renderer BatchRenderer, company []*jobs.Image, pictures chan<- picture) (failed []*jobs.Image) {
+	begun := time.Now()
+	record := func(m *jobs.Image) manifest.Record {
+		rec := r.record(m, renderer)
+		// Its share of the time so far, so that what is known of the machine's speed holds.
+		rec.Attempts, rec.Started, rec.Seconds = 1, begun.UTC(), time.Since(begun).Seconds()/float64(len(company))
+		return rec
+	}
+	requests := make([]*jobs.Request, len(company))
+	for i, m := range company {
+		requests[i] = &m.Request
+	}
+	events := func(i int) pipeline.Events { return r.events(company[i], renderer) }
+	renderer.RenderBatch(ctx, requests, events, func(i int, img *pipeline.Image, err error) {
+		m := company[i]
+		switch {
+		case err == nil:
+			pictures <- picture{m, img, record(m)}
+		case ctx.Err() != nil:
+		case Hopeless(err):
+			r.fail(ctx, m, record(m), err)
+		default:
+			r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: renderer.Device()})
+			failed = append(failed, m)
+		}
+	})
+	return failed
+}
+
+// renderAlone renders one image that was tried so often.
+func (r *run) renderAlone(ctx context.Context, renderer Renderer, m *jobs.Image, tried int, pictures chan<- picture) {
+	if ctx.Err() != nil {
+		return
+	}
+	p, err := r.render(ctx, renderer, m, tried)
+	switch {
+	case err == nil:
+		pictures <- p
+	case ctx.Err() == nil:
+		r.fail(ctx, m, p.record, err)
+	}
+}
+
+func (r *run) record(m *jobs.Image, renderer Renderer) manifest.Record {
+	return manifest.Record{Hash: m.Hash, Index: m.Index, Request: m.Request, Worker: r.o.Worker, Device: renderer.Device()}
+}
+
+// events tell of an image's rendering.
+func (r *run) events(m *jobs.Image, renderer Renderer) pipeline.Events {
+	steps := 0
+	return pipeline.Events{
+		Warn: func(text string) { r.event(Event{Kind: Warning, Image: m, Text: text, Device: renderer.Device()}) },
+		Start: func(n int) {
+			steps = n
+			r.event(Event{Kind: Started, Image: m, Steps: n, Device: renderer.Device()})
+		},
+		Step: func(n int) { r.event(Event{Kind: Step, Image: m, Step: n, Steps: steps, Device: renderer.Device()}) },
+	}
+}
+
 // render tries one image, again if it may.
-func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image) (picture, error) {
-	p := picture{image: m, record: manifest.Record{Hash: m.Hash, Index: m.Index, Request: m.Request, Worker: r.o.Worker, Device: renderer.Device()}}
+func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image, tried int) (picture, error) {
+	p := picture{image: m, record: r.record(m, renderer)}
+	p.record.Attempts = tried
 	for {
 		p.record.Attempts++
 		p.record.Started = time.Now().UTC()
-		steps := 0
-		img, err := renderer.Render(ctx, &m.Request, pipeline.Events{
-			Warn: func(text string) { r.event(Event{Kind: Warning, Image: m, Text: text, Device: p.record.Device}) },
-			Start: func(n int) {
-				steps = n
-				r.event(Event{Kind: Started, Image: m, Steps: n, Device: p.record.Device})
-			},
-			Step: func(n int) { r.event(Event{Kind: Step, Image: m, Step: n, Steps: steps, Device: p.record.Device}) },
-		})
+		img, err := renderer.Render(ctx, &m.Request, r.events(m, renderer))
 		p.record.Seconds = time.Since(p.record.Started).Seconds()
 		p.record.Device = renderer.Device() // chosen by the first picture
 		if err == nil {

@@ -228,6 +228,99 @@ func TestWrongName(t *testing.T) {
 	b.want(got, err, Summary{Total: 3, Finished: 2, Failed: 1})
 }
 
+// team is a simulated device that renders several images at once, in the time of one.
+type team struct {
+	one   *simulated.Device
+	sizes []int // of the batches so far
+}
+
+func (d *team) Device() string { return d.one.Device() }
+
+func (d *team) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (*pipeline.Image, error) {
+	return d.one.Render(ctx, q, ev)
+}
+
+func (d *team) BatchSize(_ *jobs.Request, most int) int {
+	if most == 0 {
+		return 4
+	}
+	return most
+}
+
+func (d *team) RenderBatch(ctx context.Context, all []*jobs.Request, events func(int) pipeline.Events, done func(int, *pipeline.Image, error)) {
+	d.sizes = append(d.sizes, len(all))
+	for i, q := range all {
+		img, err := d.Render(ctx, q, events(i))
+		done(i, img, err)
+	}
+}
+
+// TestTogether: images of equal settings are rendered at once, no more than are wanted, and not so many that another
+// device has nothing to do; the files are those of one at a time.
+func TestTogether(t *testing.T) {
+	const text = "- {prompt: [a, b], seed: 1..5}\n- {prompt: a, width: 64, seed: [1, 2, 3]}\n- {prompt: a, steps: 3}\n- {prompt: a, model: other, seed: 1..2}\n"
+	whole := newBench(t, text)
+	got, err := whole.run(t.Context(), nil, &simulated.Device{})
+	whole.want(got, err, Summary{Total: 16, Finished: 16})
+	for _, c := range []struct {
+		atOnce int
+		want   []int
+	}{{0, []int{4, 4, 2, 3, 2}}, {8, []int{8, 2, 3, 2}}, {1, nil}} {
+		b := newBench(t, text)
+		device := &team{one: &simulated.Device{}}
+		got, err = b.run(t.Context(), func(o *Options) { o.Renderers, o.AtOnce = []Renderer{device}, c.atOnce })
+		b.want(got, err, Summary{Total: 16, Finished: 16})
+		if d := cmp.Diff(c.want, device.sizes); d != "" {
+			t.Errorf("at once %d: %s", c.atOnce, d)
+		}
+		if d := cmp.Diff(whole.files(), b.files()); d != "" {
+			t.Errorf("the files differ from those of one at a time: %.300s", d)
+		}
+	}
+	b := newBench(t, "- {prompt: a, seed: 1..6}")
+	devices := []Renderer{&team{one: &simulated.Device{Time: 50 * time.Millisecond}}, &team{one: &simulated.Device{Time: 50 * time.Millisecond}}}
+	got, err = b.run(t.Context(), func(o *Options) { o.Renderers, o.AtOnce = devices, 6 })
+	b.want(got, err, Summary{Total: 6, Finished: 6})
+	for _, d := range devices {
+		if d.(*team).one.Rendered.Load() == 0 {
+			t.Error("one device did nothing")
+		}
+	}
+}
+
+// TestTogetherOneFails: what fails in company is tried alone, and what cannot be meant is not; the others are not
+// rendered again.
+func TestTogetherOneFails(t *testing.T) {
+	b := newBench(t, "- {prompt: [good, bad, flaky, wrong], seed: 1..2}")
+	tries := map[string]int{}
+	device := &team{one: &simulated.Device{Fail: func(q *jobs.Request) error {
+		tries[q.Prompt]++
+		switch {
+		case q.Prompt == "bad":
+			return errors.New("out of memory")
+		case q.Prompt == "wrong":
+			return &pipeline.UsageError{Err: errors.New("65×64 pixels")}
+		case q.Prompt == "flaky" && tries[q.Prompt] <= 2:
+			return errors.New("a cosmic ray")
+		}
+		return nil
+	}}}
+	got, err := b.run(t.Context(), func(o *Options) { o.Renderers, o.AtOnce = []Renderer{device}, 8 })
+	b.want(got, err, Summary{Total: 8, Finished: 4, Failed: 4})
+	if d := cmp.Diff(map[string]int{"good": 2, "bad": 4, "flaky": 4, "wrong": 2}, tries); d != "" {
+		t.Error(d)
+	}
+	records, _, err := manifest.Read(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range b.images {
+		if r := records[m.Hash]; r.Attempts != map[string]int{"good": 1, "bad": 2, "flaky": 2, "wrong": 1}[m.Request.Prompt] {
+			t.Errorf("%s: %d attempts", m.Request.Prompt, r.Attempts)
+		}
+	}
+}
+
 type refusing struct {
 	store.Store
 	refusals int
@@ -260,7 +353,7 @@ func TestGroups(t *testing.T) {
 		}
 		order = append(order, fmt.Sprintf("%s%s%d/%d", m.Request.Model, m.Request.Prompt, m.Request.Seed, m.Request.Width))
 	}
-	want := "m2u0/0 m1x1/0 m1x2/0 m1x3/0 m1y9/32 m1y9/64 m2x1/0 m2x2/0 m2x3/0"
+	want := "m2u0/0 m1x1/0 m1x2/0 m1x3/0 m1y9/64 m1y9/32 m2x1/0 m2x2/0 m2x3/0"
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // groups hands out images so that models are swapped, programs compiled and prompts encoded as seldom as possible:
-// urgent ones first, then all of one model, of one size, of one prompt. Images do not depend on the order.
+// urgent ones first, then all of one model, of one size and sampler, of one prompt. Images do not depend on the order.
 type groups struct {
 	mu   sync.Mutex
 	list []*group
@@ -31,6 +31,7 @@ func newGroups(images []*jobs.Image) *groups {
 	byKey := map[key]*group{}
 	order := []key{}
 	firstOf := map[string]int{} // prompt → its first image
+	firstWith := map[settings]int{}
 	for _, m := range images {
 		k := key{jobs.Rank(m.Priority), engine.Group(&m.Request)}
 		if byKey[k] == nil {
@@ -41,13 +42,16 @@ func newGroups(images []*jobs.Image) *groups {
 		if _, ok := firstOf[m.Request.Prompt]; !ok {
 			firstOf[m.Request.Prompt] = m.Index
 		}
+		if _, ok := firstWith[settingsOf(m)]; !ok {
+			firstWith[settingsOf(m)] = m.Index
+		}
 	}
 	slices.SortStableFunc(order, func(a, b key) int { return a.rank - b.rank })
 	g := &groups{}
 	for _, k := range order {
 		slices.SortStableFunc(byKey[k].images, func(a, b *jobs.Image) int {
 			p, q := &a.Request, &b.Request
-			return cmp.Or(cmp.Compare(p.Width, q.Width), cmp.Compare(p.Height, q.Height), cmp.Compare(p.ClipSkip, q.ClipSkip),
+			return cmp.Or(cmp.Compare(firstWith[settingsOf(a)], firstWith[settingsOf(b)]), cmp.Compare(p.ClipSkip, q.ClipSkip),
 				cmp.Compare(firstOf[p.Prompt], firstOf[q.Prompt]), cmp.Compare(a.Index, b.Index))
 		})
 		g.list = append(g.list, byKey[k])
@@ -79,4 +83,37 @@ func (g *groups) next(last *group) (*jobs.Image, *group) {
 	m := pick.images[0]
 	pick.images = pick.images[1:]
 	return m, pick
+}
+
+// settings are what requests of one model share that are rendered at once: the size, without which they cannot be, and
+// what decides how often the model is asked, without which some would wait for others.
+type settings struct {
+	width, height, steps int
+	scheduler, sigmas    string
+}
+
+func settingsOf(m *jobs.Image) settings {
+	q := &m.Request
+	return settings{q.Width, q.Height, q.Steps, q.Scheduler, q.Sigmas}
+}
+
+// like is up to n more images of the group that can be rendered at once with m, the image that was handed out last. So many
+// are left that the other devices have something to do too.
+func (g *groups) like(m *jobs.Image, of *group, n, devices int) []*jobs.Image {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	left := 1 // m
+	for _, c := range g.list {
+		left += len(c.images)
+	}
+	n = min(n, (left+devices-1)/devices-1, len(of.images))
+	for i, other := range of.images[:n] {
+		if settingsOf(other) != settingsOf(m) {
+			n = i
+			break
+		}
+	}
+	some := of.images[:n]
+	of.images = of.images[n:]
+	return some
 }

@@ -162,6 +162,9 @@ func TestBatchMemory(t *testing.T) {
 	if n := p.BatchSize(requests[0], 6); n != 2 {
 		t.Errorf("there is room for 5 rows, and %d pictures are rendered at once", n)
 	}
+	if n := p.BatchSize(requests[0], 0); n != 2 {
+		t.Errorf("left to the program it is %d pictures", n)
+	}
 	got, errs := together(t, p, requests, nil)
 	if p.unetProg.batch > 4 {
 		t.Errorf("%d rows ran at once, with memory for 5", p.unetProg.batch)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,17 +72,53 @@ func (e *Engine) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events
 		return nil, err
 	}
 	defer func() {
-		if r := recover(); r != nil {
+		if v := recover(); v != nil {
 			e.drop(m)
-			img, err = nil, fmt.Errorf("rendering broke off: %v\n%s", r, firstLines(debug.Stack(), 12))
+			img, err = nil, pipeline.NewPanicError(v)
 		}
 	}()
 	return m.p.Render(ctx, q.Fill(m.p.NewRequest(q.Prompt)), ev)
 }
 
-func firstLines(text []byte, n int) []byte {
-	lines := bytes.SplitAfterN(text, []byte("\n"), n+1)
-	return bytes.TrimSpace(bytes.Join(lines[:min(n, len(lines))], nil))
+// RenderBatch makes the pictures of several requests of one group at once. Each is as Render makes it, and fails alone.
+// events and done are as for pipeline.RenderBatch.
+func (e *Engine) RenderBatch(ctx context.Context, all []*jobs.Request, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(all[0])
+	if err != nil {
+		for i := range all {
+			done(i, nil, err)
+		}
+		return
+	}
+	requests := make([]pipeline.Request, len(all))
+	for i, q := range all {
+		if Group(q) != Group(all[0]) {
+			panic("engine: a batch of requests of several models")
+		}
+		requests[i] = q.Fill(m.p.NewRequest(q.Prompt))
+	}
+	broken := false
+	m.p.RenderBatch(ctx, requests, events, func(i int, img *pipeline.Image, err error) {
+		var bug *pipeline.PanicError
+		broken = broken || errors.As(err, &bug)
+		done(i, img, err)
+	})
+	if broken {
+		e.drop(m)
+	}
+}
+
+// BatchSize is how many requests like q are best rendered at once; most bounds it, 0 is no bound.
+func (e *Engine) BatchSize(q *jobs.Request, most int) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return 1
+	}
+	return m.p.BatchSize(q.Fill(m.p.NewRequest(q.Prompt)), most)
 }
 
 // ModelHash is the hash of the weights that a request would use.

@@ -49,6 +49,61 @@ func TestPureFunction(t *testing.T) {
 	}
 }
 
+// TestBatch: several requests at once give the files that they give alone; a model that a bug has broken is closed, and
+// the next request opens it anew.
+func TestBatch(t *testing.T) {
+	opened := 0
+	e := New(Options{OnModel: func(_ string, open bool) {
+		if open {
+			opened++
+		}
+	}})
+	defer e.Close()
+	all := []*jobs.Request{request(1), request(2), request(3)}
+	all[1].Prompt, all[2].Scheduler = "two dogs", "euler-a"
+	if n := e.BatchSize(all[0], 0); n < 2 {
+		t.Errorf("%d pictures of 64×64 are rendered at once", n)
+	}
+	var got [][]byte
+	e.RenderBatch(t.Context(), all, nil, func(i int, img *pipeline.Image, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := Encode(all[i], img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, data)
+	})
+	for i, q := range all {
+		img, err := e.Render(t.Context(), q, pipeline.Events{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, err := Encode(q, img); err != nil || !bytes.Equal(data, got[i]) {
+			t.Errorf("request %d differs from alone, %v", i, err)
+		}
+	}
+	failed := 0
+	e.RenderBatch(t.Context(), all, func(i int) pipeline.Events {
+		return pipeline.Events{Step: func(int) {
+			if i == 1 {
+				panic("a bug")
+			}
+		}}
+	}, func(_ int, _ *pipeline.Image, err error) {
+		if err != nil {
+			failed++
+		}
+	})
+	if failed != 1 || opened != 1 {
+		t.Errorf("%d failed, the model was opened %d times", failed, opened)
+	}
+	if _, err := e.Render(t.Context(), request(1), pipeline.Events{}); err != nil || opened != 2 {
+		t.Errorf("%v; the model was opened %d times", err, opened)
+	}
+}
+
 func TestBadRequestFailsAlone(t *testing.T) {
 	e := New(Options{})
 	defer e.Close()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type batchOptions struct {
 	DryRun   bool
 	Retry    int
 	FailFast bool
+	AtOnce   int        // images that a device renders at once; 0: as many as it gains by
 	Devices  deviceList // a renderer on each
 	Queue    queue.Options
 	Remote   bool // --queue was given
@@ -71,6 +73,7 @@ Examples:
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it takes and how much disk"},
 			&cli.IntFlag{Name: "retry", Usage: "how often a picture that failed is tried again", DefaultText: "0"},
 			&cli.BoolFlag{Name: "fail-fast", Usage: "stop at the first failure"},
+			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of equal size and sampler a device renders at once; the pictures do not depend on it", DefaultText: "auto, as many as it gains by"},
 			&cli.IntFlag{Name: "workers", Usage: "render in so many processes on this machine, with a queue of their own", DefaultText: "0, in this one"},
 		), memoryFlag(), quietFlag(), jsonFlag("print a line of JSON for each event")),
 		Action: func(c *cli.Context) error {
@@ -89,12 +92,28 @@ Examples:
 			if o.Engine, o.Devices, err = readEngines(c); err != nil {
 				return err
 			}
+			if o.AtOnce, err = batchSize(c); err != nil {
+				return err
+			}
 			// What decides pictures is part of every request that does not say otherwise.
 			o.Read.Base = jobs.Request{Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype")}
 			o.Queue = readQueueFlags(c)
 			return runBatch(c.Context, e, o)
 		},
 	}
+}
+
+// batchSize reads --batch-size; 0 is auto.
+func batchSize(c *cli.Context) (int, error) {
+	word := c.String("batch-size")
+	if !c.IsSet("batch-size") || word == pipeline.Auto {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(word)
+	if err != nil || n < 1 || n > 1024 {
+		return 0, usagef("--batch-size %q: auto or a number from 1 to 1024 is needed", word)
+	}
+	return n, nil
 }
 
 func memoryFlag() cli.Flag {
@@ -153,7 +172,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		show.note(fmt.Sprintf("%d requests are in %s more than once, and are rendered once", list.Twice, o.Jobs))
 	}
 	options := batch.Options{
-		Images: list.Images, Manifest: book, Store: place, Worker: hostName(), Retry: o.Retry, FailFast: o.FailFast,
+		Images: list.Images, Manifest: book, Store: place, Worker: hostName(), Retry: o.Retry, FailFast: o.FailFast, AtOnce: o.AtOnce,
 		OnEvent: func(ev batch.Event) {
 			show.event(ev)
 			e.where.finished(ev.Kept+ev.Finished, ev.Total)

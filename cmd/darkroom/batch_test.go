@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,6 +91,24 @@ func TestBatchDevices(t *testing.T) {
 	for _, file := range []string{"1.png", "2.png"} {
 		if string(read(t, "0/"+file)) != string(read(t, "0,1/"+file)) {
 			t.Errorf("%s differs", file)
+		}
+	}
+}
+
+// TestBatchSizes: the files do not depend on how many pictures are rendered at once.
+func TestBatchSizes(t *testing.T) {
+	inFolder(t, "jobs.yaml", "defaults: {model: MODEL, steps: 3}\njobs:\n- {prompt: [a, two dogs], scheduler: [euler-a, dpm++2m], seed: 1..3, name: '{index}'}\n")
+	sizes := []string{"1", "auto", "5"}
+	for _, size := range sizes {
+		if code, _, errs := command(t, "", "batch", "jobs.yaml", "-o", size, "--batch-size", size, "--quiet"); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	for i := range 12 {
+		for _, size := range sizes[1:] {
+			if file := fmt.Sprintf("/%d.png", i+1); string(read(t, sizes[0]+file)) != string(read(t, size+file)) {
+				t.Errorf("%s%s differs", size, file)
+			}
 		}
 	}
 }
@@ -187,6 +206,8 @@ func TestBatchWrongUsage(t *testing.T) {
 		{"batch|jobs.csv|-o|out", "jobs.csv:1: unknown field \"sede\"; nearest: seed\n"},
 		{"batch|-o|out", "the job file is missing\n"},
 		{"batch|jobs.csv", "-o is missing: name a folder for the pictures\n"},
+		{"batch|jobs.csv|-o|out|--batch-size|0", "--batch-size \"0\": auto or a number from 1 to 1024 is needed"},
+		{"batch|jobs.csv|-o|out|--batch-size|all", "--batch-size \"all\": auto or a number from 1 to 1024 is needed"},
 		{"batch|jobs.csv|-o|out|--retry|-1", "--retry -1: it must not be negative\n"},
 		{"batch|jobs.csv|-o|out|--name|../x", "jobs.csv: name \"../x\": it leads out of the output folder\n"},
 		{"batch|jobs.csv|-o|out|--devices|0,x", "--device \"0,x\": it must be a whole number, several with commas between them, or all"},
