@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
@@ -75,7 +76,7 @@ func openCUDA(o Options, warn func(string)) (kernels.Backend, error) {
 		half := tensor.F16
 		dtype = &half
 	}
-	b, err := cuda.OpenTested(cuda.Options{Device: o.Device, DType: *dtype}, o.HashCache, warn)
+	b, err := cuda.OpenTested(cuda.Options{Device: o.Device, DType: *dtype, TF32: o.DType == tf32}, o.HashCache, warn)
 	if err != nil {
 		return nil, fmt.Errorf("--backend cuda: %w", err)
 	}
@@ -85,8 +86,22 @@ func openCUDA(o Options, warn func(string)) (kernels.Backend, error) {
 // dtypeNames are the names on the command line.
 var dtypeNames = map[tensor.DType]string{tensor.F32: "fp32", tensor.BF16: "bf16", tensor.F16: "fp16"}
 
+// tf32 is float32 whose products a GPU's tensor cores may round to TF32.
+const tf32 = "tf32"
+
+// dtypeName is what the pipeline computes in.
+func (p *Pipeline) dtypeName() string {
+	if b, ok := p.backend.(interface{ TF32() bool }); ok && b.TF32() {
+		return tf32
+	}
+	return dtypeNames[p.dtype]
+}
+
 // parseDType reads the name of a type; nil is auto.
 func parseDType(name string) (*tensor.DType, error) {
+	if name == tf32 {
+		name = dtypeNames[tensor.F32]
+	}
 	if name == Auto || name == "" {
 		return nil, nil
 	}
@@ -95,7 +110,7 @@ func parseDType(name string) (*tensor.DType, error) {
 			return &d, nil
 		}
 	}
-	return nil, usagef("--dtype %q: choose auto, fp32, bf16 or fp16", name)
+	return nil, usagef("--dtype %q: choose auto, fp32, tf32, bf16 or fp16", name)
 }
 
 func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
@@ -104,6 +119,8 @@ func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
 	switch {
 	case err != nil:
 		return 0, err
+	case name == tf32 && !strings.HasPrefix(b.Name(), CUDA):
+		return 0, usagef("--dtype tf32 is for GPUs; the %s backend computes in fp32", b.Name())
 	case dtype == nil:
 		return supported[0], nil
 	case slices.Contains(supported, *dtype):

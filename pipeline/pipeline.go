@@ -34,7 +34,7 @@ type Options struct {
 	HashCache string
 
 	Backend string // "auto" (or ""), "cpu", "cuda" or "ref"
-	DType   string // "auto" (or ""), "fp32", "bf16" or "fp16"
+	DType   string // "auto" (or ""), "fp32", "tf32", "bf16" or "fp16"
 	Device  int    // of several GPUs
 	Threads int    // 0: one a processor
 }

@@ -45,7 +45,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		Steps: pl.Steps, Scheduler: pl.schedule.Name(), Eta: pl.schedule.Eta(),
 		CFG: pl.CFG, Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Model: p.name, ModelHash: hash, Prediction: p.schedulerConfig.PredictionType.String(),
-		DType: dtypeNames[p.dtype], Backend: backend, Device: p.device(), Result: result,
+		DType: p.dtypeName(), Backend: backend, Device: p.device(), Result: result,
 	}
 	if list, ok := sigmaList(pl.schedule.Sigmas()); ok {
 		r.SigmaList, r.Steps = list, len(list)

@@ -54,7 +54,7 @@ type Recipe struct {
 	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
 	Prediction string `json:"prediction"` // epsilon, v_prediction or sample
 
-	DType   string `json:"dtype"`   // fp32, bf16 or fp16: never auto
+	DType   string `json:"dtype"`   // fp32, tf32, bf16 or fp16: never auto
 	Backend string `json:"backend"` // cpu, cuda or ref: never auto
 	Device  string `json:"device"`  // what computed it, for people to read
 

@@ -81,7 +81,7 @@ func (c *checker) request(q *Request, given map[string]bool) error {
 		choices     []string
 	}{
 		{"backend", q.Backend, []string{pipeline.Auto, pipeline.CPU, pipeline.CUDA, pipeline.Ref}},
-		{"dtype", q.DType, []string{"auto", "fp32", "bf16", "fp16"}},
+		{"dtype", q.DType, []string{"auto", "fp32", "tf32", "bf16", "fp16"}},
 		{"format", q.Format, []string{"png", "jpg", "webp"}},
 		{"noise", q.Noise, []string{noise.KindTorchCPU, "torch-cuda"}},
 		{"prompt-syntax", q.Syntax, []string{clip.Weighted.String(), clip.Plain.String()}},

@@ -59,7 +59,7 @@ Examples:
 			list("sde-noise", "noise of stochastic samplers: torch, brownian"),
 			list("eta", "shares of fresh noise"),
 			list("model", "folders in the diffusers layout, or names"),
-			list("dtype", "types to compute in: fp32, bf16, fp16"),
+			list("dtype", "types to compute in: fp32, tf32, bf16, fp16"),
 			&cli.StringFlag{Name: "budget", Usage: "instead of --steps: a time a picture, such as 2s; each scheduler gets the steps that fit", DefaultText: "none"},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` with a prompt a line; empty lines and lines that begin with # are left out", DefaultText: "none"},
 			&cli.StringFlag{Name: "prompt", Usage: "one prompt, instead of a file", DefaultText: "none"},

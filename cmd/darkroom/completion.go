@@ -133,7 +133,7 @@ func flagValues(flag string) []string {
 	case "prompt-syntax":
 		return []string{"weighted", "plain"}
 	case "dtype":
-		return []string{"auto", "fp32", "bf16", "fp16"}
+		return []string{"auto", "fp32", "tf32", "bf16", "fp16"}
 	case "backend":
 		return []string{"auto", "cpu", "cuda", "ref"}
 	case "format":

@@ -127,7 +127,7 @@ func engineFlags() []cli.Flag {
 }
 
 func dtypeFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dtype", Usage: "type to compute in: auto, fp32, bf16 or fp16", DefaultText: "auto"}
+	return &cli.StringFlag{Name: "dtype", Usage: "type to compute in: auto, fp32, bf16, fp16, or tf32 (fp32 with products on tensor cores)", DefaultText: "auto"}
 }
 
 func backendFlag() cli.Flag {

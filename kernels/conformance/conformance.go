@@ -9,6 +9,7 @@ package conformance
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"darkroom/kernels"
@@ -23,6 +24,9 @@ type Options struct {
 	WithThreads func(n int) kernels.Backend
 	// Short leaves out the cases that take the reference longer than about 50 ms.
 	Short bool
+	// TF32 says that convolutions and linear layers of a float32 backend round their operands to TF32. That has
+	// float16's 11 significant bits, and they are held to what rounding to float16 costs.
+	TF32 bool
 	// Match keeps the cases for which it returns true; nil keeps all.
 	Match func(name string) bool
 }
@@ -119,6 +123,9 @@ func (s *suite) check(c testCase) (out []Verdict) {
 			if full, err = s.run(s.b, c, f); err != nil {
 				return 0, err
 			}
+			if d == tensor.F32 && s.o.TF32 && (strings.HasPrefix(c.name, "conv2d/") || strings.HasPrefix(c.name, "linear/")) {
+				return s.againstRounding(c, tensor.F16, full)
+			}
 			if d == tensor.F32 {
 				return s.againstBound(c, full)
 			}
@@ -206,19 +213,17 @@ func guarded(f func() (float64, error)) (worst float64, err error) {
 	return f()
 }
 
-// Same fails t where two backends do not give the same bits for a case of the table.
-func Same(t *testing.T, a, b kernels.Backend) {
+// Same fails t where two backends of the same element type do not give the same bits for a case that the options keep.
+func Same(t *testing.T, a, b kernels.Backend, o Options) {
 	t.Helper()
-	s := newSuite(a, Options{})
+	s := newSuite(a, o)
 	for _, c := range s.cases() {
-		if c.slow && testing.Short() {
-			continue
-		}
-		first, err := s.run(a, c, in(tensor.F32))
+		v := in(a.DTypes()[0])
+		first, err := s.run(a, c, v)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		second, err := s.run(b, c, in(tensor.F32))
+		second, err := s.run(b, c, v)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}

@@ -11,9 +11,8 @@ SIMPLE(f16, half_t)
 SIMPLE(bf16, bfloat_t)
 
 #define MMA(name, T, D)                                          \
-  KERNEL(attention_mma_##name##_##D, 128, (ATTENTION_PARAMETERS)) { \
-    using Tiles = FlashTiles<T, D>;                              \
-    SHARED(Tiles, tiles);                                        \
+  WIDE_KERNEL(attention_mma_##name##_##D, 128, (ATTENTION_PARAMETERS)) { \
+    SHARED(char, tiles);                                         \
     attention_mma<T, D>(ATTENTION_ARGUMENTS, tiles);             \
   }
 #define ALL(name, T)                                            \
@@ -30,4 +29,6 @@ SIMPLE(bf16, bfloat_t)
     attention_wide<T>(ATTENTION_ARGUMENTS, tiles);              \
   }
 ALL(f16, half_t)
+#ifndef OLD_GPU
 ALL(bf16, bfloat_t)
+#endif

@@ -2,12 +2,12 @@
 // al. 2022): for each tile of keys, the running maximum, sum and weighted values of a query are rescaled.
 //
 // attention_simple: one warp a query, every type and head size up to 512.
-// attention_mma: tensor cores, 64 queries a block, head sizes up to 160 in multiples of 8.
+// attention_mma: tensor cores, 128 or 64 queries a block, head sizes up to 160 in multiples of 8.
 // attention_wide: tensor cores, 32 queries a block, head sizes up to 512 in multiples of 8.
 #pragma once
 #include "ptx.cuh"
 
-// Parameters of every kernel of this family; attention.go fills them in this order.
+// Parameters of every kernel of this family; gemm.go fills them in this order.
 #define ATTENTION_PARAMETERS                                                                                    \
   const void *q, const void *k, const void *v, void *o, int queries, int keys, int channels, int size, int causal, \
       float scale
@@ -76,25 +76,39 @@ __device__ void attention_simple(const Attention& a, float* shared) {
 // Rows<T, D> is a tile of head rows in shared memory, one after another, in chunks of 16 bytes; 8 chunks make the
 // 128 bytes that one cycle serves. cp.async fills them in order. ldmatrix reads the same chunk of 8 neighbouring rows:
 // without help, rows kPeriod apart would meet in the same place of their 128 bytes. So the places are permuted, by
-// exclusive or with the number of the period.
+// exclusive or with the number of the period. Places 8 rows, or 8 chunks, apart are permuted alike.
 template <class T, int D>
 struct Rows {
   static constexpr int kChunks = D / 8, kPitch = D;
   static constexpr int kPeriod = kChunks % 8 == 0 ? 1 : kChunks % 4 == 0 ? 2 : 4; // rows that fill whole 128 bytes
-  T* at;
-  __device__ __forceinline__ T* row(int r, int column) const {
-    return at + ((r * kChunks + column / 8) ^ (r / kPeriod & (8 / kPeriod - 1))) * 8;
+  // at is where a chunk lies, in bytes.
+  static __device__ __forceinline__ int at(int r, int chunk) {
+    return ((r * kChunks + chunk) ^ (r / kPeriod & (8 / kPeriod - 1))) * 16;
   }
+};
 
-  // load brings rows [first, first+n) of a head; what is past the end, or past the head's size, is zero.
-  template <int n, int threads>
-  __device__ __forceinline__ void load(const T* from, int first, int end, int64_t pitch, int size) const {
+// RowLoader brings rows of a head to shared memory; what is past the end, or past the head's size, is zero. Where this
+// thread's chunks come from and go to is the same for every tile and worked out once.
+template <class T, int D, int rows, int threads>
+struct RowLoader {
+  using R = Rows<T, D>;
+  static constexpr int kEach = (rows * R::kChunks + threads - 1) / threads;
+  static_assert(rows * R::kChunks % threads == 0, "the threads must divide the tile");
+  int row[kEach], from[kEach], to[kEach]; // row of the tile; elements from its first; bytes from its place
+
+  __device__ __forceinline__ RowLoader(int pitch, int size) {
 #pragma unroll
-    for (int i = threadIdx.x; i < n * kChunks; i += threads) {
-      int r = i / kChunks, c = i % kChunks * 8;
-      bool valid = first + r < end && c < size;
-      cp_async16(row(r, c), valid ? from + (first + r) * pitch + c : from, valid);
+    for (int i = 0; i < kEach; i++) {
+      int n = threadIdx.x + i * threads, r = n / R::kChunks, chunk = n % R::kChunks;
+      row[i] = kept(chunk * 8 < size ? r : 0x40000000);
+      from[i] = kept(r * pitch + chunk * 8);
+      to[i] = kept(R::at(r, chunk));
     }
+  }
+  // load brings the first `there` rows, at most `rows` of them, to a tile.
+  __device__ __forceinline__ void load(Shared tile, const T* first, int there) const {
+#pragma unroll
+    for (int i = 0; i < kEach; i++) cp_async16(tile + to[i], first + from[i], row[i] < there ? 16 : 0);
   }
 };
 
@@ -102,35 +116,38 @@ struct Rows {
 struct Softmax {
   float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
 
-  // step takes the scores of a tile of 8·n keys from k0 on, turns them into weights relative to the new maximum, and
-  // gives the factors of what was summed before. Scores come scaled by log₂e, so that weights are powers of 2.
+  // hide takes the scores of keys that a query may not see out of a tile of 8·n keys.
   template <int n>
-  __device__ __forceinline__ void step(Acc (&s)[n], float scale, int k0, int seen0, int seen1, float (&rescale)[2]) {
+  static __device__ __forceinline__ void hide(Acc (&s)[n], int seen0, int seen1) {
     int t = threadIdx.x % 4;
 #pragma unroll
+    for (int j = 0; j < n; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        if (8 * j + 2 * t + e % 2 >= (e < 2 ? seen0 : seen1)) s[j][e] = -INFINITY;
+  }
+
+  // step turns the scores of a tile into weights relative to the new maximum, and gives the factors of what was summed
+  // before. The weight of score x is 2^(x·scale - top·scale): scale > 0 holds log₂e.
+  template <int n>
+  __device__ __forceinline__ void step(Acc (&s)[n], float scale, float (&rescale)[2]) {
+#pragma unroll
     for (int h = 0; h < 2; h++) {
-      int seen = h ? seen1 : seen0;
       float m = top[h];
 #pragma unroll
-      for (int j = 0; j < n; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float& x = s[j][2 * h + e];
-          x = k0 + 8 * j + 2 * t + e < seen ? x * scale : -INFINITY;
-          m = fmaxf(m, x);
-        }
+      for (int j = 0; j < n; j++) m = fmaxf(fmaxf(m, s[j][2 * h]), s[j][2 * h + 1]);
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
       if (m == -INFINITY) m = 0; // nothing seen yet: weights 0, not NaN
-      rescale[h] = exp2f(top[h] - m);
+      rescale[h] = exp2_fast((top[h] - m) * scale);
       top[h] = m;
-      float add = 0;
+      float less = m * scale, add = 0;
 #pragma unroll
       for (int j = 0; j < n; j++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
           float& x = s[j][2 * h + e];
-          x = exp2f(x - m);
+          x = exp2_fast(fmaf(x, scale, -less));
           add += x;
         }
       sum[h] = sum[h] * rescale[h] + add;
@@ -145,103 +162,137 @@ struct Softmax {
   }
 };
 
-// ---- attention_mma: 4 warps of 16 queries; two tiles of keys and values in turn ----
+// ---- attention_mma: 4 warps of 16 or 32 queries; two tiles of keys and values in turn ----
 
 template <int D>
 struct Flash {
-  static constexpr int kQueries = 64, kKeys = D > 80 ? 32 : 64, kThreads = 128;
-};
-template <class T, int D>
-struct FlashTiles {
-  using R = Rows<T, D>;
-  T q[Flash<D>::kQueries * R::kPitch];
-  T k[2][Flash<D>::kKeys * R::kPitch], v[2][Flash<D>::kKeys * R::kPitch];
+  static constexpr int kParts = D <= 64 ? 2 : 1; // 16 queries each: each ldmatrix of keys or values serves all of them
+  static constexpr int kQueries = 64 * kParts, kKeys = D > 80 ? 32 : 64, kThreads = 128;
+  static constexpr int kTile = kKeys * D * 2, kBytes = kQueries * D * 2 + 4 * kTile; // queries, keys twice, values twice
 };
 
 template <class T, int D>
-__device__ __forceinline__ void attention_mma(const Attention& a, FlashTiles<T, D>* s) {
+__device__ __forceinline__ void attention_mma(const Attention& a, char* shared) {
   using F = Flash<D>;
   using R = Rows<T, D>;
-  constexpr int kKeys = F::kKeys;
+  constexpr int kKeys = F::kKeys, kParts = F::kParts;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int q0 = blockIdx.x * F::kQueries, mine = q0 + warp * 16 + lane / 4;
+  int q0 = blockIdx.x * F::kQueries, mine = q0 + warp * 16 * kParts + lane / 4;
   const int64_t head = blockIdx.y * a.size, pitch = a.channels;
-  const T* q = static_cast<const T*>(a.q) + blockIdx.z * (a.queries * pitch) + head;
-  const T* k = static_cast<const T*>(a.k) + blockIdx.z * (a.keys * pitch) + head;
-  const T* v = static_cast<const T*>(a.v) + blockIdx.z * (a.keys * pitch) + head;
+  const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + q0) * pitch + head;
+  const T* k = static_cast<const T*>(a.k) + int64_t(blockIdx.z) * a.keys * pitch + head;
+  const T* v = static_cast<const T*>(a.v) + int64_t(blockIdx.z) * a.keys * pitch + head;
   int end = a.causal ? min(a.keys, q0 + F::kQueries) : a.keys;
   int tiles = ceil_div(end, kKeys);
 
-  auto load = [&](int tile) {
-    R{s->k[tile & 1]}.template load<kKeys, F::kThreads>(k, tile * kKeys, a.keys, pitch, a.size);
-    R{s->v[tile & 1]}.template load<kKeys, F::kThreads>(v, tile * kKeys, a.keys, pitch, a.size);
+  const Shared queries = shared_address(shared), keys = queries + F::kQueries * D * 2, values = keys + 2 * F::kTile;
+  RowLoader<T, D, F::kQueries, F::kThreads>(a.channels, a.size).load(queries, q, a.queries - q0);
+  RowLoader<T, D, kKeys, F::kThreads> loader(a.channels, a.size);
+  const int64_t step = kKeys * pitch;
+  int left = a.keys; // rows that are not loaded yet
+  auto load = [&](int stage) {
+    loader.load(keys + stage, k, left);
+    loader.load(values + stage, v, left);
+    k += step;
+    v += step;
+    left -= kKeys;
   };
-  R{s->q}.template load<F::kQueries, F::kThreads>(q, q0, a.queries, pitch, a.size);
   load(0);
   cp_async_commit();
 
-  Acc o[D / 8];
-  Softmax softmax;
-  uint32_t qa[D / 16][4]; // the warp's queries, as operand A, for the whole run
+  // Where this lane's rows of operand B lie: of chunk pairs 0 to 3; pair c lies 128·(c/4) bytes behind pair c%4.
+  constexpr int kPairs = D / 16 < 4 ? D / 16 : 4;
+  int key_at[kPairs], value_at[kPairs];
+#pragma unroll
+  for (int c = 0; c < kPairs; c++) {
+    key_at[c] = kept(R::at(lane % 8 + lane / 16 * 8, 2 * c + lane / 8 % 2));
+    value_at[c] = kept(R::at(lane % 16, 2 * c + lane / 16));
+  }
+  constexpr int k16Rows = 16 * D * 2; // bytes of 16 rows
+
+  Acc o[kParts][D / 8];
+  Softmax softmax[kParts];
+  uint32_t qa[kParts][D / 16][4]; // the warp's queries, as operand A, for the whole run
   float scale = a.scale * kLog2E;
+  int stage = 0;
 #pragma unroll 1
   for (int tile = 0; tile < tiles; tile++) {
-    if (tile + 1 < tiles) load(tile + 1);
+    if (tile + 1 < tiles) load(stage ^ F::kTile);
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
     if (tile == 0) {
 #pragma unroll
-      for (int c = 0; c < D / 16; c++) ldmatrix_x4(qa[c], R{s->q}.row(warp * 16 + lane % 16, 16 * c + lane / 16 * 8));
+      for (int i = 0; i < kParts; i++)
+#pragma unroll
+        for (int c = 0; c < D / 16; c++) ldmatrix_x4(qa[i][c], queries + R::at((warp * kParts + i) * 16 + lane % 16, 2 * c + lane / 16));
     }
-    R keys{s->k[tile & 1]}, values{s->v[tile & 1]};
-    Acc scores[kKeys / 8];
+    Acc scores[kParts][kKeys / 8];
 #pragma unroll
     for (int c = 0; c < D / 16; c++)
 #pragma unroll
       for (int j = 0; j < kKeys / 16; j++) {
         uint32_t b[4];
-        ldmatrix_x4(b, keys.row(16 * j + lane % 8 + lane / 16 * 8, 16 * c + lane / 8 % 2 * 8));
-        mma_m16n8k16(scores[2 * j], qa[c], b[0], b[1], T());
-        mma_m16n8k16(scores[2 * j + 1], qa[c], b[2], b[3], T());
+        ldmatrix_x4(b, keys + stage + key_at[c % 4] + c / 4 * 128 + j * k16Rows);
+#pragma unroll
+        for (int i = 0; i < kParts; i++)
+#pragma unroll
+          for (int h = 0; h < 2; h++) mma_m16n8k16(scores[i][2 * j + h], qa[i][c], b[2 * h], b[2 * h + 1], T());
       }
 
-    float rescale[2];
     int k0 = tile * kKeys;
-    softmax.step(scores, scale, k0, a.causal ? min(a.keys, mine + 1) : a.keys, a.causal ? min(a.keys, mine + 9) : a.keys, rescale);
 #pragma unroll
-    for (int c = 0; c < D / 8; c++)
+    for (int i = 0; i < kParts; i++) {
+      int row = mine + 16 * i, first = q0 + (warp * kParts + i) * 16;
+      if (k0 + kKeys > (a.causal ? min(a.keys, first + 1) : a.keys))
+        Softmax::hide(scores[i], (a.causal ? min(a.keys, row + 1) : a.keys) - k0, (a.causal ? min(a.keys, row + 9) : a.keys) - k0);
+      float rescale[2];
+      softmax[i].step(scores[i], scale, rescale);
 #pragma unroll
-      for (int e = 0; e < 4; e++) o[c][e] *= rescale[e / 2];
+      for (int c = 0; c < D / 8; c++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) o[i][c][e] *= rescale[e / 2];
+    }
 
     // The weights' places in C are those that A wants for 16 keys: no exchange between lanes.
 #pragma unroll
     for (int j = 0; j < kKeys / 16; j++) {
-      uint32_t p[4] = {pack<T>(scores[2 * j][0], scores[2 * j][1]), pack<T>(scores[2 * j][2], scores[2 * j][3]),
-                       pack<T>(scores[2 * j + 1][0], scores[2 * j + 1][1]), pack<T>(scores[2 * j + 1][2], scores[2 * j + 1][3])};
+      uint32_t p[kParts][4];
+#pragma unroll
+      for (int i = 0; i < kParts; i++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          Acc& s = scores[i][2 * j + e / 2];
+          p[i][e] = pack<T>(s[e % 2 * 2], s[e % 2 * 2 + 1]);
+        }
 #pragma unroll
       for (int c = 0; c < D / 16; c++) {
         uint32_t b[4];
-        ldmatrix_x4_trans(b, values.row(16 * j + lane % 16, 16 * c + lane / 16 * 8));
-        mma_m16n8k16(o[2 * c], p, b[0], b[1], T());
-        mma_m16n8k16(o[2 * c + 1], p, b[2], b[3], T());
+        ldmatrix_x4_trans(b, values + stage + value_at[c % 4] + c / 4 * 128 + j * k16Rows);
+#pragma unroll
+        for (int i = 0; i < kParts; i++)
+#pragma unroll
+          for (int h = 0; h < 2; h++) mma_m16n8k16(o[i][2 * c + h], p[i], b[2 * h], b[2 * h + 1], T());
       }
     }
+    stage ^= F::kTile;
     __syncthreads(); // before the next tile but one overwrites these
   }
 
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
-    float inverse = 1 / softmax.total(h);
-    int row = mine + 8 * h;
-    if (row >= a.queries) continue;
-    T* to = static_cast<T*>(a.o) + (int64_t(blockIdx.z) * a.queries + row) * pitch + head;
+  for (int i = 0; i < kParts; i++)
 #pragma unroll
-    for (int c = 0; c < D / 8; c++) {
-      float pair[2] = {o[c][2 * h] * inverse, o[c][2 * h + 1] * inverse};
-      if (8 * c < a.size) store(to + 8 * c + lane % 4 * 2, pair);
+    for (int h = 0; h < 2; h++) {
+      float inverse = 1 / softmax[i].total(h);
+      int row = mine + 16 * i + 8 * h;
+      if (row >= a.queries) continue;
+      T* to = static_cast<T*>(a.o) + (int64_t(blockIdx.z) * a.queries + row) * pitch + head;
+#pragma unroll
+      for (int c = 0; c < D / 8; c++) {
+        float pair[2] = {o[i][c][2 * h] * inverse, o[i][c][2 * h + 1] * inverse};
+        if (8 * c < a.size) store(to + 8 * c + lane % 4 * 2, pair);
+      }
     }
-  }
 }
 
 // ---- attention_wide: 8 warps, 2 × 16 queries by 4 shares of the keys or of the columns; heads of up to 512 ----
@@ -265,37 +316,48 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
   int g = lane / 4, t = lane % 4;
   int q0 = blockIdx.x * kWideQueries;
   const int64_t head = blockIdx.y * a.size, pitch = a.channels;
-  const T* q = static_cast<const T*>(a.q) + blockIdx.z * (a.queries * pitch) + head;
-  const T* k = static_cast<const T*>(a.k) + blockIdx.z * (a.keys * pitch) + head;
-  const T* v = static_cast<const T*>(a.v) + blockIdx.z * (a.keys * pitch) + head;
+  const T* q = static_cast<const T*>(a.q) + int64_t(blockIdx.z) * a.queries * pitch + head;
+  const T* k = static_cast<const T*>(a.k) + int64_t(blockIdx.z) * a.keys * pitch + head;
+  const T* v = static_cast<const T*>(a.v) + int64_t(blockIdx.z) * a.keys * pitch + head;
   int end = a.causal ? min(a.keys, q0 + kWideQueries) : a.keys;
   float scale = a.scale * kLog2E;
-  R queries{s->q}, tile{s->kv};
-  queries.template load<kWideQueries, kThreads>(q, q0, a.queries, pitch, a.size);
+  Shared queries = shared_address(s->q), tile = shared_address(s->kv), weights = shared_address(s->weight);
+  RowLoader<T, kWide, kWideKeys, kThreads> loader(a.channels, a.size);
+  static_assert(kWideKeys == kWideQueries, "one loader serves both");
+  loader.load(queries, q + q0 * pitch, a.queries - q0);
+  // Where this lane's rows of the operands lie, of the first 128 bytes: see attention_mma.
+  int query_at[4], key_at[2], value_at[4];
+#pragma unroll
+  for (int c = 0; c < 4; c++) {
+    query_at[c] = kept(R::at(rows + lane % 16, 2 * c + lane / 16));
+    value_at[c] = kept(R::at(lane % 16, share * (kShare / 8) + 2 * c + lane / 16));
+    if (c < 2) key_at[c] = kept(R::at(8 * share + lane % 8, 4 * c + lane / 8));
+  }
 
   Acc o[kShare / 8];
   // 8 neighbouring threads keep the maximum and sum of one query: row threadIdx.x/8.
   float top = -INFINITY, sum = 0;
 #pragma unroll 1
   for (int k0 = 0; k0 < end; k0 += kWideKeys) {
-    tile.template load<kWideKeys, kThreads>(k, k0, a.keys, pitch, a.size);
+    loader.load(tile, k + k0 * pitch, a.keys - k0);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
     Acc score[1];
+#pragma unroll
     for (int c = 0; c < kWide / 32; c++) { // two 16-column steps: one ldmatrix brings B for both
       uint32_t b[4];
-      ldmatrix_x4(b, tile.row(8 * share + lane % 8, 32 * c + lane / 8 * 8));
+      ldmatrix_x4(b, tile + key_at[c % 2] + c / 2 * 128);
       for (int h = 0; h < 2; h++) {
         uint32_t qa[4];
-        ldmatrix_x4(qa, queries.row(rows + lane % 16, 32 * c + 16 * h + lane / 16 * 8));
+        ldmatrix_x4(qa, queries + query_at[(2 * c + h) % 4] + (2 * c + h) / 4 * 128);
         mma_m16n8k16(score[0], qa, b[2 * h], b[2 * h + 1], T());
       }
     }
     for (int h = 0; h < 2; h++) store_shared_pair(&s->score[rows + g + 8 * h][8 * share + 2 * t], score[0][2 * h], score[0][2 * h + 1]);
     __syncthreads(); // the scores are there, and K is not needed any more
 
-    tile.template load<kWideKeys, kThreads>(v, k0, a.keys, pitch, a.size);
+    loader.load(tile, v + k0 * pitch, a.keys - k0);
     cp_async_commit();
     {
       int row = threadIdx.x / 8, c = threadIdx.x % 8 * 4;
@@ -308,9 +370,9 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
       }
       for (int i = 4; i; i >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, i));
       if (m == -INFINITY) m = 0;
-      float rescale = exp2f(top - m), add = 0;
+      float rescale = exp2_fast(top - m), add = 0;
       top = m;
-      for (int e = 0; e < 4; e++) add += x[e] = exp2f(x[e] - m);
+      for (int e = 0; e < 4; e++) add += x[e] = exp2_fast(x[e] - m);
       for (int i = 4; i; i >>= 1) add += __shfl_xor_sync(~0u, add, i);
       sum = sum * rescale + add;
       store(s->weight + row * s->kWeightPitch + c, x);
@@ -326,11 +388,11 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
 #pragma unroll
     for (int j = 0; j < kWideKeys / 16; j++) {
       uint32_t p[4];
-      ldmatrix_x4(p, s->weight + (rows + lane % 16) * s->kWeightPitch + 16 * j + lane / 16 * 8);
+      ldmatrix_x4(p, weights + ((rows + lane % 16) * s->kWeightPitch + 16 * j + lane / 16 * 8) * 2);
 #pragma unroll
       for (int c = 0; c < kShare / 16; c++) {
         uint32_t b[4];
-        ldmatrix_x4_trans(b, tile.row(16 * j + lane % 16, share * kShare + 16 * c + lane / 16 * 8));
+        ldmatrix_x4_trans(b, tile + value_at[c % 4] + c / 4 * 128 + j * 16 * kWide * 2);
         mma_m16n8k16(o[2 * c], p, b[0], b[1], T());
         mma_m16n8k16(o[2 * c + 1], p, b[2], b[3], T());
       }

@@ -23,9 +23,13 @@ type Backend struct {
 	name   string
 	device Device
 	dtype  tensor.DType
+	tf32   bool // weights are rounded to it, and so are activations as they are multiplied
 	// the simple kernels instead of the tensor cores'
 	simpleGEMM, simpleAttention bool
-	sharedMost                  int // bytes of shared memory that a block can have
+	tuner                       *tuner // nil: tiles by the model alone
+	recording                   bool
+	onlyTile                    *tile // of gemm_mma, for tests; nil: chosen by shape
+	sharedMost                  int   // bytes of shared memory that a block can have
 
 	gpu     cu.Device
 	context cu.CUContext
@@ -57,12 +61,16 @@ func Open(o Options) (kernels.Backend, error) {
 		return nil, fmt.Errorf("cuda:%d (%s) cannot be used: %s", d.Index, d.Name, d.Unusable)
 	}
 	// bfloat16 has no tensor-core instruction before sm_80.
+	if o.TF32 && d.Capability[0] < 8 {
+		return nil, fmt.Errorf("cuda:%d (%s) has compute capability %d.%d; TF32 needs 8.0: compute in float16 or float32", d.Index, d.Name, d.Capability[0], d.Capability[1])
+	}
 	simple := o.Simple || o.DType == tensor.F32 || o.DType == tensor.BF16 && d.Capability[0] < 8
 	b := &Backend{
 		name: fmt.Sprintf("cuda:%d", d.Index), device: d, dtype: o.DType,
-		simpleGEMM: simple, simpleAttention: simple,
+		tf32: o.TF32 && o.DType == tensor.F32, simpleAttention: simple,
 		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{},
 	}
+	b.simpleGEMM = simple && (!b.tf32 || o.Simple)
 	if b.gpu, err = cu.GetDevice(d.Index); err != nil {
 		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}
@@ -93,6 +101,9 @@ func (b *Backend) enter() (leave func()) {
 func (b *Backend) Name() string           { return b.name }
 func (b *Backend) DTypes() []tensor.DType { return []tensor.DType{b.dtype} }
 
+// TF32 says that products are rounded to it: Options.TF32.
+func (b *Backend) TF32() bool { return b.tf32 }
+
 // Device describes the GPU that the backend runs on.
 func (b *Backend) Device() Device { return b.device }
 
@@ -103,6 +114,7 @@ func (b *Backend) Sync() error {
 	if err := b.stream.Synchronize(); err != nil {
 		b.fail("waiting for the kernels", err)
 	}
+	b.tuner.save(b.device)
 	err := b.err
 	b.err = nil
 	return err
@@ -259,7 +271,9 @@ func (b *Backend) Record(f func()) (kernels.Recording, error) {
 	if err := drv.BeginCapture(b.stream); err != nil {
 		return nil, b.explain("recording", err)
 	}
+	b.recording = true
 	f()
+	b.recording = false
 	g, err := drv.EndCapture(b.stream)
 	if b.err != nil {
 		err, b.err = b.err, nil

@@ -3,8 +3,8 @@
 // the build tag cuda, after build.sh has made the fatbins; without the tag Open and Devices say so.
 //
 // A Backend computes in one element type. In F16 and BF16 the products run on tensor cores with
-// float32 sums; the plain kernels of the same name with "simple" in it serve F32, every type on request
-// (Options.Simple), and the shapes that tensor cores do not like.
+// float32 sums, in F32 those of Conv2D and Linear do on request (Options.TF32); the plain kernels of the same name
+// with "simple" in it serve F32, every type on request (Options.Simple), and the shapes that tensor cores do not like.
 package cuda
 
 import (
@@ -19,6 +19,9 @@ import (
 type Options struct {
 	Device int          // as Devices numbers them
 	DType  tensor.DType // of activations and packed weights: F32, F16 or BF16
+	// TF32 lets the products of F32 run on tensor cores, which read 11 significant bits of a float32 and add up in
+	// float32. Attention and everything else stay float32. It needs compute capability 8.0; Open says so.
+	TF32 bool
 	// Simple avoids tensor cores: slower, for comparison and where a device fails the self-test.
 	Simple bool
 }

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"strings"
 	"testing"
 
 	"darkroom/kernels/conformance"
@@ -48,10 +49,43 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// TF32 on the kernels that the shapes lead to, and on each tile.
+func TestTF32(t *testing.T) {
+	for i := range tiles {
+		t.Run(tiles[i].name, func(t *testing.T) {
+			b := open(t, Options{DType: tensor.F32, TF32: true})
+			b.onlyTile = &tiles[i]
+			conformance.Run(t, b, conformance.Options{Short: testing.Short(), TF32: true, Match: func(name string) bool {
+				return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
+			}})
+		})
+	}
+}
+
 // Turing (sm_75) runs the same float16 kernels with its own instructions, and bfloat16 without tensor cores.
 func TestTuring(t *testing.T) {
 	onEmulator(t)
 	if out, err := child("^TestConformance$/^B?F16$/(conv2d|linear|attention)", "EMU_CC=75"); err != nil {
 		t.Errorf("%v\n%.4000s", err, out)
+	}
+}
+
+// Every tile of gemm_mma, over the shapes of which its own choice would take only one, gives the same bits: the choice may
+// depend on the device and on measured time, a picture may not.
+func TestTiles(t *testing.T) {
+	for _, d := range []tensor.DType{tensor.F16, tensor.BF16} {
+		first := open(t, Options{DType: d})
+		first.onlyTile = &tiles[0]
+		match := func(name string) bool { return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear") }
+		for i := range tiles {
+			t.Run(d.String()+" "+tiles[i].name, func(t *testing.T) {
+				b := open(t, Options{DType: d})
+				b.onlyTile = &tiles[i]
+				conformance.Run(t, b, conformance.Options{Short: testing.Short(), Match: match})
+				if i > 0 {
+					conformance.Same(t, first, b, conformance.Options{Short: testing.Short(), Match: match})
+				}
+			})
+		}
 	}
 }

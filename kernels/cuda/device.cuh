@@ -2,7 +2,7 @@
 //
 // The same sources are compiled by nvcc for GPUs and by g++ for the emulated device (CUDA_EMU); a kernel
 // is written KERNEL(name, threads a block, (parameters)) { … } and its dynamic shared memory
-// SHARED(type, name). Parameters are pointers, int and float: each travels in a slot of 8 bytes.
+// SHARED(type, name). WIDE_KERNEL is one that may use as many registers as leave room for two blocks of 128 threads. Parameters are pointers, int and float: each travels in a slot of 8 bytes.
 #pragma once
 #ifdef CUDA_EMU
 #include "device.h"
@@ -10,7 +10,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
+// OLD_GPU: sm_75, which lacks bfloat16 and TF32 on tensor cores, and cp.async.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define OLD_GPU
+#endif
 #define KERNEL(name, threads, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
+#define WIDE_KERNEL(name, threads, parameters) extern "C" __global__ void __launch_bounds__(threads, 2) name parameters
 #define SHARED(T, name)                                            \
   extern __shared__ __align__(128) unsigned char name##_bytes[];   \
   T* name = reinterpret_cast<T*>(name##_bytes)

@@ -12,24 +12,27 @@ SIMPLE(bf16, bfloat_t)
 
 #define REDUCE(name, T) \
   KERNEL(gemm_reduce_##name, 256, (GEMM_PARAMETERS)) { gemm_reduce<T>(GEMM_ARGUMENTS); }
+REDUCE(f32, float)
 REDUCE(f16, half_t)
 REDUCE(bf16, bfloat_t)
 
-using Large = Tile<128, 128, 2, 4>;
-using Medium = Tile<128, 64, 2, 2>;
-using Small = Tile<64, 64, 2, 2>;
+// gemm.go's tiles. Each warp of the largest has 64×64 results: 4 mma for each ldmatrix.
+using Large = Tile<128, 128, 2, 2, 3>;
+using Medium = Tile<128, 64, 2, 2, 4>;
+using Small = Tile<64, 64, 2, 2, 4>;
 
-#define MMA(name, T, Tile, wide)                                                  \
-  KERNEL(gemm_mma_##name, Tile::kThreads, (GEMM_PARAMETERS)) {                    \
-    using S = Stage<T, Tile>;                                                     \
-    SHARED(S, stages);                                                            \
-    gemm_mma<T, Tile, wide>(GEMM_ARGUMENTS, stages);                              \
+#define MMA(name, T, Tile, wide)                                 \
+  WIDE_KERNEL(gemm_mma_##name, Tile::kThreads, (GEMM_PARAMETERS)) {   \
+    SHARED(char, stages);                                        \
+    gemm_mma<T, Tile, wide>(GEMM_ARGUMENTS, stages);             \
   }
-MMA(f16_128x128, half_t, Large, true)
-MMA(f16_128x64, half_t, Medium, true)
-MMA(f16_64x64, half_t, Small, true)
-MMA(f16_64x64_narrow, half_t, Small, false)
-MMA(bf16_128x128, bfloat_t, Large, true)
-MMA(bf16_128x64, bfloat_t, Medium, true)
-MMA(bf16_64x64, bfloat_t, Small, true)
-MMA(bf16_64x64_narrow, bfloat_t, Small, false)
+#define ALL(name, T)                         \
+  MMA(name##_128x128, T, Large, true)        \
+  MMA(name##_128x64, T, Medium, true)        \
+  MMA(name##_64x64, T, Small, true)          \
+  MMA(name##_64x64_narrow, T, Small, false)
+ALL(f16, half_t)
+#ifndef OLD_GPU
+ALL(bf16, bfloat_t)
+ALL(tf32, float)
+#endif

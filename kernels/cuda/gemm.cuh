@@ -1,24 +1,33 @@
 // gemm.cuh: D[M,N] = act(A[M,K] · B[N,K]ᵀ + bias + perChannel) + residual, the heart of Conv2D and Linear.
 //
 // B is the weight as packed by weights.go: row n holds output n's coefficients, padded with zeros to a
-// multiple of kDepth. A is either a matrix, or an image seen through a filter (an implicit GEMM: row m is
+// multiple of 32. A is either a matrix, or an image seen through a filter (an implicit GEMM: row m is
 // output pixel m, column k is tap and channel, and nothing is ever unfolded in memory).
 //
 // Two kernels: gemm_simple, plain float32 arithmetic for every type and shape, and gemm_mma on tensor cores.
+// ../lab/gemm holds earlier versions of gemm_mma, with what each change gained.
 #pragma once
 #include "ptx.cuh"
 
-// The steps along K that a packed weight is padded to; weights.go agrees.
-constexpr int kDepth = 32;
-
 // Parameters of every kernel of this family, one slot each; gemm.go fills them in this order.
-#define GEMM_PARAMETERS                                                                                       \
-  const void *a, const void *a2, const void *b, const float *bias, const void *per_channel,                   \
-      const void *residual, void *d, float *partial, int m, int n, int k, int ldb, int act, int splits,       \
-      int h, int w, int c1, int c2, int kw, int stride, int pad, int up_h, int up_w, int out_h, int out_w
+#define GEMM_PARAMETERS                                                                                         \
+  const void *a, const void *a2, const void *b, const float *bias, const void *per_channel,                     \
+      const void *residual, void *d, float *partial, int m, int n, int k, int ldb, int act, int splits,         \
+      int h, int w, int c1, int c2, int kw, int stride, int pad, int up_h, int up_w, int out_h, int out_w, int kh, \
+      unsigned pixels_factor, int pixels_shift, unsigned row_factor, int row_shift, unsigned up_h_factor,       \
+      int up_h_shift, unsigned up_w_factor, int up_w_shift
 #define GEMM_ARGUMENTS                                                                                     \
   { a, a2, b, bias, per_channel, residual, d, partial, m, n, k, ldb, act, splits, h, w, c1, c2, kw, stride, pad, \
-    up_h, up_w, out_h, out_w }
+    up_h, up_w, out_h, out_w, kh, {pixels_factor, pixels_shift}, {row_factor, row_shift},                  \
+    {up_h_factor, up_h_shift}, {up_w_factor, up_w_shift} }
+
+// Divisor divides by a number d that the host knows, with a multiplication in place of some 25 instructions:
+// factor = ⌈2^shift / d⌉ with shift = 31 + ⌈log₂ d⌉ is exact for 0 ≤ n < 2^31 (Granlund and Montgomery 1994).
+struct Divisor {
+  unsigned factor;
+  int shift;
+  __device__ __forceinline__ int under(int n) const { return int(uint64_t(unsigned(n)) * factor >> shift); }
+};
 
 struct Gemm {
   const void *a, *a2;       // one input or two side by side in the channels
@@ -34,37 +43,25 @@ struct Gemm {
   int stride, pad;
   int up_h, up_w;           // the size that the input is read at
   int out_h, out_w;
+  int kh;                   // the filter's height
+  Divisor pixels, row, by_up_h, by_up_w; // by out_h·out_w, out_w, up_h, up_w
 };
 
 // Pixel is the place in the input that an output pixel's filter begins at.
 struct Pixel {
-  int image, y, x;
+  int first, y, x; // first: number of the image's first pixel in memory
 };
 __device__ __forceinline__ Pixel first_tap(const Gemm& g, int m) {
-  int per_image = g.out_h * g.out_w, image = m / per_image, r = m - image * per_image;
-  int y = r / g.out_w, x = r - y * g.out_w;
-  return {image, y * g.stride - g.pad, x * g.stride - g.pad};
-}
-
-// Where a tap's channel c lies, or null outside the image.
-template <class T>
-__device__ __forceinline__ const T* tap(const Gemm& g, const Pixel& p, int ky, int kx, int c) {
-  int y = p.y + ky, x = p.x + kx;
-  if (unsigned(y) >= unsigned(g.up_h) || unsigned(x) >= unsigned(g.up_w)) return nullptr;
-  if (g.up_h != g.h) y = y * g.h / g.up_h;
-  if (g.up_w != g.w) x = x * g.w / g.up_w;
-  int64_t at = (int64_t(p.image) * g.h + y) * g.w + x;
-  return c < g.c1 ? static_cast<const T*>(g.a) + at * g.c1 + c : static_cast<const T*>(g.a2) + at * g.c2 + (c - g.c1);
+  if (m >= g.m) return {0, -0x10000000, 0}; // outside every image
+  int image = g.pixels.under(m), r = m - image * (g.out_h * g.out_w);
+  int y = g.row.under(r), x = r - y * g.out_w;
+  return {image * (g.h * g.w), y * g.stride - g.pad, x * g.stride - g.pad};
 }
 
 // Column k of A as tap and channel, which can step along.
 struct Column {
   int ky, kx, c;
 };
-__device__ __forceinline__ Column column(const Gemm& g, int k) {
-  int channels = g.c1 + g.c2, t = k / channels;
-  return {t / g.kw, t % g.kw, k - t * channels};
-}
 __device__ __forceinline__ void advance(const Gemm& g, Column& k, int by) {
   k.c += by;
   while (k.c >= g.c1 + g.c2) {
@@ -73,55 +70,78 @@ __device__ __forceinline__ void advance(const Gemm& g, Column& k, int by) {
   }
 }
 
-// finish takes n0's sum and its neighbours' through the epilogue and stores them: `count` columns of row m, all
-// inside the result or not. With GEGLU the packed columns are value, gate, value, gate …
-template <class T, int count>
-__device__ __forceinline__ void finish(const Gemm& g, int m, int n0, float (&v)[count]) {
-  if (m >= g.m || n0 >= g.n) return;
-  const T* per_channel = static_cast<const T*>(g.per_channel);
-  const T* residual = static_cast<const T*>(g.residual);
-  T* d = static_cast<T*>(g.d);
-  int image = per_channel ? m / (g.out_h * g.out_w) : 0;
-  if (g.act == kGEGLU) {
-    int outs = g.n / 2;
-    for (int i = 0; i < count && n0 + i < g.n; i += 2) {
-      int o = (n0 + i) / 2;
-      float value = v[i] + (g.bias ? g.bias[o] : 0), gate = v[i + 1] + (g.bias ? g.bias[outs + o] : 0);
-      float r = value * gelu(gate);
-      int64_t at = int64_t(m) * outs + o;
-      if (residual) r += to_float(residual[at]);
-      d[at] = from_float<T>(r);
-    }
-    return;
-  }
-  int64_t at = int64_t(m) * g.n + n0;
-  if (g.n % count == 0) { // so that every row begins aligned, and is full
-    float add[count];
-    if (g.bias) {
-      load(add, g.bias + n0);
-      for (int i = 0; i < count; i++) v[i] += add[i];
-    }
-    if (per_channel) {
-      load(add, per_channel + int64_t(image) * g.n + n0);
-      for (int i = 0; i < count; i++) v[i] += add[i];
-    }
-    for (int i = 0; i < count; i++) v[i] = activate(v[i], g.act);
-    if (residual) {
-      load(add, residual + at);
-      for (int i = 0; i < count; i++) v[i] += add[i];
-    }
-    store(d + at, v);
-    return;
-  }
-  for (int i = 0; i < count && n0 + i < g.n; i++) {
-    float r = v[i];
-    if (g.bias) r += g.bias[n0 + i];
-    if (per_channel) r += to_float(per_channel[int64_t(image) * g.n + n0 + i]);
-    r = activate(r, g.act);
-    if (residual) r += to_float(residual[at + i]);
-    d[at + i] = from_float<T>(r);
-  }
+// Where a tap's channel lies, or null outside the image, or past the filter's last row.
+template <class T>
+__device__ __forceinline__ const T* tap(const Gemm& g, const Pixel& p, const Column& k) {
+  int y = p.y + k.ky, x = p.x + k.kx;
+  if (unsigned(y) >= unsigned(g.up_h) || unsigned(x) >= unsigned(g.up_w) || k.ky >= g.kh) return nullptr;
+  if (g.up_h != g.h) y = g.by_up_h.under(y * g.h);
+  if (g.up_w != g.w) x = g.by_up_w.under(x * g.w);
+  int at = p.first + y * g.w + x;
+  return k.c < g.c1 ? static_cast<const T*>(g.a) + int64_t(at) * g.c1 + k.c : static_cast<const T*>(g.a2) + int64_t(at) * g.c2 + (k.c - g.c1);
 }
+
+// Epilogue takes sums through what follows them, four neighbouring columns from n0 on at a time, and stores them. With GEGLU
+// the packed columns are value, gate, value, gate …, and two results come of four.
+template <class T>
+struct Epilogue {
+  const Gemm& g;
+  int n0, to, width; // the first column of the sums and of the results; a row of results
+  bool full;         // all four columns are inside, and every row begins aligned
+  float bias[4];
+
+  __device__ __forceinline__ Epilogue(const Gemm& g, int n0) : g(g), n0(n0) {
+    bool pairs = g.act == kGEGLU;
+    width = pairs ? g.n / 2 : g.n;
+    to = pairs ? n0 / 2 : n0;
+    full = g.n % 4 == 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      bias[i] = !g.bias || n0 + i >= g.n ? 0 : g.bias[pairs ? i % 2 * width + to + i / 2 : n0 + i];
+  }
+
+  __device__ __forceinline__ void store(int m, float (&v)[4]) const {
+    if (m >= g.m || n0 >= g.n) return;
+    for (int i = 0; i < 4; i++) v[i] += bias[i];
+    int64_t at = int64_t(m) * width + to;
+    if (g.act == kGEGLU) {
+      float r[2] = {v[0] * gelu(v[1]), v[2] * gelu(v[3])};
+      finish(r, at);
+      return;
+    }
+    if (g.per_channel) {
+      const T* p = static_cast<const T*>(g.per_channel) + int64_t(g.pixels.under(m)) * g.n + n0;
+      float add[4];
+      if (full) load(add, p);
+      else
+        for (int i = 0; i < 4; i++) add[i] = n0 + i < g.n ? to_float(p[i]) : 0;
+      for (int i = 0; i < 4; i++) v[i] += add[i];
+    }
+    if (g.act != kIdentity)
+      for (int i = 0; i < 4; i++) v[i] = activate(v[i], g.act);
+    finish(v, at);
+  }
+
+  // finish adds the residual and rounds.
+  template <int count>
+  __device__ __forceinline__ void finish(float (&v)[count], int64_t at) const {
+    const T* residual = static_cast<const T*>(g.residual);
+    T* d = static_cast<T*>(g.d);
+    if (full) {
+      if (residual) {
+        float add[count];
+        load(add, residual + at);
+        for (int i = 0; i < count; i++) v[i] += add[i];
+      }
+      ::store(d + at, v);
+      return;
+    }
+    for (int i = 0; i < count && to + i < width; i++) {
+      if (residual) v[i] += to_float(residual[at + i]);
+      d[at + i] = from_float<T>(v[i]);
+    }
+  }
+};
 
 // ---- gemm_simple: 64×64 results a block of 256 threads, 4×4 a thread, through float32 tiles 16 deep ----
 
@@ -137,17 +157,14 @@ __device__ void gemm_simple(const Gemm& g, SimpleTiles* s) {
   int t = threadIdx.x, m0 = blockIdx.x * kSide, n0 = blockIdx.y * kSide;
   int k = t % kStep, row = t / kStep; // what this thread loads: column k of rows row, row+16, …
   Pixel pixel[4];
-  for (int i = 0; i < 4; i++) {
-    int m = m0 + row + 16 * i;
-    pixel[i] = first_tap(g, m < g.m ? m : 0);
-    if (m >= g.m) pixel[i].y = -0x10000; // outside every image
-  }
-  Column col = column(g, k);
+  for (int i = 0; i < 4; i++) pixel[i] = first_tap(g, m0 + row + 16 * i);
+  Column col = {0, 0, 0};
+  advance(g, col, k);
   int tm = t / 16 * 4, tn = t % 16 * 4;
   float acc[4][4] = {};
   for (int k0 = 0; k0 < g.k; k0 += kStep) {
     for (int i = 0; i < 4; i++) {
-      const T* p = k0 + k < g.k ? tap<T>(g, pixel[i], col.ky, col.kx, col.c) : nullptr;
+      const T* p = k0 + k < g.k ? tap<T>(g, pixel[i], col) : nullptr;
       s->a[k][row + 16 * i] = p ? to_float(*p) : 0;
       int n = n0 + row + 16 * i;
       s->b[k][row + 16 * i] = n < g.n ? to_float(b[int64_t(n) * g.ldb + k0 + k]) : 0;
@@ -163,97 +180,135 @@ __device__ void gemm_simple(const Gemm& g, SimpleTiles* s) {
     }
     __syncthreads();
   }
+  Epilogue<T> epilogue(g, n0 + tn);
 #pragma unroll 1 // one copy of the epilogue for all four rows
   for (int i = 0; i < 4; i++) {
     float v[4];
     for (int j = 0; j < 4; j++) v[j] = i == 0 ? acc[0][j] : i == 1 ? acc[1][j] : i == 2 ? acc[2][j] : acc[3][j];
-    finish<T>(g, m0 + tm + i, n0 + tn, v);
+    epilogue.store(m0 + tm + i, v);
   }
 }
 
 // ---- gemm_mma: tensor cores ----
 
-// Tile<M, N, warps along M, warps along N>. A block makes M×N results; 16-bit operands come through kStages
-// tiles 32 deep, so that kStages-1 of them are on their way while one is used.
-template <int M, int N, int WM, int WN>
+// Tile<M, N, warps along M, warps along N, stages>. A block makes M×N results. Operands come through the stages, each
+// kRowBytes deep, so that all but one are on their way while one is used.
+constexpr int kRowBytes = 64, kChunks = kRowBytes / 16;
+template <int M, int N, int WM, int WN, int stages>
 struct Tile {
   static constexpr int kM = M, kN = N, kWarpsM = WM, kWarpsN = WN;
-  static constexpr int kThreads = 32 * WM * WN, kStages = 4;
+  static constexpr int kThreads = 32 * WM * WN, kStages = stages;
   static constexpr int kWarpM = M / WM, kWarpN = N / WN;
+  static constexpr int kStageBytes = (M + N) * kRowBytes; // rows of A, then of B
 };
 
-// A row of a tile is 32 values, 4 chunks of 16 bytes, and two rows fill the 128 bytes of shared memory that one
+// A row of a stage is 4 chunks of 16 bytes, and two rows fill the 128 bytes of shared memory that one
 // cycle serves. ldmatrix reads one chunk of 8 neighbouring rows: the chunks of a row are permuted by its number so that
-// these 8 fall on 8 different places.
-__device__ __forceinline__ int chunk_at(int row, int chunk) { return row * 4 + (chunk ^ (row >> 1 & 3)); }
+// these 8 fall on 8 different places. Rows 8 apart are permuted alike.
+__device__ __forceinline__ int chunk_at(int row, int chunk) { return row * kRowBytes + (chunk ^ (row >> 1 & 3)) * 16; }
 
-template <class T, class Tile>
-struct Stage {
-  T a[Tile::kM * kDepth], b[Tile::kN * kDepth];
-};
-
-// Loader brings tiles of A and B into shared memory. Every thread owns one chunk column and every
-// kThreads/4-th row. With wide, channels come in eights (c1 and c2 are multiples of 8) and are copied asynchronously;
-// else one by one.
+// Loader brings the rows of a stage into shared memory. Every thread owns one chunk column and every
+// kThreads/4-th row. With wide, channels come in whole chunks (c1 and c2 are multiples of them) and are copied
+// asynchronously; else one by one. Where a row's chunk lies is worked out once a tap and input: within these, and in B, the
+// next chunk is kRowBytes on.
 template <class T, class Tile, bool wide>
 struct Loader {
-  static constexpr int kRows = Tile::kThreads / 4; // rows that the block loads at once
+  static constexpr int kRows = Tile::kThreads / kChunks; // rows that the block loads at once
   static constexpr int kA = Tile::kM / kRows, kB = Tile::kN / kRows;
-  static_assert(Tile::kM % kRows == 0 && Tile::kN % kRows == 0, "the threads must divide the tile");
+  static constexpr int kDepth = kRowBytes / sizeof(T), kPerChunk = 16 / sizeof(T);
+  static_assert(Tile::kM % kRows == 0 && Tile::kN % kRows == 0 && kRows % 8 == 0, "the threads must divide the tile");
   const Gemm& g;
-  int row, chunk, k;
   Pixel pixel[kA];
   Column col;
-  const T* a[kA]; // where the rows' chunks lie, null outside the image; only if wide
-  const T* b[kB];
-  bool moved; // to another tap or input: a has to be found again
+  int end;         // the channel at which col leaves the input that it is in
+  const T* a[kA];
+  const T* b;
+  int64_t pitch;   // from one of the thread's rows of B to the next
+  int a_bytes[kA], b_bytes[kB]; // 16 of a row that is there, 0 of one in whose place zeros are taken
+  Shared to;       // this thread's chunk in stage 0
 
-  __device__ Loader(const Gemm& g, int m0, int n0, int k0) : g(g) {
-    row = threadIdx.x / 4;
-    chunk = threadIdx.x % 4;
-    k = k0 + chunk * 8;
-    col = column(g, k);
-    moved = true;
+  __device__ Loader(const Gemm& g, char* stages, int m0, int n0, int k0) : g(g) {
+    int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
+    to = shared_address(stages) + kept(chunk_at(row, chunk));
+    for (int i = 0; i < kA; i++) pixel[i] = first_tap(g, m0 + row + i * kRows);
+    int n = n0 + row;
+    for (int i = 0; i < kB; i++) b_bytes[i] = n + i * kRows < g.n ? 16 : 0;
+    b = static_cast<const T*>(g.b) + int64_t(n) * g.ldb + k0 + chunk * kPerChunk;
+    pitch = int64_t(kRows) * g.ldb;
+    col = {0, 0, 0};
+    advance(g, col, k0 + chunk * kPerChunk);
+    if (wide) find();
+  }
+
+  // find works out where the rows' chunks lie.
+  __device__ __forceinline__ void find() {
+    end = col.c < g.c1 ? g.c1 : g.c1 + g.c2;
+#pragma unroll
     for (int i = 0; i < kA; i++) {
-      int m = m0 + row + i * kRows;
-      pixel[i] = first_tap(g, m < g.m ? m : 0);
-      if (m >= g.m) pixel[i].y = -0x10000; // outside every image
-    }
-    for (int i = 0; i < kB; i++) {
-      int n = n0 + row + i * kRows;
-      b[i] = n < g.n ? static_cast<const T*>(g.b) + int64_t(n) * g.ldb + k : nullptr;
+      a[i] = tap<T>(g, pixel[i], col);
+      a_bytes[i] = a[i] ? 16 : 0;
     }
   }
 
-  // next loads one tile and steps kDepth along K.
-  __device__ __forceinline__ void next(Stage<T, Tile>* s) {
-    if (wide && moved)
-      for (int i = 0; i < kA; i++) a[i] = k < g.k ? tap<T>(g, pixel[i], col.ky, col.kx, col.c) : nullptr;
+  // next loads a stage, with zeros if there is no more.
+  __device__ __forceinline__ void next(int stage, bool more) {
+    int there = more ? 16 : 0;
+    Shared at = to + stage;
+#pragma unroll
     for (int i = 0; i < kA; i++) {
-      T* to = s->a + chunk_at(row + i * kRows, chunk) * 8;
       if constexpr (wide) {
-        cp_async16(to, a[i] ? a[i] : g.a, a[i] != nullptr);
-        if (a[i]) a[i] += kDepth;
+        cp_async16(at + i * kRows * kRowBytes, a[i], there & a_bytes[i]);
+        a[i] += kDepth;
       } else {
-        Column c = col;
-        float v[8];
-        for (int e = 0; e < 8; e++) {
-          const T* p = k + e < g.k ? tap<T>(g, pixel[i], c.ky, c.kx, c.c) : nullptr;
-          v[e] = p ? to_float(*p) : 0;
-          advance(g, c, 1);
-        }
-        store(to, v);
+        load_narrow(at + i * kRows * kRowBytes, pixel[i], more);
       }
     }
-    for (int i = 0; i < kB; i++) {
-      cp_async16(s->b + chunk_at(row + i * kRows, chunk) * 8, b[i] ? b[i] : g.b, b[i] != nullptr);
-      if (b[i]) b[i] += kDepth;
+#pragma unroll
+    for (int i = 0; i < kB; i++) cp_async16(at + (Tile::kM + i * kRows) * kRowBytes, b + i * pitch, there & b_bytes[i]);
+    b += kDepth;
+  }
+  // step goes on to the next one.
+  __device__ __forceinline__ void step() {
+    if constexpr (!wide) {
+      advance(g, col, kDepth);
+    } else if ((col.c += kDepth) >= end) {
+      advance(g, col, 0);
+      find();
     }
-    k += kDepth;
-    // Within a tap and an input the channels go on; only where they end is there anything to work out.
-    moved = col.c + kDepth >= (col.c < g.c1 ? g.c1 : g.c1 + g.c2);
-    if (moved) advance(g, col, kDepth);
-    else col.c += kDepth;
+  }
+
+  __device__ __forceinline__ void load_narrow(Shared at, const Pixel& p, bool more) {
+    Column c = col;
+    uint32_t v[4];
+    T e[kPerChunk];
+    for (int i = 0; i < kPerChunk; i++) {
+      const T* from = more ? tap<T>(g, p, c) : nullptr;
+      e[i] = from ? *from : from_float<T>(0);
+      advance(g, c, 1);
+    }
+    memcpy(v, e, 16);
+    store_shared16(at, v);
+  }
+};
+
+// Fragments is what a warp multiplies at once: 32 bytes of the depth of its rows of A and B. That is 16
+// halves, or 8 float32: to ldmatrix, and to the places of the values in the registers, these are the same. Float32 are
+// rounded to TF32, B by weights.go.
+template <class T, class Tile>
+struct Fragments {
+  static constexpr int kI = Tile::kWarpM / 16, kJ = Tile::kWarpN / 16;
+  uint32_t a[kI][4], b[kJ][4];
+
+  __device__ __forceinline__ void load(Shared from_a, Shared from_b) {
+#pragma unroll
+    for (int i = 0; i < kI; i++) ldmatrix_x4(a[i], from_a + 16 * i * kRowBytes);
+#pragma unroll
+    for (int j = 0; j < kJ; j++) ldmatrix_x4(b[j], from_b + 16 * j * kRowBytes);
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+      for (int i = 0; i < kI; i++)
+        for (int e = 0; e < 4; e++) a[i][e] = to_tf32(a[i][e]);
+    }
   }
 };
 
@@ -267,91 +322,117 @@ struct Accumulators {
   static constexpr int kI = Tile::kWarpM / 16, kJ = Tile::kWarpN / 16;
   Acc acc[kI][kJ][2];
 
-  // multiply adds the products of one tile for this warp.
-  __device__ __forceinline__ void multiply(const Stage<T, Tile>* s, int wm, int wn) {
-    int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int kk = 0; kk < kDepth / 16; kk++) {
-      uint32_t a[kI][4], b[kJ][4];
-#pragma unroll
-      for (int i = 0; i < kI; i++) ldmatrix_x4(a[i], s->a + chunk_at(wm + 16 * i + lane % 16, 2 * kk + lane / 16) * 8);
-#pragma unroll
-      for (int j = 0; j < kJ; j++)
-        ldmatrix_x4(b[j], s->b + chunk_at(wn + 16 * j + lane % 8 + lane / 16 * 8, 2 * kk + lane / 8 % 2) * 8);
-#pragma unroll
-      for (int i = 0; i < kI; i++)
-#pragma unroll
-        for (int j = 0; j < kJ; j++)
-          for (int h = 0; h < 2; h++) mma_m16n8k16(acc[i][j][h], a[i], b[j][2 * h], b[j][2 * h + 1], T());
-    }
-  }
-
-  // spread writes the warp's results to its part of shared memory, row by row, so that neighbouring lanes can
-  // take neighbouring columns from there. The quads of a row are permuted for the sake of the banks: the lanes 4g+t write
-  // 8 bytes each to rows g, g+1, g+2, g+3 at a time.
-  __device__ __forceinline__ void spread(float* to) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  __device__ __forceinline__ void multiply(const Fragments<T, Tile>& f) {
 #pragma unroll
     for (int i = 0; i < kI; i++)
 #pragma unroll
       for (int j = 0; j < kJ; j++)
 #pragma unroll
+        for (int h = 0; h < 2; h++) {
+          if constexpr (sizeof(T) == 4) mma_m16n8k8_tf32(acc[i][j][h], f.a[i], f.b[j][2 * h], f.b[j][2 * h + 1]);
+          else mma_m16n8k16(acc[i][j][h], f.a[i], f.b[j][2 * h], f.b[j][2 * h + 1], T());
+        }
+  }
+
+  // spread writes 32 rows of the warp's results, from row 32·part on, to its part of shared memory, so that
+  // neighbouring lanes can take neighbouring columns from there. The quads of a row are permuted for the sake of the
+  // banks: the lanes 4g+t write 8 bytes each to rows g, g+1, g+2, g+3 at a time.
+  template <int part>
+  __device__ __forceinline__ void spread(float* to) {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+      for (int j = 0; j < kJ; j++)
+#pragma unroll
         for (int h = 0; h < 2; h++)
 #pragma unroll
-          for (int r = 0; r < 2; r++)
-            store_shared_pair(to + spread_at<Tile>(16 * i + 8 * r + g, 16 * j + 8 * h + 2 * t), acc[i][j][h][2 * r], acc[i][j][h][2 * r + 1]);
+          for (int r = 0; r < 2; r++) {
+            Acc& c = acc[2 * part + i][j][h];
+            store_shared_pair(to + spread_at<Tile>(16 * i + 8 * r + g, 16 * j + 8 * h + 2 * t), c[2 * r], c[2 * r + 1]);
+          }
   }
 };
 
+__device__ __forceinline__ void store_partial(const Gemm& g, float* to, int n, float (&v)[4]) {
+  if (g.n % 4 == 0) {
+    store(to, v);
+    return;
+  }
+  for (int e = 0; e < 4; e++)
+    if (n + e < g.n) to[e] = v[e];
+}
+
 // gemm_mma makes the tile (blockIdx.x, blockIdx.y) of the result, or of part blockIdx.z of its sum.
 template <class T, class Tile, bool wide>
-__device__ __forceinline__ void gemm_mma(const Gemm& g, Stage<T, Tile>* stages) {
-  constexpr int kStages = Tile::kStages;
+__device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
+  using L = Loader<T, Tile, wide>;
+  constexpr int kStages = Tile::kStages, kBytes = Tile::kStageBytes;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int m0 = blockIdx.x * Tile::kM, n0 = blockIdx.y * Tile::kN;
   int wm = warp % Tile::kWarpsM * Tile::kWarpM, wn = warp / Tile::kWarpsM * Tile::kWarpN;
 
-  int steps = ceil_div(g.k, kDepth), each = ceil_div(steps, g.splits);
+  int steps = ceil_div(g.k, L::kDepth), each = ceil_div(steps, g.splits);
   int first = blockIdx.z * each, count = max(0, min(each, steps - first));
-  Loader<T, Tile, wide> loader(g, m0, n0, first * kDepth);
-  Accumulators<T, Tile> sums;
+  L loader(g, stages, m0, n0, first * L::kDepth);
 
 #pragma unroll 1
   for (int i = 0; i < kStages - 1; i++) {
-    if (i < count) loader.next(&stages[i]);
+    loader.next(i * kBytes, i < count);
+    loader.step();
     cp_async_commit();
-  }
-#pragma unroll 1
-  for (int i = 0; i < count; i++) {
-    cp_async_wait<kStages - 2>(); // tile i has come, for this thread
-    __syncthreads();              // … and for all; and all have done with the tile before it
-    int ahead = i + kStages - 1;
-    if (ahead < count) loader.next(&stages[ahead % kStages]);
-    cp_async_commit();
-    sums.multiply(&stages[i % kStages], wm, wn);
   }
 
-  // The epilogue: the stages' memory is free once everybody is here.
+  // Where this lane's rows of the fragments lie in stage 0: their chunks 0 and 1, and 2 and 3.
+  Shared base = shared_address(stages);
+  int row_a = wm + lane % 16, row_b = Tile::kM + wn + lane % 8 + lane / 16 * 8;
+  const int a_at[2] = {kept(chunk_at(row_a, lane / 16)), kept(chunk_at(row_a, 2 + lane / 16))};
+  const int b_at[2] = {kept(chunk_at(row_b, lane / 8 % 2)), kept(chunk_at(row_b, 2 + lane / 8 % 2))};
+
+  Accumulators<T, Tile> sums;
+  Fragments<T, Tile> even, odd; // one is loaded while the other is multiplied
+  int read = 0, write = (kStages - 1) * kBytes;
+  cp_async_wait<kStages - 2>(); // stage 0 has come, for this thread
+  __syncthreads();              // … and for all
+  even.load(base + a_at[0], base + b_at[0]);
+#pragma unroll 1
+  for (int i = 0; i < count; i++) {
+    odd.load(base + read + a_at[1], base + read + b_at[1]);
+    loader.next(write, i + kStages - 1 < count);
+    cp_async_commit();
+    sums.multiply(even);
+    loader.step();
+    write = read;
+    read = read == (kStages - 1) * kBytes ? 0 : read + kBytes;
+    cp_async_wait<kStages - 2>(); // the next stage has come, for this thread
+    __syncthreads();              // … and for all; and all have done with the stage before it
+    even.load(base + read + a_at[0], base + read + b_at[0]);
+    sums.multiply(odd);
+  }
+
+  // The stages' memory is free once everybody is here. 32 rows a warp fit at a time.
   cp_async_wait<0>();
   __syncthreads();
-  static_assert(sizeof(Stage<T, Tile>) * kStages >= sizeof(float) * Tile::kM * Tile::kN, "the results must fit the stages");
-  float* mine = reinterpret_cast<float*>(stages) + warp * Tile::kWarpM * Tile::kWarpN;
-  sums.spread(mine);
-  __syncwarp();
-  constexpr int kQuads = Tile::kWarpN / 4;
+  constexpr int kQuads = Tile::kWarpN / 4, kParts = Tile::kWarpM / 32;
+  static_assert(kBytes * kStages >= 4 * 32 * Tile::kWarpN * Tile::kThreads / 32, "the results must fit the stages");
+  static_assert(kParts <= 2, "spread is called for two parts");
+  float* mine = reinterpret_cast<float*>(stages) + warp * 32 * Tile::kWarpN;
+  int column = lane % kQuads * 4, n = n0 + wn + column;
+  Epilogue<T> epilogue(g, n);
 #pragma unroll 1
-  for (int i = lane; i < Tile::kWarpM * kQuads; i += 32) {
-    int row = i / kQuads, column = i % kQuads * 4;
-    int m = m0 + wm + row, n = n0 + wn + column;
-    float v[4];
-    load(v, mine + spread_at<Tile>(row, column));
-    if (g.splits == 1) {
-      finish<T>(g, m, n, v);
-    } else if (m < g.m) {
-      float* to = g.partial + (int64_t(blockIdx.z) * g.m + m) * g.n + n;
-      for (int e = 0; e < 4; e++)
-        if (n + e < g.n) to[e] = v[e];
+  for (int part = 0; part < kParts; part++) {
+    if (part == 0) sums.template spread<0>(mine);
+    else sums.template spread<kParts - 1>(mine);
+    __syncwarp();
+#pragma unroll 1
+    for (int row = lane / kQuads; row < 32; row += 32 / kQuads) {
+      int m = m0 + wm + 32 * part + row;
+      float v[4];
+      load(v, mine + spread_at<Tile>(row, column));
+      if (g.splits == 1) epilogue.store(m, v);
+      else if (m < g.m && n < g.n) store_partial(g, g.partial + (int64_t(blockIdx.z) * g.m + m) * g.n + n, n, v);
     }
+    __syncwarp();
   }
 }
 
@@ -365,8 +446,12 @@ __device__ void gemm_reduce(const Gemm& g) {
   float v[4] = {};
   for (int s = 0; s < g.splits; s++) {
     const float* p = g.partial + (int64_t(s) * g.m + m) * g.n + n;
-    for (int e = 0; e < 4; e++)
-      if (n + e < g.n) v[e] += p[e];
+    float part[4] = {};
+    if (g.n % 4 == 0) load(part, p);
+    else
+      for (int e = 0; e < 4; e++)
+        if (n + e < g.n) part[e] = p[e];
+    for (int e = 0; e < 4; e++) v[e] += part[e];
   }
-  finish<T>(g, m, n, v);
+  Epilogue<T>(g, n).store(m, v);
 }

@@ -103,23 +103,23 @@ func TestPlantedBugs(t *testing.T) {
 		checker   bool
 		complains string // regular expression in the output of the failed test
 	}{
-		{"gemm: no barrier before a tile is used", gemm, "    __syncthreads();              // … and for all", "    // … and for all",
+		{"gemm: no barrier before a tile is used", gemm, "    __syncthreads();              // … and for all; and", "    // … and for all; and",
 			"conv2d", false, `is NaN|the error is`},
-		{"gemm: no barrier, seen by the checker", gemm, "    __syncthreads();              // … and for all", "    // … and for all",
+		{"gemm: no barrier, seen by the checker", gemm, "    __syncthreads();              // … and for all; and", "    // … and for all; and",
 			"conv2d", true, `gemm_mma_f16_64x64\w* block \(\d+,\d+,\d+\) thread \(\d+,\d+,\d+\): race: `},
-		{"gemm: no wait for the copies", gemm, "cp_async_wait<kStages - 2>();", "", "conv2d", false, `is NaN`},
-		{"gemm: waits for one group too few", gemm, "cp_async_wait<kStages - 2>();", "cp_async_wait<kStages - 1>();", "conv2d", false, `is NaN`},
+		{"gemm: no wait for the copies", gemm, "    cp_async_wait<kStages - 2>();", "", "conv2d", false, `is NaN`},
+		{"gemm: waits for one group too few", gemm, "    cp_async_wait<kStages - 2>();", "    cp_async_wait<kStages - 1>();", "conv2d", false, `is NaN`},
 		{"gemm: stores a row too many", gemm, "if (m >= g.m || n0 >= g.n) return;", "if (m > g.m || n0 >= g.n) return;",
 			"conv2d", false, `wrote outside the result`},
-		{"gemm: reads a weight row too many", gemm, "b[i] = n < g.n ?", "b[i] = n <= g.n ?",
+		{"gemm: reads a weight row too many", gemm, "n + i * kRows < g.n ?", "n + i * kRows <= g.n ?",
 			"conv2d", false, `gemm_mma_f16_64x64\w* block .* illegal address: \d+ bytes after the start of an allocation of \d+`},
-		{"gemm: the same to the byte", gemm, "b[i] = n < g.n ?", "b[i] = n <= g.n ?",
+		{"gemm: the same to the byte", gemm, "n + i * kRows < g.n ?", "n + i * kRows <= g.n ?",
 			"conv2d", true, `gemm_mma_f16_64x64\w* block .* global read out of bounds: offset \d+, 16 bytes of an allocation of \d+`},
-		{"gemm: results exchanged without __syncwarp", gemm, "  sums.spread(mine);\n  __syncwarp();", "  sums.spread(mine);", "conv2d", true, `race: `},
+		{"gemm: results exchanged without __syncwarp", gemm, "    __syncwarp();\n#pragma", "#pragma", "conv2d", true, `race: `},
 		{"attention: no barrier after a tile", attention, "    __syncthreads(); // before the next tile but one overwrites these", "",
 			"attention", true, `race: `},
-		{"attention: a key too many", attention, "a.causal ? min(a.keys, mine + 1)", "a.causal ? min(a.keys, mine + 2)", "attention", false, `the error is`},
-		{"attention: a divergent warp", attention, "    softmax.step(scores,", "    if (lane < 31) softmax.step(scores,", "attention", false,
+		{"attention: a key too many", attention, "a.causal ? min(a.keys, row + 1)", "a.causal ? min(a.keys, row + 2)", "attention", false, `the error is`},
+		{"attention: a divergent warp", attention, "softmax[i].step(scores[i],", "if (lane < 31) softmax[i].step(scores[i],", "attention", false,
 			`attention_mma_f16_\d+ block .* (warp|deadlock)`},
 	} {
 		t.Run(bug.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestSelfTestReplaces(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the kernels")
 	}
-	library := plant(t, "attention.cuh", "a.causal ? min(a.keys, mine + 1)", "a.causal ? min(a.keys, mine + 2)", false)
+	library := plant(t, "attention.cuh", "a.causal ? min(a.keys, row + 1)", "a.causal ? min(a.keys, row + 2)", false)
 	out, err := child("^TestSelfTestSubject$", "LD_LIBRARY_PATH="+library, "SELFTEST_CACHE="+t.TempDir())
 	if err != nil || strings.Count(out, "warning: cuda:0") != 2 || !strings.Contains(out, "simple kernels: false true tested: false") {
 		t.Errorf("%v\n%.2000s", err, out)

@@ -40,6 +40,11 @@ func OpenTested(o Options, cache string, warn func(message string)) (kernels.Bac
 		}
 	}
 	b.apply(v)
+	tilesPath := ""
+	if path != "" {
+		tilesPath = strings.TrimSuffix(path, ".json") + "-tiles.json"
+	}
+	b.tuner = newTuner(tilesPath)
 	if len(v.Failed) > 0 {
 		warn(fmt.Sprintf("%s (%s) computes wrong results with %d of darkroom's fast kernels, for example %s. Slower ones are used instead; please report this, with the file %s",
 			b.name, b.device.Name, len(v.Failed), v.Failed[0], path))
@@ -72,7 +77,7 @@ func SelfTest(o Options, cache string, full bool) (Report, error) {
 func (b *Backend) selfTest(o conformance.Options) Report {
 	r := Report{Device: b.device, Verdict: Verdict{Device: b.device.Name, Driver: b.device.Driver, Build: buildID(), DType: map[tensor.DType]string{tensor.F32: "fp32", tensor.F16: "fp16", tensor.BF16: "bf16"}[b.dtype]}}
 	v := &r.Verdict
-	r.Checks = conformance.Check(b, o)
+	r.Checks = b.check(o)
 	if v.Failed = failures(r.Checks); len(v.Failed) == 0 || b.broken != nil {
 		r.Broken = b.broken
 		return r
@@ -82,11 +87,33 @@ func (b *Backend) selfTest(o conformance.Options) Report {
 		v.SimpleAttention = v.SimpleAttention || strings.HasPrefix(f, "attention")
 	}
 	b.apply(*v)
-	r.Again = conformance.Check(b, o)
+	r.Again = b.check(o)
 	if again := failures(r.Again); len(again) > 0 {
 		v.Wrong, r.Broken = again[0], b.broken
 	}
 	return r
+}
+
+// check runs the suite, and its products once more on each tile, because measured time may choose any of them later.
+func (b *Backend) check(o conformance.Options) []conformance.Verdict {
+	o.TF32 = b.tf32
+	all := conformance.Check(b, o)
+	if b.simpleGEMM {
+		return all
+	}
+	products := o
+	products.Match = func(name string) bool {
+		return (strings.HasPrefix(name, "conv2d/") || strings.HasPrefix(name, "linear/")) && (o.Match == nil || o.Match(name))
+	}
+	for i := range tiles {
+		b.onlyTile = &tiles[i]
+		for _, v := range conformance.Check(b, products) {
+			v.Check += ", tile " + tiles[i].name
+			all = append(all, v)
+		}
+	}
+	b.onlyTile = nil
+	return all
 }
 
 func (b *Backend) apply(v Verdict) {
@@ -147,7 +174,7 @@ func verdictPath(d Device, o Options, cache string) string {
 		}
 		cache = filepath.Join(user, "darkroom")
 	}
-	key := sha256.Sum256([]byte(fmt.Sprint(d.Name, d.Capability, d.Driver, buildID(), o.DType, o.Simple)))
+	key := sha256.Sum256([]byte(fmt.Sprint(d.Name, d.Capability, d.Driver, buildID(), o.DType, o.Simple, o.TF32)))
 	return filepath.Join(cache, "cuda-"+hex.EncodeToString(key[:8])+".json")
 }
 

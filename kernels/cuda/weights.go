@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"sync"
 
@@ -28,11 +29,12 @@ type layout struct {
 	dtype              tensor.DType
 	taps               int               // kH·kW of a filter, else 1
 	source             func(row int) int // the checkpoint's row
+	tf32               bool              // values are rounded to TF32
 }
 
 func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
 	same := func(row int) int { return row }
-	l := layout{rows: s[0], width: s.Len() / s[0], dtype: b.dtype, taps: 1, source: same}
+	l := layout{rows: s[0], width: s.Len() / s[0], dtype: b.dtype, taps: 1, source: same, tf32: b.tf32 && role != kernels.Table}
 	l.pitch = (l.width + depth - 1) / depth * depth
 	switch role {
 	case kernels.Vector:
@@ -114,6 +116,9 @@ func (l layout) packRows(dst []byte, w *kernels.Weight, first int) error {
 		if err := w.Decode(src, l.source(first+i)*l.width); err != nil {
 			return err
 		}
+		if l.tf32 {
+			roundTF32(src)
+		}
 		for c := range channels {
 			for t := range l.taps {
 				row[t*channels+c] = src[c*l.taps+t]
@@ -122,6 +127,13 @@ func (l layout) packRows(dst []byte, w *kernels.Weight, first int) error {
 		tensor.Encode(dst[i*l.rowBytes():(i+1)*l.rowBytes()], l.dtype, row)
 	}
 	return nil
+}
+
+// roundTF32 rounds finite values to 11 significant bits, ties away from zero.
+func roundTF32(x []float32) {
+	for i, v := range x {
+		x[i] = math.Float32frombits((math.Float32bits(v) + 1<<12) &^ (1<<13 - 1))
+	}
 }
 
 // firstBad is the error that names the earliest element, whichever goroutine met it.

@@ -123,4 +123,5 @@ struct EmuThunk<F> {
   extern "C" void name parameters;                                                                              \
   static emu::Register name##_registered(#name, EmuThunk<name>::run, EmuThunk<name>::count, threads);           \
   extern "C" void name parameters
+#define WIDE_KERNEL KERNEL
 #define SHARED(T, name) T* name = reinterpret_cast<T*>(emu::dynamic_shared)

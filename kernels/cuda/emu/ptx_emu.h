@@ -55,11 +55,13 @@ inline void mma_m16n8k8_tf32(Acc& c, const uint32_t (&a)[4], uint32_t b0, uint32
   uint32_t b[2] = {b0, b1};
   emu_mma(emu::kTF32K8, c, a, 4, b, 2);
 }
-inline uint32_t to_tf32(float x) { // to nearest, ties away from zero
-  uint32_t u;
-  memcpy(&u, &x, 4);
-  return (u + 0x1000) & 0xffffe000;
-}
+// To nearest, ties away from zero; infinity and NaN stay.
+inline uint32_t to_tf32(uint32_t x) { return (x & 0x7f800000) == 0x7f800000 ? x : (x + 0x1000) & 0xffffe000; }
+
+using Shared = const char*;
+inline float exp2_fast(float x) { return x < -126 ? 0 : exp2f(x); }
+inline int kept(int x) { return x; }
+inline Shared shared_address(const void* p) { return static_cast<const char*>(p); }
 
 inline void store_shared_pair(float* to, float x, float y) {
   if ((uintptr_t)to % 8) emu::fail("shared address %p is not 8-byte aligned", (void*)to);
@@ -67,7 +69,12 @@ inline void store_shared_pair(float* to, float x, float y) {
   to[1] = y;
 }
 
-inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
+inline void store_shared16(Shared to, const uint32_t (&v)[4]) {
+  if ((uintptr_t)to % 16) emu::fail("shared address %p is not 16-byte aligned", (const void*)to);
+  *reinterpret_cast<uint4*>(const_cast<char*>(to)) = {v[0], v[1], v[2], v[3]};
+}
+
+inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) { // and Shared
   emu::Thread* t = emu::thread;
   t->row = row;
   emu::collective(emu::kLoadMatrix, ~0u);
@@ -81,7 +88,8 @@ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
   for (int i = 0; i < 4; i++) r[i] = t->warp->rows[8 * i + k][g] | uint32_t(t->warp->rows[8 * i + k + 1][g]) << 16;
 }
 
-inline void cp_async16(void* to, const void* from, bool valid) {
+inline void cp_async16(const void* shared, const void* from, int valid) { // bytes, or bool
+  void* to = const_cast<void*>(shared);
   if (emu::compute_capability < 80) {
     uint4 v = {};
     if (valid) v = *reinterpret_cast<const uint4*>(from);

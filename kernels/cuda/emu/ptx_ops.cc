@@ -63,10 +63,11 @@ template <class T>
 void shift_right(const Op& o) { // arithmetic for signed T
   each([&](int l) { put(o.arg[0][0], l, T(get<T>(o.arg[1][0], l) >> std::min<u32>(get<u32>(o.arg[2][0], l), 8 * sizeof(T) - 1))); });
 }
-void shift_right_u32(const Op& o) {
+template <class T>
+void shift_right_unsigned(const Op& o) {
   each([&](int l) {
     u32 n = get<u32>(o.arg[2][0], l);
-    put(o.arg[0][0], l, n < 32 ? get<u32>(o.arg[1][0], l) >> n : 0u);
+    put(o.arg[0][0], l, n < 8 * sizeof(T) ? T(get<T>(o.arg[1][0], l) >> n) : T(0));
   });
 }
 template <class T>
@@ -136,6 +137,14 @@ float fma_down(float a, float b, float c) {
   double exact = double(a) * b + c;
   float f = float(exact);
   return f > exact ? nextafterf(f, -INFINITY) : f;
+}
+// TF32: to nearest, ties away from zero; infinity and NaN stay.
+u32 to_tf32(u32 x) { return (x & 0x7f800000) == 0x7f800000 ? x : (x + 0x1000) & 0xffffe000; }
+float from_tf32(u32 x) {
+  x &= 0xffffe000;
+  float f;
+  memcpy(&f, &x, 4);
+  return f;
 }
 float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x; }
 
@@ -352,22 +361,28 @@ void load_matrix(const Op& o) {
   }
 }
 
-// D = A·B + C for fragments of the PTX manual's layout; products are exact in float32, and the sum is float32's.
+// D = A·B + C for fragments of the PTX manual's layout; products are exact in float32, and the sum is float32's. A register
+// holds two 16-bit values, or one float32 of which TF32 has the upper 19 bits.
 template <int depth, auto widen>
 void multiply(const Op& o) {
   counters.mma++;
+  constexpr bool tf32 = std::is_same_v<decltype(widen), float (*)(u32)>;
   float a[16][16], b[16][8], c[16][8];
   for (int l = 0; l < 32; l++) {
-    int g = l / 4, t = l % 4 * 2;
-    for (int i = 0; i < depth / 4; i++) {
+    int g = l / 4, t = l % 4;
+    for (int i = 0; i < (tf32 ? 4 : depth / 4); i++) {
       u32 v = get<u32>(o.arg[1][i], l);
-      for (int h = 0; h < 2; h++) a[g + i % 2 * 8][t + h + i / 2 * 8] = widen(u16(v >> 16 * h));
+      if constexpr (tf32) a[g + i % 2 * 8][t + i / 2 * 4] = widen(v);
+      else
+        for (int h = 0; h < 2; h++) a[g + i % 2 * 8][2 * t + h + i / 2 * 8] = widen(u16(v >> 16 * h));
     }
-    for (int i = 0; i < depth / 8; i++) {
+    for (int i = 0; i < (tf32 ? 2 : depth / 8); i++) {
       u32 v = get<u32>(o.arg[2][i], l);
-      for (int h = 0; h < 2; h++) b[t + h + 8 * i][g] = widen(u16(v >> 16 * h));
+      if constexpr (tf32) b[t + 4 * i][g] = widen(v);
+      else
+        for (int h = 0; h < 2; h++) b[2 * t + h + 8 * i][g] = widen(u16(v >> 16 * h));
     }
-    for (int i = 0; i < 4; i++) c[g + i / 2 * 8][t + i % 2] = get<float>(o.arg[3][i], l);
+    for (int i = 0; i < 4; i++) c[g + i / 2 * 8][2 * t + i % 2] = get<float>(o.arg[3][i], l);
   }
   for (int r = 0; r < 16; r++)
     for (int k = 0; k < depth; k++)
@@ -430,10 +445,12 @@ std::map<std::string, Handler> table() {
   integer<u16, int16_t>(all, "16");
   integer<u32, s32>(all, "32");
   integer<u64, s64>(all, "64");
-  all["shr.u32"] = shift_right_u32;
+  all["shr.u32"] = shift_right_unsigned<u32>;
+  all["shr.u64"] = shift_right_unsigned<u64>;
   all["rem.s32"] = remainder;
   all["bfi.b32"] = bit_insert;
   all["mul.wide.s32"] = op2<s32, [](s32 a, s32 b) { return s64(a) * b; }>;
+  all["mul.wide.u16"] = op2<u16, [](u16 a, u16 b) { return u32(a) * b; }>;
   all["mul.wide.u32"] = op2<u32, [](u32 a, u32 b) { return u64(a) * b; }>;
   all["mul.hi.s32"] = op2<s32, high_s32>;
   all["mul.hi.u32"] = op2<u32, high_u32>;
@@ -465,6 +482,7 @@ std::map<std::string, Handler> table() {
   all["cvt.rn.f32.s32"] = op1<s32, [](s32 a) { return float(a); }>;
   all["cvt.rn.f16.f32"] = op1<float, to_half>;
   all["cvt.rn.bf16.f32"] = op1<float, to_bfloat>;
+  all["cvt.rna.tf32.f32"] = op1<u32, to_tf32>;
   all["cvt.f32.f16"] = op1<u16, from_half>;
   // The first operand goes to the upper half.
   all["cvt.rn.f16x2.f32"] = op2<float, half_pair>;
@@ -486,6 +504,7 @@ std::map<std::string, Handler> table() {
   all["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"] = multiply<16, from_half>;
   all["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = multiply<16, from_bfloat>;
   all["mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"] = multiply<8, from_half>;
+  all["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = multiply<8, from_tf32>;
   all["trap"] = [](const Op&) { emu::fail("trap"); };
   return all;
 }
