@@ -60,6 +60,11 @@ func Kernels(ctx context.Context, b kernels.Backend, cases []Case, o Options) ([
 
 // single compiles one operation and times it.
 func single(ctx context.Context, b kernels.Backend, g *kernels.Graph, op kernels.Op, o Options) (Row, error) {
+	for _, w := range op.Weights() {
+		if w.Host.Data == nil {
+			w.Host = tensor.Of(random(w.Host.Shape.Len(), 0.05), w.Host.Shape...)
+		}
+	}
 	g.Output(g.Add("", op))
 	p, err := g.Compile(b)
 	for _, w := range g.Weights() {
@@ -196,6 +201,11 @@ func random(n int, scale float32) []float32 {
 		values[i] = scale * (r.Float32()*2 - 1)
 	}
 	return values
+}
+
+// sized is a weight without values, which may be many: single fills them in.
+func sized(role kernels.Role, shape ...int) *kernels.Weight {
+	return &kernels.Weight{Name: "weight", Role: role, Host: tensor.Tensor{DType: tensor.F32, Shape: shape}}
 }
 
 func weight(role kernels.Role, shape ...int) *kernels.Weight {

@@ -58,3 +58,31 @@ func TestCases(t *testing.T) {
 		t.Errorf("%+v, %v", rows, err)
 	}
 }
+
+// The numbers of parameters are the checkpoints' own; a layer too many, or of a wrong size, would change them.
+func TestUNetParameters(t *testing.T) {
+	for _, c := range []struct {
+		unet       UNet
+		parameters int
+		flops      float64 // of a step for two
+	}{
+		{SD15, 859520964, 1.6e12},
+		{SDXL, 2567463684, 13.5e12},
+	} {
+		parameters, flops := 0, 0.0
+		for _, l := range c.unet.Step(2) {
+			g := kernels.NewGraph(tensor.F16)
+			op := l.Build(g)
+			flops += float64(l.Count) * op.FLOPs()
+			for _, w := range op.Weights() {
+				parameters += l.Count * w.Host.Shape.Len()
+			}
+		}
+		if parameters != c.parameters {
+			t.Errorf("%s has %d parameters, listed are %d", c.unet.Name, c.parameters, parameters)
+		}
+		if flops < 0.95*c.flops || flops > 1.05*c.flops {
+			t.Errorf("%s: %.2f TFLOP a step of two, %.2f are expected", c.unet.Name, flops/1e12, c.flops/1e12)
+		}
+	}
+}

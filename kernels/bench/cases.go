@@ -56,7 +56,7 @@ func newCase(build func(g *kernels.Graph) kernels.Op) Case {
 
 func conv(n, h, w, c, c2, o, k, stride int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		op := &kernels.Conv2D{In: g.Input(g.DType, n, h, w, c), W: weight(kernels.Filter, o, c+c2, k, k), Bias: weight(kernels.Vector, o), Stride: stride}
+		op := &kernels.Conv2D{In: g.Input(g.DType, n, h, w, c), W: sized(kernels.Filter, o, c+c2, k, k), Bias: sized(kernels.Vector, o), Stride: stride}
 		if k == 3 {
 			op.Pad = [2]int{1, 1}
 		}
@@ -67,13 +67,27 @@ func conv(n, h, w, c, c2, o, k, stride int) Case {
 	})
 }
 
-func linear(rows, c, o int, act kernels.Activation) Case {
+// linear is of two images' rows, as guidance makes them.
+func linear(rows, c, o int, act kernels.Activation) Case { return linearOf(2, rows/2, c, o, act, true) }
+
+func linearOf(n, rows, c, o int, act kernels.Activation, bias bool) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
 		role, outs := kernels.Matrix, o
 		if act == kernels.GEGLU {
 			role, outs = kernels.MatrixGEGLU, 2*o
 		}
-		return &kernels.Linear{In: g.Input(g.DType, rows, c), W: weight(role, outs, c), Bias: weight(kernels.Vector, outs), Act: act}
+		op := &kernels.Linear{In: g.Input(g.DType, n, rows, c), W: sized(role, outs, c), Act: act}
+		if bias {
+			op.Bias = sized(kernels.Vector, outs)
+		}
+		return op
+	})
+}
+
+// upsampled is a 3×3 convolution of an image read at twice its size.
+func upsampled(n, size, c int) Case {
+	return newCase(func(g *kernels.Graph) kernels.Op {
+		return &kernels.Conv2D{In: g.Input(g.DType, n, size, size, c), W: sized(kernels.Filter, c, c, 3, 3), Bias: sized(kernels.Vector, c), Pad: [2]int{1, 1}, Upsample: [2]int{2 * size, 2 * size}}
 	})
 }
 
@@ -86,7 +100,7 @@ func attention(n, queries, keys, heads, d int) Case {
 
 func groupNorm(n, h, w, c, c2 int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		op := &kernels.GroupNorm{In: g.Input(g.DType, n, h, w, c), Gamma: weight(kernels.Vector, c+c2), Beta: weight(kernels.Vector, c+c2), Groups: 32, Eps: 1e-5, Act: kernels.SiLU}
+		op := &kernels.GroupNorm{In: g.Input(g.DType, n, h, w, c), Gamma: sized(kernels.Vector, c+c2), Beta: sized(kernels.Vector, c+c2), Groups: 32, Eps: 1e-5, Act: kernels.SiLU}
 		if c2 > 0 {
 			op.In2 = g.Input(g.DType, n, h, w, c2)
 		}
@@ -96,6 +110,6 @@ func groupNorm(n, h, w, c, c2 int) Case {
 
 func layerNorm(rows, c int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		return &kernels.LayerNorm{In: g.Input(g.DType, rows, c), Gamma: weight(kernels.Vector, c), Beta: weight(kernels.Vector, c), Eps: 1e-5}
+		return &kernels.LayerNorm{In: g.Input(g.DType, rows, c), Gamma: sized(kernels.Vector, c), Beta: sized(kernels.Vector, c), Eps: 1e-5}
 	})
 }

@@ -1,0 +1,157 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"darkroom/kernels"
+	"darkroom/kernels/conformance"
+	"darkroom/tensor"
+)
+
+// countCase is a shape that one kernel runs in a few blocks, all of them full: from its counts follow those of any layer.
+type countCase struct {
+	Name   string
+	Kernel string // whose counts are wanted
+	Blocks int
+	Steps  int // of the main loop of a block
+	build  func(g *kernels.Graph) kernels.Op
+	tile   *tile
+}
+
+func countCases() (all []countCase) {
+	weight := func(role kernels.Role, s ...int) *kernels.Weight {
+		return &kernels.Weight{Name: "w", Role: role, Host: tensor.Tensor{DType: tensor.F16, Shape: s, Data: make([]byte, 2*tensor.Shape(s).Len())}}
+	}
+	// 640×512 results: too many blocks for their sums to be split.
+	for i := range tiles {
+		t := &tiles[i]
+		c := countCase{Kernel: "gemm_mma_f16_" + t.name, Blocks: 640 * 512 / t.m / t.n, tile: t}
+		for _, k := range []int{320, 1280} {
+			c.Name, c.Steps = fmt.Sprint("linear ", k), k/32
+			c.build = func(g *kernels.Graph) kernels.Op {
+				return &kernels.Linear{In: g.Input(g.DType, 1, 640, k), W: weight(kernels.Matrix, 512, k), Bias: weight(kernels.Vector, 512)}
+			}
+			all = append(all, c)
+		}
+		c.Name, c.Steps = "conv 320", 90
+		c.build = func(g *kernels.Graph) kernels.Op {
+			return &kernels.Conv2D{In: g.Input(g.DType, 1, 20, 32, 320), W: weight(kernels.Filter, 512, 320, 3, 3), Bias: weight(kernels.Vector, 512), Pad: [2]int{1, 1}}
+		}
+		all = append(all, c)
+	}
+	for _, t := range flashTiles {
+		for _, keys := range []int{256, 768} {
+			all = append(all, countCase{Name: fmt.Sprint("attention ", keys), Kernel: fmt.Sprint("attention_mma_f16_", t.size), Blocks: 256 / t.queries, Steps: keys / t.keys,
+				build: func(g *kernels.Graph) kernels.Op {
+					return &kernels.Attention{Q: g.Input(g.DType, 1, 256, t.size), K: g.Input(g.DType, 1, keys, t.size), V: g.Input(g.DType, 1, keys, t.size), Heads: 1}
+				}})
+		}
+	}
+	return all
+}
+
+// TestCounts counts what the kernels' blocks execute, on the PTX interpreter, and writes it to the file COUNTS names, for
+// report and for kernels/lab. Each case has a process of its own: the interpreter reports at its end.
+func TestCounts(t *testing.T) {
+	path := os.Getenv("COUNTS")
+	if path == "" {
+		t.Skip("run by report.sh and lab.sh")
+	}
+	var lines []string
+	for i, c := range countCases() {
+		if only := os.Getenv("LAB"); only != "" && !strings.HasPrefix(c.Kernel, strings.TrimRight(only, "0123456789")) {
+			continue
+		}
+		report := filepath.Join(t.TempDir(), "report")
+		if out, err := child("^TestCountSubject$", fmt.Sprint("COUNT=", i), "EMU_REPORT="+report); err != nil {
+			t.Fatalf("%s %s: %v\n%s", c.Kernel, c.Name, err, out)
+		}
+		body, err := os.ReadFile(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(string(body), "\n") {
+			if strings.Contains(line, `"`+c.Kernel+`"`) {
+				lines = append(lines, strings.Replace(line, "{", fmt.Sprintf(`{"case":%q,"blocks":%d,"steps":%d,`, c.Name, c.Blocks, c.Steps), 1))
+			}
+		}
+	}
+	if len(lines) == 0 {
+		t.Fatal("nothing was counted")
+	}
+	write(t, path, strings.Join(lines, "\n")+"\n")
+}
+
+func TestCountSubject(t *testing.T) {
+	var i int
+	if n, _ := fmt.Sscan(os.Getenv("COUNT"), &i); n == 0 {
+		t.Skip("run by TestCounts")
+	}
+	labTiles(t)
+	c := countCases()[i]
+	b := open(t, Options{DType: tensor.F16})
+	b.onlyTile = c.tile
+	g := kernels.NewGraph(tensor.F16)
+	op := c.build(g)
+	g.Output(g.Add("", op))
+	p, err := g.Compile(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, w := range g.Weights() {
+		defer b.Unload(w)
+	}
+	if err := p.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// labVersions are the tiles of the versions in kernels/lab that are launched otherwise than the present kernels.
+var labVersions = map[string]func(){
+	"gemm1": func() {
+		tiles = []tile{{"128x128", 128, 128, 256, 4, 1}, {"128x64", 128, 64, 128, 4, 1}, {"64x64", 64, 64, 128, 4, 1}}
+	},
+	"attention1": func() {
+		for i := range flashTiles {
+			flashTiles[i].queries = 64
+		}
+	},
+}
+
+// labTiles launches kernels as the version that LAB names wants.
+func labTiles(t *testing.T) {
+	if set := labVersions[os.Getenv("LAB")]; set != nil {
+		tilesNow, flashNow := tiles, append([]flashTile{}, flashTiles...)
+		set()
+		t.Cleanup(func() { tiles, flashTiles = tilesNow, flashNow })
+	}
+}
+
+// TestLab runs the conformance suite on one of kernels/lab's versions: lab.sh builds the devices.
+func TestLab(t *testing.T) {
+	version := os.Getenv("LAB")
+	if version == "" {
+		t.Skip("run by kernels/lab/lab.sh")
+	}
+	labTiles(t)
+	gemm := strings.HasPrefix(version, "gemm")
+	for i := range tiles {
+		b := open(t, Options{DType: tensor.F16})
+		b.onlyTile = &tiles[i]
+		conformance.Run(t, b, conformance.Options{Short: true, Match: func(name string) bool {
+			if gemm {
+				return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
+			}
+			// Its heads that are no multiples of 8 need the plain kernel, which the lab leaves out.
+			return i == 0 && strings.HasPrefix(name, "attention") && strings.HasSuffix(strings.Fields(strings.SplitN(name, "×", 3)[2])[0], "0")
+		}})
+	}
+}
