@@ -82,6 +82,9 @@ func (g *Grid) Items() []Item {
 	return items
 }
 
+// MostItems is how many items a grid may have: more would take a year, and the list alone all memory.
+const MostItems = 100_000
+
 // Check finds what is wrong without any model.
 func (g *Grid) Check() error {
 	switch {
@@ -89,6 +92,8 @@ func (g *Grid) Check() error {
 		return usagef("no prompts: give --prompts FILE with a prompt a line, or --prompt TEXT")
 	case g.Seeds < 1:
 		return usagef("--seeds %d: at least 1 is needed", g.Seeds)
+	case g.Seeds > MostItems/len(g.Prompts):
+		return usagef("%d prompts with --seeds %d: more than %d pictures a setting", len(g.Prompts), g.Seeds, MostItems)
 	case g.FirstSeed+uint64(g.Seeds-1) < g.FirstSeed:
 		return usagef("--seed %d --seeds %d: the last seed would be beyond 18446744073709551615", g.FirstSeed, g.Seeds)
 	case g.Budget < 0 || g.Budget != g.Budget || g.Budget > 1e6:

@@ -18,6 +18,7 @@ import (
 
 	"darkroom/compare"
 	"darkroom/guidance"
+	defaultmodel "darkroom/models/default"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -296,6 +297,15 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 		var err error
 		if o.Grid.Prompts, err = readPrompts(o.PromptFile); err != nil {
 			return err
+		}
+	}
+	for i, model := range o.Grid.Models {
+		path, err := findModel(model)
+		if err != nil {
+			return err
+		}
+		if path != defaultmodel.Name {
+			o.Grid.Models[i] = path
 		}
 	}
 	show := newGridProgress(e.stderr, o.Quiet)

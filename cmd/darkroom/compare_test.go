@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -101,6 +102,7 @@ func TestCompareWrongUsage(t *testing.T) {
 		{"compare --prompt apple -o " + report + " --judge /nowhere --model " + tiny, "no such folder"},
 		{"compare --prompt apple -o " + report + " --rank-by beauty --model " + tiny, "choose one of"},
 		{"compare --prompt apple -o " + report + " --seeds 0", "--seeds 0"},
+		{"compare --prompt apple -o " + report + " --seeds 2000000000", "more than 100000 pictures a setting"},
 		{"compare --problem chess", "there is gmm"},
 		{"compare --problem gmm --prompt apple", "draws no pictures, so --prompt means nothing"},
 		{"compare --problem gmm --cfg 3,5", "draws no pictures, so --cfg means nothing"},
@@ -115,6 +117,64 @@ func TestCompareWrongUsage(t *testing.T) {
 		if _, err := os.Stat(report); err == nil {
 			t.Errorf("%s: a folder was made", c.line)
 		}
+	}
+}
+
+// TestCompareAxes: every axis from the command line to the table: models by their names, guidance with keys, noise, levels.
+func TestCompareAxes(t *testing.T) {
+	models := t.TempDir()
+	for name, from := range map[string]string{"small": tiny, "other": filepath.Join(filepath.Dir(tiny), "sd1")} {
+		if err := os.CopyFS(filepath.Join(models, name), os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("DARKROOM_MODELS", models)
+	dir := filepath.Join(t.TempDir(), "report")
+	code, _, errs := command(t, "", "compare", "--model", "small,other", "--schedulers", "euler-a", "--sigmas", "karras,14.6,3,0.5", "--steps", "2", "--cfg", "1.5,4",
+		"--guidance", "apg:eta=0,momentum=-0.5,cfg", "--sde-noise", "torch,brownian", "--eta", "0.5", "--width", "32", "--height", "32", "--prompt", "a cat", "--reference-steps", "0",
+		"--judge", "none", "--price-per-hour", "36", "-o", dir, "-q")
+	if code != 0 {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	f, err := os.Open(filepath.Join(dir, "results.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	column, seen := map[string]int{}, map[string]map[string]bool{}
+	for i, name := range rows[0] {
+		column[name], seen[name] = i, map[string]bool{}
+	}
+	settings := 0
+	for _, row := range rows[1:] {
+		if row[column["kind"]] != "setting" {
+			continue
+		}
+		settings++
+		for name, i := range column {
+			seen[name][row[i]] = true
+		}
+	}
+	if settings != 2*2*2*2*2 {
+		t.Errorf("%d settings, want 32", settings)
+	}
+	for name, want := range map[string][]string{
+		"model": {"small", "other"}, "sigmas": {"karras", "14.6,3,0.5"}, "steps": {"2", "3"}, "cfg": {"1.5", "4"}, "eta": {"0.5"},
+		"guidance": {"cfg", "apg:eta=0,momentum=-0.5"}, "sde_noise": {"torch", "brownian"},
+	} {
+		for _, v := range want {
+			if !seen[name][v] || len(seen[name]) != len(want) {
+				t.Errorf("%s: %v, want %v", name, seen[name], want)
+			}
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil || !strings.Contains(string(text), `"cost":`) {
+		t.Errorf("no cost in results.json: %v", err)
 	}
 }
 
