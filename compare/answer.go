@@ -39,26 +39,34 @@ func (r *Report) answer(prompts int, noticeable float64) {
 			texts = []string{strings.Join(texts, " ")}
 		}
 		r.Answer = append(r.Answer, texts...)
-		r.Buys = append(r.Buys, buys(m, ranked)...)
+		r.Buys = append(r.Buys, r.buys(m, ranked)...)
 	}
 }
 
-// problems are those of which a setting was ranked, in the order of the table.
+// problems are those of which a setting was ranked, in the order of the table; one, "", where all are ranked together.
 func (r *Report) problems() []string {
 	var names []string
 	for _, s := range r.Settings {
-		if s.Rank > 0 && !s.OverBudget && !slices.Contains(names, s.Problem) {
-			names = append(names, s.Problem)
+		if name := r.rankedIn(s); s.Rank > 0 && !s.OverBudget && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// rankedIn is the problem within which a setting is ranked.
+func (r *Report) rankedIn(s SettingResult) string {
+	if r.Apart {
+		return s.Problem
+	}
+	return ""
 }
 
 // ranked are the settings of a problem that could be ranked and are within the budget, fastest first.
 func (r *Report) ranked(problem string) []SettingResult {
 	var out []SettingResult
 	for _, s := range r.Settings {
-		if s.Rank > 0 && !s.OverBudget && s.Problem == problem {
+		if s.Rank > 0 && !s.OverBudget && r.rankedIn(s) == problem {
 			out = append(out, s)
 		}
 	}
@@ -110,7 +118,7 @@ func tie(m Measure, ranked []SettingResult, best SettingResult) string {
 }
 
 // buys walks along the Pareto front and says what each step up costs and gives.
-func buys(m Measure, ranked []SettingResult) []string {
+func (r *Report) buys(m Measure, ranked []SettingResult) []string {
 	var front []SettingResult
 	for _, s := range ranked {
 		if s.Pareto {
@@ -123,14 +131,14 @@ func buys(m Measure, ranked []SettingResult) []string {
 		a, b := front[i-1], front[i]
 		time, gain := b.Seconds.Median-a.Seconds.Median, (b.Values[m.Key].Mean-a.Values[m.Key].Mean)*float64(m.Better)
 		shown := ""
-		if a.Rank == b.Rank && a.Rank == 1 {
+		if !r.better[[2]string{b.ID, a.ID}] {
 			shown = ", which is not shown to be more than chance"
 		}
 		out = append(out, fmt.Sprintf("From %s (%s) to %s (%s): %s more buys %s of %s%s.",
 			a.Name, seconds(a.Seconds.Median), b.Name, seconds(b.Seconds.Median), seconds(time), amount(m, gain), m.Title, shown))
 	}
 	if len(front) > most+1 {
-		out = append(out, fmt.Sprintf("The front has %d more steps: see the table.", len(front)-most-1))
+		out = append(out, fmt.Sprintf("The front has %d more such step%s: see the table.", len(front)-most-1, plural(len(front)-most-1)))
 	}
 	return out
 }

@@ -75,6 +75,9 @@ func TestProblemsApart(t *testing.T) {
 		t.Fatalf("answer %q, picks %q", r.Answer, r.Picks)
 	}
 	for i, cfg := range []string{"cfg 2", "cfg 7"} {
+		if name := r.References[i].Name; !strings.HasSuffix(name, cfg) || r.References[i].Of != cfg {
+			t.Errorf("converged solution %d is called %q", i, name)
+		}
 		first, front := 0, 0
 		for _, s := range r.Settings {
 			if s.Problem != cfg {

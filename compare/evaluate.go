@@ -269,8 +269,19 @@ func (e *evaluation) sets() {
 
 // references says how far each converged solution is converged.
 func (e *evaluation) references() {
-	for problem, ref := range e.refs {
-		r := ReferenceResult{Name: fmt.Sprintf("%s, %d steps", ref.Scheduler, ref.Steps), Problem: problem, Checked: len(e.drift[problem]), Files: map[string]string{}}
+	names, seen := problemNames(e.settings), map[Setting]bool{}
+	for _, set := range e.settings {
+		problem := set.problem()
+		ref, ok := e.refs[problem]
+		if !ok || seen[problem] {
+			continue
+		}
+		seen[problem] = true
+		name := fmt.Sprintf("%s, %d steps", ref.Scheduler, ref.Steps)
+		if names[problem] != "" {
+			name += ", " + names[problem]
+		}
+		r := ReferenceResult{Name: name, Of: names[problem], Problem: problem, Checked: len(e.drift[problem]), Files: map[string]string{}}
 		median := func(get func(convergence) float64) *float64 {
 			var v []float64
 			for _, c := range e.drift[problem] {
@@ -290,7 +301,4 @@ func (e *evaluation) references() {
 		}
 		e.report.References = append(e.report.References, r)
 	}
-	slices.SortFunc(e.report.References, func(a, b ReferenceResult) int {
-		return compareText(a.Problem.ID(), b.Problem.ID())
-	})
 }

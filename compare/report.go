@@ -15,17 +15,20 @@ type Report struct {
 	Device   string    `json:"device"`
 	Judge    string    `json:"judge,omitempty"` // "" is none
 	Grid     Grid      `json:"grid"`
-	Answer   []string  `json:"answer"` // in plain words, the most important first
-	Picks    []string  `json:"picks"`  // the settings that the answer names: one, or one for each problem
-	Buys     []string  `json:"buys"`   // what more time buys, along the front
-	Notes    []string  `json:"notes"`  // what limits the answer
-	RankBy   string    `json:"rankBy"` // a measure's key; "" where nothing could decide
+	Answer   []string  `json:"answer"`          // in plain words, the most important first
+	Picks    []string  `json:"picks"`           // the settings that the answer names: one, or one for each problem
+	Buys     []string  `json:"buys"`            // what more time buys, along the front
+	Notes    []string  `json:"notes"`           // what limits the answer
+	RankBy   string    `json:"rankBy"`          // a measure's key; "" where nothing could decide
+	Apart    bool      `json:"apart,omitempty"` // ranks, losses and fronts are among settings of one problem: closeness decides
 	Measures []Measure `json:"measures"`
 	Price    float64   `json:"pricePerHour,omitempty"`
 
 	Settings   []SettingResult   `json:"settings"`
 	Pictures   []PictureResult   `json:"pictures"`
 	References []ReferenceResult `json:"references"`
+
+	better map[[2]string]bool // which settings, by ID, are shown to be better than which
 }
 
 // Values are measures by key. A measure that could not be taken is not there: it is never 0 instead.
@@ -47,8 +50,8 @@ type SettingResult struct {
 	Cost    *float64 `json:"cost,omitempty"`   // of a thousand pictures
 
 	Values map[string]Estimate `json:"values"`
-	// Problem is, where closeness to a converged solution decides and there are several, whose it is: ranks, fronts and losses are
-	// among the settings that share it.
+	// Problem is what the setting solves, where settings solve several: those with one cfg, guidance, type and model have one
+	// converged solution.
 	Problem    string    `json:"problem,omitempty"`
 	Rank       int       `json:"rank"`             // 1: may be the best; 0: not ranked
 	Behind     *Estimate `json:"behind,omitempty"` // the loss against the best mean, paired
@@ -92,6 +95,7 @@ type PictureResult struct {
 // ReferenceResult is a converged solution, and how far it is converged.
 type ReferenceResult struct {
 	Name     string            `json:"name"`
+	Of       string            `json:"of,omitempty"` // the settings' problem, where there are several
 	Problem  Setting           `json:"problem"`
 	Files    map[string]string `json:"files"` // by item: "prompt/seed"
 	Checked  int               `json:"checked"`
@@ -100,11 +104,21 @@ type ReferenceResult struct {
 	SSIM     *float64          `json:"ssim"`
 }
 
-// Sorted are the settings, the best first: by rank, then by the deciding measure; those that have no rank come last.
+// Sorted are the settings, the best first: by rank, then by the deciding measure; those that have no rank come last. Where
+// problems are ranked apart, each has its turn.
 func (r *Report) Sorted() []SettingResult {
 	m, _ := measure(r.RankBy)
 	out := slices.Clone(r.Settings)
+	turn := map[string]int{}
+	for i, s := range r.Settings {
+		if _, ok := turn[s.Problem]; !ok && r.Apart {
+			turn[s.Problem] = i
+		}
+	}
 	slices.SortStableFunc(out, func(a, b SettingResult) int {
+		if c := cmp.Compare(turn[a.Problem], turn[b.Problem]); c != 0 {
+			return c
+		}
 		if (a.Rank == 0) != (b.Rank == 0) {
 			return cmp.Compare(b.Rank, a.Rank)
 		}

@@ -12,11 +12,11 @@ func compareText(a, b string) int { return strings.Compare(a, b) }
 
 // settingRows fills in what is known of each setting without looking at a picture: names, times, calls.
 func (e *evaluation) settingRows() error {
-	varies := varying(e.settings)
+	varies, problems := varying(e.settings), problemNames(e.settings)
 	for _, set := range e.settings {
 		row := SettingResult{
 			ID: set.ID(), Name: set.Name(varies), Group: set.Group().ID(), GroupName: set.Group().Name(varies),
-			Setting: set, Values: map[string]Estimate{},
+			Setting: set, Problem: problems[set.problem()], Values: map[string]Estimate{},
 		}
 		var seconds, joules, calls []float64
 		for _, item := range e.items {
@@ -116,14 +116,15 @@ func (e *evaluation) decide(m Measure, oriented [][]float64) {
 			oriented[i] = table(1, len(e.items))[0]
 		}
 	}
-	names := problemNames(e.settings)
 	members := map[string][]int{}
-	for i, set := range e.settings {
+	for i := range rows {
+		together := ""
 		if m.needs == needsReference {
-			rows[i].Problem = names[set.problem()]
+			together = rows[i].Problem
 		}
-		members[rows[i].Problem] = append(members[rows[i].Problem], i)
+		members[together] = append(members[together], i)
 	}
+	e.report.Apart, e.report.better = len(members) > 1, map[[2]string]bool{}
 	for _, of := range members {
 		var values [][]float64
 		var seconds, quality []float64
@@ -133,6 +134,9 @@ func (e *evaluation) decide(m Measure, oriented [][]float64) {
 		ranking := stats.Rank(stats.Table{Values: values, Groups: e.groups()}, stats.Options{})
 		for k, i := range of {
 			rows[i].Rank = ranking.Rank[k]
+			for l, j := range of {
+				e.report.better[[2]string{rows[i].ID, rows[j].ID}] = ranking.Better(k, l)
+			}
 			if v, ok := estimate(ranking.BehindBest[k]); ok {
 				rows[i].Behind = &v
 			}

@@ -15,6 +15,8 @@ function make(tag, attributes = {}, ...children) {
 	e.append(...children.filter(c => c !== null && c !== undefined));
 	return e;
 }
+const problems = [...new Set(settings.map(s => s.problem))];
+const rankedIn = s => report.apart ? problems.indexOf(s.problem) : 0; // each problem has ranks of its own
 const option = (value, text) => make("option", {value}, text);
 const digits = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1000 ? v.toFixed(0) : String(+v.toPrecision(4));
 const short = v => digits(+v.toPrecision(3));
@@ -87,8 +89,8 @@ function chart() {
 	svg.append(make("text", {x: (left + w - right) / 2, y: h - 4, "text-anchor": "middle"}, (against === "seconds" ? "seconds a picture (median)" : "model calls a picture") + (log ? ", logarithmic" : "")));
 	const path = list => list.map((s, i) => `${i ? "L" : "M"}${X(x(s)).toFixed(1)} ${Y(valueOf(s, m.key)).toFixed(1)}`).join("");
 	if (m.key === report.rankBy && against === "seconds") {
-		for (const of of new Set(points.map(s => s.problem))) {
-			const front = points.filter(s => s.pareto && s.problem === of).sort((a, b) => x(a) - x(b));
+		for (const of of new Set(points.map(rankedIn))) {
+			const front = points.filter(s => s.pareto && rankedIn(s) === of).sort((a, b) => x(a) - x(b));
 			if (front.length > 1) svg.append(make("path", {class: "frontline", d: path(front)}));
 		}
 	}
@@ -133,6 +135,7 @@ function order(a, b) {
 	const c = columns.find(c => c.key === sort.key), x = c.get(a), y = c.get(b);
 	if (typeof x === "string") return sort.way * x.localeCompare(y, "en", {numeric: true});
 	if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // what is missing comes last
+	if (c.key === "rank" && rankedIn(a) !== rankedIn(b)) return rankedIn(a) - rankedIn(b);
 	return sort.way * (x === y ? 0 : x < y ? -1 : 1) || a.seconds.median - b.seconds.median;
 }
 
@@ -244,7 +247,8 @@ function start() {
 	const sorted = [...settings].sort((a, b) => (a.rank || Infinity) - (b.rank || Infinity) || a.seconds.median - b.seconds.median);
 	for (const id of ["a", "b"]) $(id).append(...report.references.map((r, i) => option(ideal + i, nameOf(ideal + i))), ...settings.map(s => option(s.id, s.name)));
 	$("a").value = picks[0] || sorted[0].id;
-	$("b").value = report.references.length ? ideal + 0 : (sorted[1] || sorted[0]).id;
+	const own = report.references.findIndex(r => r.of === byID.get($("a").value).problem);
+	$("b").value = own >= 0 ? ideal + own : (sorted[1] || sorted[0]).id;
 	$("measure").onchange = $("against").onchange = chart;
 	$("filter").oninput = $("front").onchange = rows;
 	$("prompt").onchange = $("seed").onchange = () => { grid(); sides(); };

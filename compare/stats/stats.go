@@ -45,6 +45,8 @@ type Ranking struct {
 	// can be shown, and intervals are NaN.
 	Units     int
 	ByPrompts bool
+	// Better says whether setting a is shown to be better than setting b.
+	Better func(a, b int) bool
 }
 
 // minGroups is from how many prompts on these are resampled as wholes. With fewer, the spread of a handful of prompts says little,
@@ -75,20 +77,23 @@ func Rank(t Table, o Options) Ranking {
 			r.Best = s
 		}
 	}
+	r.Better = func(a, b int) bool { return false }
 	if r.Best < 0 {
 		return r
 	}
 	for s := range n {
 		r.BehindBest[s] = interval(r.Mean[r.Best].Mean-r.Mean[s].Mean, differences(draws[r.Best], draws[s]), wide)
 	}
-	better := pairs(r.Mean, draws, o, small)
+	if len(units) > 1 {
+		r.Better = pairs(r.Mean, draws, o, small)
+	}
 	for s := range n {
 		if math.IsNaN(r.Mean[s].Mean) {
 			continue
 		}
 		r.Rank[s] = 1
 		for other := range n {
-			if len(units) > 1 && better(other, s) {
+			if r.Better(other, s) {
 				r.Rank[s]++
 			}
 		}
