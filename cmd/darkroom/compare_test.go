@@ -172,6 +172,21 @@ func TestCompareAxes(t *testing.T) {
 			}
 		}
 	}
+	// The line that the report gives for a picture makes that picture.
+	for _, row := range [][]string{rows[len(rows)-1], rows[len(rows)/2+1]} {
+		if row[column["kind"]] != "picture" {
+			t.Fatalf("no picture: %v", row)
+		}
+		again := filepath.Join(t.TempDir(), "again.png")
+		line := strings.Fields(strings.ReplaceAll(row[column["command"]], "'a cat'", "a_cat"))[1:]
+		line[1] = "a cat"
+		if code, _, errs := command(t, "", append(line, "-o", again, "-q")...); code != 0 {
+			t.Fatalf("%v: exit code %d, %s", line, code, errs)
+		}
+		if is, was := inspected(t, again).Result, inspected(t, filepath.Join(dir, row[column["file"]])).Result; is != was {
+			t.Errorf("%v\ngives %+v, and the report has %+v", line, is, was)
+		}
+	}
 	text, err := os.ReadFile(filepath.Join(dir, "results.json"))
 	if err != nil || !strings.Contains(string(text), `"cost":`) {
 		t.Errorf("no cost in results.json: %v", err)
