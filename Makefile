@@ -9,13 +9,16 @@
 # make bench-gpu, cuda-report    for a machine with a GPU: side by side with PyTorch; the compiler's numbers
 # make schedulers-measured       docs/schedulers-measured.md again
 # make train-setup, train-smoke    the Python that trains the default model; a tiny run of it
+# make eval-model  the default model's pictures measured: the table of docs/model.md, the sheets of samples/model
 
 GO ?= go
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+PYTHON ?= train/work/venv/bin/python
+TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: build install test check cross lint cuda emu cuda-test cuda-report bench-gpu bench schedulers-measured train-setup train-smoke clean
+.PHONY: build install test check cross lint cuda emu cuda-test cuda-report bench-gpu bench schedulers-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/darkroom ./cmd/darkroom
@@ -76,7 +79,15 @@ train-setup:
 	npm install --no-package-lock --prefix train
 
 train-smoke:
-	OMP_NUM_THREADS=1 train/work/venv/bin/python -m train.smoke
+	OMP_NUM_THREADS=1 $(PYTHON) -m train.smoke
+
+# Draws 1,000 pictures with the program, each setting's in a folder of build/eval; needs train-setup.
+eval-model: build
+	test -e $(TRAIN_WORK)/sprites.json || $(PYTHON) -m train.sprites
+	$(PYTHON) -m train.data scenes --pools 0
+	$(PYTHON) -m train.evaluate prompts build/eval
+	for s in ddim-25 dpmpp2m-12; do bin/darkroom batch build/eval/$$s.jsonl -o build/eval/$$s --name "{index:04}" || exit 1; done
+	$(PYTHON) -m train.evaluate score build/eval
 
 clean:
 	rm -rf bin build

@@ -9,10 +9,10 @@ drawn for training (held_out). Evaluation asks for them.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import nouns
-from .recolour import BACKGROUNDS, OBJECT_COLOURS
+from .recolour import BACKGROUNDS, OBJECT_COLOURS, OUTLINE
 from .sprites import DEFAULT_SET
 
 SCENE_SIZE = 128  # pixels, square
@@ -34,6 +34,7 @@ STYLES = {
     "noto": ("a cartoon {}", "{}, cartoon", "{}, emoji"),
     "fluent-emoji": ("a 3d {}", "{}, 3d", "{}, glossy 3d"),
 }
+OUTLINES = ("an outline of {}", "{}, outline", "{}, line drawing", "an outline drawing of {}")
 # name of a place -> (words, centre x, centre y)
 PLACES = {
     "left": (("on the left", "on the left side"), 32, 64),
@@ -111,6 +112,7 @@ class Mix:
     background: float = 0.5      # share of plain scenes that name their background
     sized: float = 0.12          # share of single objects that are small or big
     styled: float = 0.12         # share of objects with a style word
+    outlined: float = 0.02       # share of objects drawn in lines alone, on white
     jitter: float = 0.0          # share of single objects moved by up to 8 pixels
     flip: float = 0.0            # share of single objects mirrored
 
@@ -215,6 +217,10 @@ class Grammar:
         return scene
 
     def _single(self, rng):
+        if rng.random() < self.mix.outlined:
+            item = self.item(rng, colour=False)
+            words = OUTLINES[rng.integers(len(OUTLINES))].format(article(item.noun))
+            return Scene("outline", "white", [replace(item, colour=OUTLINE)], words)
         style, pattern = DEFAULT_SET, "{}"
         if rng.random() < self.mix.styled:
             style = list(STYLES)[rng.integers(len(STYLES))]
@@ -245,8 +251,7 @@ class Grammar:
 
     def _setting(self, rng):
         setting = list(SETTINGS)[rng.integers(len(SETTINGS))]
-        y = 64 if setting in ("sky", "space", "sea") else 76
-        item = self.item(rng, size=72, y=y)
+        item = self.item(rng)  # of a single object's size and place, so that its shape is learned once
         words = SETTINGS[setting][rng.integers(len(SETTINGS[setting]))]
         return Scene("setting", setting, [item], f"{self.phrase(rng, item)} {words}")
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,10 +27,13 @@ from .sprites import Catalogue
 POOL = 2000          # scenes
 VALIDATION = 999     # number of the pool that is never trained on
 
-# Single centred objects first: shapes are what the model is slowest to learn.
-EASY = Mix(kinds={"single": 0.84, "setting": 0.05, "place": 0.03, "pair": 0.04, "count": 0.04},
-           rare=0.0, styled=0.04, sized=0.06, colour=0.4)
-CURRICULUM = ((5, EASY), (VALIDATION, Mix(jitter=0.15, flip=0.1)))
+# Mostly single centred objects: shapes are what the model is slowest to learn.
+EASY = Mix(kinds={"single": 0.66, "setting": 0.12, "place": 0.06, "pair": 0.09, "count": 0.07},
+           first_weight=2.5, rare=0.0, styled=0.03, sized=0.04, colour=0.35, background=0.35)
+# Then more of what needs shapes at half the size.
+COMPOSED = replace(EASY, kinds={"single": 0.36, "setting": 0.08, "place": 0.09, "pair": 0.34, "count": 0.13})
+CURRICULUM = ((10, replace(EASY, outlined=0.0)), (14, replace(EASY, outlined=0.1)), (VALIDATION, COMPOSED),
+              (VALIDATION + 1, EASY))
 
 
 def mix_for(pool):

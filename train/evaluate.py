@@ -1,11 +1,11 @@
-"""Measure the model by pictures.
+"""Measure the model by pictures, drawn by Darkroom itself: `make eval-model` runs all of it.
 
-    python -m train.evaluate prompts OUT.jsonl                 # what to draw: one {"id","prompt","seed",...} a line
-    python -m train.evaluate render OUT.jsonl PICTURES         # draw them with PyTorch (or let Darkroom do it)
-    python -m train.evaluate score OUT.jsonl PICTURES          # PICTURES/<id>.png -> table, WORK/evaluation.json
-    python -m train.evaluate memory OUT.jsonl PICTURES         # nearest training scenes: is it a copying machine?
+    python -m train.evaluate prompts FOLDER       # FOLDER/tasks.jsonl and a job file for each of SETTINGS
+    darkroom batch FOLDER/NAME.jsonl -o FOLDER/NAME --name "{index:04}"
+    python -m train.evaluate score FOLDER         # the table of docs/model.md, sheets in samples/model
+    python -m train.evaluate memory FOLDER        # nearest training scenes: is it a copying machine?
 
-Colours, counts and places are measured in the pixels, objects by the judge (judge.py). The autoencoder is
+Colours, counts and places are measured in the pixels, objects by the judge (models/judge). The autoencoder is
 measured on the validation pool.
 """
 
@@ -15,27 +15,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from scipy import ndimage
 
 from . import captions, data, nouns
 from .autoencoder import psnr
 from .captions import PLACES, article, held_out, plural
-from .denoiser import sample
-from .judge import CHECKPOINT as JUDGE
-from .judge import to_side, trained
+from .judge import exported, to_side
 from .recolour import BACKGROUNDS, HUES, Painter, hue_name, to_hsv
-from .runtime import HERE, log, set_up, sheet, work_dir, write_json
+from .runtime import HERE, log, set_up, sheet, write_json
 from .sprites import Catalogue
 
+# Name of the pictures' folder -> (words for the table, request fields of its job file).
+SETTINGS = {
+    "ddim-25": ("DDIM, 25 steps", {"scheduler": "ddim", "steps": 25}),
+    "dpmpp2m-12": ("DPM++ 2M, 12 steps", {"scheduler": "dpm++2m", "steps": 12}),
+}
+# Measure -> what the project asks of it, in percent (or dB): at least, and wished for.
+BARS = {
+    "object alone, judge's first choice": (75, 95), "background colour": (90, 98), "object colour, trained": (70, 90),
+    "object colour, held out": (50, 75), "two objects both there": (45, 80), "count of 1 to 4": (60, 85),
+    "position": (60, 85),
+}
+BEGIN, END = "<!-- measured: make eval-model -->", "<!-- end -->"
 HUE_COLOURS = tuple(c for c in HUES if c not in ("brown", "pink"))  # told apart by hue alone
-BATCH = 16
 
 
 # --- what is asked for ---
 
 def tasks(count=40, first=80, objects=200, seed=11):
-    """List of dicts with id, prompt, seed, kind and what the answer must show: the ``objects`` commonest nouns
+    """List of dicts with prompt, seed, kind and what the answer must show: the ``objects`` commonest nouns
     alone, and ``count`` prompts of each other kind about the ``first`` commonest."""
     rng = np.random.default_rng(seed)
     catalogue = Catalogue()
@@ -45,7 +55,7 @@ def tasks(count=40, first=80, objects=200, seed=11):
     out = []
 
     def add(kind, prompt, **answer):
-        out.append({"id": f"{kind}-{len(out):04}", "prompt": prompt, "seed": len(out), "kind": kind, **answer})
+        out.append({"prompt": prompt, "seed": len(out), "kind": kind, **answer})
 
     for names, _ in rows[:objects]:
         add("object", article(names[0]), noun=names[0])
@@ -78,39 +88,20 @@ def tasks(count=40, first=80, objects=200, seed=11):
     return out
 
 
-# --- drawing ---
-
-def render(wanted, folder, steps, guidance):
-    from .export import averaged_networks  # here, so that scoring needs no checkpoint
-    networks, words, scale = averaged_networks()
-    decoder = data.autoencoder().cpu()
+def write_tasks(folder, wanted):
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [task for task in wanted if not (folder / f"{task['id']}.png").exists()]
-    for k in range(0, len(todo), BATCH):
-        part = todo[k:k + BATCH]
-        with torch.no_grad():
-            latents = sample_seeds(networks, words, part, guidance, steps)
-            pictures = decoder.decode(latents / scale).sample
-        for task, picture in zip(part, pictures):
-            sheet(picture[None], folder / f"{task['id']}.png", columns=1)
-
-
-def sample_seeds(networks, words, part, guidance, steps):
-    """Tasks are numbered in order, so a batch's seeds mostly follow each other: one call for each run of them."""
-    latents, start = [], 0
-    for k in range(1, len(part) + 1):
-        if k == len(part) or part[k]["seed"] != part[k - 1]["seed"] + 1:
-            run = part[start:k]
-            latents.append(sample(networks, words, [t["prompt"] for t in run], guidance, steps, run[0]["seed"]))
-            start = k
-    return torch.cat(latents)
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in wanted))
+    for name, (_, request) in SETTINGS.items():
+        jobs = [{"defaults": request}] + [{"prompt": task["prompt"], "seed": task["seed"]} for task in wanted]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    log(f"evaluate: {len(wanted)} prompts in {folder}")
 
 
 # --- measuring ---
 
-def read(folder, task):
-    """uint8 128 x 128 x 3."""
-    return np.asarray(Image.open(folder / f"{task['id']}.png").convert("RGB"))
+def read(pictures, number):
+    """uint8 128 x 128 x 3 of the task with that number, from 0."""
+    return np.asarray(Image.open(pictures / f"{number + 1:04}.png").convert("RGB"))
 
 
 def border_colour(picture):
@@ -162,12 +153,8 @@ def place_name(picture):
 
 
 class Scorer:
-    """Without a trained judge (WORK/judge.pt) the measures that ask it are left out."""
-
-    def __init__(self):
-        self.judge = None
-        if (work_dir() / JUDGE).exists():
-            self.judge, self.nouns, _ = trained()
+    def __init__(self, folder=HERE.parent / "models" / "judge"):
+        self.judge, self.nouns, _ = exported(folder)
 
     def top(self, picture, count=5):
         """The judge's best nouns for a picture of any even size."""
@@ -179,23 +166,22 @@ class Scorer:
     def right(self, task, picture):
         """dict of measure -> bool for the task."""
         kind = task["kind"]
-        if kind == "object" and self.judge:
+        if kind == "object":
             top = self.top(picture)
-            return {"object, judge's top-1": top[0] == task["noun"], "object, judge's top-5": task["noun"] in top}
+            return {"object alone, judge's first choice": top[0] == task["noun"],
+                    "object alone, among its first five": task["noun"] in top}
         if kind == "background":
             return {"background colour": background_name(picture) == task["background"]}
         if kind in ("colour", "held-out-colour"):
             words = "object colour, trained" if kind == "colour" else "object colour, held out"
-            measures = {words: object_colour(picture) == task["colour"]}
-            if self.judge:
-                measures[words + ": object in top-5"] = task["noun"] in self.top(picture)
-            return measures
-        if kind == "pair" and self.judge:
+            return {words: object_colour(picture) == task["colour"],
+                    words + ": and the object among the first five": task["noun"] in self.top(picture)}
+        if kind == "pair":
             halves = self._half(picture, 0), self._half(picture, 64)
             found = [noun in self.top(half) for noun, half in zip(task["nouns"], halves)]
-            return {"two objects both there (top-5)": all(found)}
+            return {"two objects both there": all(found)}
         if kind == "count":
-            return {"count of 1-4": objects(picture) == task["count"]}
+            return {"count of 1 to 4": objects(picture) == task["count"]}
         if kind == "place":
             return {"position": place_name(picture) == task["place"]}
         return {}
@@ -206,32 +192,58 @@ class Scorer:
         return picture[32:96, x:x + 64]
 
 
-def score(wanted, folder):
-    scorer, tally = Scorer(), {}
-    for task in wanted:
-        for measure, right in scorer.right(task, read(folder, task)).items():
-            tally.setdefault(measure, []).append(bool(right))
-    results = {measure: {"share": float(np.mean(r)), "of": len(r)} for measure, r in tally.items()}
-    held_back = data.to_tensor(data.pictures(data.VALIDATION)[:64])
-    vae = data.autoencoder().cpu()
+def score(folder, wanted):
+    scorer, results = Scorer(), {}
+    for name in SETTINGS:
+        tally = {}
+        for k, task in enumerate(wanted):
+            for measure, right in scorer.right(task, read(folder / name, k)).items():
+                tally.setdefault(measure, []).append(bool(right))
+        results[name] = {measure: {"share": float(np.mean(r)), "of": len(r)} for measure, r in tally.items()}
+    results["autoencoder PSNR, dB"] = autoencoder_psnr()
+    write_json(results, folder / "evaluation.json")
+    return results
+
+
+def autoencoder_psnr(model=HERE.parent / "models" / "default" / "vae"):
+    """Of the shipped autoencoder, on scenes that it never saw."""
+    scenes = data.to_tensor(data.pictures(data.VALIDATION)[:256])
+    vae = AutoencoderKL.from_pretrained(model, torch_dtype=torch.float32).eval()
     with torch.no_grad():
-        copies = torch.cat([vae.decode(vae.encode(x).latent_dist.mean).sample for x in held_back.split(16)])
-    results["autoencoder PSNR, unseen scenes, dB"] = {"share": psnr(copies, held_back), "of": len(held_back)}
-    write_json(results, work_dir() / "evaluation.json")
-    for measure, r in results.items():
-        log(f"evaluate: {measure}: " + (f"{r['share']:.2f}" if "dB" in measure else
-                                        f"{100 * r['share']:.0f} % of {r['of']}"))
-    _sheets(wanted, folder)
+        copies = torch.cat([vae.decode(vae.encode(x).latent_dist.mean).sample for x in scenes.split(16)])
+    return psnr(copies, scenes)
 
 
-def _sheets(wanted, folder):
-    (work_dir() / "sheets").mkdir(exist_ok=True)
+def table(results):
+    """The results in Markdown."""
+    lines = ["| what | bar | goal | " + " | ".join(words for words, _ in SETTINGS.values()) + " | of |",
+             "|---|---|---|" + "---|" * len(SETTINGS) + "---|",
+             f"| autoencoder, PSNR on unseen scenes | 27 dB | 30 dB | {results['autoencoder PSNR, dB']:.1f} dB"
+             + " |" * len(SETTINGS) + " 256 |"]
+    first = results[next(iter(SETTINGS))]
+    for measure, r in first.items():
+        bar, goal = (f"{b} %" for b in BARS[measure]) if measure in BARS else ("", "")
+        shares = " | ".join(f"{100 * results[name][measure]['share']:.0f} %" for name in SETTINGS)
+        lines.append(f"| {measure} | {bar} | {goal} | {shares} | {r['of']} |")
+    return "\n".join(lines)
+
+
+def write_table(text, path=HERE.parent / "docs" / "model.md"):
+    page = path.read_text()
+    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    path.write_text(page[:start] + "\n" + text + "\n" + page[end:])
+
+
+def write_sheets(folder, wanted, target=HERE.parent / "samples" / "model"):
+    """Contact sheets of the first setting's pictures, a file for each kind of prompt."""
+    target.mkdir(exist_ok=True)
+    pictures = folder / next(iter(SETTINGS))
     for kind in dict.fromkeys(task["kind"] for task in wanted):
-        pictures = np.stack([read(folder, task) for task in wanted if task["kind"] == kind])
-        sheet(data.to_tensor(pictures), work_dir() / "sheets" / f"evaluation_{kind}.png", columns=10)
+        chosen = np.stack([read(pictures, k) for k, task in enumerate(wanted) if task["kind"] == kind])
+        sheet(data.to_tensor(chosen), target / f"{kind}.jpg", columns=10)
 
 
-def memory(wanted, folder):
+def memory(folder, wanted):
     """Root-mean-square distance (grey levels) to the nearest training scene, beside the same for fresh scenes."""
     small = lambda x: x[:, ::4, ::4].reshape(len(x), -1).astype(np.float32)
     trained_on = np.concatenate([small(data.pictures(n)) for n in data.pool_numbers("latents", ".npy")])
@@ -241,7 +253,8 @@ def memory(wanted, folder):
         squared = (q ** 2).sum(1)[:, None] + (trained_on ** 2).sum(1)[None] - 2 * q @ trained_on.T
         return np.sqrt(np.maximum(squared.min(1), 0) / q.shape[1])
 
-    drawn = nearest(np.stack([read(folder, task) for task in wanted]))
+    pictures = folder / next(iter(SETTINGS))
+    drawn = nearest(np.stack([read(pictures, k) for k in range(len(wanted))]))
     fresh = nearest(data.pictures(data.VALIDATION)[:64])
     log(f"evaluate: nearest training scene: generated median {np.median(drawn):.1f} grey levels, below 8: "
         f"{100 * (drawn < 8).mean():.0f} %; fresh scenes median {np.median(fresh):.1f}, below 8: "
@@ -250,30 +263,26 @@ def memory(wanted, folder):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("prompts", "render", "score", "memory"))
-    parser.add_argument("jobs", type=Path)
-    parser.add_argument("pictures", type=Path, nargs="?")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("stage", choices=("prompts", "score", "memory"))
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=40, help="prompts of each kind")
     parser.add_argument("--first", type=int, default=80, help="commonest nouns that those are about")
     parser.add_argument("--objects", type=int, default=200, help="commonest nouns that are asked for alone")
+    parser.add_argument("--dry", action="store_true", help="print the table, leave docs and samples as they are")
     options = parser.parse_args(argv)
     set_up()
     if options.stage == "prompts":
-        wanted = tasks(options.count, options.first, options.objects)
-        options.jobs.write_text("".join(json.dumps(task) + "\n" for task in wanted))
-        log(f"evaluate: {len(wanted)} prompts in {options.jobs}")
+        write_tasks(options.folder, tasks(options.count, options.first, options.objects))
         return
-    if options.pictures is None:
-        parser.error(f"{options.stage} needs the folder of pictures")
-    wanted = [json.loads(line) for line in options.jobs.read_text().splitlines()]
-    if options.stage == "render":
-        render(wanted, options.pictures, options.steps, options.guidance)
-    elif options.stage == "score":
-        score(wanted, options.pictures)
-    else:
-        memory(wanted, options.pictures)
+    wanted = [json.loads(line) for line in (options.folder / "tasks.jsonl").read_text().splitlines()]
+    if options.stage == "memory":
+        memory(options.folder, wanted)
+        return
+    text = table(score(options.folder, wanted))
+    print(text)
+    if not options.dry:
+        write_table(text)
+        write_sheets(options.folder, wanted)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ and the maximum over all positions, concatenated; then one linear layer a head.
 """
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from . import captions, data
 from .captions import Grammar, Item, Mix, Scene
@@ -36,7 +37,7 @@ LAYERS = ((3, 32, 5, 2), (32, 64, 3, 2), (64, 64, 3, 1), (64, 128, 3, 2), (128, 
           (256, 256, 3, 1))
 CHECKPOINT = "judge.pt"
 MIX = Mix(kinds={"single": 0.7, "setting": 0.15, "count": 0.1, "place": 0.05}, first_weight=1.5, rare=0.0,
-          colour=0.3, sized=0.3, jitter=1.0, flip=0.4)
+          colour=0.3, sized=0.3, outlined=0.0, jitter=1.0, flip=0.4)
 
 
 class Judge(nn.Module):
@@ -201,6 +202,21 @@ def trained():
     model = Judge(len(saved["nouns"]), len(saved["backgrounds"]))
     model.load_state_dict(saved["model"])
     return model.eval(), saved["nouns"], saved["backgrounds"]
+
+
+def exported(folder):
+    """(judge in eval mode, its nouns, its backgrounds) of an exported folder."""
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    heads = config["heads"]
+    model = Judge(len(heads["noun"]), len(heads["background"])).eval()
+    for k in range(len(LAYERS)):  # batch norm is folded into the weights: it is the identity here
+        model.body[3 * k].weight.data = weights[f"layers.{k}.weight"]
+        norm = model.body[3 * k + 1]
+        norm.bias.data = weights[f"layers.{k}.bias"]
+        norm.eps = 0.0
+    for name, head in model.heads.items():
+        head.weight.data, head.bias.data = weights[f"heads.{name}.weight"], weights[f"heads.{name}.bias"]
+    return model, heads["noun"], heads["background"]
 
 
 def export(folder):

@@ -8,7 +8,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 TOKENS = 24          # longest prompt, with its two markers
 TEXT_WIDTH = 256
-LATENT_CHANNELS = 4
+LATENT_CHANNELS = 16
 LATENT_SIDE = 16     # 128 pixels / 8
 
 # v-prediction with a last step of pure noise (Lin et al. 2024, "Common diffusion noise schedules and

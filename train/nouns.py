@@ -92,6 +92,10 @@ phone = mobile phone
 camera
 chair
 door
+pineapple
+taxi
+ufo, flying saucer = flying saucer
+astronaut
 """
 
 COMMON = """
@@ -100,7 +104,6 @@ lemon
 cherry, cherries = cherries
 grapes
 watermelon
-pineapple
 peach
 avocado
 tomato
@@ -172,7 +175,6 @@ school
 factory
 bridge = bridge at night
 fountain
-taxi
 police car
 ambulance
 fire truck = fire engine
@@ -181,7 +183,6 @@ tractor
 motorbike, motorcycle = motorcycle
 scooter = motor scooter
 helicopter
-ufo, flying saucer = flying saucer
 speedboat
 anchor
 basketball
@@ -257,7 +258,6 @@ woman
 person
 old man
 old woman
-astronaut
 ninja
 princess
 prince

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from scipy import ndimage
 
 BACKGROUNDS = {
     "white": (252, 252, 252), "black": (22, 22, 26), "gray": (150, 152, 158), "red": (222, 45, 48),
@@ -12,6 +13,7 @@ BACKGROUNDS = {
 }
 HUES = {"red": 0, "orange": 28, "yellow": 50, "green": 120, "blue": 215, "purple": 278, "pink": 335, "brown": 25}
 OBJECT_COLOURS = (*HUES, "black", "white", "gray")
+OUTLINE = "outline"  # in place of a colour: lines alone
 # Hues, in degrees, at which one name gives way to the next.
 _HUE_NAMES = ((12, "red"), (40, "orange"), (66, "yellow"), (170, "green"), (250, "blue"), (300, "purple"),
               (348, "pink"), (360, "red"))
@@ -88,6 +90,19 @@ def recolour(rgba, colour):
     return out
 
 
+def outline(rgba):
+    """The drawing as a line drawing: dark strokes, two to three pixels wide, where its colours change."""
+    padded = np.pad(rgba.astype(np.float32) / 255, ((3, 3), (3, 3), (0, 0)))
+    alpha = padded[..., 3:]
+    on_white = np.concatenate([padded[..., :3] * alpha + 1 - alpha, alpha], -1)
+    smooth = ndimage.gaussian_filter(on_white, (0.8, 0.8, 0))
+    change = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)).max(-1)
+    stroke = np.clip((ndimage.maximum_filter(change, 2) - 0.45) * 3, 0, 1)
+    lines = np.full((*stroke.shape, 4), 25, np.uint8)
+    lines[..., 3] = (255 * stroke).round()
+    return lines
+
+
 def _target(colour, hue, base, value, drift):
     if colour == "black":
         return hue, base * 0.06, value * 0.28
@@ -119,8 +134,10 @@ class Painter:
 
     @functools.lru_cache(maxsize=1024)
     def paint(self, index, colour):
-        """RGBA of the drawing in the colour; colour "" or the drawn one leaves it as it is."""
+        """RGBA of the drawing in the colour; colour "" or the drawn one leaves it as it is, OUTLINE leaves only lines."""
         rgba = self.catalogue.image(index)
+        if colour == OUTLINE:
+            return outline(rgba)
         if not colour or colour == self.natural(index):
             return rgba
         return recolour(rgba, colour)

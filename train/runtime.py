@@ -85,7 +85,7 @@ def write_json(value, path):
 
 
 def sheet(images, path, columns=8, scale=1):
-    """Write images (float in -1..1, N x 3 x H x W) as one PNG."""
+    """Write images (float in -1..1, N x 3 x H x W) as one PNG, or JPEG, by the path's ending."""
     array = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     n, height, width, _ = array.shape
     rows = -(-n // columns)
@@ -94,7 +94,7 @@ def sheet(images, path, columns=8, scale=1):
         y, x = k // columns * height, k % columns * width
         canvas[y:y + height, x:x + width] = image
     picture = Image.fromarray(canvas)
-    picture.resize((picture.width * scale, picture.height * scale), Image.NEAREST).save(path)
+    picture.resize((picture.width * scale, picture.height * scale), Image.NEAREST).save(path, quality=90)  # PNG ignores it
 
 
 class Clock:

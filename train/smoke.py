@@ -16,6 +16,7 @@ def run(work):
     import numpy as np
     import torch
     from diffusers import StableDiffusionPipeline
+    from PIL import Image
 
     from . import autoencoder, data, denoiser, distill, evaluate, export, judge, sprites, tokenizer, warm_start
     from .runtime import load
@@ -37,12 +38,15 @@ def run(work):
     distill.main(["--minutes", "0.05", "--batch", "2", "--export", str(work / "lora.safetensors")])
     export.main([str(work / "model")])
 
-    jobs, pictures = work / "jobs.jsonl", work / "pictures"
-    evaluate.main(["prompts", str(jobs), "--count", "1"])
-    jobs.write_text("".join(jobs.read_text().splitlines(keepends=True)[::8]))
-    evaluate.main(["render", str(jobs), str(pictures), "--steps", "2"])
-    evaluate.main(["score", str(jobs), str(pictures)])
-    evaluate.main(["memory", str(jobs), str(pictures)])
+    evaluate.main(["prompts", str(work / "evaluation"), "--count", "1", "--objects", "4"])
+    # Darkroom draws the pictures; here copies of scenes stand for them.
+    wanted = (work / "evaluation" / "tasks.jsonl").read_text().splitlines()
+    for name in evaluate.SETTINGS:
+        (work / "evaluation" / name).mkdir()
+        for k, _ in enumerate(wanted):
+            Image.fromarray(data.pictures(0)[k % 64]).save(work / "evaluation" / name / f"{k + 1:04}.png")
+    evaluate.main(["score", str(work / "evaluation"), "--dry"])
+    evaluate.main(["memory", str(work / "evaluation")])
 
     pipeline = StableDiffusionPipeline.from_pretrained(work / "model", torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
