@@ -7,6 +7,7 @@
 # make emu        build/emu/libcuda.so.1, an emulated GPU to run it on
 # make bench      kernels and the default model, timed
 # make bench-gpu, cuda-report    for a machine with a GPU: side by side with PyTorch; the compiler's numbers
+# make batch-speed    a batch against generate --count and single runs: for a quiet machine, some minutes
 # make schedulers-measured       docs/schedulers-measured.md again
 # make train-setup, train-smoke    the Python that trains the default model; a tiny run of it
 # make eval-model  the default model's pictures measured: the table of docs/model.md, the sheets of samples/model
@@ -18,7 +19,7 @@ PYTHON ?= train/work/venv/bin/python
 TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: build install test check cross lint cuda emu cuda-test cuda-report bench-gpu bench schedulers-measured train-setup train-smoke eval-model clean
+.PHONY: build install test check cross lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/darkroom ./cmd/darkroom
@@ -65,6 +66,9 @@ bench-gpu:
 
 bench: build
 	bin/darkroom bench
+
+batch-speed:
+	DARKROOM_SPEED=1 $(GO) test ./cmd/darkroom -run TestBatchSpeed -count 1 -v -timeout 1h
 
 # The table of docs/schedulers-measured.md, with the embedded model: for a quiet machine, where it takes some eight minutes on two
 # processors. MEASURED_STEPS=2 MEASURED_SEEDS=1 and the like try it out.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -318,6 +319,72 @@ func TestTogetherOneFails(t *testing.T) {
 		if r := records[m.Hash]; r.Attempts != map[string]int{"good": 1, "bad": 2, "flaky": 2, "wrong": 1}[m.Request.Prompt] {
 			t.Errorf("%s: %d attempts", m.Request.Prompt, r.Attempts)
 		}
+	}
+}
+
+// TestOverlap: while a picture is written the device renders the next ones. The store keeps the first picture until the device
+// has rendered two more, which would never happen if it waited.
+func TestOverlap(t *testing.T) {
+	b := newBench(t, "- {prompt: a, seed: 1..6}")
+	device := &simulated.Device{}
+	got, err := b.run(t.Context(), func(o *Options) {
+		o.Store = &waiting{Store: o.Store, until: func() bool { return device.Rendered.Load() >= 3 }}
+	}, device)
+	b.want(got, err, Summary{Total: 6, Finished: 6})
+}
+
+// waiting is a store whose first file takes until something has happened, and fails if it does not happen.
+type waiting struct {
+	store.Store
+	until func() bool
+	once  sync.Once
+}
+
+func (s *waiting) Put(ctx context.Context, name string, data []byte) (err error) {
+	s.once.Do(func() {
+		for begun := time.Now(); !s.until(); time.Sleep(time.Millisecond) {
+			if time.Since(begun) > 10*time.Second {
+				err = &os.PathError{Op: "put", Path: name, Err: errors.New("the device waits for the store")}
+				return
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, name, data)
+}
+
+// TestAllDevicesBusy: each device has a picture at the same time as all others, from the first to the last round, also where
+// they take several at once.
+func TestAllDevicesBusy(t *testing.T) {
+	const devices, rounds = 4, 5
+	var mu sync.Mutex
+	inside, round := 0, make(chan struct{})
+	meet := func() error { // returns when all devices are in it
+		mu.Lock()
+		here := round
+		if inside++; inside == devices {
+			inside, round = 0, make(chan struct{})
+			close(here)
+		}
+		mu.Unlock()
+		select {
+		case <-here:
+			return nil
+		case <-time.After(10 * time.Second):
+			return errors.New("another device is idle")
+		}
+	}
+	for _, atOnce := range []int{1, 3} {
+		b := newBench(t, fmt.Sprintf("- {prompt: a, seed: 1..%d}", devices*rounds))
+		got, err := b.run(t.Context(), func(o *Options) {
+			o.AtOnce = atOnce
+			for range devices {
+				o.Renderers = append(o.Renderers, &team{one: &simulated.Device{Fail: func(*jobs.Request) error { return meet() }}})
+			}
+		})
+		b.want(got, err, Summary{Total: devices * rounds, Finished: devices * rounds})
 	}
 }
 
