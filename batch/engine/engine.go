@@ -158,6 +158,17 @@ func (e *Engine) Check(q *jobs.Request) error {
 	return m.p.CheckPrompt("the prompt", q.Prompt, q.Fill(m.p.NewRequest("")).Syntax)
 }
 
+// Filled is a request with its model's own settings where it has none.
+func (e *Engine) Filled(q *jobs.Request) (pipeline.Request, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return pipeline.Request{}, err
+	}
+	return q.Fill(m.p.NewRequest(q.Prompt)), nil
+}
+
 func (e *Engine) check(q *jobs.Request) error {
 	m, err := e.model(q)
 	if err != nil {

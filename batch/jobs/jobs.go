@@ -81,17 +81,31 @@ type List struct {
 	file string // its name, for messages
 }
 
-// Check asks of each image what is wrong with it, and returns what it was told, as Errors with the images' lines.
-func (l *List) Check(wrong func(*Image) error) error {
+// Check asks of each image what is wrong with it, and returns what it was told, as Errors with the images' lines. Images
+// of one group, such as a model that has to be opened, are asked about one after the other.
+func (l *List) Check(group func(*Image) string, wrong func(*Image) error) error {
 	r := &reporter{file: l.file}
+	groups := map[string][]*Image{}
+	var order []string
 	for i := range l.Images {
-		if r.full() {
-			break
+		m := &l.Images[i]
+		g := group(m)
+		if groups[g] == nil {
+			order = append(order, g)
 		}
-		if err := wrong(&l.Images[i]); err != nil {
-			r.errorf(l.Images[i].Line, "%v", err)
+		groups[g] = append(groups[g], m)
+	}
+	for _, g := range order {
+		for _, m := range groups[g] {
+			if r.full() {
+				break
+			}
+			if err := wrong(m); err != nil {
+				r.errorf(m.Line, "%v", err)
+			}
 		}
 	}
+	slices.SortStableFunc(r.errs, func(a, b *Error) int { return a.Line - b.Line })
 	return r.err()
 }
 

@@ -152,7 +152,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		if err != nil {
 			fmt.Fprintln(e.stderr, "warning:", err)
 		}
-		return dryRun(e, o, list, known)
+		return dryRun(e, o, list, known, first)
 	}
 	book, err := manifest.Open(o.records())
 	if err != nil {
@@ -231,7 +231,8 @@ func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
 	if o.Out != "" {
 		done, _, _ = manifest.Read(o.records()) // what is wrong with it is told when it is opened
 	}
-	return list.Check(func(m *jobs.Image) error {
+	group := func(m *jobs.Image) string { return engine.Group(&m.Request) }
+	return list.Check(group, func(m *jobs.Image) error {
 		if r, ok := done[m.Hash]; ok && r.Status == manifest.Done {
 			return nil
 		}

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
+	"darkroom/batch/engine"
 	"darkroom/batch/history"
 	"darkroom/batch/jobs"
 	"darkroom/pipeline"
@@ -18,7 +22,7 @@ type dryImage struct {
 }
 
 // dryRun says what a batch would render, how long it would take and how much disk.
-func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History) error {
+func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History, models *engine.Engine) error {
 	if o.JSON {
 		for _, m := range list.Images {
 			if err := printJSON(e.stdout, dryImage{m.File, m.Hash, m.Line, m.Request}); err != nil {
@@ -39,7 +43,7 @@ func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History) erro
 			return err
 		}
 	}
-	est := estimate(list.Images, past)
+	est := estimate(list.Images, past, models)
 	text := fmt.Sprintf("%d pictures of %d prompts", len(list.Images), est.prompts)
 	if list.Twice > 0 {
 		text += fmt.Sprintf(" (%d more are in the file twice)", list.Twice)
@@ -49,7 +53,7 @@ func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History) erro
 	} else {
 		text += "; nothing was rendered on this machine yet that tells how long it takes"
 	}
-	return println(e.stdout, text+fmt.Sprintf(", about %s of disk", bytesText(uint64(est.bytes))))
+	return println(e.stdout, text+fmt.Sprintf(", about %s of disk", bytesText(uint64(math.Round(est.bytes)))))
 }
 
 // oneLine shortens a prompt for a list.
@@ -73,14 +77,14 @@ type forecast struct {
 	bytes    float64
 }
 
-// estimate adds up what the pictures take at the speed of earlier ones. What a request leaves to the model is taken to
-// be as in the pictures that were measured.
-func estimate(images []jobs.Image, past *history.History) forecast {
+// estimate adds up what the pictures take at the speed of earlier ones. What a request leaves to its model is asked of the
+// model; if that is not here, it is taken to be as usual.
+func estimate(images []jobs.Image, past *history.History, engine *engine.Engine) forecast {
 	var f forecast
 	prompts := map[string]bool{}
 	speeds := map[string]history.Speed{}
-	side := map[string][2]int{}
 	models := map[string]string{}
+	sizes := sizes{engine: engine, known: map[extent]extent{}}
 	for _, m := range images {
 		q := &m.Request
 		prompts[q.Prompt] = true
@@ -98,11 +102,9 @@ func estimate(images []jobs.Image, past *history.History) forecast {
 			}
 			s, _ = past.Speed(model, backend) // unknown is an answer too
 			speeds[key] = s
-			if last, err := past.Find(history.Query{Model: model, Limit: 1}); err == nil && len(last) == 1 {
-				side[key] = [2]int{last[0].Width, last[0].Height}
-			}
 		}
-		width, height, steps := or(q.Width, side[key][0], 512), or(q.Height, side[key][1], 512), or(q.Steps, pipeline.DefaultSteps)
+		size := sizes.of(q)
+		width, height, steps := size.width, size.height, size.steps
 		f.measured = max(f.measured, s.Pictures)
 		f.time += time.Duration(s.Seconds(steps, width, height) * float64(time.Second))
 		perPix := s.BytesPerPix
@@ -115,12 +117,35 @@ func estimate(images []jobs.Image, past *history.History) forecast {
 	return f
 }
 
-// or is the first value that is not zero.
-func or(values ...int) int {
-	for _, v := range values {
-		if v != 0 {
-			return v
-		}
+// extent is how large a picture is and how many steps it takes, 0 where a request leaves it to its model.
+type extent struct {
+	group                string
+	width, height, steps int
+	sigmas               string
+}
+
+// sizes asks models for what requests leave to them, once for all requests that leave the same.
+type sizes struct {
+	engine *engine.Engine
+	known  map[extent]extent
+}
+
+func (s *sizes) of(q *jobs.Request) extent {
+	asked := extent{engine.Group(q), q.Width, q.Height, q.Steps, q.Sigmas}
+	if e, ok := s.known[asked]; ok {
+		return e
 	}
-	return 0
+	full, err := s.engine.Filled(q)
+	if err != nil {
+		full = pipeline.Request{Width: cmp.Or(q.Width, 512), Height: cmp.Or(q.Height, 512), Steps: q.Steps, Sigmas: q.Sigmas}
+	}
+	e := extent{asked.group, full.Width, full.Height, full.Steps, full.Sigmas}
+	switch {
+	case e.steps == 0 && strings.Contains(e.sigmas, ","): // the list decides
+		e.steps = strings.Count(e.sigmas, ",") + 1
+	case e.steps == 0:
+		e.steps = pipeline.DefaultSteps
+	}
+	s.known[asked] = e
+	return e
 }

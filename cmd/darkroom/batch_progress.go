@@ -16,22 +16,23 @@ import (
 // batchProgress shows how far a batch is: a bar on a terminal, a line now and then elsewhere, JSON lines on stdout with
 // --json. Without --json, the path of each finished picture goes to stdout.
 type batchProgress struct {
-	mu     sync.Mutex
-	out    io.Writer
-	errs   io.Writer
-	json   bool
-	quiet  bool
-	begun  time.Time
-	first  time.Time // when the first picture was begun: models are open by then
-	last   time.Time // when a line was shown
-	pool   *mpb.Progress
-	bar    *mpb.Bar
-	sum    batch.Summary
-	warned map[string]bool
+	mu       sync.Mutex
+	out      io.Writer
+	errs     io.Writer
+	json     bool
+	quiet    bool
+	begun    time.Time
+	first    time.Time // when the first picture was begun: models are open by then
+	last     time.Time // when a line was shown
+	pool     *mpb.Progress
+	bar      *mpb.Bar
+	sum      batch.Summary
+	underway map[string]float64 // hash → share of the steps that is done, of pictures on their way
+	warned   map[string]bool
 }
 
 func newBatchProgress(e *env, quiet, json bool, total int) *batchProgress {
-	p := &batchProgress{out: e.stdout, errs: e.stderr, json: json, quiet: quiet, begun: time.Now(), warned: map[string]bool{}}
+	p := &batchProgress{out: e.stdout, errs: e.stderr, json: json, quiet: quiet, begun: time.Now(), underway: map[string]float64{}, warned: map[string]bool{}}
 	if !quiet && isTerminal(e.stderr) {
 		p.pool = mpb.New(mpb.WithOutput(e.stderr), mpb.WithWidth(40))
 		p.bar = p.pool.AddBar(int64(total), mpb.PrependDecorators(decor.CountersNoUnit("%d/%d pictures")),
@@ -49,18 +50,34 @@ func (p *batchProgress) rate() string {
 
 func (p *batchProgress) rateLocked() string {
 	text := ""
-	done := p.sum.Finished + p.sum.Failed
-	if elapsed := time.Since(p.first); !p.first.IsZero() && done > 0 {
-		perMinute := float64(done) / elapsed.Minutes()
+	if perMinute := p.perMinute(); perMinute > 0 {
 		text = fmt.Sprintf("%.1f/min", perMinute)
-		if left := p.sum.Left(); left > 0 {
-			text += fmt.Sprintf(", ETA %v", time.Duration(float64(left)/perMinute*float64(time.Minute)).Round(time.Second))
+		if left := float64(p.sum.Left()) - p.shares(); left > 0 {
+			text += fmt.Sprintf(", ETA %v", time.Duration(left/perMinute*float64(time.Minute)).Round(time.Second))
 		}
 	}
 	if p.sum.Failed > 0 {
 		text += fmt.Sprintf(", %d failed", p.sum.Failed)
 	}
 	return text
+}
+
+// perMinute is the speed since the first picture was begun. Pictures on their way count by their steps: those that are
+// rendered together are finished together, and before that nothing would be.
+func (p *batchProgress) perMinute() float64 {
+	done := float64(p.sum.Finished+p.sum.Failed) + p.shares()
+	elapsed := time.Since(p.first).Minutes()
+	if p.first.IsZero() || done == 0 || elapsed <= 0 {
+		return 0
+	}
+	return done / elapsed
+}
+
+func (p *batchProgress) shares() (sum float64) {
+	for _, share := range p.underway {
+		sum += share
+	}
+	return sum
 }
 
 // batchEvent is a line of batch --json.
@@ -83,6 +100,12 @@ type batchEvent struct {
 func (p *batchProgress) event(ev batch.Event) {
 	p.mu.Lock()
 	p.sum = ev.Summary
+	switch {
+	case ev.Kind == batch.Step && ev.Steps > 0:
+		p.underway[ev.Image.Hash] = float64(ev.Step) / float64(ev.Steps)
+	case ev.Image != nil && ev.Kind != batch.Warning:
+		delete(p.underway, ev.Image.Hash)
+	}
 	if p.first.IsZero() && ev.Kind != batch.Kept && ev.Kind != batch.Warning {
 		p.first = time.Now()
 		if ev.Kind != batch.Started { // workers elsewhere do not tell when they begin
@@ -124,9 +147,9 @@ func (p *batchProgress) writeJSON(ev batch.Event) {
 	if ev.Record.Hash != "" {
 		line.Record = &ev.Record
 	}
-	if done := ev.Finished + ev.Failed; done > 0 && !p.first.IsZero() {
-		line.PerMinute = float64(done) / time.Since(p.first).Minutes()
-	}
+	p.mu.Lock()
+	line.PerMinute = p.perMinute()
+	p.mu.Unlock()
 	_ = printJSON(p.out, line)
 }
 

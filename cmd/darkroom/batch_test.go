@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"darkroom/batch"
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
 )
@@ -77,6 +81,40 @@ func TestBatch(t *testing.T) {
 	code, out, _ = command(t, "", "batch", "jobs.yaml", "--dry-run")
 	if code != 0 || !strings.HasPrefix(out, "1.png\ta red apple\n2.png\ta red apple\n2 pictures of 1 prompts, about ") || !strings.Contains(out, "(measured on 3 pictures)") {
 		t.Errorf("exit code %d, %q", code, out)
+	}
+}
+
+// TestDryRunAsksModels: sizes that a job file leaves to its models are theirs, also before anything was rendered.
+func TestDryRunAsksModels(t *testing.T) {
+	inFolder(t, "jobs.yaml", "- {prompt: a, seed: 1..5}\n- {prompt: b, model: MODEL, seed: 1..5}\n")
+	code, out, errs := command(t, "", "batch", "jobs.yaml", "--dry-run")
+	// 1.6 bytes a pixel: 5 of 128×128 and 5 of 32×32 are 136 KiB
+	const want = "10 pictures of 2 prompts; nothing was rendered on this machine yet that tells how long it takes, about 136 KiB of disk\n"
+	if code != 0 || !strings.HasSuffix(out, want) {
+		t.Errorf("exit code %d, %q, %s", code, out, errs)
+	}
+}
+
+// TestBatchRate: pictures that are rendered together count by their steps, before the first of them is finished.
+func TestBatchRate(t *testing.T) {
+	var errs bytes.Buffer
+	p := newBatchProgress(&env{stdout: io.Discard, stderr: &errs}, false, false, 8)
+	images := make([]jobs.Image, 4)
+	for i := range images {
+		images[i].Hash = fmt.Sprint(i)
+		p.event(batch.Event{Kind: batch.Started, Image: &images[i], Steps: 2, Summary: batch.Summary{Total: 8}})
+		p.event(batch.Event{Kind: batch.Step, Image: &images[i], Step: 1, Steps: 2, Summary: batch.Summary{Total: 8}})
+	}
+	p.first = time.Now().Add(-time.Minute)
+	if got := p.rate(); got != "2.0/min, ETA 3m0s" {
+		t.Errorf("4 pictures of 8 half done after a minute: %s", got)
+	}
+	for i := range images {
+		p.event(batch.Event{Kind: batch.Finished, Image: &images[i], Summary: batch.Summary{Total: 8, Finished: i + 1}})
+	}
+	p.first = time.Now().Add(-time.Minute)
+	if got := p.rate(); got != "4.0/min, ETA 1m0s" {
+		t.Errorf("4 pictures of 8 done after a minute: %s", got)
 	}
 }
 
