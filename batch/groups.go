@@ -59,6 +59,16 @@ func newGroups(images []*jobs.Image) *groups {
 	return g
 }
 
+// Ordered is the order in which images are best rendered by whoever takes them one by one: urgent ones first, then all of
+// one model, of one size and sampler, of one prompt.
+func Ordered(images []*jobs.Image) []*jobs.Image {
+	all := make([]*jobs.Image, 0, len(images))
+	for _, g := range newGroups(images).list {
+		all = append(all, g.images...)
+	}
+	return all
+}
+
 // next is another image, of the renderer's last group as long as there is one; else of a group that no other renderer
 // is at work on, else of any. nil: there is none left.
 func (g *groups) next(last *group) (*jobs.Image, *group) {

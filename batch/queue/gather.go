@@ -81,7 +81,7 @@ func (g *gatherer) gather(ctx context.Context, submit []*jobs.Image) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	submitted := make(chan error, 1)
-	go func() { submitted <- g.q.Submit(ctx, g.batch, submit) }()
+	go func() { submitted <- g.q.Submit(ctx, g.batch, batch.Ordered(submit)) }() // workers need not swap models
 	results := make(chan manifest.Record, 256)
 	go g.q.Results(ctx, g.batch.ID, func(r manifest.Record) bool {
 		select {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,6 +75,45 @@ func TestSubmitterResumes(t *testing.T) {
 	}
 	got, err = p.run(t.Context(), images, nil)
 	p.want(batch.Summary{Total: 40, Kept: 39, Finished: 1}, got, err)
+}
+
+// TestGroupedByModel: a job file that mixes models is rendered model by model, so that a worker with room for one does not
+// swap it at every job.
+func TestGroupedByModel(t *testing.T) {
+	p := newPlant(t)
+	images := parse(t, "- {prompt: a, seed: [1, 2, 3], model: [m1, m2]}\n- {prompt: b, model: m1}\n- {prompt: u, model: m2, priority: high}")
+	ctx, cancel := context.WithCancel(t.Context())
+	submitted := make(chan struct{})
+	go func() { // nobody works yet
+		defer close(submitted)
+		_, _ = p.run(ctx, images, nil)
+	}()
+	id := BatchID(images, p.dir)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if s, err := p.q.Status(t.Context(), id); err == nil && s.Queued == len(images) {
+			break
+		}
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("the jobs are not queued")
+		}
+	}
+	cancel()
+	<-submitted
+	var mu sync.Mutex
+	var order []string
+	p.work(WorkerOptions{ID: "w", Renderer: &simulated.Device{Fail: func(q *jobs.Request) error {
+		mu.Lock()
+		defer mu.Unlock()
+		order = append(order, q.Model)
+		return nil
+	}}})
+	got, err := p.run(t.Context(), images, nil)
+	p.want(batch.Summary{Total: 8, Kept: got.Kept, Finished: 8 - got.Kept}, got, err)
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(order, " "); got != "m2 m1 m1 m1 m1 m2 m2 m2" {
+		t.Errorf("the order is %s", got)
+	}
 }
 
 // TestFailedAgain: what failed in one run is tried again by the next.

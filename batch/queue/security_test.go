@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 )
@@ -94,6 +95,74 @@ func TestNKey(t *testing.T) {
 		t.Error("connected without a key")
 	}
 	q, err := Connect(t.Context(), Options{URL: s.ClientURL(), NKey: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+}
+
+// TestCredentials connects with a credentials file, as an operator of a NATS cluster hands them out.
+func TestCredentials(t *testing.T) {
+	pair := func(create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, string) {
+		k, err := create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := k.PublicKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k, public
+	}
+	signed := func(claims jwt.Claims, by nkeys.KeyPair) string {
+		token, err := claims.Encode(by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	operator, operatorID := pair(nkeys.CreateOperator)
+	account, accountID := pair(nkeys.CreateAccount)
+	_, systemID := pair(nkeys.CreateAccount)
+	user, userID := pair(nkeys.CreateUser)
+	claims := jwt.NewAccountClaims(accountID)
+	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	resolver := &server.MemAccResolver{}
+	for id, token := range map[string]string{accountID: signed(claims, operator), systemID: signed(jwt.NewAccountClaims(systemID), operator)} {
+		if err := resolver.Store(id, token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trusted, err := jwt.DecodeOperatorClaims(signed(jwt.NewOperatorClaims(operatorID), operator))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+		TrustedOperators: []*jwt.OperatorClaims{trusted}, AccountResolver: resolver, SystemAccount: systemID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	defer s.Shutdown()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds, err := jwt.FormatUserConfig(signed(jwt.NewUserClaims(userID), account), seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "worker.creds")
+	if err := os.WriteFile(file, creds, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Connect(t.Context(), Options{URL: s.ClientURL()}); err == nil {
+		t.Error("connected without credentials")
+	}
+	q, err := Connect(t.Context(), Options{URL: s.ClientURL(), Creds: file})
 	if err != nil {
 		t.Fatal(err)
 	}
