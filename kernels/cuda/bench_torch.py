@@ -1,73 +1,57 @@
-"""Times Stable Diffusion 1.5's layers in PyTorch: cuDNN and SDPA, float16, channels_last, each layer ten times in a CUDA graph,
-as BenchmarkLayers does. Prints the same lines, so that the two can be put side by side."""
+"""Times in PyTorch what TestBenchSteps has timed: cuDNN and SDPA, float16, channels_last, each layer ten times in a CUDA graph, eager and
+compiled, and the whole U-Net of diffusers with random weights, if that is installed.
+
+    bench_torch.py DARKROOM.json TORCH.json
+    bench_torch.py --list DARKROOM.json    builds every layer on the CPU's meta device, to check this file without a GPU
+"""
+
+import json
+import sys
 
 import torch
 import torch.nn.functional as F
 
 COPIES, RUNS = 10, 20
-HALF = dict(device="cuda", dtype=torch.float16)
+ACTS = {0: lambda y: y, 1: F.silu, 2: F.gelu, 4: lambda y: y.chunk(2, -1)[0] * F.gelu(y.chunk(2, -1)[1])}
 
 
-def conv(n, h, w, c, o, k, stride=1):
-    x = torch.randn(n, c, h, w, **HALF).to(memory_format=torch.channels_last)
-    weight = torch.randn(o, c, k, k, **HALF).to(memory_format=torch.channels_last)
-    bias = torch.randn(o, **HALF)
-    flops = 2 * n * (h // stride) * (w // stride) * o * c * k * k
-    return f"conv2d {n}x{h}x{w}x{c} to {o}, {k}x{k} stride {stride}", flops, lambda: F.conv2d(x, weight, bias, stride, k // 2)
+def layer(kind, d, device):
+    half = dict(device=device, dtype=torch.float16)
+    if kind == "conv2d":
+        x = torch.randn(d["n"], d["c"], d["h"], d["w"], **half).to(memory_format=torch.channels_last)
+        weight = torch.randn(d["o"], d["c"], d["k"], d["k"], **half).to(memory_format=torch.channels_last)
+        bias = torch.randn(d["o"], **half)
+        if d["up"] > 1:
+            return lambda: F.conv2d(F.interpolate(x, scale_factor=d["up"], mode="nearest"), weight, bias, d["stride"], d["k"] // 2)
+        return lambda: F.conv2d(x, weight, bias, d["stride"], d["k"] // 2)
+    if kind == "linear":
+        x, weight = torch.randn(d["rows"], d["c"], **half), torch.randn(d["o"], d["c"], **half)
+        bias = torch.randn(d["o"], **half) if d["bias"] else None
+        return lambda: ACTS[d["act"]](F.linear(x, weight, bias))
+    if kind == "attention":
+        q = torch.randn(d["n"], d["heads"], d["queries"], d["d"], **half)
+        k, v = (torch.randn(d["n"], d["heads"], d["keys"], d["d"], **half) for _ in range(2))
+        return lambda: F.scaled_dot_product_attention(q, k, v)
+    if kind == "groupnorm":
+        x = torch.randn(d["n"], d["c"], d["h"], d["w"], **half).to(memory_format=torch.channels_last)
+        gamma, beta = torch.randn(d["c"], **half), torch.randn(d["c"], **half)
+        return lambda: F.silu(F.group_norm(x, 32, gamma, beta))
+    if kind == "layernorm":
+        x, gamma, beta = torch.randn(d["rows"], d["c"], **half), torch.randn(d["c"], **half), torch.randn(d["c"], **half)
+        return lambda: F.layer_norm(x, (d["c"],), gamma, beta)
+    raise ValueError(kind)
 
 
-def linear(rows, c, o, geglu=False):
-    x, weight, bias = torch.randn(rows, c, **HALF), torch.randn(2 * o if geglu else o, c, **HALF), torch.randn(2 * o if geglu else o, **HALF)
-
-    def run():
-        y = F.linear(x, weight, bias)
-        if geglu:
-            value, gate = y.chunk(2, -1)
-            y = value * F.gelu(gate)
-        return y
-
-    return f"linear {rows}x{c} to {o}{' geglu' if geglu else ''}", 2 * rows * weight.numel(), run
-
-
-def attention(n, queries, keys, heads, d):
-    q, k, v = (torch.randn(n, heads, t, d, **HALF) for t in (queries, keys, keys))
-    return f"attention {n}x{queries} queries, {keys} keys, {heads}x{d}", 4 * n * heads * queries * keys * d, lambda: F.scaled_dot_product_attention(q, k, v)
-
-
-def group_norm(n, h, w, c):
-    x = torch.randn(n, c, h, w, **HALF).to(memory_format=torch.channels_last)
-    gamma, beta = torch.randn(c, **HALF), torch.randn(c, **HALF)
-    return f"groupnorm {n}x{h}x{w}x{c}", 8 * x.numel(), lambda: F.silu(F.group_norm(x, 32, gamma, beta))
-
-
-def layer_norm(rows, c):
-    x, gamma, beta = torch.randn(rows, c, **HALF), torch.randn(c, **HALF), torch.randn(c, **HALF)
-    return f"layernorm {rows}x{c}", 8 * x.numel(), lambda: F.layer_norm(x, (c,), gamma, beta)
-
-
-LAYERS = [
-    conv(2, 64, 64, 320, 320, 3), conv(2, 64, 64, 640, 320, 3), conv(2, 64, 64, 960, 320, 3), conv(2, 32, 32, 640, 640, 3),
-    conv(2, 32, 32, 1920, 640, 3), conv(2, 16, 16, 1280, 1280, 3), conv(2, 16, 16, 2560, 1280, 3), conv(2, 8, 8, 1280, 1280, 3),
-    conv(2, 64, 64, 320, 320, 3, 2), conv(2, 64, 64, 320, 320, 1), conv(2, 64, 64, 4, 320, 3), conv(2, 64, 64, 320, 4, 3),
-    conv(1, 256, 256, 256, 256, 3), conv(1, 512, 512, 128, 3, 3),
-    linear(8192, 320, 320), linear(8192, 320, 1280, True), linear(8192, 1280, 320), linear(2048, 640, 2560, True),
-    linear(512, 1280, 5120, True), linear(154, 768, 320), linear(2, 1280, 1280),
-    attention(2, 4096, 4096, 8, 40), attention(2, 4096, 77, 8, 40), attention(2, 1024, 1024, 8, 80), attention(2, 256, 256, 8, 160),
-    attention(1, 4096, 4096, 1, 512),
-    group_norm(2, 64, 64, 320), group_norm(2, 64, 64, 640), group_norm(1, 512, 512, 128), layer_norm(8192, 320),
-]
-
-
-def microseconds(layer):
+def microseconds(run, copies):
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         for _ in range(3):
-            layer()
+            run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(COPIES):
-            layer()
+        for _ in range(copies):
+            run()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     graph.replay()
     start.record()
@@ -75,13 +59,75 @@ def microseconds(layer):
         graph.replay()
     end.record()
     torch.cuda.synchronize()
-    return 1e3 * start.elapsed_time(end) / RUNS / COPIES
+    return 1e3 * start.elapsed_time(end) / RUNS / copies
+
+
+UNETS = {
+    "Stable Diffusion 1.5": (64, 768, dict(block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8, cross_attention_dim=768)),
+    "Stable Diffusion XL": (128, 2048, dict(
+        block_out_channels=(320, 640, 1280), attention_head_dim=(5, 10, 20), cross_attention_dim=2048, transformer_layers_per_block=(1, 2, 10),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816)),
+}
+
+
+def unet_step(name, device):
+    from diffusers import UNet2DConditionModel
+
+    size, context, config = UNETS[name]
+    with torch.device(device):
+        model = UNet2DConditionModel(sample_size=size, **config).half().to(memory_format=torch.channels_last).eval()
+        half = dict(dtype=torch.float16)
+        x = torch.randn(2, 4, size, size, **half).to(memory_format=torch.channels_last)
+        text = torch.randn(2, 77, context, **half)
+        t = torch.full((2,), 500)
+        more = {}
+        if "addition_embed_type" in config:
+            more = {"text_embeds": torch.randn(2, 1280, **half), "time_ids": torch.zeros(2, 6, **half)}
+
+    def step(run):
+        with torch.no_grad():
+            return run(x, t, text, added_cond_kwargs=more, return_dict=False)[0]
+
+    return model, step
+
+
+def main(source, target):
+    torch.backends.cudnn.benchmark = True
+    rows = json.load(open(source))["rows"]
+    out = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": [], "steps": []}
+    for r in rows:
+        run = layer(r["kind"], r["dims"], "cuda")
+        row = {"model": r["model"], "kind": r["kind"], "shape": r["shape"], "bias": r["dims"].get("bias", 0), "eager": microseconds(run, COPIES)}
+        try:
+            torch._dynamo.reset()
+            row["compiled"] = microseconds(torch.compile(run), COPIES)
+        except Exception as e:  # say so and go on: the other layers are still worth having
+            print(f"{r['kind']} {r['shape']}: torch.compile: {e}", file=sys.stderr)
+        print(f"{r['kind']:10} {r['shape']:50} eager {row['eager']:9.1f} us  compiled {row.get('compiled', 0):9.1f} us", flush=True)
+        out["rows"].append(row)
+    for name in UNETS:
+        try:
+            model, step = unet_step(name, "cuda")
+            result = {"model": name, "eager": microseconds(lambda: step(model), 1)}
+            torch._dynamo.reset()
+            compiled = torch.compile(model)
+            result["compiled"] = microseconds(lambda: step(compiled), 1)
+        except Exception as e:
+            print(f"{name}: the whole step: {e}", file=sys.stderr)
+            continue
+        print(f"{name}: a step: eager {result['eager']:.0f} us, compiled {result['compiled']:.0f} us", flush=True)
+        out["steps"].append(result)
+    json.dump(out, open(target, "w"), indent="\t")
 
 
 if __name__ == "__main__":
-    torch.backends.cudnn.benchmark = True
-    print(torch.cuda.get_device_name(), "torch", torch.__version__)
-    for name, flops, layer in LAYERS:
-        for kind, run in (("eager", layer), ("compiled", torch.compile(layer))):
-            us = microseconds(run)
-            print(f"{name:50} {kind:8} {us:10.1f} us/layer {flops / us / 1e6:8.1f} TFLOP/s")
+    if sys.argv[1] == "--list":
+        for r in json.load(open(sys.argv[2]))["rows"]:
+            print(r["kind"], r["shape"], tuple(layer(r["kind"], r["dims"], "meta")().shape))
+        for name in UNETS:
+            model, step = unet_step(name, "meta")
+            print(name, sum(p.numel() for p in model.parameters()), "parameters:", tuple(step(model).shape))
+    else:
+        main(*sys.argv[1:])

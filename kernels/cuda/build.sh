@@ -2,24 +2,26 @@
 # build.sh compiles every kernel for every target and leaves one fatbin a source file in fatbin/, where
 # the Go package embeds it under the build tag cuda. It fetches the compiler if NVCC names none.
 #
-#	NVCC=/usr/local/cuda/bin/nvcc   use this nvcc (12.8 or newer for all targets) and its ptxas
+#	NVCC=/usr/local/cuda/bin/nvcc   use this nvcc, of a CUDA 12 toolkit, and its ptxas; targets that it does not
+#	                                know are left out (all are there from 12.8 on)
 #	PTX_ONLY=1                      stop after the PTX files (build/cuda/ptx)
 #
 # The route: nvcc translates each source twice, for compute_75 and compute_80, to PTX. The fetched nvcc is
 # of version 13.5, whose PTX and machine code need a driver from R580 on; but what the kernels use exists
 # since PTX 7.8, so its version line is set to that, and ptxas 12.9 makes machine code that drivers from
-# R525 on load. The PTX goes into the fatbin too, for GPUs that come later.
+# R525 on load. A toolkit's own ptxas takes the same PTX. The PTX goes into the fatbin too, for GPUs that come later.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 work=$root/build/cuda
 if [ -n "$NVCC" ]; then
 	bin=$(dirname "$(readlink -f "$NVCC")")
-	nvcc=$NVCC ptxas=$bin/ptxas fatbinary=$bin/fatbinary lower=
+	nvcc=$NVCC ptxas=$bin/ptxas fatbinary=$bin/fatbinary
+	"$here/fetch.sh"
 else
 	"$here/fetch.sh"
 	bin=$(echo "$work"/venv/lib/python3*/site-packages/nvidia/cu13/bin)
-	nvcc=$bin/nvcc ptxas=$work/cuda12/nvidia/cuda_nvcc/bin/ptxas fatbinary=$bin/fatbinary lower=yes
+	nvcc=$bin/nvcc ptxas=$work/cuda12/nvidia/cuda_nvcc/bin/ptxas fatbinary=$bin/fatbinary
 fi
 mkdir -p "$work/ptx" "$work/cubin" "$here/fatbin"
 
@@ -32,11 +34,12 @@ compile() { # compile STEM
 	for arch in 75 80; do
 		ptx=$work/ptx/$stem.$arch.ptx
 		"$nvcc" -ptx -arch=compute_$arch -O3 -std=c++17 -lineinfo "$src" -o "$ptx"
-		[ -n "$lower" ] && sed -i 's/^\.version .*/.version 7.8/' "$ptx"
+		sed -i 's/^\.version .*/.version 7.8/' "$ptx"
 		images="$images --image3=kind=ptx,sm=$arch,file=$ptx"
 	done
 	[ -n "$PTX_ONLY" ] && return 0
 	for arch in 75 80 86 89 90a 100 120; do
+		"$ptxas" --help | grep -q "'sm_$arch'" || { echo "build.sh: $ptxas does not know sm_$arch, left out" >&2; continue; }
 		from=80
 		[ $arch = 75 ] && from=75
 		cubin=$work/cubin/$stem.$arch.cubin

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,6 +65,7 @@ func TestCounts(t *testing.T) {
 	if path == "" {
 		t.Skip("run by report.sh and lab.sh")
 	}
+	labTiles(t)
 	var lines []string
 	for i, c := range countCases() {
 		if only := os.Getenv("LAB"); only != "" && !strings.HasPrefix(c.Kernel, strings.TrimRight(only, "0123456789")) {
@@ -150,8 +152,13 @@ func TestLab(t *testing.T) {
 			if gemm {
 				return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
 			}
-			// Its heads that are no multiples of 8 need the plain kernel, which the lab leaves out.
-			return i == 0 && strings.HasPrefix(name, "attention") && strings.HasSuffix(strings.Fields(strings.SplitN(name, "×", 3)[2])[0], "0")
+			if i > 0 || !strings.HasPrefix(name, "attention") {
+				return false
+			}
+			// Heads that are no multiples of 8 need the plain kernel, which the lab leaves out.
+			_, size, _ := strings.Cut(strings.Fields(strings.Split(name, ", ")[2])[0], "×")
+			n, err := strconv.Atoi(size)
+			return err == nil && n%8 == 0
 		}})
 	}
 }

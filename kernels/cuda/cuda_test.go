@@ -49,16 +49,28 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TF32 on the kernels that the shapes lead to, and on each tile.
+// TF32, on the tiles that the shapes lead to.
 func TestTF32(t *testing.T) {
-	for i := range tiles {
-		t.Run(tiles[i].name, func(t *testing.T) {
-			b := open(t, Options{DType: tensor.F32, TF32: true})
-			b.onlyTile = &tiles[i]
-			conformance.Run(t, b, conformance.Options{Short: testing.Short(), TF32: true, Match: func(name string) bool {
-				return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
-			}})
-		})
+	b := open(t, Options{DType: tensor.F32, TF32: true})
+	conformance.Run(t, b, conformance.Options{Short: testing.Short(), TF32: true, Match: product})
+}
+
+func product(name string) bool {
+	return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
+}
+
+// Every tile of gemm_mma gives the same bits for every shape: the choice may depend on the device and on measured time, a
+// picture may not. That the tile of TestConformance's choice gives right ones is shown there.
+func TestTiles(t *testing.T) {
+	for _, o := range []Options{{DType: tensor.F16}, {DType: tensor.BF16}, {DType: tensor.F32, TF32: true}} {
+		first := open(t, o)
+		for i := range tiles {
+			t.Run(first.tensorCores()+" "+tiles[i].name, func(t *testing.T) {
+				b := open(t, o)
+				b.onlyTile = &tiles[i]
+				conformance.Same(t, first, b, conformance.Options{Short: testing.Short(), Match: product})
+			})
+		}
 	}
 }
 
@@ -67,25 +79,5 @@ func TestTuring(t *testing.T) {
 	onEmulator(t)
 	if out, err := child("^TestConformance$/^B?F16$/(conv2d|linear|attention)", "EMU_CC=75"); err != nil {
 		t.Errorf("%v\n%.4000s", err, out)
-	}
-}
-
-// Every tile of gemm_mma, over the shapes of which its own choice would take only one, gives the same bits: the choice may
-// depend on the device and on measured time, a picture may not.
-func TestTiles(t *testing.T) {
-	for _, d := range []tensor.DType{tensor.F16, tensor.BF16} {
-		first := open(t, Options{DType: d})
-		first.onlyTile = &tiles[0]
-		match := func(name string) bool { return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear") }
-		for i := range tiles {
-			t.Run(d.String()+" "+tiles[i].name, func(t *testing.T) {
-				b := open(t, Options{DType: d})
-				b.onlyTile = &tiles[i]
-				conformance.Run(t, b, conformance.Options{Short: testing.Short(), Match: match})
-				if i > 0 {
-					conformance.Same(t, first, b, conformance.Options{Short: testing.Short(), Match: match})
-				}
-			})
-		}
 	}
 }

@@ -41,3 +41,5 @@ echo "cuda: the program, on emulated devices"
 (cd "$root/cmd/darkroom" && LD_LIBRARY_PATH="$root/build/emu" "$root/build/cuda/darkroom.test" -test.run '^TestCUDA' "$@")
 run emu-check 1 -test.short -test.run '^TestConformance$/^F16$' "$@"
 EMU_REPORT=$root/build/cuda/counts.json run emu-ptx 1 -test.short -test.run '^TestConformance$' "$@"
+run emu-ptx 1 -test.short -test.run '^TestTF32$' "$@"
+run emu-ptx 1 -test.short -test.run '^TestTiles$/^f16_128x(128|64)' "$@" # the larger tiles, which the suite's shapes do not lead to

@@ -47,7 +47,7 @@ if [ -n "$check" ]; then
 	# Of the tensor cores' types float16 alone (OLD_GPU): the others are the same source, and compiling it so takes long.
 	instrument="-fsanitize=thread -fsanitize=alignment,bounds,shift -DOLD_GPU"
 fi
-compile() { build "$out/$(basename "$1" .cu).cu.o" "$1" -x c++ -I"$kernels" -fno-strict-aliasing -Wno-unknown-pragmas -Wno-unused-function $instrument; }
+compile() { build "$out/$(basename "$1" .cu).cu.o" "$1" -x c++ -I"$kernels" -I"$here/.." -fno-strict-aliasing -Wno-unknown-pragmas -Wno-unused-function $instrument; }
 first= # two compilers at a time
 for cu in "$kernels"/*.cu; do
 	compile "$cu" &

@@ -1,8 +1,8 @@
 // Command report writes what the compiler and the PTX interpreter say about the CUDA kernels into a document, between two
 // marks: registers, spills, occupancy and tensor-core share for each target, bank conflicts and memory sectors as
-// counted, and the roofline of Stable Diffusion 1.5's layers. Nothing in it was measured on a GPU, and it says so.
+// counted, and the roofline and a model of the steps of Stable Diffusion 1.5 and XL. Nothing in it was measured on a GPU, and it says so.
 //
-//	report -counts build/cuda/counts.json -into docs/cuda.md
+//	report -counts build/cuda/counts.json -blocks build/cuda/blocks.json -into docs/performance.md
 package main
 
 import (
@@ -13,17 +13,11 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
-
-	"darkroom/kernels"
-	"darkroom/kernels/bench"
-	"darkroom/tensor"
 )
 
 const begin, end = "<!-- cuda-report: written by kernels/cuda/report.sh -->", "<!-- cuda-report: end -->"
@@ -31,22 +25,51 @@ const begin, end = "<!-- cuda-report: written by kernels/cuda/report.sh -->", "<
 func main() {
 	log.SetFlags(0)
 	work := flag.String("work", "build/cuda", "folder that build.sh left its results in")
-	counts := flag.String("counts", "", "report of the PTX interpreter (EMU_REPORT)")
+	tools := flag.String("tools", "build/cuda", "folder that fetch.sh put the compiler's tools in")
+	counts := flag.String("counts", "", "report of the PTX interpreter over the conformance suite (EMU_REPORT)")
+	blocks := flag.String("blocks", "", "what blocks execute (COUNTS)")
+	lab := flag.String("lab", "", "print the rows of this version for kernels/lab, nothing else")
 	into := flag.String("into", "", "document to write into; standard output if empty")
+	darkroom := flag.String("darkroom", "", "instead: join bench.sh's measurements of darkroom …")
+	torch := flag.String("torch", "", "… and of PyTorch …")
+	jsonTo := flag.String("json", "", "… into this file …")
+	tableTo := flag.String("table", "", "… and this table")
 	flag.Parse()
+	if *darkroom != "" {
+		if err := writeBench(*darkroom, *torch, *jsonTo, *tableTo); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 
 	var b bytes.Buffer
-	compiled, err := readCompiled(*work)
+	all, err := readCompiled(*work, *tools)
 	if err != nil {
 		log.Fatal(err)
 	}
-	writeCompiled(&b, compiled)
+	var run []blockCount
+	if *blocks != "" {
+		if run, err = readBlocks(*blocks); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if *lab != "" {
+		writeLab(os.Stdout, *lab, all, run)
+		return
+	}
+	fmt.Fprintf(&b, "**Nothing here was measured on a GPU.** The numbers come from the compiler's output, from executed instructions counted by an interpreter, and from a model that no clock has checked.\n\n")
+	writeCompiled(&b, all)
+	if len(run) > 0 {
+		writeBlocks(&b, all, run)
+	}
 	if *counts != "" {
 		if err := writeCounts(&b, *counts); err != nil {
 			log.Fatal(err)
 		}
 	}
-	writeRoofline(&b)
+	if len(run) > 0 {
+		writeModel(&b, newModel(all, run))
+	}
 	if *into == "" {
 		_, _ = os.Stdout.Write(b.Bytes())
 		return
@@ -75,7 +98,18 @@ type compiled struct {
 	kernel, arch               string
 	registers, spills, threads int
 	shared                     int // bytes a block
-	loop, tensor               int // instructions of the inner loop, and those on tensor cores
+	loop                       loop
+}
+
+// flash is gemm.go's flashTiles: the queries of a block and the keys of a tile.
+func flash(d int) (queries, keys int) {
+	switch {
+	case d <= 64:
+		return 128, 64
+	case d <= 80:
+		return 64, 64
+	}
+	return 64, 32
 }
 
 var (
@@ -84,7 +118,7 @@ var (
 	registers = regexp.MustCompile(`Used (\d+) registers`)
 )
 
-func readCompiled(work string) (all []compiled, err error) {
+func readCompiled(work, tools string) (all []compiled, err error) {
 	logs, err := filepath.Glob(filepath.Join(work, "cubin/*.cubin.log"))
 	if err != nil || len(logs) == 0 {
 		return nil, fmt.Errorf("%s holds no compiled kernels: run kernels/cuda/build.sh", work)
@@ -94,7 +128,7 @@ func readCompiled(work string) (all []compiled, err error) {
 		if err != nil {
 			return nil, err
 		}
-		loops, err := innerLoops(work, strings.TrimSuffix(path, ".log"))
+		loops, err := mainLoops(tools, strings.TrimSuffix(path, ".log"))
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +141,7 @@ func readCompiled(work string) (all []compiled, err error) {
 				c.spills = number(m[1]) + number(m[2])
 			} else if m := registers.FindStringSubmatch(line); m != nil {
 				c.registers = number(m[1])
-				c.loop, c.tensor = loops[c.kernel][0], loops[c.kernel][1]
+				c.loop = loops[c.kernel]
 				all = append(all, c)
 			}
 		}
@@ -123,19 +157,16 @@ func number(s string) int {
 // launch is how gemm.go and norm.go launch a kernel: threads and bytes of shared memory a block.
 func launch(kernel string) (threads, shared int) {
 	if m := regexp.MustCompile(`^gemm_mma_\w+?_(\d+)x(\d+)`).FindStringSubmatch(kernel); m != nil {
-		rows, columns := number(m[1]), number(m[2])
-		threads := 128
+		rows, columns, stages := number(m[1]), number(m[2]), 4
 		if rows*columns == 128*128 {
-			threads = 256
+			stages = 3
 		}
-		return threads, 4 * (rows + columns) * 32 * 2
+		return 128, stages * (rows + columns) * 64
 	}
 	if m := regexp.MustCompile(`^attention_mma_\w+_(\d+)$`).FindStringSubmatch(kernel); m != nil {
-		d, keys := number(m[1]), 64
-		if d > 80 {
-			keys = 32
-		}
-		return 128, (64 + 4*keys) * d * 2
+		d := number(m[1])
+		queries, keys := flash(d)
+		return 128, (queries + 4*keys) * d * 2
 	}
 	switch {
 	case strings.HasPrefix(kernel, "attention_wide"):
@@ -150,64 +181,6 @@ func launch(kernel string) (threads, shared int) {
 	return 256, 0
 }
 
-var (
-	function    = regexp.MustCompile(`Function : (\w+)`)
-	instruction = regexp.MustCompile(`^\s*/\*([0-9a-f]+)\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)(.*)`)
-	jump        = regexp.MustCompile(`0x([0-9a-f]+)`)
-)
-
-// innerLoops finds in a cubin's machine code, for each kernel, the loop with the most tensor-core
-// instructions: how many instructions it has, and how many of them are on tensor cores.
-func innerLoops(work, cubin string) (map[string][2]int, error) {
-	tools, err := filepath.Glob(filepath.Join(work, "venv/lib/python3*/site-packages/nvidia/cu13/bin/cuobjdump"))
-	if err != nil || len(tools) == 0 {
-		return nil, fmt.Errorf("no cuobjdump in %s", work)
-	}
-	sass, err := exec.Command(tools[0], "-sass", cubin).Output()
-	if err != nil {
-		return nil, fmt.Errorf("cuobjdump %s: %w", cubin, err)
-	}
-	loops := map[string][2]int{}
-	var kernel string
-	var address []int64
-	var tensor []bool
-	for s := bufio.NewScanner(bytes.NewReader(sass)); s.Scan(); {
-		line := s.Text()
-		if m := function.FindStringSubmatch(line); m != nil {
-			kernel, address, tensor = m[1], nil, nil
-			continue
-		}
-		m := instruction.FindStringSubmatch(line)
-		if m == nil {
-			continue
-		}
-		at, _ := strconv.ParseInt(m[1], 16, 64)
-		address, tensor = append(address, at), append(tensor, strings.HasPrefix(m[2], "HMMA"))
-		if m[2] != "BRA" {
-			continue
-		}
-		to := jump.FindStringSubmatch(m[3])
-		if to == nil {
-			continue
-		}
-		target, _ := strconv.ParseInt(to[1], 16, 64)
-		from, found := slices.BinarySearch(address, target)
-		if !found || target > at {
-			continue
-		}
-		n := 0
-		for _, t := range tensor[from:] {
-			if t {
-				n++
-			}
-		}
-		if best := loops[kernel]; n > best[1] {
-			loops[kernel] = [2]int{len(address) - from, n}
-		}
-	}
-	return loops, nil
-}
-
 // processor is what a streaming multiprocessor holds at once (CUDA C++ programming guide, compute capabilities).
 type processor struct{ threads, blocks, shared int }
 
@@ -216,20 +189,25 @@ var processors = map[string]processor{
 	"90a": {2048, 32, 228 << 10}, "100": {2048, 32, 228 << 10}, "120": {1536, 24, 100 << 10},
 }
 
-// occupancy is how many of the processor's warps a kernel keeps there, in per cent.
-func (c compiled) occupancy() int {
+// blocks is how many of a kernel a processor holds at once.
+func (c compiled) blocks() int {
 	p := processors[c.arch]
 	perWarp := (c.registers*32 + 255) / 256 * 256
-	blocks := min(p.blocks, p.threads/c.threads, 65536/(perWarp*c.threads/32))
+	n := min(p.blocks, p.threads/c.threads, 65536/(perWarp*c.threads/32))
 	if c.shared > 0 {
-		blocks = min(blocks, p.shared/(c.shared+1024)) // the system keeps 1 KiB a block
+		n = min(n, p.shared/(c.shared+1024)) // the system keeps 1 KiB a block
 	}
-	return 100 * blocks * c.threads / p.threads
+	return n
+}
+
+// occupancy is how many of the processor's warps a kernel keeps there, in per cent.
+func (c compiled) occupancy() int {
+	return 100 * c.blocks() * c.threads / processors[c.arch].threads
 }
 
 func writeCompiled(b *bytes.Buffer, all []compiled) {
-	fmt.Fprintf(b, "### What the compiler made\n\nFor each target: registers a thread / occupancy in per cent / share of tensor-core instructions in the inner loop.\n"+
-		"Shared memory is what a block is launched with. The loop is counted as it stands in the machine code, with branches that are rarely taken. bfloat16 kernels differ from float16 ones by no more than a register or two and are left out.\n\n")
+	fmt.Fprintf(b, "### What the compiler made\n\nFor each target: registers a thread / occupancy in per cent / share of tensor-core instructions in a round of the main loop.\n"+
+		"Shared memory is what a block is launched with. A round is counted in the machine code, along the path on which no rare branch is taken. bfloat16 kernels differ from float16 ones by no more than a register or two and are left out.\n\n")
 	targets := []string{"75", "80", "86", "89", "90a", "100", "120"}
 	fmt.Fprintf(b, "| kernel | threads | shared, KiB |")
 	for _, t := range targets {
@@ -260,8 +238,8 @@ func writeCompiled(b *bytes.Buffer, all []compiled) {
 		for _, t := range targets {
 			c := byKernel[k][t]
 			cell := fmt.Sprintf("%d / %d", c.registers, c.occupancy())
-			if c.tensor > 0 {
-				cell += fmt.Sprintf(" / %d", 100*c.tensor/c.loop)
+			if c.loop.tensor > 0 {
+				cell += fmt.Sprintf(" / %d", 100*c.loop.tensor/c.loop.path)
 			}
 			fmt.Fprintf(b, " %s |", cell)
 		}
@@ -304,42 +282,4 @@ func writeCounts(b *bytes.Buffer, path string) error {
 		fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %d | %d | %.2f |\n", c.Kernel, c.MMA, c.LdMatrix, c.LdMatrixConflicts, c.Shared, c.Conflicts, c.Global, c.Sectors/max(1, c.Least))
 	}
 	return nil
-}
-
-// gpu is a card's dense float16 peak with float32 sums, and its memory's, from the makers' data sheets.
-type gpu struct {
-	name             string
-	flops, bandwidth float64
-}
-
-var gpus = []gpu{{"A100 80 GB", 312e12, 2.04e12}, {"RTX 4090", 165e12, 1.01e12}, {"H100 SXM", 989e12, 3.35e12}, {"H200", 989e12, 4.8e12}}
-
-func writeRoofline(b *bytes.Buffer) {
-	fmt.Fprintf(b, "\n### Roofline\n\nThe least time that a layer of Stable Diffusion 1.5 (512×512, batch of 2) can take in float16: the larger of its operations over the card's peak "+
-		"and its bytes over the memory's, each operand read once. In microseconds; the bound that holds is marked c (compute) or m (memory). No layer was timed on a GPU.\n\n")
-	fmt.Fprintf(b, "| layer | GFLOP | MB |")
-	for _, g := range gpus {
-		fmt.Fprintf(b, " %s |", g.name)
-	}
-	fmt.Fprintf(b, "\n|---|---|---|%s\n", strings.Repeat("---|", len(gpus)))
-	for _, c := range bench.StableDiffusion15() {
-		graph := kernels.NewGraph(tensor.F16)
-		op := c.Build(graph)
-		bytes := 2 * op.OutShape().Len()
-		for _, t := range op.Inputs() {
-			bytes += t.Bytes()
-		}
-		for _, w := range op.Weights() {
-			bytes += 2 * w.Host.Shape.Len()
-		}
-		fmt.Fprintf(b, "| %s %s | %.2f | %.1f |", c.Kind, c.Shape, op.FLOPs()/1e9, float64(bytes)/1e6)
-		for _, g := range gpus {
-			compute, memory, which := op.FLOPs()/g.flops, float64(bytes)/g.bandwidth, "c"
-			if memory > compute {
-				which = "m"
-			}
-			fmt.Fprintf(b, " %.1f %s |", 1e6*max(compute, memory), which)
-		}
-		b.WriteByte('\n')
-	}
 }
