@@ -236,7 +236,11 @@ func writeCompiled(b *bytes.Buffer, all []compiled) {
 		any := byKernel[k]["80"]
 		fmt.Fprintf(b, "| %s | %d | %.1f |", k, any.threads, float64(any.shared)/1024)
 		for _, t := range targets {
-			c := byKernel[k][t]
+			c, ok := byKernel[k][t]
+			if !ok { // TF32 on sm_75
+				fmt.Fprint(b, " – |")
+				continue
+			}
 			cell := fmt.Sprintf("%d / %d", c.registers, c.occupancy())
 			if c.loop.tensor > 0 {
 				cell += fmt.Sprintf(" / %d", 100*c.loop.tensor/c.loop.path)

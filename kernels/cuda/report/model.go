@@ -291,7 +291,11 @@ func writeLayers(b *bytes.Buffer, m model, u bench.UNet) {
 		n++
 	}
 	for _, r := range rows[:n] {
-		fmt.Fprintf(b, "| %s %s | %d | %.2f | %.1f |", r.l.Kind, r.l.Shape, r.l.Count, r.o.FLOPs()/1e9, float64(traffic(r.o))/1e6)
+		bias := ""
+		if r.l.Kind == "linear" && len(r.o.Weights()) == 1 {
+			bias = " no bias"
+		}
+		fmt.Fprintf(b, "| %s %s%s | %d | %.2f | %.1f |", r.l.Kind, r.l.Shape, bias, r.l.Count, r.o.FLOPs()/1e9, float64(traffic(r.o))/1e6)
 		for _, g := range gpus {
 			t, bound := g.roofline(r.o)
 			fmt.Fprintf(b, " %.1f %s / %.0f %% |", 1e6*t, bound, 100*t/m.layerTime(g, r.o))
