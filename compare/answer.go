@@ -33,6 +33,11 @@ func (r *Report) answer(prompts int, noticeable float64) {
 			return cmp.Compare(float64(m.Better)*a.Values[m.Key].Mean, float64(m.Better)*b.Values[m.Key].Mean)
 		})
 		pick := fastestGoodEnough(ranked, best, noticeable)
+		if pick.ID == best.ID && pick.ID != ranked[0].ID && !slices.ContainsFunc(ranked, func(s SettingResult) bool { return s.Rank > 1 }) {
+			r.Answer = append(r.Answer, r.undecided(m, ranked, best))
+			r.Buys = append(r.Buys, r.buys(m, ranked)...)
+			continue
+		}
 		r.Picks = append(r.Picks, pick.ID)
 		texts := []string{advice(m, ranked, pick, best, noticeable), tie(m, ranked, best)}
 		if len(problems) > 1 {
@@ -95,6 +100,17 @@ func advice(m Measure, ranked []SettingResult, pick, best SettingResult, noticea
 	}
 	return text + fmt.Sprintf(" It is the fastest whose loss is shown to be too small to notice (at most %s, where %s is the limit): the best mean, %s, is that of %s at %s a picture.",
 		amount(m, *pick.Behind.High), amount(m, noticeable), amount(m, best.Values[m.Key].Mean), best.Name, seconds(best.Seconds.Median))
+}
+
+// undecided is the answer where nothing is shown of anything: the best mean may be chance, and that a faster setting is as good is
+// not shown either.
+func (r *Report) undecided(m Measure, ranked []SettingResult, best SettingResult) string {
+	of := ""
+	if r.Apart {
+		of = " of " + best.Problem
+	}
+	return fmt.Sprintf("These pictures decide nothing: no difference in %s is shown between any of the %d settings%s, nor that any is as good as the best. The best mean, %s, is that of %s at %s a picture; the fastest is %s: %s a picture, %s. More prompts or seeds tell more.",
+		m.Title, len(ranked), of, value(m, best.Values[m.Key]), best.Name, seconds(best.Seconds.Median), ranked[0].Name, seconds(ranked[0].Seconds.Median), value(m, ranked[0].Values[m.Key]))
 }
 
 // tie says between how many settings no difference is shown.
@@ -235,9 +251,10 @@ func plural(n int) string {
 	return "s"
 }
 
+// list joins names, which have commas of their own.
 func list(names []string, most int) string {
 	if len(names) > most {
-		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		return strings.Join(names[:most], "; ") + fmt.Sprintf(" and %d more", len(names)-most)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, "; ")
 }

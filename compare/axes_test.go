@@ -71,7 +71,7 @@ func TestProblemsApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Answer) != 3 || !strings.Contains(r.Answer[0], "cfg 2, cfg 7 has a converged solution of its own") || len(r.Picks) != 2 {
+	if len(r.Answer) != 3 || !strings.Contains(r.Answer[0], "cfg 2; cfg 7 has a converged solution of its own") || len(r.Picks) != 2 {
 		t.Fatalf("answer %q, picks %q", r.Answer, r.Picks)
 	}
 	for i, cfg := range []string{"cfg 2", "cfg 7"} {
@@ -121,7 +121,7 @@ func TestOnePicture(t *testing.T) {
 			t.Errorf("%s: rank %d, behind %+v", s.Name, s.Rank, s.Behind)
 		}
 	}
-	if text := strings.Join(r.Answer, " "); strings.Contains(text, "shown to be too small") || !strings.Contains(text, "No difference") {
+	if text := strings.Join(r.Answer, " "); strings.Contains(text, "shown to be too small") || !strings.Contains(text, "decide nothing") && !strings.Contains(text, "No difference") {
 		t.Errorf("answer %q", text)
 	}
 }
