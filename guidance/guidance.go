@@ -1,6 +1,6 @@
 // Package guidance combines a model's prediction for the prompt with the one for no (or a negative) prompt, so that the
-// picture follows the prompt more closely than the model alone would. Each method is a pure function of float32 slices;
-// which of the model's outputs the slices hold, ε, v or x₀, is the caller's affair, but for all of them the same.
+// picture follows the prompt more closely than the model alone would. Each method is a pure function of float32 slices, which
+// hold the model's output, ε or v, or the picture x₀: see [Method.OfPicture].
 //
 // A method is written NAME[:key=value,…], such as cfg:rescale=0.7 or apg:eta=0,momentum=-0.5; see [Methods].
 package guidance
@@ -53,6 +53,10 @@ func everywhere() []Key {
 		{"rescale", 0, 0, 1, "φ: brings the deviation back towards the prompt's prediction's (Lin et al. 2024)"},
 	}
 }
+
+// OfPicture says of which of the model's predictions the method is: the picture x₀ (apg, whose paper projects there, and dynamic, whose
+// range is the picture's), or what the model was trained to give, ε, v or a velocity (all others).
+func (m Method) OfPicture() bool { return m.Name == "apg" || m.Name == "dynamic" }
 
 // Methods lists all methods.
 func Methods() []Info {

@@ -59,7 +59,7 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 	if err := d.table.ask(ctx, d, rows, x, at); err != nil {
 		return scheduler.Prediction{}, err
 	}
-	p, cond := d.split, d.rows[condRow]
+	p, cond, prediction := d.split, d.rows[condRow], d.prediction
 	p.Uncond = nil
 	if d.guide != nil {
 		var uncond, empty []float32
@@ -68,10 +68,16 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 			// The unconditional noise, which the CFG++ samplers need, before anything is overwritten.
 			p.Uncond = d.prediction.Split(x, uncond, at).Eps
 			empty = d.rows[rows-1]
+			if d.guide.OfPicture() {
+				for _, row := range d.rows[:rows] {
+					copy(row, d.prediction.Split(x, row, at).X0)
+				}
+				prediction = scheduler.Sample
+			}
 		}
 		d.guide.Combine(cond, cond, uncond, empty, place)
 	}
-	return d.prediction.SplitInto(p, x, cond, at), nil
+	return prediction.SplitInto(p, x, cond, at), nil
 }
 
 // diagnose finds the layer that first gave NaN or infinity and wraps it with what was being done.

@@ -122,6 +122,15 @@ def scheduler(case, file):
     return getattr(diffusers, cls).from_config(file, **extra)
 
 
+def picture(sampler, i, t, u, out, back=False):
+    """The picture that a model's output means, for u of unit variance, or (back) the output that a picture means."""
+    sigma = sampler.sigmas[i] if hasattr(sampler, "sigmas") else ((1 - sampler.alphas_cumprod[t]) / sampler.alphas_cumprod[t]) ** 0.5
+    a, s = 1 / (sigma**2 + 1) ** 0.5, sigma / (sigma**2 + 1) ** 0.5
+    if sampler.config.prediction_type == "epsilon":
+        return (u - a * out) / s if back else (u - s * out) / a
+    return (a * u - out) / s if back else a * u - s * out
+
+
 def loop(pipe, case, generator):
     """StableDiffusionPipeline's loop, with one of diffusers' guiders for its guidance."""
     cond, uncond = pipe.encode_prompt(case["prompt"], "cpu", 1, True, case["negative"])
@@ -137,8 +146,14 @@ def loop(pipe, case, generator):
         u = sampler.scale_model_input(x, t) if hasattr(sampler, "scale_model_input") else x
         out = [pipe.unet(u, t, encoder_hidden_states=c).sample for c in (cond, uncond)]
         g.set_state(step=i, num_inference_steps=len(sampler.timesteps), timestep=t)
+        # APG projects pictures in its paper; diffusers' guider leaves it to its caller what it is given.
+        of_picture = case["guidance"].startswith("apg")
+        if of_picture:
+            out = [picture(sampler, i, t, u, o) for o in out]
         # A guider that is not active wants no unconditional prediction.
         out = g.forward(out[0], out[1] if g.num_conditions == 2 else None).pred
+        if of_picture:
+            out = picture(sampler, i, t, u, out, back=True)
         x = sampler.step(out, t, x).prev_sample
     return x
 
