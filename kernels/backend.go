@@ -95,6 +95,8 @@ type Weight struct {
 	Release func()
 
 	Packed Mem
+	// Staged is what a Streamer keeps on the host between two uses; nil for the others.
+	Staged any
 }
 
 // Activation is what an operation applies to its result before the residual is added.

@@ -13,3 +13,9 @@ type Recording interface {
 	Replay()
 	Free()
 }
+
+// Forker is a Backend that can open another on its device, which computes the same bits beside it: a second stream.
+// Each has weights and memory of its own.
+type Forker interface {
+	Fork() (Backend, error)
+}

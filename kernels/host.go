@@ -44,6 +44,13 @@ func (HostMemory) Read(dst []byte, src Mem) error {
 	return nil
 }
 
+// Stage has nothing to do: what Fetch reads is the checkpoint.
+func (HostMemory) Stage(*Weight) error { return nil }
+
+// Fetches and operations are done when their calls return.
+func (HostMemory) FetchesWaitForOps() {}
+func (HostMemory) OpsWaitForFetches() {}
+
 func (HostMemory) DTypes() []tensor.DType { return []tensor.DType{tensor.F32} }
 
 // Floats views a tensor of a host backend; nil stays nil.

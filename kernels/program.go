@@ -16,6 +16,7 @@ type Program struct {
 	backend Backend
 	graph   *Graph
 	arena   Mem
+	stream  *streaming // of a program whose weights come and go; nil where they stay
 
 	ran       bool      // once, without an error
 	recording Recording // of the operations, from the second run on, if the backend records
@@ -24,17 +25,30 @@ type Program struct {
 // Compile loads the graph's weights (those that are not yet) and places its activations. On an error
 // nothing stays allocated but the weights, which their owner unloads.
 func (g *Graph) Compile(b Backend) (*Program, error) {
-	for _, w := range g.Weights() {
-		if w.Packed != nil {
+	if err := load(b, g.Weights(), func(*Weight) bool { return true }); err != nil {
+		return nil, err
+	}
+	return g.place(b)
+}
+
+// load loads those of the weights that are wanted and not there yet.
+func load(b Backend, weights []*Weight, wanted func(*Weight) bool) error {
+	for _, w := range weights {
+		if w.Packed != nil || !wanted(w) {
 			continue
 		}
 		if err := b.Load(w); err != nil {
-			return nil, fmt.Errorf("loading %s: %w", w.Name, err)
+			return fmt.Errorf("loading %s: %w", w.Name, err)
 		}
 		if w.Release != nil {
 			w.Release()
 		}
 	}
+	return nil
+}
+
+// place allocates the arena.
+func (g *Graph) place(b Backend) (*Program, error) {
 	places, bytes := g.plan()
 	arena, err := b.Alloc(bytes)
 	if err != nil {
@@ -56,6 +70,10 @@ func (p *Program) Close() {
 	if p.recording != nil {
 		p.recording.Free()
 		p.recording = nil
+	}
+	if p.stream != nil {
+		p.stream.close(p.backend.(Streamer))
+		p.stream = nil
 	}
 	if p.arena != nil {
 		p.backend.Free(p.arena)
@@ -90,7 +108,7 @@ func (p *Program) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if r, ok := p.backend.(Recorder); ok && p.ran && p.recording == nil {
+	if r, ok := p.backend.(Recorder); ok && p.ran && p.recording == nil && p.stream == nil {
 		if err := p.record(r); err != nil {
 			return err
 		}
@@ -99,15 +117,35 @@ func (p *Program) Run(ctx context.Context) error {
 		p.recording.Replay()
 		return p.backend.Sync()
 	}
-	for _, s := range p.graph.steps {
+	err := p.each(ctx, func(s step) error {
+		s.op.Run(p.backend, s.out)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = p.backend.Sync()
+	p.ran = err == nil
+	return err
+}
+
+// each calls f for every operation in order, until ctx ends.
+func (p *Program) each(ctx context.Context, f func(step) error) error {
+	unlessDone := func(s step) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.op.Run(p.backend, s.out)
+		return f(s)
 	}
-	err := p.backend.Sync()
-	p.ran = err == nil
-	return err
+	if p.stream != nil {
+		return p.stream.each(p.backend.(Streamer), p.graph.steps, unlessDone)
+	}
+	for _, s := range p.graph.steps {
+		if err := unlessDone(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Program) record(r Recorder) (err error) {
@@ -157,10 +195,7 @@ func (e *NonFiniteError) Error() string {
 // first operation with a result that is not finite, nil if there is none. It is slow: for use after
 // Run's result was found to be bad.
 func (p *Program) Diagnose(ctx context.Context) error {
-	for _, s := range p.graph.steps {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	return p.each(ctx, func(s step) error {
 		s.op.Run(p.backend, s.out)
 		if err := p.backend.Sync(); err != nil {
 			return err
@@ -172,8 +207,8 @@ func (p *Program) Diagnose(ctx context.Context) error {
 		if i := NonFinite(values); i >= 0 {
 			return &NonFiniteError{s.label, s.op.Kind(), values[i] != values[i]}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // NonFinite is the index of the first NaN or infinity, -1 if all values are finite.
@@ -197,16 +232,17 @@ type StepTime struct {
 // Profile runs the program once and times each operation, waiting for each to end.
 func (p *Program) Profile(ctx context.Context) ([]StepTime, error) {
 	times := make([]StepTime, 0, len(p.graph.steps))
-	for _, s := range p.graph.steps {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+	err := p.each(ctx, func(s step) error {
 		start := time.Now()
 		s.op.Run(p.backend, s.out)
 		if err := p.backend.Sync(); err != nil {
-			return nil, err
+			return err
 		}
 		times = append(times, StepTime{s.label, s.op, s.out.Shape, time.Since(start)})
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return times, nil
 }

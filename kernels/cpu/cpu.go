@@ -36,6 +36,8 @@ type Backend struct {
 	err    error           // the first since the last Sync
 }
 
+var _ kernels.Streamer = (*Backend)(nil)
+
 // New starts a backend. It fails for instructions that the processor lacks.
 func New(o Options) (*Backend, error) {
 	name := C.CString(o.Instructions)

@@ -47,15 +47,35 @@ func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
 
 var types = map[tensor.DType]C.int32_t{tensor.F32: C.TYPE_F32, tensor.F16: C.TYPE_F16, tensor.BF16: C.TYPE_BF16, tensor.F64: C.TYPE_F64}
 
-// Load decodes straight from the checkpoint's bytes into the packed layout, on all threads.
+// Load packs the weight into memory of its own.
 func (b *Backend) Load(w *kernels.Weight) error {
-	kind, ok := types[w.Host.DType]
-	if !ok {
-		return fmt.Errorf("weight %s is of type %v, which is not a floating-point type that weights come in", w.Name, w.Host.DType)
-	}
 	mem, err := b.memory.alloc(b.PackedBytes(w.Role, w.Host.Shape))
 	if err != nil {
 		return fmt.Errorf("weight %s: %w", w.Name, err)
+	}
+	if err := b.pack(mem, w); err != nil {
+		b.memory.free(mem)
+		return err
+	}
+	w.Packed = mem
+	return nil
+}
+
+// Fetch packs the weight into dst. It implements kernels.Streamer.
+func (b *Backend) Fetch(dst kernels.Mem, w *kernels.Weight) {
+	if err := b.pack(dst.(kernels.HostMem), w); err != nil {
+		b.fail(err)
+	}
+	if w.Release != nil {
+		w.Release()
+	}
+}
+
+// pack decodes straight from the checkpoint's bytes into the packed layout, on all threads.
+func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
+	kind, ok := types[w.Host.DType]
+	if !ok {
+		return fmt.Errorf("weight %s is of type %v, which is not a floating-point type that weights come in", w.Name, w.Host.DType)
 	}
 	l := b.layout(w.Role, w.Host.Shape)
 	// The source may be Go memory, whose address may only be kept in memory that C reads while it is pinned.
@@ -73,14 +93,11 @@ func (b *Backend) Load(w *kernels.Weight) error {
 	}
 	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 64*b.set.nr, float64(w.Host.Len()))
 	if err := b.Sync(); err != nil {
-		b.memory.free(mem)
 		return err
 	}
 	if job.bad != 0 {
-		b.memory.free(mem)
 		return firstBad(w)
 	}
-	w.Packed = mem
 	return nil
 }
 

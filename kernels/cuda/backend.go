@@ -37,6 +37,7 @@ type Backend struct {
 	modules map[string]cu.Module
 	loaded  map[string]cu.Function
 	staging [2]stage
+	copying copying // of weights that come and go
 	scratch scratch
 	err     error // first since the last Sync
 	broken  error // a *DeviceError after which nothing works any more; nil as long as the device does
@@ -60,6 +61,25 @@ func Open(o Options) (kernels.Backend, error) {
 	if d.Unusable != "" {
 		return nil, fmt.Errorf("cuda:%d (%s) cannot be used: %s", d.Index, d.Name, d.Unusable)
 	}
+	b, err := start(d, o)
+	if err != nil {
+		return nil, err // not b: a nil *Backend is not a nil Backend
+	}
+	return b, nil
+}
+
+// Fork opens another queue on the same device, with the same kernels.
+func (b *Backend) Fork() (kernels.Backend, error) {
+	f, err := start(b.device, Options{Device: b.device.Index, DType: b.dtype})
+	if err != nil {
+		return nil, err
+	}
+	f.simpleGEMM, f.simpleAttention = b.simpleGEMM, b.simpleAttention
+	return f, nil
+}
+
+func start(d Device, o Options) (*Backend, error) {
+	var err error
 	// bfloat16 has no tensor-core instruction before sm_80.
 	if o.TF32 && d.Capability[0] < 8 {
 		return nil, fmt.Errorf("cuda:%d (%s) has compute capability %d.%d; TF32 needs 8.0: compute in float16 or float32", d.Index, d.Name, d.Capability[0], d.Capability[1])
@@ -128,6 +148,7 @@ func (b *Backend) Close() error {
 		b.staging[i].free()
 	}
 	b.scratch.free()
+	b.copying.close()
 	for _, m := range b.modules {
 		m.Unload()
 	}

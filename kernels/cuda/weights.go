@@ -161,4 +161,5 @@ func (b *Backend) Unload(w *kernels.Weight) {
 		b.Free(w.Packed)
 		w.Packed = nil
 	}
+	b.unstage(w)
 }

@@ -18,7 +18,10 @@ import (
 type Backend struct {
 	kernels.HostMemory
 	threads int
+	err     error // the first since the last Sync
 }
+
+var _ kernels.Streamer = (*Backend)(nil)
 
 // New returns a reference backend that runs on so many goroutines; 0 means one a processor.
 func New(threads int) *Backend {
@@ -29,21 +32,47 @@ func New(threads int) *Backend {
 }
 
 func (b *Backend) Name() string { return "ref" }
-func (b *Backend) Sync() error  { return nil }
 func (b *Backend) Close() error { return nil }
+
+// Sync returns what went wrong with Fetch; operations do not fail.
+func (b *Backend) Sync() error {
+	err := b.err
+	b.err = nil
+	return err
+}
 
 func (b *Backend) PackedBytes(_ kernels.Role, shape tensor.Shape) int { return 4 * shape.Len() }
 
 func (b *Backend) Load(w *kernels.Weight) error {
+	host, err := pack(w)
+	if err != nil {
+		return err
+	}
+	w.Packed = kernels.HostMem(tensor.Bytes(host))
+	return nil
+}
+
+// Fetch packs the weight into dst. It implements kernels.Streamer.
+func (b *Backend) Fetch(dst kernels.Mem, w *kernels.Weight) {
+	host, err := pack(w)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	copy(dst.(kernels.HostMem), tensor.Bytes(host))
+	if w.Release != nil {
+		w.Release()
+	}
+}
+
+func pack(w *kernels.Weight) ([]float32, error) {
 	host := make([]float32, w.Host.Len())
 	if err := w.Decode(host, 0); err != nil {
-		return err
+		return nil, err
 	}
 	if w.Role == kernels.Filter {
 		host = channelsLast(host, w.Host.Shape)
 	}
-	w.Packed = kernels.HostMem(tensor.Bytes(host))
-	return nil
+	return host, nil
 }
 
 func (b *Backend) Unload(w *kernels.Weight) { w.Packed = nil }
