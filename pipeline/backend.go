@@ -9,6 +9,7 @@ import (
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/cuda"
 	"darkroom/kernels/ref"
+	"darkroom/recipe"
 	"darkroom/tensor"
 )
 
@@ -53,16 +54,84 @@ func openBackend(o Options, warn func(string)) (kernels.Backend, error) {
 	case CUDA:
 		return openCUDA(o, warn)
 	case Auto, "":
-		// Why there is no GPU to use is for "darkroom devices" to tell.
-		if b, err := openCUDA(o, warn); err == nil {
+		b, err := openCUDA(o, warn)
+		if err == nil {
 			return b, nil
 		}
-		if !cpu.Available {
-			return ref.New(o.Threads), nil
+		if o.Device > 0 { // a GPU was asked for
+			return nil, err
 		}
-		return cpu.New(cpu.Options{Threads: o.Threads})
+		if found, none := cuda.Devices(); none == nil && len(found) > 0 {
+			warn(fmt.Sprintf("there is a GPU and the CPU is used: %v", err))
+		} // why there is none is for "darkroom devices" to tell
+		return openCPU(o)
 	}
 	return nil, usagef("--backend %q: choose %s, %s, %s or %s", o.Backend, Auto, CPU, CUDA, Ref)
+}
+
+// openCPU opens the processor, with whatever kernels this build has for it.
+func openCPU(o Options) (kernels.Backend, error) {
+	if !cpu.Available {
+		return ref.New(o.Threads), nil
+	}
+	return cpu.New(cpu.Options{Threads: o.Threads})
+}
+
+// openDevice opens the backend that o asks for. Auto is a GPU that can be used and has memory enough for a picture, else
+// the CPU.
+func (p *Pipeline) openDevice(o Options) error {
+	warn := func(text string) { p.warnings = append(p.warnings, text) }
+	var err error
+	if p.backend, p.dtype, err = newBackend(o, warn); err != nil {
+		return err
+	}
+	device, ok := p.backend.(interface{ FreeMemory() (uint64, bool) })
+	if !ok {
+		return nil
+	}
+	p.free = device.FreeMemory
+	if o.Backend != Auto && o.Backend != "" || o.Device > 0 {
+		return nil
+	}
+	short := p.shortOfMemory(o.Width, o.Height)
+	if short == nil {
+		return nil
+	}
+	o.Backend = CPU
+	if !cpu.Available {
+		o.Backend = Ref
+	}
+	b, dtype, err := newBackend(o, warn)
+	if err != nil {
+		return short // a type that the CPU does not compute in
+	}
+	warn(fmt.Sprintf("%s has too little memory and the CPU is used: %v", p.backend.Name(), short))
+	err = p.backend.Close()
+	p.backend, p.dtype, p.free = b, dtype, freeMemory
+	return err
+}
+
+// shortOfMemory says that a picture of that size (0: the model's own) does not fit into what is free, nil if it does.
+func (p *Pipeline) shortOfMemory(width, height int) error {
+	r := p.NewRequest("")
+	if width == 0 {
+		width = r.Width
+	}
+	if height == 0 {
+		height = r.Height
+	}
+	rows := 1
+	if r.guided() {
+		rows = 2
+	}
+	free, known := p.free()
+	if f := p.decoderConfig.Factor(); !known || width < f || height < f || width > recipe.MaxSide || height > recipe.MaxSide {
+		return nil // what is wrong with the size is told by the plan
+	}
+	if n := p.need(width, height, rows); n.Total() > free {
+		return p.memoryError(n, free, width, height, rows)
+	}
+	return nil
 }
 
 // openCUDA opens a GPU in half precision unless another type is asked for: Stable Diffusion's weights

@@ -99,7 +99,7 @@ func (m *picture) finishSafely(ctx context.Context) (img *Image, err error) {
 
 // rowsThatFit is for how many rows of the U-Net, up to so many, there is memory; at least those of one picture.
 func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
-	if u := p.unetProg; u != nil && u.h == pl.latentH && u.w == pl.latentW && u.batch >= rows && p.decodeProg != nil {
+	if u := p.unetProg; u != nil && u.h == pl.latentH && u.w == pl.latentW && u.batch >= rows && p.decodesSize(p.decodeSize(pl)) {
 		return rows // they ran before
 	}
 	free, known := p.free()

@@ -38,7 +38,14 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 	c := p.remembered(key)
 	if c == nil {
 		var err error
-		if c, err = p.encode(ctx, key); err != nil {
+		if p.lowMemory {
+			p.closePrograms() // for the text encoder's weights
+		}
+		c, err = p.encode(ctx, key)
+		if p.lowMemory {
+			p.dropText()
+		}
+		if err != nil {
 			return nil, err
 		}
 		p.conditionings = append([]*conditioning{c}, p.conditionings...)

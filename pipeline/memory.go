@@ -20,8 +20,13 @@ type Need struct {
 // Total is the sum.
 func (n Need) Total() uint64 { return n.Weights + n.Activations }
 
-func (p *Pipeline) graphNeed(g *kernels.Graph) Need {
+// graphNeed is for a program that is loaded whole, or whose weights come block by block.
+func (p *Pipeline) graphNeed(g *kernels.Graph, streamed bool) Need {
 	n := Need{Activations: uint64(g.ArenaBytes())}
+	if streamed {
+		n.Weights = uint64(g.StreamedBytes(p.backend))
+		return n
+	}
 	for _, w := range g.Weights() {
 		if w.Packed == nil {
 			n.Weights += uint64(p.backend.PackedBytes(w.Role, w.Host.Shape))
@@ -40,37 +45,54 @@ func (p *Pipeline) Need(width, height int, guided bool) Need {
 
 // need is Need for a batch of the U-Net.
 func (p *Pipeline) need(width, height, batch int) Need {
+	return p.needWhere(width, height, batch, p.lowMemory)
+}
+
+// needWhere is need with and without --low-memory: then the text encoder is gone when the others come, whose weights come
+// block by block, and large pictures are decoded in tiles.
+func (p *Pipeline) needWhere(width, height, batch int, low bool) Need {
 	f := p.decoderConfig.Factor()
 	h, w := height/f, width/f
 	text, _, _ := p.text.Graph(p.dtype, 1, 0)
 	u, _, _ := p.unet.Graph(p.dtype, batch, h, w, p.text.Config.MaxPositionEmbeddings)
-	d, _, _ := p.decoder.Graph(p.dtype, 1, h, w)
-	var sum Need
-	for _, g := range []*kernels.Graph{text, u, d} {
-		n := p.graphNeed(g)
-		sum.Weights += n.Weights
-		sum.Activations += n.Activations
+	if t := p.tileFor(h, w); t != nil && low {
+		h, w = min(h, t.tile), min(w, t.tile)
 	}
-	return sum
+	d, _, _ := p.decoder.Graph(p.dtype, 1, h, w)
+	sum := add(p.graphNeed(u, low), p.graphNeed(d, low))
+	t := p.graphNeed(text, false)
+	if low && t.Total() < sum.Total() {
+		return sum // the first prompt; with the next one the programs are closed before
+	}
+	if low {
+		return t
+	}
+	return add(sum, t)
 }
+
+func add(a, b Need) Need { return Need{a.Weights + b.Weights, a.Activations + b.Activations} }
 
 // MemoryError says that a picture does not fit.
 type MemoryError struct {
-	Need Need
-	Free uint64
+	Need      Need
+	Free      uint64
+	LowMemory uint64 // bytes that are needed with --low-memory; 0 if that is on
 }
 
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("not enough memory: %s needed (%s of weights, %s of activations), %s free: use a smaller --width and --height, or close other programs",
-		gib(e.Need.Total()), gib(e.Need.Weights), gib(e.Need.Activations), gib(e.Free))
+	advice := "use a smaller --width and --height, or close other programs"
+	if e.LowMemory != 0 && e.LowMemory <= e.Free {
+		advice = fmt.Sprintf("--low-memory needs %s; or use a smaller --width and --height, or close other programs", gib(e.LowMemory))
+	}
+	return fmt.Sprintf("not enough memory: %s needed (%s of weights, %s of activations), %s free: %s",
+		gib(e.Need.Total()), gib(e.Need.Weights), gib(e.Need.Activations), gib(e.Free), advice)
 }
 
 func gib(n uint64) string { return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30)) }
 
 // checkMemory refuses a picture before its work begins rather than after.
 func (p *Pipeline) checkMemory(pl *plan) error {
-	u := p.unetProg
-	if u != nil && u.h == pl.latentH && u.w == pl.latentW && p.decodeProg != nil {
+	if u := p.unetProg; u != nil && u.h == pl.latentH && u.w == pl.latentW && u.batch >= pl.rows() && p.decodesSize(p.decodeSize(pl)) {
 		return nil // it ran before
 	}
 	free, known := p.free()
@@ -78,9 +100,25 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 		return nil
 	}
 	if n := p.need(pl.Width, pl.Height, pl.rows()); n.Total() > free {
-		return &MemoryError{n, free}
+		return p.memoryError(n, free, pl.Width, pl.Height, pl.rows())
 	}
 	return nil
+}
+
+func (p *Pipeline) memoryError(n Need, free uint64, width, height, rows int) *MemoryError {
+	e := &MemoryError{Need: n, Free: free}
+	if !p.lowMemory {
+		e.LowMemory = p.needWhere(width, height, rows, true).Total()
+	}
+	return e
+}
+
+// decodeSize is the size of what the decoder is given at once, in latent pixels.
+func (p *Pipeline) decodeSize(pl *plan) (h, w int) {
+	if t := p.tile(pl); t != nil {
+		return min(pl.latentH, t.tile), min(pl.latentW, t.tile)
+	}
+	return pl.latentH, pl.latentW
 }
 
 // freeMemory is what the system could still give, in bytes: what /proc/meminfo calls available, within
@@ -134,8 +172,12 @@ func readNumber(file string) (uint64, error) {
 }
 
 // compile loads weights and places activations, and says what it was for when that fails.
-func (p *Pipeline) compile(what string, g *kernels.Graph) (*kernels.Program, error) {
-	program, err := g.Compile(p.backend)
+func (p *Pipeline) compile(what string, g *kernels.Graph, b kernels.Backend) (program *kernels.Program, err error) {
+	if s, ok := b.(kernels.Streamer); ok && p.lowMemory {
+		program, err = g.CompileStreamed(s)
+	} else {
+		program, err = g.Compile(b)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s of model %s: %w", what, p.name, err)
 	}

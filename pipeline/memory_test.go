@@ -27,6 +27,26 @@ func config[C any](t *testing.T, read func(*checkpoint.Config) (C, error), text 
 	return c
 }
 
+// stableDiffusion is Stable Diffusion 1.5 without weights and without a backend.
+func stableDiffusion(t *testing.T) *Pipeline {
+	shapes := nn.Random{ShapesOnly: true}
+	p := &Pipeline{dtype: tensor.F32}
+	var err error
+	textConfig := config(t, clip.ReadTextConfig, `{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "vocab_size": 49408}`)
+	if p.text, err = clip.NewText(textConfig, nn.NewLoader("text_encoder", shapes)); err != nil {
+		t.Fatal(err)
+	}
+	if p.unet, err = unet.New(config(t, unet.ReadConfig, `{"cross_attention_dim": 768}`), nn.NewLoader("unet", shapes)); err != nil {
+		t.Fatal(err)
+	}
+	p.decoderConfig = config(t, vae.ReadConfig, `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 512,
+		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`)
+	if p.decoder, err = vae.NewDecoder(p.decoderConfig, nn.NewLoader("vae", shapes)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // Stable Diffusion 1.5 at 512×512 in float32 must fit into 5 GiB, and a run of it took 4.6 GiB in all
 // (peak resident memory, with float16 weights on disk). The plan needs no weights.
 func TestStableDiffusionFits(t *testing.T) {
@@ -37,21 +57,8 @@ func TestStableDiffusionFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shapes := nn.Random{ShapesOnly: true}
-	p := &Pipeline{backend: b, dtype: tensor.F32}
-	textConfig := config(t, clip.ReadTextConfig, `{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "vocab_size": 49408}`)
-	if p.text, err = clip.NewText(textConfig, nn.NewLoader("text_encoder", shapes)); err != nil {
-		t.Fatal(err)
-	}
-	if p.unet, err = unet.New(config(t, unet.ReadConfig, `{"cross_attention_dim": 768}`), nn.NewLoader("unet", shapes)); err != nil {
-		t.Fatal(err)
-	}
-	p.decoderConfig = config(t, vae.ReadConfig, `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
-		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`)
-	if p.decoder, err = vae.NewDecoder(p.decoderConfig, nn.NewLoader("vae", shapes)); err != nil {
-		t.Fatal(err)
-	}
-
+	p := stableDiffusion(t)
+	p.backend = b
 	need := p.Need(512, 512, true)
 	// 123 M + 860 M + 49 M parameters of 4 bytes, and what packing adds.
 	if parameters := uint64(1032e6 * 4); need.Weights < parameters || need.Weights > parameters+parameters/50 {

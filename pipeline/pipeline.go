@@ -37,6 +37,12 @@ type Options struct {
 	DType   string // "auto" (or ""), "fp32", "tf32", "bf16" or "fp16"
 	Device  int    // of several GPUs
 	Threads int    // 0: one a processor
+
+	// LowMemory takes weights to the device block by block, drops the text encoder after use, and decodes pictures in
+	// tiles that are larger than what the autoencoder was trained on. Only the tiles change bits.
+	LowMemory bool
+	// Width and Height are of the picture that auto looks for memory for; 0 is the model's own size.
+	Width, Height int
 }
 
 // Pipeline is an open model on a backend. It makes one picture at a time.
@@ -62,7 +68,13 @@ type Pipeline struct {
 	conditionings []*conditioning // the latest few, newest first
 	textProg      *textProgram
 	unetProg      *unetProgram
-	decodeProg    *decodeProgram
+	decodingMu    sync.Mutex // guards decoder1
+	decoder1      *decoding
+	wide          *decoding // for what overflows float16; guarded by decoder1's lock
+
+	options    Options
+	lowMemory  bool
+	vaeWeights *checkpoint.Set
 
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
@@ -73,7 +85,7 @@ func Open(o Options) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{name: name, folder: folder.Name(), free: freeMemory}
+	p := &Pipeline{name: name, folder: folder.Name(), free: freeMemory, options: o, lowMemory: o.LowMemory}
 	if name == defaultmodel.Name {
 		p.folder = defaultmodel.Name
 	}
@@ -81,12 +93,9 @@ func Open(o Options) (*Pipeline, error) {
 		p.Close()
 		return nil, err
 	}
-	if p.backend, p.dtype, err = newBackend(o, func(w string) { p.warnings = append(p.warnings, w) }); err != nil {
+	if err := p.openDevice(o); err != nil {
 		p.Close()
 		return nil, err
-	}
-	if device, ok := p.backend.(interface{ FreeMemory() (uint64, bool) }); ok {
-		p.free = device.FreeMemory
 	}
 	if p.backend.Name() == Ref && o.Backend != Ref {
 		p.warnings = append(p.warnings, "this build has no kernels for this processor: the reference backend draws, some hundred times slower. Build with CGO_ENABLED=1 and a C compiler on Linux or macOS")
@@ -164,6 +173,9 @@ func part[C, M any](p *Pipeline, f *checkpoint.Folder, name string, read func(*c
 		return m, err
 	}
 	p.weights = append(p.weights, set)
+	if name == "vae" {
+		p.vaeWeights = set
+	}
 	m, err = build(c, nn.NewLoader(name, set))
 	if err != nil {
 		return m, fmt.Errorf("model %s: %w", f.Name(), err)
@@ -260,7 +272,7 @@ func (p *Pipeline) Close() error {
 	var errs []error
 	if p.backend != nil {
 		p.closePrograms()
-		errs = append(errs, p.backend.Close())
+		errs = append(errs, p.wide.close(), p.decoder1.close(), p.backend.Close())
 	}
 	for _, s := range p.weights {
 		errs = append(errs, s.Close())

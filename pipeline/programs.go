@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"fmt"
+
 	"darkroom/kernels"
 	"darkroom/unet"
 )
@@ -9,6 +11,7 @@ import (
 // same. Another shape replaces it, so that memory for activations does not add up.
 
 type textProgram struct {
+	graph   *kernels.Graph
 	program *kernels.Program
 	skip    int
 	ids     *kernels.Tensor
@@ -25,12 +28,24 @@ func (p *Pipeline) textProgram(skip int) (*textProgram, error) {
 		p.textProg = nil
 	}
 	g, ids, hidden := p.text.Graph(p.dtype, 1, skip)
-	program, err := p.compile("text encoder", g)
+	program, err := g.Compile(p.backend) // whole, also where memory is short: it is dropped after use
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("text encoder of model %s: %w", p.name, err)
 	}
-	p.textProg = &textProgram{program, skip, ids, hidden}
+	p.textProg = &textProgram{g, program, skip, ids, hidden}
 	return p.textProg, nil
+}
+
+// dropText frees the text encoder's activations and weights.
+func (p *Pipeline) dropText() {
+	if p.textProg == nil {
+		return
+	}
+	p.textProg.program.Close()
+	for _, w := range p.textProg.graph.Weights() {
+		p.backend.Unload(w)
+	}
+	p.textProg = nil
 }
 
 type unetProgram struct {
@@ -50,36 +65,12 @@ func (p *Pipeline) unetProgram(batch, h, w, tokens int) (*unetProgram, error) {
 		p.unetProg = nil
 	}
 	g, in, out := p.unet.Graph(p.dtype, batch, h, w, tokens)
-	program, err := p.compile("U-Net", g)
+	program, err := p.compile("U-Net", g, p.backend)
 	if err != nil {
 		return nil, err
 	}
 	p.unetProg = &unetProgram{program, batch, h, w, tokens, in, out}
 	return p.unetProg, nil
-}
-
-type decodeProgram struct {
-	program  *kernels.Program
-	h, w     int
-	z, image *kernels.Tensor
-}
-
-// decodeProgram is the decoder for one latent of h×w.
-func (p *Pipeline) decodeProgram(h, w int) (*decodeProgram, error) {
-	if d := p.decodeProg; d != nil && d.h == h && d.w == w {
-		return d, nil
-	}
-	if p.decodeProg != nil {
-		p.decodeProg.program.Close()
-		p.decodeProg = nil
-	}
-	g, z, image := p.decoder.Graph(p.dtype, 1, h, w)
-	program, err := p.compile("decoder", g)
-	if err != nil {
-		return nil, err
-	}
-	p.decodeProg = &decodeProgram{program, h, w, z, image}
-	return p.decodeProg, nil
 }
 
 func (p *Pipeline) closePrograms() {
@@ -89,8 +80,6 @@ func (p *Pipeline) closePrograms() {
 	if p.unetProg != nil {
 		p.unetProg.program.Close()
 	}
-	if p.decodeProg != nil {
-		p.decodeProg.program.Close()
-	}
-	p.textProg, p.unetProg, p.decodeProg = nil, nil, nil
+	p.textProg, p.unetProg = nil, nil
+	p.decoder1.closeProgram()
 }

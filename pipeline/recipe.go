@@ -45,7 +45,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		Steps: pl.Steps, Scheduler: pl.schedule.Name(), Eta: pl.schedule.Eta(),
 		CFG: pl.CFG, Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Model: p.name, ModelHash: hash, Prediction: p.schedulerConfig.PredictionType.String(),
-		DType: p.dtypeName(), Backend: backend, Device: p.device(), Result: result,
+		VAETiling: p.tile(pl) != nil, DType: p.dtypeName(), Backend: backend, Device: p.device(), Result: result,
 	}
 	if list, ok := sigmaList(pl.schedule.Sigmas()); ok {
 		r.SigmaList, r.Steps = list, len(list)
@@ -70,7 +70,7 @@ func FromRecipe(r recipe.Recipe) Request {
 		Prompt: r.Prompt, Negative: r.Negative, Syntax: r.PromptSyntax, ClipSkip: r.ClipSkip,
 		Seed: r.Seed, Noise: r.Noise, Width: r.Width, Height: r.Height,
 		Steps: r.Steps, Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: &eta, CFG: r.CFG, Rescale: r.Rescale,
-		Guidance: r.Guidance, SDENoise: r.SDENoise,
+		Guidance: r.Guidance, SDENoise: r.SDENoise, Tiled: r.VAETiling,
 	}
 	if len(r.SigmaList) > 0 {
 		texts := make([]string, len(r.SigmaList))

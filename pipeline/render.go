@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"darkroom/kernels"
 	"darkroom/noise"
 	"darkroom/recipe"
 	"darkroom/scheduler"
@@ -42,15 +41,11 @@ type Events struct {
 
 // Render makes one picture. It returns ctx's error, wrapped with where it was, soon after ctx ends.
 func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, error) {
-	m, err := p.begin(ctx, r, ev)
+	l, err := p.Denoise(ctx, r, ev)
 	if err != nil {
 		return nil, err
 	}
-	m.sit(&table{p: p, seated: 1}, 0, new(sync.Mutex))
-	if err := m.denoise(ctx); err != nil {
-		return nil, err
-	}
-	return m.finish(ctx)
+	return l.Decode(ctx)
 }
 
 // picture is an image on its way: begin → denoise → finish.
@@ -143,16 +138,21 @@ func (m *picture) denoise(ctx context.Context) error {
 // finish decodes the latents and writes the recipe.
 func (m *picture) finish(ctx context.Context) (*Image, error) {
 	m.result.Latents = hashFloats(m.x)
-	pixels, err := m.p.decode(ctx, m.x, m.latentH, m.latentW)
+	d, err := m.p.decode(ctx, m.plan, m.x, func(text string) {
+		_ = m.event(func() error { m.ev.Warn(text); return nil })
+	})
 	if err != nil {
 		return nil, err
 	}
-	m.result.Pixels = recipe.HashPixels(pixels)
+	m.result.Pixels = recipe.HashPixels(d.pixels)
 	out, err := m.p.recipe(m.plan, m.result)
 	if err != nil {
 		return nil, err
 	}
-	return &Image{pixels, out}, nil
+	if d.dtype != m.p.dtype {
+		out.DecodeDType = dtypeNames[d.dtype]
+	}
+	return &Image{d.pixels, out}, nil
 }
 
 // brownian is the path that a stochastic sampler's noise comes from, seeded as the picture is; nil where each step
@@ -179,11 +179,11 @@ func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x,
 		ev.latents(step, x)
 	}
 	if ev.Preview != nil && ev.PreviewEvery > 0 && step%ev.PreviewEvery == 0 && step < pl.schedule.Steps() {
-		picture, err := p.decode(ctx, x0, pl.latentH, pl.latentW)
+		d, err := p.decode(ctx, pl, x0, func(string) {}) // the picture will warn
 		if err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}
-		if err := ev.Preview(step, picture); err != nil {
+		if err := ev.Preview(step, d.pixels); err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}
 	}
@@ -191,35 +191,6 @@ func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x,
 		ev.Step(step)
 	}
 	return nil
-}
-
-// decode turns latents [C,h,w] into a picture.
-func (p *Pipeline) decode(ctx context.Context, latents []float32, h, w int) (*image.NRGBA, error) {
-	d, err := p.decodeProgram(h, w)
-	if err != nil {
-		return nil, err
-	}
-	c := p.decoderConfig
-	z := make([]float32, len(latents))
-	for i, v := range latents {
-		z[i] = v/float32(c.ScalingFactor) + float32(c.ShiftFactor)
-	}
-	nhwc := make([]float32, len(z))
-	toNHWC(nhwc, z, c.LatentChannels)
-	if err := d.program.Write(d.z, nhwc); err != nil {
-		return nil, err
-	}
-	if err := d.program.Run(ctx); err != nil {
-		return nil, fmt.Errorf("decoding: %w", err)
-	}
-	values := make([]float32, d.image.Shape.Len())
-	if err := d.program.Read(values, d.image); err != nil {
-		return nil, fmt.Errorf("decoding: %w", err)
-	}
-	if kernels.NonFinite(values) >= 0 {
-		return nil, diagnose(ctx, d.program, "the decoder")
-	}
-	return toPicture(values, d.image.Shape[2], d.image.Shape[1]), nil
 }
 
 // toPicture maps values from [-1, 1] to 8 bits as diffusers does: halved and shifted in float32, cut to

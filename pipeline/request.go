@@ -39,6 +39,9 @@ type Request struct {
 	// gave the first noise, as diffusers has it; or "brownian", a path of the same seed, as k-diffusion has it, on
 	// which any number of steps sees the same noise.
 	SDENoise string `json:",omitempty"`
+	// Tiled decodes a picture that is larger than those that the autoencoder was trained on in overlapping tiles, as
+	// Options.LowMemory does.
+	Tiled bool
 }
 
 // The sources of noise for stochastic samplers.

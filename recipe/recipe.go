@@ -54,9 +54,13 @@ type Recipe struct {
 	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
 	Prediction string `json:"prediction"` // epsilon, v_prediction or sample
 
+	VAETiling bool `json:"vae_tiling,omitempty"` // decoded in overlapping tiles
+
 	DType   string `json:"dtype"`   // fp32, tf32, bf16 or fp16: never auto
 	Backend string `json:"backend"` // cpu, cuda or ref: never auto
 	Device  string `json:"device"`  // what computed it, for people to read
+	// DecodeDType is the type that the latents were decoded in, where they overflowed DType; "": in DType.
+	DecodeDType string `json:"decode_dtype,omitempty"`
 
 	Result Result `json:"result"`
 

@@ -62,7 +62,7 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	m.UsePostQuantConv = c.Bool("use_post_quant_conv", true)
 	m.ScalingFactor = c.Float("scaling_factor", 0.18215)
 	m.ShiftFactor = c.Float("shift_factor", 0)
-	m.SampleSize = slices.Max(append(c.Ints("sample_size", 0, 32), 0))
+	m.SampleSize = slices.Max(append(c.Ints("sample_size", 0, 0), 0))
 
 	const wide = 1 << 16
 	for key, v := range map[string]int{"in_channels": m.InChannels, "latent_channels": m.LatentChannels, "norm_num_groups": m.NormNumGroups, "layers_per_block": m.LayersPerBlock} {
