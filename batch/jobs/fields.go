@@ -77,13 +77,14 @@ func specs() []spec {
 
 // elsewhere are fields of generate that a job cannot have, with what to do instead.
 var elsewhere = map[string]string{
-	"device":  "which GPU runs a job is decided where it runs: darkroom batch --device, darkroom worker --device",
-	"threads": "the number of threads is decided where the job runs: darkroom batch --threads, darkroom worker --threads",
-	"out":     "the folder is given on the command line (-o); a job may have a \"name\"",
-	"from":    "a recipe is not read from a job: darkroom inspect --json FILE shows its fields",
-	"preview": "a batch shows no previews",
-	"quiet":   "it is a flag of the command line",
-	"json":    "it is a flag of the command line",
+	"device":     "which GPU runs a job is decided where it runs: darkroom batch --device, darkroom worker --device",
+	"low-memory": "it is for all jobs: darkroom batch --low-memory, darkroom worker --low-memory",
+	"threads":    "the number of threads is decided where the job runs: darkroom batch --threads, darkroom worker --threads",
+	"out":        "the folder is given on the command line (-o); a job may have a \"name\"",
+	"from":       "a recipe is not read from a job: darkroom inspect --json FILE shows its fields",
+	"preview":    "a batch shows no previews",
+	"quiet":      "it is a flag of the command line",
+	"json":       "it is a flag of the command line",
 }
 
 // Fields lists the names of a job's fields.

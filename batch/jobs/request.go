@@ -35,6 +35,8 @@ type Request struct {
 	Syntax    string   `json:"prompt_syntax,omitempty"`
 	ClipSkip  int      `json:"clip_skip,omitempty"`
 
+	Tiled bool `json:"vae_tiling,omitempty"` // large pictures are decoded in tiles: --low-memory
+
 	Format  string `json:"format,omitempty"`  // png, jpg or webp; "": png
 	Quality int    `json:"quality,omitempty"` // 1 to 100; 0: the format's own
 }
@@ -78,6 +80,7 @@ func (q *Request) Fill(r pipeline.Request) pipeline.Request {
 	replace(&r.Rescale, q.Rescale)
 	replace(&r.Guidance, q.Guidance)
 	replace(&r.SDENoise, q.SDENoise)
+	r.Tiled = r.Tiled || q.Tiled
 	replace(&r.Width, q.Width)
 	replace(&r.Height, q.Height)
 	replace(&r.Noise, q.Noise)

@@ -96,7 +96,7 @@ Examples:
 				return err
 			}
 			// What decides pictures is part of every request that does not say otherwise.
-			o.Read.Base = jobs.Request{Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype")}
+			o.Read.Base = jobs.Request{Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"), Tiled: c.Bool("low-memory")}
 			o.Queue = readQueueFlags(c)
 			return runBatch(c.Context, e, o)
 		},

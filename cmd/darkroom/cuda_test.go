@@ -4,14 +4,18 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"darkroom/kernels/cuda"
+	"darkroom/tensor"
 )
 
 // TestCUDASubject is the program, in a process of its own: a fault of an emulated device lasts as long as the process.
@@ -106,4 +110,126 @@ func TestCUDASelfTest(t *testing.T) {
 	lost.expect("devices", 0, "not tested yet") // it says nothing of the kernels
 	d.expect("selftest|--backend|cuda|--device|3", 1, "there is no CUDA device 3")
 	d.with("EMU_DRIVER=11080").expect("selftest|--backend|cuda", 1, "there is no GPU that can be used")
+}
+
+// pictures are the files of a folder by name, byte for byte.
+func (d device) pictures(dir string) map[string]string {
+	d.t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		all[e.Name()] = string(data)
+	}
+	return all
+}
+
+// onCUDA begins a command line that makes small pictures in float16.
+const onCUDA = "generate|cat|--model|../../pipeline/testdata/models/sd1|--seed|5|--steps|2|--backend|cuda|--dtype|fp16|--width|32|--height|32"
+
+// The same bytes come of one device and of several, of resident weights and of streamed ones.
+func TestCUDADevices(t *testing.T) {
+	d := emulated(t)
+	dir := t.TempDir()
+	d.expect(onCUDA+"|--count|3|-o|"+dir+"/one/", 0)
+	want := d.pictures(dir + "/one")
+	for name, flags := range map[string]string{"two": "|--device|1,0", "all": "|--device|all", "low": "|--device|2|--low-memory"} {
+		d.with("EMU_DEVICES=3").expect(onCUDA+"|--count|3|-o|"+dir+"/"+name+"/"+flags, 0)
+		if got := d.pictures(dir + "/" + name); !maps.Equal(got, want) {
+			t.Errorf("%s: %d files, of which some differ", name, len(got))
+		}
+	}
+	d.expect(onCUDA+"|--device|1", 1, "there is no CUDA device 1: this machine has 1, numbered from 0")
+	d.expect(onCUDA+"|--device|0,1", 1, "there is no CUDA device 1")
+	d.expect("generate|cat|--device|1", 1, "there is no CUDA device 1") // not the CPU instead
+}
+
+// What goes wrong with a device costs its picture at most; exit codes and messages are those of the design.
+func TestCUDAFaults(t *testing.T) {
+	d := emulated(t)
+	dir := t.TempDir()
+	d.expect(onCUDA+"|-o|"+dir+"/first/", 0) // the self-test is done
+
+	// Launch 300 is in the second step of the first picture.
+	lost := d.with("EMU_FAULT=300:700")
+	lost.expect(onCUDA+"|-o|"+dir+"/lost.png", 1, "ddim, step 2 of 2: cuda:0 failed", "an illegal memory access was encountered", "please report it")
+	lost.expect(onCUDA+"|--count|3|-o|"+dir+"/lost/", 1, "picture 1 of 3 (seed 5) failed", "3 of 3 pictures are not there: picture 1: ", "picture 2: not begun, because no device is left; picture 3 likewise")
+	// The other device makes the lost one's picture.
+	d.with("EMU_DEVICES=2", "EMU_FAULT=300:214@1").expect(onCUDA+"|--count|3|--device|0,1|-o|"+dir+"/two/", 0, "uncorrectable ECC error", "replace the card")
+	if got := d.pictures(dir + "/two"); len(got) != 3 || got["cat-5.png"] != d.pictures(dir + "/first")["cat-5.png"] {
+		t.Errorf("%d pictures after one of two devices was lost", len(got))
+	}
+	d.with("EMU_DRIVER=11080").expect(onCUDA, 1, "the driver supports CUDA 11.8, and darkroom needs CUDA 12.0: install driver R525 or newer")
+	d.with("EMU_CC=120", "EMU_DRIVER=12040").expect(onCUDA, 1, "this GPU needs CUDA 12.8: install driver R570 or newer")
+	d.with("LD_LIBRARY_PATH=/nowhere").expect(onCUDA, 1, "CUDA is not available", "no NVIDIA driver is installed")
+	d.with("EMU_DEVICES=0").expect(onCUDA, 1, "no CUDA-capable device")
+
+	// auto: the CPU where the GPU has no memory, or cannot be used, and says so; silently where there is none.
+	auto := strings.NewReplacer("|--backend|cuda", "", "|--dtype|fp16", "").Replace(onCUDA) + "|--json|-o|" + dir
+	d.expect(auto+"/a.png", 0, `"backend":"cuda"`, `"dtype":"fp16"`, "!warning")
+	d.with("EMU_MEMORY=0").expect(auto+"/b.png", 0, `"backend":"cpu"`, "warning: ", "cuda:0", "not enough memory")
+	d.with("EMU_DRIVER=11080").expect(auto+"/c.png", 0, `"backend":"cpu"`, "warning: there is a GPU and the CPU is used", "install driver R525")
+	d.with("LD_LIBRARY_PATH=/nowhere").expect(auto+"/d.png", 0, `"backend":"cpu"`, "!warning")
+	// Asked for by name, too little memory is an error with numbers.
+	d.with("EMU_MEMORY=64").expect(strings.Replace(onCUDA, "|--width|32|--height|32", "|--width|2048|--height|2048", 1), 1, "not enough memory", "GiB of weights", "0.06 GiB free", "--low-memory needs")
+}
+
+// An autoencoder whose numbers are too large for float16 decodes once more in a wider type; the recipe says it.
+func TestCUDAOverflow(t *testing.T) {
+	d := emulated(t)
+	loud := t.TempDir() + "/loud"
+	if err := os.CopyFS(loud, os.DirFS("../../pipeline/testdata/models/sd1")); err != nil {
+		t.Fatal(err)
+	}
+	amplify(t, loud+"/vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.weight", 1<<14)
+	dir := t.TempDir()
+	line := strings.Replace(onCUDA, "../../pipeline/testdata/models/sd1", loud, 1) + "|--json|-o|" + dir
+	d.expect(line+"/a.png", 0, "warning: picture 1 of 1 (seed 5): the decoder's numbers are too large for fp16: this picture is decoded once more in fp32", `"decode_dtype":"fp32"`, `"dtype":"fp16"`)
+	d.expect(line+"/|--count|2", 0, "picture 2 of 2 (seed 6): the decoder's numbers are too large")
+	d.expect("verify|"+dir+"/a.png|--model|"+loud+"|--backend|cuda", 0, "agree")
+	d.expect(strings.Replace(line, "|fp16", "|bf16", 1)+"/b.png", 0, "!warning", "!decode_dtype")
+
+	amplify(t, loud+"/unet/diffusion_pytorch_model.safetensors", "conv_in.weight", 1<<14)
+	d.expect(line+"/c.png", 1, "the U-Net at timestep", "no picture", "infinity", "try --dtype fp32")
+}
+
+// amplify multiplies a weight in a safetensors file.
+func amplify(t *testing.T, file, name string, by float32) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := binary.LittleEndian.Uint64(data)
+	var header map[string]struct {
+		DType   string `json:"dtype"`
+		Offsets [2]int `json:"data_offsets"`
+	}
+	if err := json.Unmarshal(data[8:8+head], &header); err != nil {
+		t.Fatal(err)
+	}
+	w, ok := header[name]
+	if !ok {
+		t.Fatalf("%s has no %s", file, name)
+	}
+	dtype := map[string]tensor.DType{"F16": tensor.F16, "F32": tensor.F32}[w.DType]
+	body := data[8+int(head)+w.Offsets[0] : 8+int(head)+w.Offsets[1]]
+	values := make([]float32, len(body)/dtype.Size())
+	tensor.Tensor{DType: dtype, Shape: tensor.Shape{len(values)}, Data: body}.Float32(values)
+	for i := range values {
+		values[i] *= by
+	}
+	tensor.Encode(body, dtype, values)
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

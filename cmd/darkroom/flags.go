@@ -123,6 +123,7 @@ func engineFlags() []cli.Flag {
 	return []cli.Flag{
 		modelFlag(),
 		dtypeFlag(), backendFlag(), deviceFlag(), threadsFlag(),
+		&cli.BoolFlag{Name: "low-memory", Usage: "bring weights to the device block by block, drop the text encoder after use, decode large pictures in tiles: slower"},
 	}
 }
 
@@ -168,7 +169,7 @@ func readEngines(c *cli.Context) (pipeline.Options, deviceList, error) {
 func readEngine(c *cli.Context) (pipeline.Options, error) {
 	o := pipeline.Options{
 		Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"),
-		Threads: c.Int("threads"), HashCache: hashCache(),
+		Threads: c.Int("threads"), HashCache: hashCache(), LowMemory: c.Bool("low-memory"),
 	}
 	if c.IsSet("threads") && o.Threads < 1 {
 		return o, &usageError{c.Command.Name, fmt.Sprintf("--threads %d: at least 1 is needed; leave it out to use all processors", o.Threads)}

@@ -21,7 +21,8 @@ import (
 type generateOptions struct {
 	Request requestOptions
 	Engine  pipeline.Options
-	From    string // a picture to make again
+	Devices deviceList // a pipeline on each
+	From    string     // a picture to make again
 	Count   int
 	Out     string // file, folder, "-" for stdout, "" for the current folder
 	Format  string // "": by the file's extension, else PNG
@@ -44,6 +45,7 @@ Examples:
    darkroom generate "a red apple"
    darkroom generate "a red apple" -o apple.png --seed 7 --steps 30 --scheduler dpm++2m-karras
    darkroom generate "a (red:1.3) apple" --negative "leaf" --count 4 -o pictures/
+   darkroom generate "a red apple" --count 100 --device 0,1 -o pictures/
    darkroom generate "a red apple" --width 512 --height 768 -o - | display
    darkroom generate --from apple.png -o again.png
    darkroom generate --from apple.png --seed 8 -o other.webp`,
@@ -67,7 +69,7 @@ Examples:
 			if o.Request, err = readRequestFlags(c); err != nil {
 				return err
 			}
-			if o.Engine, err = readEngineFlags(c); err != nil {
+			if o.Engine, o.Devices, err = readEngines(c); err != nil {
 				return err
 			}
 			if c.IsSet("out") && o.Out == "" {
@@ -100,28 +102,57 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	past := openDiary()
 	defer past.close()
 	e.where.set("opening the model")
-	var p *pipeline.Pipeline
-	if from != nil {
-		p, err = from.open(o.Engine, show)
-	} else {
-		p, err = openPipeline(o.Engine)
-	}
+	pipelines, err := o.open(from, show)
+	defer func() {
+		for _, p := range pipelines {
+			release(p)
+		}
+	}()
 	if err != nil {
 		return err
 	}
-	defer release(p)
-	request, err := o.request(p, from, show)
+	request, err := o.request(pipelines[0], from, show)
 	if err != nil {
 		return err
 	}
-	for i := range o.Count {
-		e.where.finished(i, o.Count)
-		if err := generateOne(ctx, e, o, p, request, i, out, from, show, past); err != nil {
+	e.where.finished(0, o.Count)
+	g := &generation{e: e, o: o, request: request, out: out, from: from, show: show, past: past, shown: map[string]bool{}}
+	if len(pipelines) > 1 {
+		if err := g.startAll(pipelines); err != nil {
 			return err
 		}
-		request.Seed++
+		defer show.end()
 	}
-	return nil
+	work := sharing{
+		count:   o.Count,
+		denoise: func(p *pipeline.Pipeline, i int) (*pipeline.Latents, error) { return g.denoise(ctx, p, i) },
+		finish:  func(p *pipeline.Pipeline, i int, l *pipeline.Latents) error { return g.finish(ctx, p, i, l) },
+		failed:  g.failed,
+	}
+	return work.run(ctx, pipelines)
+}
+
+// open opens the model on each device.
+func (o *generateOptions) open(from *source, show progress) (all []*pipeline.Pipeline, err error) {
+	override(&o.Engine.Width, o.Request.Width)
+	override(&o.Engine.Height, o.Request.Height)
+	engines, err := o.Devices.engines(o.Engine)
+	if err != nil {
+		return nil, err
+	}
+	for _, engine := range engines {
+		var p *pipeline.Pipeline
+		if from != nil {
+			p, err = from.open(engine, show)
+		} else {
+			p, err = openPipeline(engine)
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // check finds what is wrong without looking at any file.
@@ -159,66 +190,6 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)
 	}
 	return r, nil
-}
-
-func generateOne(ctx context.Context, e *env, o generateOptions, p *pipeline.Pipeline, r pipeline.Request, i int, out *target, from *source, show progress, past *diary) error {
-	title := fmt.Sprintf("picture %d of %d", i+1, o.Count)
-	e.where.set("preparing %s (seed %d)", title, r.Seed)
-	events := pipeline.Events{
-		Warn: func(message string) {
-			if i == 0 { // the same for all
-				show.note("warning: " + message)
-			}
-		},
-		Start: func(steps int) {
-			e.where.set("denoising %s (seed %d), before step 1 of %d", title, r.Seed, steps)
-			if i == 0 && o.Request.Seed == nil && from == nil && !o.Quiet {
-				show.note(fmt.Sprintf("seed %d", r.Seed)) // it was drawn
-			}
-			show.start(title, steps)
-		},
-		PreviewEvery: o.Preview,
-	}
-	steps := 0
-	start := events.Start
-	events.Start = func(n int) { steps = n; start(n) }
-	events.Step = func(n int) {
-		show.step(n)
-		if n < steps {
-			e.where.set("denoising %s (seed %d), after step %d of %d", title, r.Seed, n, steps)
-		} else {
-			e.where.set("decoding %s (seed %d)", title, r.Seed)
-		}
-	}
-	if o.Preview > 0 {
-		path := out.previewPath(i, r)
-		e.where.temporary(path)
-		defer e.where.sweep()
-		events.Preview = func(_ int, picture *image.NRGBA) error { return writePreview(path, picture) }
-	}
-	begun := time.Now()
-	picture, err := p.Render(ctx, r, events)
-	rendered := time.Since(begun)
-	show.end()
-	if err != nil {
-		return err
-	}
-	if from != nil && from.complete && i == 0 {
-		warnIfDifferent(from.recipe, picture.Recipe, from.file, show)
-	}
-	e.where.set("writing %s", title)
-	path, data, err := out.write(i, picture)
-	if err != nil {
-		return err
-	}
-	e.where.finished(i+1, o.Count)
-	if err := o.printResult(e.stdout, path, picture.Recipe, time.Since(begun)); err != nil {
-		return err
-	}
-	if err := past.add(generated(p, r, out.encode, picture, path, data, rendered)); err != nil {
-		show.note("warning: " + err.Error())
-	}
-	return nil
 }
 
 // writePreview writes a small-lived file for a viewer to watch: whole at any time, without a recipe.

@@ -395,7 +395,7 @@ func TestTooLittleMemory(t *testing.T) {
 	if code == 0 {
 		t.Skip("SKIPPED: this machine has memory for any picture")
 	}
-	if code != 1 || out != "" || !strings.HasPrefix(errs, "darkroom: not enough memory: ") || !strings.Contains(errs, " GiB free: use a smaller --width and --height, or close other programs") {
+	if code != 1 || out != "" || !strings.HasPrefix(errs, "darkroom: not enough memory: ") || !strings.Contains(errs, " GiB free: ") || !strings.Contains(errs, "use a smaller --width and --height, or close other programs") {
 		t.Errorf("exit code %d, stderr %s", code, errs)
 	}
 }

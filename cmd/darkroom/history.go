@@ -86,7 +86,7 @@ func generated(p *pipeline.Pipeline, r pipeline.Request, encode imagefile.Option
 	q := jobs.Request{
 		Prompt: r.Prompt, Negative: &r.Negative, Seed: r.Seed, Steps: r.Steps, CFG: &r.CFG, Rescale: r.Rescale, Guidance: r.Guidance,
 		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: r.Eta, SDENoise: r.SDENoise, Width: r.Width, Height: r.Height,
-		Noise: r.Noise, Syntax: r.Syntax, ClipSkip: r.ClipSkip,
+		Noise: r.Noise, Syntax: r.Syntax, ClipSkip: r.ClipSkip, Tiled: picture.Recipe.VAETiling,
 		Model: historyModel(p.Folder()), Quality: encode.Quality,
 	}
 	q.Format = map[imagefile.Format]string{imagefile.JPEG: "jpg", imagefile.WebP: "webp"}[encode.Format]

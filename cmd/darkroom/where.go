@@ -12,24 +12,35 @@ type where struct {
 	doing string
 	done  int // finished pictures
 	of    int
-	temp  string // a file that must not be left
+	temp  map[string]bool // files that must not be left
 }
 
-// temporary names a file to be removed at the end, however that comes; "": there is none any more.
+// temporary names a file to be removed at the end, however that comes.
 func (w *where) temporary(path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.temp = path
+	if w.temp == nil {
+		w.temp = map[string]bool{}
+	}
+	w.temp[path] = true
 }
 
-// sweep removes it.
+// remove removes one of them.
+func (w *where) remove(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = os.Remove(path) // it may not have been written yet
+	delete(w.temp, path)
+}
+
+// sweep removes all.
 func (w *where) sweep() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.temp != "" {
-		_ = os.Remove(w.temp) // it may not have been written yet
-		w.temp = ""
+	for path := range w.temp {
+		_ = os.Remove(path)
 	}
+	w.temp = nil
 }
 
 func (w *where) set(format string, args ...any) {

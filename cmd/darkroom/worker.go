@@ -295,6 +295,9 @@ func keepWorking(ctx context.Context, e *env, o batchOptions, program, url strin
 		if o.Engine.Backend == pipeline.CUDA {
 			args = append(args, "--device", fmt.Sprint(device))
 		}
+		if o.Engine.LowMemory {
+			args = append(args, "--low-memory")
+		}
 		if o.Engine.Threads > 0 {
 			args = append(args, "--threads", fmt.Sprint(o.Engine.Threads))
 		}
