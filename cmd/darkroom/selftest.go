@@ -174,19 +174,14 @@ func (o *selftestOptions) subjects() ([]subject, error) {
 }
 
 // types are those that GPUs are tested in.
-func (o *selftestOptions) types() ([]tensor.DType, error) {
-	all := map[string][]tensor.DType{"fp16": {tensor.F16}, "bf16": {tensor.BF16}, "fp32": {tensor.F32}}
-	if t := all[o.DType]; t != nil {
-		return t, nil
+func (o *selftestOptions) types() ([]string, error) {
+	switch o.DType {
+	case "", "auto":
+		return []string{"fp16", "bf16", "fp32"}, nil // what auto or a decode that overflows may ask for
+	case "fp16", "bf16", "fp32", "tf32":
+		return []string{o.DType}, nil
 	}
-	if o.DType != "" && o.DType != "auto" {
-		return nil, usagef("--dtype %q: choose auto, fp32, bf16 or fp16", o.DType)
-	}
-	return []tensor.DType{tensor.F16, tensor.BF16, tensor.F32}, nil
-}
-
-func dtypeName(t tensor.DType) string {
-	return map[tensor.DType]string{tensor.F32: "fp32", tensor.BF16: "bf16", tensor.F16: "fp16"}[t]
+	return nil, usagef("--dtype %q: choose auto, fp32, tf32, bf16 or fp16", o.DType)
 }
 
 // host is a backend on the processor, on --threads threads and, against that, on other numbers of them.
@@ -214,11 +209,12 @@ func (o *selftestOptions) host(name, device string, open func(threads int) kerne
 }
 
 // cudaSubject is a GPU. Its verdict is kept for the next start of the program.
-func cudaSubject(n int, t tensor.DType) subject {
+func cudaSubject(n int, dtype string) subject {
+	t := map[string]tensor.DType{"fp16": tensor.F16, "bf16": tensor.BF16, "fp32": tensor.F32, "tf32": tensor.F32}[dtype]
 	name := fmt.Sprintf("cuda:%d", n)
-	return subject{name, dtypeName(t), func(full bool) selftestResult {
-		r := selftestResult{Backend: name, DType: dtypeName(t)}
-		report, err := cuda.SelfTest(cuda.Options{Device: n, DType: t}, hashCache(), full)
+	return subject{name, dtype, func(full bool) selftestResult {
+		r := selftestResult{Backend: name, DType: dtype}
+		report, err := cuda.SelfTest(cuda.Options{Device: n, DType: t, TF32: dtype == "tf32"}, hashCache(), full)
 		if err != nil {
 			r.Error = err.Error()
 			return r

@@ -70,11 +70,14 @@ func Open(o Options) (kernels.Backend, error) {
 
 // Fork opens another queue on the same device, with the same kernels.
 func (b *Backend) Fork() (kernels.Backend, error) {
-	f, err := start(b.device, Options{Device: b.device.Index, DType: b.dtype})
+	f, err := start(b.device, Options{Device: b.device.Index, DType: b.dtype, TF32: b.tf32})
 	if err != nil {
 		return nil, err
 	}
 	f.simpleGEMM, f.simpleAttention = b.simpleGEMM, b.simpleAttention
+	if b.tuner != nil {
+		f.tuner = newTuner(b.tuner.path)
+	}
 	return f, nil
 }
 

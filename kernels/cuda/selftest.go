@@ -75,7 +75,7 @@ func SelfTest(o Options, cache string, full bool) (Report, error) {
 
 // selfTest tests, replaces the families that fail, and tests again.
 func (b *Backend) selfTest(o conformance.Options) Report {
-	r := Report{Device: b.device, Verdict: Verdict{Device: b.device.Name, Driver: b.device.Driver, Build: buildID(), DType: map[tensor.DType]string{tensor.F32: "fp32", tensor.F16: "fp16", tensor.BF16: "bf16"}[b.dtype]}}
+	r := Report{Device: b.device, Verdict: Verdict{Device: b.device.Name, Driver: b.device.Driver, Build: buildID(), DType: b.typeName()}}
 	v := &r.Verdict
 	r.Checks = b.check(o)
 	if v.Failed = failures(r.Checks); len(v.Failed) == 0 || b.broken != nil {
@@ -116,6 +116,14 @@ func (b *Backend) check(o conformance.Options) []conformance.Verdict {
 	return all
 }
 
+// typeName is the name of the type on the command line.
+func (b *Backend) typeName() string {
+	if b.tf32 {
+		return "tf32"
+	}
+	return map[tensor.DType]string{tensor.F32: "fp32", tensor.F16: "fp16", tensor.BF16: "bf16"}[b.dtype]
+}
+
 func (b *Backend) apply(v Verdict) {
 	b.simpleGEMM = b.simpleGEMM || v.SimpleGEMM
 	b.simpleAttention = b.simpleAttention || v.SimpleAttention
@@ -144,8 +152,8 @@ func failures(checks []conformance.Verdict) (failed []string) {
 // Verdicts lists what the self-tests of a device have found so far, with this driver and this build.
 func Verdicts(d Device, cache string) []Verdict {
 	var all []Verdict
-	for _, t := range []tensor.DType{tensor.F16, tensor.BF16, tensor.F32} {
-		if v, ok := readVerdict(verdictPath(d, Options{Device: d.Index, DType: t}, cache)); ok {
+	for _, o := range []Options{{DType: tensor.F16}, {DType: tensor.BF16}, {DType: tensor.F32}, {DType: tensor.F32, TF32: true}} {
+		if v, ok := readVerdict(verdictPath(d, o, cache)); ok {
 			all = append(all, v)
 		}
 	}
