@@ -23,6 +23,9 @@ func (p *Pipeline) Denoise(ctx context.Context, r Request, ev Events) (*Latents,
 	if err != nil {
 		return nil, err
 	}
+	if err := p.readyToDecode(m.plan); err != nil {
+		return nil, err
+	}
 	m.sit(&table{p: p, seated: 1}, 0, new(sync.Mutex))
 	if err := m.denoise(ctx); err != nil {
 		return nil, err
@@ -39,6 +42,22 @@ func (l *Latents) Decode(ctx context.Context) (*Image, error) { return l.m.finis
 func (p *Pipeline) DecodesBeside() bool {
 	_, ok := p.backend.(kernels.Forker)
 	return ok && !p.lowMemory
+}
+
+// readyToDecode loads the decoder's weights before another goroutine may decode: they are looked at where memory is
+// counted. What does not fit is told before the work begins.
+func (p *Pipeline) readyToDecode(pl *plan) error {
+	if !p.DecodesBeside() {
+		return nil
+	}
+	d, err := p.decoding()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, err = d.ready(p.decodeSize(pl))
+	return err
 }
 
 // decoding is where latents become pictures: the decoder on a backend, which may be the U-Net's.

@@ -188,3 +188,86 @@ func TestStableDiffusionInTwoGiB(t *testing.T) {
 		t.Errorf("the decoder takes %d bytes at 512×512, %d at 2048×2048", a, b)
 	}
 }
+
+// queues is a reference backend that opens another queue for the decoder, whose first operation waits until the U-Net
+// of the next picture is at work.
+type queues struct {
+	*ref.Backend
+	denoising, decoding chan struct{} // closed when the second picture's U-Net runs, when the first decode begins
+	picture             *int
+}
+
+func (q queues) Fork() (kernels.Backend, error) { return &decoderQueue{ref.New(1), q, false}, nil }
+
+func (q queues) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
+	if *q.picture == 2 {
+		<-q.decoding
+		select {
+		case <-q.denoising:
+		default:
+			close(q.denoising)
+		}
+	}
+	q.Backend.Conv2D(dst, op)
+}
+
+type decoderQueue struct {
+	*ref.Backend
+	q     queues
+	begun bool
+}
+
+func (d *decoderQueue) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
+	if !d.begun {
+		d.begun = true
+		close(d.q.decoding)
+		<-d.q.denoising // a deadlock if nothing denoises beside
+	}
+	d.Backend.Conv2D(dst, op)
+}
+
+// A picture is decoded while the next one is denoised, and neither has other bytes for it.
+func TestDecodingBeside(t *testing.T) {
+	alone := open(t, Options{Model: "testdata/models/sd1", Backend: Ref})
+	r := alone.NewRequest("a cat")
+	r.Steps, r.Width, r.Height = 2, 32, 32
+	next := r
+	next.Seed++
+	want := [2]*Image{render(t, alone, r), render(t, alone, next)}
+
+	p := open(t, Options{Model: "testdata/models/sd1", Backend: Ref})
+	if p.DecodesBeside() {
+		t.Error("the reference backend has one queue")
+	}
+	picture := 1
+	p.backend = queues{ref.New(1), make(chan struct{}), make(chan struct{}), &picture}
+	if !p.DecodesBeside() {
+		t.Fatal("a backend with two queues does not decode beside")
+	}
+	first, err := p.Denoise(t.Context(), r, Events{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture = 2
+	decoded := make(chan *Image)
+	go func() {
+		img, err := first.Decode(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		decoded <- img
+	}()
+	second, err := p.Denoise(t.Context(), next, Events{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := [2]*Image{<-decoded}
+	if got[1], err = second.Decode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		if got[i] == nil || got[i].Recipe.Result != want[i].Recipe.Result {
+			t.Errorf("picture %d differs", i+1)
+		}
+	}
+}
