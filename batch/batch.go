@@ -46,6 +46,9 @@ type Options struct {
 	Worker   string // who renders, for the manifest; may be ""
 	Retry    int    // how often a failed image is tried again; 0: once is enough
 	AtOnce   int    // how many images a device renders at once, at most; 0: as many as it gains by
+	// Lanes is how many goroutines call each renderer. 0 is one; two where a renderer decodes the pictures of one call
+	// while it denoises those of the next.
+	Lanes int
 	FailFast bool   // the first failure ends the batch
 	// ModelHash tells the hash of the weights that a request would use now, so that images of other weights are made
 	// again. nil: what is finished is kept.
@@ -116,8 +119,10 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	groups := newGroups(todo)
 	pictures := make(chan picture, 2)
 	var renderers, writers sync.WaitGroup
-	for _, renderer := range o.Renderers {
-		renderers.Go(func() { r.renderAll(ctx, renderer, groups, pictures) })
+	for range max(o.Lanes, 1) {
+		for _, renderer := range o.Renderers {
+			renderers.Go(func() { r.renderAll(ctx, renderer, groups, pictures) })
+		}
 	}
 	for range 2 { // encoding one picture while another is written
 		writers.Go(func() {
@@ -214,7 +219,7 @@ func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, 
 		several, ok := renderer.(BatchRenderer)
 		if ok && r.o.AtOnce != 1 {
 			if n := several.BatchSize(&m.Request, r.o.AtOnce); n > 1 {
-				company = append(company, groups.like(m, g, n-1, len(r.o.Renderers))...)
+				company = append(company, groups.like(m, g, n-1, len(r.o.Renderers)*max(r.o.Lanes, 1))...)
 			}
 		}
 		tried := 0

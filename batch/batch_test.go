@@ -355,6 +355,48 @@ func (s *waiting) Put(ctx context.Context, name string, data []byte) (err error)
 	return s.Store.Put(ctx, name, data)
 }
 
+// besides is a device with a denoiser and a decoder, each for one call at a time. A decode takes until the next picture is
+// being denoised, unless that was the last.
+type besides struct {
+	one      simulated.Device
+	total    int
+	denoiser sync.Mutex
+	mu       sync.Mutex
+	begun    int
+}
+
+func (d *besides) Device() string { return d.one.Device() }
+
+func (d *besides) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (*pipeline.Image, error) {
+	d.denoiser.Lock()
+	d.mu.Lock()
+	d.begun++
+	mine := d.begun
+	d.mu.Unlock()
+	img, err := d.one.Render(ctx, q, ev)
+	d.denoiser.Unlock()
+	for begun := time.Now(); mine < d.total; time.Sleep(time.Millisecond) {
+		d.mu.Lock()
+		next := d.begun > mine
+		d.mu.Unlock()
+		if next {
+			break
+		}
+		if time.Since(begun) > 10*time.Second {
+			return nil, errors.New("nothing is denoised beside this decode")
+		}
+	}
+	return img, err
+}
+
+// TestDecodeBeside: with two lanes the pictures of one call are decoded while those of the next are denoised.
+func TestDecodeBeside(t *testing.T) {
+	b := newBench(t, "- {prompt: a, seed: 1..8}")
+	device := &besides{total: 8}
+	got, err := b.run(t.Context(), func(o *Options) { o.Renderers, o.Lanes = []Renderer{device}, 2 })
+	b.want(got, err, Summary{Total: 8, Finished: 8})
+}
+
 // TestAllDevicesBusy: each device has a picture at the same time as all others, from the first to the last round, also where
 // they take several at once.
 func TestAllDevicesBusy(t *testing.T) {

@@ -108,15 +108,15 @@ func settingsOf(m *jobs.Image) settings {
 }
 
 // like is up to n more images of the group that can be rendered at once with m, the image that was handed out last. So many
-// are left that the other devices have something to do too.
-func (g *groups) like(m *jobs.Image, of *group, n, devices int) []*jobs.Image {
+// are left that the other lanes of the devices have something to do too.
+func (g *groups) like(m *jobs.Image, of *group, n, lanes int) []*jobs.Image {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	left := 1 // m
 	for _, c := range g.list {
 		left += len(c.images)
 	}
-	n = min(n, (left+devices-1)/devices-1, len(of.images))
+	n = min(n, (left+lanes-1)/lanes-1, len(of.images))
 	for i, other := range of.images[:n] {
 		if settingsOf(other) != settingsOf(m) {
 			n = i
