@@ -43,13 +43,13 @@ type Options struct {
 	Store     store.Store
 	Renderers []Renderer // one a device
 
-	Worker   string // who renders, for the manifest; may be ""
-	Retry    int    // how often a failed image is tried again; 0: once is enough
-	AtOnce   int    // how many images a device renders at once, at most; 0: as many as it gains by
+	Worker string // who renders, for the manifest; may be ""
+	Retry  int    // how often a failed image is tried again; 0: once is enough
+	AtOnce int    // how many images a device renders at once, at most; 0: as many as it gains by
 	// Lanes is how many goroutines call each renderer. 0 is one; two where a renderer decodes the pictures of one call
 	// while it denoises those of the next.
-	Lanes int
-	FailFast bool   // the first failure ends the batch
+	Lanes    int
+	FailFast bool // the first failure ends the batch
 	// ModelHash tells the hash of the weights that a request would use now, so that images of other weights are made
 	// again. nil: what is finished is kept.
 	ModelHash func(*jobs.Request) (string, error)

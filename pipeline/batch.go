@@ -8,11 +8,24 @@ import (
 )
 
 // RenderBatch makes several pictures, those of equal size and equal length of text together, as many at once as there
-// is memory for. Each is the one that Render makes alone, to the bit, and each fails alone.
+// is memory for. Each is the one that Render makes alone, to the bit, and each fails alone. They are decoded one by one:
+// the decoder's convolutions are large enough to fill any device.
 //
 // events, which may be nil, gives the events of request i. They are called from other goroutines, but one at a time.
 // done is called once for each request, from this goroutine, as soon as its picture is there or has failed.
 func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, img *Image, err error)) {
+	p.DenoiseBatch(ctx, requests, events, func(i int, l *Latents, err error) {
+		if err != nil {
+			done(i, nil, err)
+			return
+		}
+		img, err := l.DecodeSafely(ctx)
+		done(i, img, err)
+	})
+}
+
+// DenoiseBatch does what RenderBatch does up to the decoder.
+func (p *Pipeline) DenoiseBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, l *Latents, err error)) {
 	var order []batchKey
 	batches := map[batchKey][]batched{}
 	for i, r := range requests {
@@ -32,7 +45,14 @@ func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events f
 		batches[k] = append(batches[k], batched{m, i})
 	}
 	for _, k := range order {
-		p.renderTogether(ctx, batches[k], done)
+		for i, err := range p.denoiseTogether(ctx, batches[k]) {
+			m := batches[k][i]
+			if err != nil {
+				done(m.request, nil, err)
+				continue
+			}
+			done(m.request, &Latents{m.picture}, nil)
+		}
 	}
 }
 
@@ -51,12 +71,14 @@ func (p *Pipeline) beginSafely(ctx context.Context, r Request, ev Events) (m *pi
 			m, err = nil, NewPanicError(v)
 		}
 	}()
-	return p.begin(ctx, r, ev)
+	if m, err = p.begin(ctx, r, ev); err == nil {
+		err = p.readyToDecode(m.plan)
+	}
+	return m, err
 }
 
-// renderTogether denoises pictures at one table, and decodes them one by one: the decoder's convolutions are large enough
-// to fill any device.
-func (p *Pipeline) renderTogether(ctx context.Context, all []batched, done func(int, *Image, error)) {
+// denoiseTogether denoises pictures at one table.
+func (p *Pipeline) denoiseTogether(ctx context.Context, all []batched) []error {
 	rows := 0
 	for _, m := range all {
 		rows += m.rows()
@@ -78,23 +100,17 @@ func (p *Pipeline) renderTogether(ctx context.Context, all []batched, done func(
 		})
 	}
 	pictures.Wait()
-	for i, m := range all {
-		if errs[i] != nil {
-			done(m.request, nil, errs[i])
-			continue
-		}
-		img, err := m.finishSafely(ctx)
-		done(m.request, img, err)
-	}
+	return errs
 }
 
-func (m *picture) finishSafely(ctx context.Context) (img *Image, err error) {
+// DecodeSafely is Decode with a panic as a *PanicError.
+func (l *Latents) DecodeSafely(ctx context.Context) (img *Image, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			img, err = nil, NewPanicError(v)
 		}
 	}()
-	return m.finish(ctx)
+	return l.Decode(ctx)
 }
 
 // rowsThatFit is for how many rows of the U-Net, up to so many, there is memory; at least those of one picture.

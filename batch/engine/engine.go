@@ -48,6 +48,8 @@ type model struct {
 	key  key
 	p    *pipeline.Pipeline
 	cost uint64 // bytes, estimated
+
+	decodes sync.WaitGroup // at work without the engine's lock
 }
 
 type key struct{ path, backend, dtype string }
@@ -65,26 +67,23 @@ func Group(q *jobs.Request) string { return q.Model + "\x00" + q.Backend + "\x00
 
 // Render makes one picture. Whatever goes wrong, a panic included, is an error of this request alone.
 func (e *Engine) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (img *pipeline.Image, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	m, err := e.model(q)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if v := recover(); v != nil {
-			e.drop(m)
-			img, err = nil, pipeline.NewPanicError(v)
-		}
-	}()
-	return m.p.Render(ctx, q.Fill(m.p.NewRequest(q.Prompt)), ev)
+	e.RenderBatch(ctx, []*jobs.Request{q}, func(int) pipeline.Events { return ev }, func(_ int, i *pipeline.Image, e error) { img, err = i, e })
+	return img, err
 }
 
-// RenderBatch makes the pictures of several requests of one group at once. Each is as Render makes it, and fails alone.
-// events and done are as for pipeline.RenderBatch.
+// RenderBatch makes the pictures of several requests of one group at once. Each is as it is made alone, and fails alone.
+// events and done are as for pipeline.RenderBatch. Where the device can do that, the next call denoises its pictures while
+// those of this one are decoded.
 func (e *Engine) RenderBatch(ctx context.Context, all []*jobs.Request, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error)) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	locked := true
+	unlock := func() {
+		if locked {
+			locked = false
+			e.mu.Unlock()
+		}
+	}
+	defer unlock()
 	m, err := e.model(all[0])
 	if err != nil {
 		for i := range all {
@@ -100,14 +99,43 @@ func (e *Engine) RenderBatch(ctx context.Context, all []*jobs.Request, events fu
 		requests[i] = q.Fill(m.p.NewRequest(q.Prompt))
 	}
 	broken := false
-	m.p.RenderBatch(ctx, requests, events, func(i int, img *pipeline.Image, err error) {
+	tell := func(i int, img *pipeline.Image, err error) {
 		var bug *pipeline.PanicError
 		broken = broken || errors.As(err, &bug)
 		done(i, img, err)
+	}
+	latents := make([]*pipeline.Latents, len(all))
+	m.p.DenoiseBatch(ctx, requests, events, func(i int, l *pipeline.Latents, err error) {
+		if latents[i] = l; err != nil {
+			tell(i, nil, err)
+		}
 	})
+	m.decodes.Add(1) // it is not closed before that is done
+	if m.p.DecodesBeside() {
+		unlock()
+	}
+	for i, l := range latents {
+		if l != nil {
+			img, err := l.DecodeSafely(ctx)
+			tell(i, img, err)
+		}
+	}
+	m.decodes.Done()
 	if broken {
+		if !locked {
+			e.mu.Lock()
+			locked = true
+		}
 		e.drop(m)
 	}
+}
+
+// DecodesBeside says of the models that are open whether their pictures are decoded while others are denoised: calls
+// from two goroutines then keep the device busy.
+func (e *Engine) DecodesBeside() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.open, func(m *model) bool { return m.p.DecodesBeside() })
 }
 
 // BatchSize is how many requests like q are best rendered at once; most bounds it, 0 is no bound.
@@ -207,7 +235,7 @@ func (e *Engine) model(q *jobs.Request) (*model, error) {
 		return nil, err
 	}
 	r := p.NewRequest("")
-	m := &model{k, p, p.Need(r.Width, r.Height, true).Total()}
+	m := &model{key: k, p: p, cost: p.Need(r.Width, r.Height, true).Total()}
 	e.makeRoom(m.cost)
 	e.open = slices.Insert(e.open, 0, m)
 	name := p.Backend()
@@ -231,7 +259,11 @@ func (e *Engine) makeRoom(cost uint64) {
 }
 
 func (e *Engine) drop(m *model) {
+	if !slices.Contains(e.open, m) {
+		return // two calls found it broken
+	}
 	e.open = slices.DeleteFunc(e.open, func(o *model) bool { return o == m })
+	m.decodes.Wait()
 	defer func() { _ = recover() }() // it may be half broken
 	e.tell(m, false)
 	m.p.Close()
@@ -264,6 +296,7 @@ func (e *Engine) Close() error {
 	defer e.mu.Unlock()
 	var errs []error
 	for _, m := range e.open {
+		m.decodes.Wait()
 		errs = append(errs, m.p.Close())
 	}
 	e.open = nil

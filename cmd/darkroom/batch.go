@@ -277,6 +277,9 @@ func mustFind(model string) (string, error) {
 // runHere renders in this process, on each device one picture at a time. The first device's engine is open.
 func runHere(ctx context.Context, o batchOptions, options batch.Options, first *engine.Engine, others []pipeline.Options) (batch.Summary, error) {
 	options.Renderers, options.ModelHash = []batch.Renderer{first}, first.ModelHash
+	if first.DecodesBeside() {
+		options.Lanes = 2
+	}
 	for _, as := range others {
 		eng := o.engine(as)
 		defer eng.Close()
