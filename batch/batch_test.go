@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,12 +206,13 @@ func TestFailFast(t *testing.T) {
 // TestFullDisk: a store that refuses for a moment loses nothing; one that goes on ends the batch, not the image.
 func TestFullDisk(t *testing.T) {
 	b := newBench(t, "- {prompt: a, seed: 1..5}")
-	refusing := &refusing{refusals: 3}
+	refusing := &refusing{}
+	refusing.refusals.Store(3)
 	got, err := b.run(t.Context(), func(o *Options) {
 		refusing.Store, o.Store, o.StorePatience = o.Store, refusing, time.Minute
 	}, &simulated.Device{})
 	b.want(got, err, Summary{Total: 5, Finished: 5})
-	if refusing.refusals > 0 {
+	if refusing.refusals.Load() > 0 {
 		t.Error("the store was not asked again")
 	}
 	b = newBench(t, "- {prompt: a, seed: 1..5}")
@@ -432,11 +434,11 @@ func TestAllDevicesBusy(t *testing.T) {
 
 type refusing struct {
 	store.Store
-	refusals int
+	refusals atomic.Int64
 }
 
 func (s *refusing) Put(ctx context.Context, name string, data []byte) error {
-	if s.refusals--; s.refusals >= 0 {
+	if s.refusals.Add(-1) >= 0 {
 		return errors.New("no space left")
 	}
 	return s.Store.Put(ctx, name, data)
