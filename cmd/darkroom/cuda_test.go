@@ -40,7 +40,7 @@ func TestCUDA(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, device)
-	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
+	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
 		t.Run(c.name, func(t *testing.T) { d := d; d.t = t; c.test(t, d) })
 	}
 }
@@ -138,6 +138,27 @@ func (d device) pictures(dir string) map[string]string {
 
 // onCUDA begins a command line that makes small pictures in float16.
 const onCUDA = "generate|cat|--model|../../pipeline/testdata/models/sd1|--seed|5|--steps|2|--backend|cuda|--dtype|fp16|--width|32|--height|32"
+
+// A batch on a GPU, where pictures are denoised together and decoded beside the next ones, gives the files that generate
+// gives, on one device and on two.
+func testCUDABatch(t *testing.T, d device) {
+	dir := t.TempDir()
+	d.expect(onCUDA+"|--count|3|-o|"+dir+"/generate/", 0)
+	jobs := filepath.Join(dir, "jobs.yaml")
+	text := "- {prompt: cat, model: ../../pipeline/testdata/models/sd1, seed: 5..7, steps: 2, backend: cuda, dtype: fp16, width: 32, height: 32, name: 'cat-{seed}'}"
+	if err := os.WriteFile(jobs, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	want := d.pictures(dir + "/generate")
+	for name, flags := range map[string]string{"auto": "", "one": "|--batch-size|1", "two": "|--batch-size|2", "devices": "|--device|0,1"} {
+		d.with("EMU_DEVICES=2").expect("batch|"+jobs+"|-o|"+dir+"/"+name+"|--backend|cuda|--dtype|fp16"+flags, 0)
+		got := d.pictures(dir + "/" + name)
+		delete(got, "manifest.jsonl")
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: %d files, and not those %d of generate", name, len(got), len(want))
+		}
+	}
+}
 
 // The same bytes come of one device and of several, of resident weights and of streamed ones.
 func testCUDADevices(t *testing.T, d device) {
