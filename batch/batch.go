@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"darkroom/batch/engine"
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
 	"darkroom/batch/store"
+	"darkroom/kernels/cuda"
 	"darkroom/pipeline"
 )
 
@@ -99,8 +101,11 @@ type run struct {
 	o      Options
 	cancel context.CancelCauseFunc
 
-	mu  sync.Mutex
-	sum Summary
+	mu   sync.Mutex
+	sum  Summary
+	lost map[*jobs.Image]map[string]bool // the devices that were lost while they made an image, by name
+	gone map[string]bool                 // all of these devices
+	why  error                           // the latest of these losses
 }
 
 // errFailFast ends a batch at its first failure.
@@ -118,12 +123,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	groups := newGroups(todo)
 	pictures := make(chan picture, 2)
-	var renderers, writers sync.WaitGroup
-	for range max(o.Lanes, 1) {
-		for _, renderer := range o.Renderers {
-			renderers.Go(func() { r.renderAll(ctx, renderer, groups, pictures) })
-		}
-	}
+	var writers sync.WaitGroup
 	for range 2 { // encoding one picture while another is written
 		writers.Go(func() {
 			for p := range pictures {
@@ -131,9 +131,14 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 			}
 		})
 	}
-	renderers.Wait()
+	for alive := o.Renderers; len(alive) > 0 && groups.left() && ctx.Err() == nil; {
+		alive = r.renderOn(ctx, alive, groups, pictures) // again, if a device was lost when the others had nothing left
+	}
 	close(pictures)
 	writers.Wait()
+	if r.why != nil && ctx.Err() == nil && r.sum.Left() > 0 {
+		return r.sum, fmt.Errorf("no device is left: %w", r.why)
+	}
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFailFast) {
 		return r.sum, err
 	}
@@ -207,13 +212,38 @@ type picture struct {
 	record manifest.Record
 }
 
-// renderAll renders on one device until nothing is left.
-func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, pictures chan<- picture) {
+// renderOn renders on several devices until nothing is left, and returns those that were not lost.
+func (r *run) renderOn(ctx context.Context, all []Renderer, groups *groups, pictures chan<- picture) (alive []Renderer) {
+	lost := make([]atomic.Bool, len(all))
+	var renderers sync.WaitGroup
+	for range max(r.o.Lanes, 1) {
+		for i, renderer := range all {
+			renderers.Go(func() {
+				if r.renderAll(ctx, renderer, groups, pictures) {
+					lost[i].Store(true)
+				}
+			})
+		}
+	}
+	renderers.Wait()
+	for i, renderer := range all {
+		if !lost[i].Load() {
+			alive = append(alive, renderer)
+		}
+	}
+	return alive
+}
+
+// renderAll renders on one device until nothing is left, or the device is lost.
+func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, pictures chan<- picture) (lost bool) {
 	var g *group
 	for ctx.Err() == nil {
+		if r.isGone(renderer) { // in the other lane
+			return true
+		}
 		var m *jobs.Image
 		if m, g = groups.next(g); m == nil {
-			return
+			return false
 		}
 		company := []*jobs.Image{m}
 		several, ok := renderer.(BatchRenderer)
@@ -226,9 +256,53 @@ func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, 
 		if len(company) > 1 {
 			company, tried = r.renderTogether(ctx, several, company, pictures), 1
 		}
-		for _, m := range company {
-			r.renderAlone(ctx, renderer, m, tried, pictures)
+		for i, m := range company {
+			if r.renderAlone(ctx, renderer, m, tried, pictures) {
+				groups.putBack(company[i+1:], g)
+				if r.again(m) {
+					groups.putBack(company[i:i+1], g)
+				}
+				return true
+			}
 		}
+	}
+	return false
+}
+
+// isLost says whether an error took the device with it: it can do nothing more for this process.
+func isLost(err error) bool {
+	var e *cuda.DeviceError
+	return errors.As(err, &e) && e.Fatal()
+}
+
+func (r *run) isGone(renderer Renderer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gone[renderer.Device()]
+}
+
+// again says whether an image that a device was lost with may be tried on another. One that ended two is at fault.
+func (r *run) again(m *jobs.Image) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.lost[m]) < 2
+}
+
+// lose writes down that a device was lost with an image, which fails if it is the second.
+func (r *run) lose(ctx context.Context, m *jobs.Image, rec manifest.Record, cause error) {
+	r.mu.Lock()
+	if r.lost == nil {
+		r.lost, r.gone = map[*jobs.Image]map[string]bool{}, map[string]bool{}
+	}
+	if r.lost[m] == nil {
+		r.lost[m] = map[string]bool{}
+	}
+	r.lost[m][rec.Device], r.gone[rec.Device], r.why = true, true, cause
+	second := len(r.lost[m]) > 1
+	r.tell(Event{Kind: Warning, Image: m, Text: fmt.Sprintf("%s is lost, its pictures go to the other devices: %v", rec.Device, cause), Device: rec.Device})
+	r.mu.Unlock()
+	if second {
+		r.fail(ctx, m, rec, cause)
 	}
 }
 
@@ -263,18 +337,23 @@ func (r *run) renderTogether(ctx context.Context, renderer BatchRenderer, compan
 	return failed
 }
 
-// renderAlone renders one image that was tried so often.
-func (r *run) renderAlone(ctx context.Context, renderer Renderer, m *jobs.Image, tried int, pictures chan<- picture) {
+// renderAlone renders one image that was tried so often, and says whether the device was lost with it.
+func (r *run) renderAlone(ctx context.Context, renderer Renderer, m *jobs.Image, tried int, pictures chan<- picture) (lost bool) {
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	p, err := r.render(ctx, renderer, m, tried)
 	switch {
 	case err == nil:
 		pictures <- p
-	case ctx.Err() == nil:
+	case ctx.Err() != nil:
+	case isLost(err):
+		r.lose(ctx, m, p.record, err)
+		return true
+	default:
 		r.fail(ctx, m, p.record, err)
 	}
+	return false
 }
 
 func (r *run) record(m *jobs.Image, renderer Renderer) manifest.Record {
@@ -308,7 +387,7 @@ func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image, trie
 			p.pixels = img
 			return p, nil
 		}
-		if ctx.Err() != nil || Hopeless(err) || p.record.Attempts > r.o.Retry {
+		if ctx.Err() != nil || Hopeless(err) || isLost(err) || p.record.Attempts > r.o.Retry {
 			return p, err
 		}
 		r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: p.record.Device})

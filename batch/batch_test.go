@@ -16,6 +16,7 @@ import (
 	"darkroom/batch/manifest"
 	"darkroom/batch/simulated"
 	"darkroom/batch/store"
+	"darkroom/kernels/cuda"
 	"darkroom/pipeline"
 
 	"github.com/google/go-cmp/cmp"
@@ -468,4 +469,35 @@ func TestGroups(t *testing.T) {
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+}
+
+// TestLostDevice: what a device leaves when it is lost is rendered by the others; without others the batch ends, and
+// what was not begun has not failed.
+func TestLostDevice(t *testing.T) {
+	gone := &cuda.DeviceError{Device: "cuda:1", Doing: "waiting for the kernels", Code: 700, Text: "an illegal memory access was encountered"}
+	b := newBench(t, "{prompt: a, seed: 1..8}")
+	calls := 0
+	bad := &simulated.Device{Name: "bad", Fail: func(*jobs.Request) error {
+		if calls++; calls < 3 {
+			return nil
+		}
+		return gone
+	}}
+	sum, err := b.run(t.Context(), func(o *Options) { o.Retry = 3 }, bad)
+	if !errors.Is(err, gone) || sum.Finished != 2 || sum.Failed != 0 || sum.Left() != 6 || calls != 3 {
+		t.Errorf("alone: %+v, %v after %d calls", sum, err, calls)
+	}
+	sum, err = b.run(t.Context(), nil, bad, &simulated.Device{Name: "good"})
+	b.want(sum, err, Summary{Total: 8, Kept: 2, Finished: 6})
+
+	// An image that ends every device is at fault itself.
+	b = newBench(t, "{prompt: a, seed: 1..4}")
+	kills := func(q *jobs.Request) error {
+		if q.Seed == 2 {
+			return gone
+		}
+		return nil
+	}
+	sum, err = b.run(t.Context(), nil, &simulated.Device{Name: "1", Fail: kills}, &simulated.Device{Name: "2", Fail: kills}, &simulated.Device{Name: "3", Fail: kills})
+	b.want(sum, err, Summary{Total: 4, Finished: 3, Failed: 1})
 }

@@ -69,6 +69,23 @@ func Ordered(images []*jobs.Image) []*jobs.Image {
 	return all
 }
 
+// putBack gives images of a group back, to be the next ones.
+func (g *groups) putBack(images []*jobs.Image, to *group) {
+	if len(images) == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	to.images = slices.Concat(images, to.images)
+}
+
+// left says whether there are images that nobody has taken.
+func (g *groups) left() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.ContainsFunc(g.list, func(c *group) bool { return len(c.images) > 0 })
+}
+
 // next is another image, of the renderer's last group as long as there is one; else of a group that no other renderer
 // is at work on, else of any. nil: there is none left.
 func (g *groups) next(last *group) (*jobs.Image, *group) {

@@ -71,10 +71,7 @@ func (p *Pipeline) beginSafely(ctx context.Context, r Request, ev Events) (m *pi
 			m, err = nil, NewPanicError(v)
 		}
 	}()
-	if m, err = p.begin(ctx, r, ev); err == nil {
-		err = p.readyToDecode(m.plan)
-	}
-	return m, err
+	return p.begin(ctx, r, ev)
 }
 
 // denoiseTogether denoises pictures at one table.

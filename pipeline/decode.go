@@ -7,6 +7,7 @@ import (
 	"image"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"darkroom/kernels"
 	"darkroom/nn"
@@ -21,9 +22,6 @@ type Latents struct{ m *picture }
 func (p *Pipeline) Denoise(ctx context.Context, r Request, ev Events) (*Latents, error) {
 	m, err := p.begin(ctx, r, ev)
 	if err != nil {
-		return nil, err
-	}
-	if err := p.readyToDecode(m.plan); err != nil {
 		return nil, err
 	}
 	m.sit(&table{p: p, seated: 1}, 0, new(sync.Mutex))
@@ -44,14 +42,14 @@ func (p *Pipeline) DecodesBeside() bool {
 	return ok && !p.lowMemory
 }
 
-// readyToDecode loads the decoder's weights before another goroutine may decode: they are looked at where memory is
+// readyToDecode loads the decoder's weights, the first time, before another goroutine may decode: they are looked at where memory is
 // counted. What does not fit is told before the work begins.
 func (p *Pipeline) readyToDecode(pl *plan) error {
 	if !p.DecodesBeside() {
 		return nil
 	}
 	d, err := p.decoding()
-	if err != nil {
+	if err != nil || d.size.Load() != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -70,6 +68,7 @@ type decoding struct {
 
 	mu      sync.Mutex // one decode at a time
 	program *decodeProgram
+	size    atomic.Pointer[[2]int] // of the latest program, h and w: read without waiting for a decode
 }
 
 type decodeProgram struct {
@@ -105,9 +104,8 @@ func (p *Pipeline) decodesSize(h, w int) bool {
 	if d == nil {
 		return false
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.program != nil && d.program.h == h && d.program.w == w
+	size := d.size.Load()
+	return size != nil && *size == [2]int{h, w}
 }
 
 // decoded is a picture, and the type that it was decoded in.
@@ -236,6 +234,7 @@ func (d *decoding) ready(h, w int) (*decodeProgram, error) {
 		return nil, err
 	}
 	d.program = &decodeProgram{program, h, w, z, image}
+	d.size.Store(&[2]int{h, w})
 	return d.program, nil
 }
 
@@ -244,6 +243,7 @@ func (d *decoding) closeProgram() {
 	if d != nil && d.program != nil {
 		d.program.program.Close()
 		d.program = nil
+		d.size.Store(nil)
 	}
 }
 

@@ -257,6 +257,7 @@ func TestDecodingBeside(t *testing.T) {
 		}
 		decoded <- img
 	}()
+	<-p.backend.(queues).decoding // the decoder is at work, and stays so until the next picture is
 	second, err := p.Denoise(t.Context(), next, Events{})
 	if err != nil {
 		t.Fatal(err)

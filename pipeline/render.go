@@ -81,6 +81,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
+	if err := p.readyToDecode(pl); err != nil {
+		return nil, err
+	}
 	m := &picture{plan: pl, p: p, ev: ev, denoiser: p.newDenoiser(pl, c)}
 
 	source, err := noise.New(r.Noise, r.Seed)

@@ -190,6 +190,18 @@ func testCUDAFaults(t *testing.T, d device) {
 	if got := d.pictures(dir + "/two"); len(got) != 3 || got["cat-5.png"] != d.pictures(dir + "/first")["cat-5.png"] {
 		t.Errorf("%d pictures after one of two devices was lost", len(got))
 	}
+	// And in a batch, whose bytes are those of generate.
+	jobs := dir + "/jobs.yaml"
+	if err := os.WriteFile(jobs, []byte("{prompt: cat, seed: 5..8, steps: 2, width: 32, height: 32, name: 'cat-{seed}'}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	batch := strings.Replace(onCUDA, "generate|cat|", "batch|"+jobs+"|", 1)
+	batch = strings.Replace(strings.Replace(batch, "|--seed|5|--steps|2", "", 1), "|--width|32|--height|32", "", 1)
+	lost.expect(batch+"|--batch-size|1|-o|"+dir+"/none", 1, "cuda:0 is lost", "no device is left")
+	d.with("EMU_DEVICES=2", "EMU_FAULT=300:700@1").expect(batch+"|--batch-size|2|--device|all|-o|"+dir+"/batch", 0, "cuda:1 is lost, its pictures go to the other devices")
+	if got := d.pictures(dir + "/batch"); got["cat-5.png"] != d.pictures(dir + "/first")["cat-5.png"] || len(got) < 4 {
+		t.Errorf("%d files of a batch after one of two devices was lost", len(got))
+	}
 	d.with("EMU_DRIVER=11080").expect(onCUDA, 1, "the driver supports CUDA 11.8, and darkroom needs CUDA 12.0: install driver R525 or newer")
 	d.with("EMU_CC=120", "EMU_DRIVER=12040").expect(onCUDA, 1, "this GPU needs CUDA 12.8: install driver R570 or newer")
 	d.with("LD_LIBRARY_PATH=/nowhere").expect(onCUDA, 1, "CUDA is not available", "no NVIDIA driver is installed")

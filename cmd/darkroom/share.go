@@ -41,12 +41,24 @@ func (s *sharing) run(ctx context.Context, pipelines []*pipeline.Pipeline) error
 	for i := range s.count {
 		s.todo = append(s.todo, i)
 	}
-	var workers sync.WaitGroup
-	lostBy := make([]error, len(pipelines))
-	for n, p := range pipelines {
-		workers.Go(func() { lostBy[n] = s.work(ctx, p) })
+	var losses []error
+	for alive := pipelines; len(alive) > 0 && len(s.todo) > 0 && s.cause == nil && ctx.Err() == nil; {
+		var workers sync.WaitGroup
+		lost := make([]error, len(alive))
+		for n, p := range alive {
+			workers.Go(func() { lost[n] = s.work(ctx, p) })
+		}
+		workers.Wait()
+		var rest []*pipeline.Pipeline // they go on with what a lost device leaves when they had nothing left
+		for n, p := range alive {
+			if lost[n] == nil {
+				rest = append(rest, p)
+			} else {
+				losses = append(losses, lost[n])
+			}
+		}
+		alive = rest
 	}
-	workers.Wait()
 	if s.cause != nil {
 		return s.cause
 	}
@@ -55,7 +67,7 @@ func (s *sharing) run(ctx context.Context, pipelines []*pipeline.Pipeline) error
 	}
 	for _, i := range s.todo { // no device is left
 		if s.errs[i] = errNotBegun; s.lost[i] > 0 {
-			s.errs[i] = errors.Join(lostBy...)
+			s.errs[i] = errors.Join(losses...)
 		}
 	}
 	return s.summary()
