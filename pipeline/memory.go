@@ -76,6 +76,7 @@ func add(a, b Need) Need { return Need{a.Weights + b.Weights, a.Activations + b.
 type MemoryError struct {
 	Need      Need
 	Free      uint64
+	Device    string // a GPU's name; "" is the machine's own memory
 	LowMemory uint64 // bytes that are needed with --low-memory; 0 if that is on
 }
 
@@ -84,8 +85,12 @@ func (e *MemoryError) Error() string {
 	if e.LowMemory != 0 && e.LowMemory <= e.Free {
 		advice = fmt.Sprintf("--low-memory needs %s; or use a smaller --width and --height, or close other programs", gib(e.LowMemory))
 	}
-	return fmt.Sprintf("not enough memory: %s needed (%s of weights, %s of activations), %s free: %s",
-		gib(e.Need.Total()), gib(e.Need.Weights), gib(e.Need.Activations), gib(e.Free), advice)
+	where := ""
+	if e.Device != "" {
+		where = " on " + e.Device
+	}
+	return fmt.Sprintf("not enough memory%s: %s needed (%s of weights, %s of activations), %s free: %s",
+		where, gib(e.Need.Total()), gib(e.Need.Weights), gib(e.Need.Activations), gib(e.Free), advice)
 }
 
 func gib(n uint64) string { return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30)) }
@@ -107,6 +112,9 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 
 func (p *Pipeline) memoryError(n Need, free uint64, width, height, rows int) *MemoryError {
 	e := &MemoryError{Need: n, Free: free}
+	if name := p.backend.Name(); strings.HasPrefix(name, CUDA) {
+		e.Device = name
+	}
 	if !p.lowMemory {
 		e.LowMemory = p.needWhere(width, height, rows, true).Total()
 	}

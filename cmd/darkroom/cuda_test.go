@@ -190,6 +190,9 @@ func testCUDAFaults(t *testing.T, d device) {
 	if got := d.pictures(dir + "/two"); len(got) != 3 || got["cat-5.png"] != d.pictures(dir + "/first")["cat-5.png"] {
 		t.Errorf("%d pictures after one of two devices was lost", len(got))
 	}
+	// A device without room leaves its pictures to the other; if none has room, that is the error.
+	d.with("EMU_DEVICES=2", "EMU_MEMORY=0,4096").expect(onCUDA+"|--count|2|--device|0,1|-o|"+dir+"/room/", 0, "not enough memory on cuda:0")
+	d.with("EMU_DEVICES=2", "EMU_MEMORY=0,0").expect(onCUDA+"|--count|2|--device|0,1|-o|"+dir+"/room2/", 1, "not enough memory on cuda:0", "not enough memory on cuda:1", "2 of 2 pictures are not there")
 	// And in a batch, whose bytes are those of generate.
 	jobs := dir + "/jobs.yaml"
 	if err := os.WriteFile(jobs, []byte("{prompt: cat, seed: 5..8, steps: 2, width: 32, height: 32, name: 'cat-{seed}'}\n"), 0o644); err != nil {

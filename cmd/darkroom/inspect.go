@@ -116,9 +116,10 @@ func recipeRows(t table.Writer, r recipe.Recipe) {
 		{"guidance", r.Guidance}, {"sde-noise", r.SDENoise},
 		{"model", r.Model}, {"weights", r.ModelHash}, {"prediction", r.Prediction},
 		{"dtype", r.DType}, {"backend", r.Backend}, {"device", r.Device},
+		{"decoded in", r.DecodeDType}, {"decoded", map[bool]string{true: "in tiles"}[r.VAETiling]},
 		{"noise hash", r.Result.Noise}, {"latents hash", r.Result.Latents}, {"pixels hash", r.Result.Pixels},
 	} {
-		if row[1] == "" && (row[0] == "guidance" || row[0] == "sde-noise") {
+		if row[1] == "" && (row[0] == "guidance" || row[0] == "sde-noise" || strings.HasPrefix(row[0], "decoded")) {
 			continue // the usual
 		}
 		t.AppendRow(table.Row{row[0], printable(row[1])})

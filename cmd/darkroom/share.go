@@ -23,6 +23,7 @@ type sharing struct {
 
 	mu    sync.Mutex
 	todo  []int
+	alone bool        // on one device
 	lost  map[int]int // how many devices were lost while they made a picture
 	errs  map[int]error
 	cause error // ends everything
@@ -37,7 +38,7 @@ func (e stopError) Unwrap() error { return e.error }
 
 // run makes all pictures. The error names those that are not there.
 func (s *sharing) run(ctx context.Context, pipelines []*pipeline.Pipeline) error {
-	s.lost, s.errs = map[int]int{}, map[int]error{}
+	s.lost, s.errs, s.alone = map[int]int{}, map[int]error{}, len(pipelines) == 1
 	for i := range s.count {
 		s.todo = append(s.todo, i)
 	}
@@ -73,7 +74,7 @@ func (s *sharing) run(ctx context.Context, pipelines []*pipeline.Pipeline) error
 	return s.summary()
 }
 
-// work makes pictures on one device until there are none, or the device is lost.
+// work makes pictures on one device until there are none, or the device is lost or has no room for them.
 func (s *sharing) work(ctx context.Context, p *pipeline.Pipeline) (lost error) {
 	pending := func() error { return nil } // waits for the picture that is being decoded
 	for ctx.Err() == nil {
@@ -141,7 +142,7 @@ func (s *sharing) settle(ctx context.Context, i int, err error) (lost error) {
 	var usage *pipeline.UsageError
 	var memory *pipeline.MemoryError
 	var stop stopError
-	if errors.As(err, &usage) || errors.As(err, &memory) || errors.As(err, &stop) {
+	if errors.As(err, &usage) || s.alone && errors.As(err, &memory) || errors.As(err, &stop) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.cause == nil {
@@ -150,7 +151,9 @@ func (s *sharing) settle(ctx context.Context, i int, err error) (lost error) {
 		return nil
 	}
 	var device *cuda.DeviceError
-	gone := errors.As(err, &device) && device.Fatal()
+	var full *cuda.OutOfMemoryError
+	gone := errors.As(err, &device) && device.Fatal() ||
+		!s.alone && (errors.As(err, &memory) || errors.As(err, &full)) // all are of one size: it has no room for any
 	s.mu.Lock()
 	if gone {
 		s.lost[i]++
