@@ -366,7 +366,7 @@ func TestOpenErrors(t *testing.T) {
 		{Options{Model: "testdata"}, "has no model_index.json"},
 		{Options{Backend: "tpu"}, `--backend "tpu": choose auto, cpu, cuda or ref`},
 		{Options{DType: "int8"}, `--dtype "int8": choose auto, fp32, tf32, bf16 or fp16`},
-		{Options{DType: "tf32", Backend: CPU}, `--dtype tf32 is for GPUs`},
+		{Options{DType: "tf32", Backend: Ref}, `--dtype tf32 is for GPUs`},
 		{Options{Backend: Ref, DType: "fp16"}, "--dtype fp16: the ref backend computes in [fp32] only"},
 		{Options{Threads: -1}, "--threads -1: it must not be negative"},
 	} {
