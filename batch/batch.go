@@ -269,12 +269,6 @@ func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, 
 	return false
 }
 
-// isLost says whether an error took the device with it: it can do nothing more for this process.
-func isLost(err error) bool {
-	var e *cuda.DeviceError
-	return errors.As(err, &e) && e.Fatal()
-}
-
 func (r *run) isGone(renderer Renderer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -347,7 +341,7 @@ func (r *run) renderAlone(ctx context.Context, renderer Renderer, m *jobs.Image,
 	case err == nil:
 		pictures <- p
 	case ctx.Err() != nil:
-	case isLost(err):
+	case cuda.Lost(err):
 		r.lose(ctx, m, p.record, err)
 		return true
 	default:
@@ -387,7 +381,7 @@ func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image, trie
 			p.pixels = img
 			return p, nil
 		}
-		if ctx.Err() != nil || Hopeless(err) || isLost(err) || p.record.Attempts > r.o.Retry {
+		if ctx.Err() != nil || Hopeless(err) || cuda.Lost(err) || p.record.Attempts > r.o.Retry {
 			return p, err
 		}
 		r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: p.record.Device})

@@ -142,16 +142,21 @@ func TestBatchOneFails(t *testing.T) {
 	}
 }
 
-// TestBatchMemory: as many rows run at once as there is memory for, and no program for more is made; the pictures are the
-// same.
-func TestBatchMemory(t *testing.T) {
-	p := open(t, Options{Model: "testdata/models/sd1"})
-	var requests []Request
-	for seed := range 6 {
+// cats are requests of two steps that differ in their seeds.
+func cats(p *Pipeline, n int) (requests []Request) {
+	for seed := range n {
 		r := p.NewRequest("a cat")
 		r.Seed, r.Steps = uint64(seed), 2
 		requests = append(requests, r)
 	}
+	return requests
+}
+
+// TestBatchMemory: as many rows run at once as there is memory for, and no program for more is made; the pictures are the
+// same.
+func TestBatchMemory(t *testing.T) {
+	p := open(t, Options{Model: "testdata/models/sd1"})
+	requests := cats(p, 6)
 	want, _ := together(t, p, requests, nil)
 	if p.unetProg.batch != 12 {
 		t.Errorf("%d rows ran at once, not 12", p.unetProg.batch)
@@ -193,12 +198,7 @@ func (b *fewBytes) Alloc(n int) (kernels.Mem, error) {
 // picture alone, all fail.
 func TestBatchOutOfMemory(t *testing.T) {
 	p := open(t, Options{Model: "testdata/models/sd1"})
-	var requests []Request
-	for seed := range 4 {
-		r := p.NewRequest("a cat")
-		r.Seed, r.Steps = uint64(seed), 2
-		requests = append(requests, r)
-	}
+	requests := cats(p, 4)
 	want, _ := together(t, p, requests, nil)
 	f := p.decoderConfig.Factor()
 	one, _, _ := p.unet.Graph(p.dtype, 2, requests[0].Height/f, requests[0].Width/f, 77)

@@ -1,6 +1,6 @@
 """The three networks, as diffusers and transformers define them, and the noise schedule.
 
-Sizes: autoencoder 1.6 M weights, U-Net 15.2 M, text encoder 3.0 M, together 40 MB in half precision.
+Sizes: autoencoder 1.7 M weights, U-Net 15.2 M, text encoder 3.0 M, together 40 MB in half precision.
 """
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel

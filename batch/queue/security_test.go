@@ -71,6 +71,22 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// serve starts a NATS server of its own on a free port, until the test ends.
+func serve(t *testing.T, o server.Options) *server.Server {
+	t.Helper()
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	s, err := server.NewServer(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(s.Shutdown)
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	return s
+}
+
 func TestNKey(t *testing.T) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
@@ -82,15 +98,7 @@ func TestNKey(t *testing.T) {
 	if err := os.WriteFile(file, seed, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, Nkeys: []*server.NkeyUser{{Nkey: public}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	defer s.Shutdown()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server does not start")
-	}
+	s := serve(t, server.Options{JetStream: true, StoreDir: t.TempDir(), Nkeys: []*server.NkeyUser{{Nkey: public}}})
 	if _, err := Connect(t.Context(), Options{URL: s.ClientURL()}); err == nil {
 		t.Error("connected without a key")
 	}
@@ -137,16 +145,8 @@ func TestCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	s := serve(t, server.Options{JetStream: true, StoreDir: t.TempDir(),
 		TrustedOperators: []*jwt.OperatorClaims{trusted}, AccountResolver: resolver, SystemAccount: systemID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	defer s.Shutdown()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server does not start")
-	}
 	seed, err := user.Seed()
 	if err != nil {
 		t.Fatal(err)
@@ -171,16 +171,8 @@ func TestCredentials(t *testing.T) {
 
 // TestWithoutJetStream: a server that cannot keep jobs says so.
 func TestWithoutJetStream(t *testing.T) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	defer s.Shutdown()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	_, err = Connect(t.Context(), Options{URL: s.ClientURL()})
+	s := serve(t, server.Options{})
+	_, err := Connect(t.Context(), Options{URL: s.ClientURL()})
 	if want := "queue " + s.ClientURL() + ": its JetStream is off: start nats-server with -js"; err == nil || err.Error() != want {
 		t.Errorf("%v, not %s", err, want)
 	}

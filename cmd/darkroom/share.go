@@ -150,9 +150,8 @@ func (s *sharing) settle(ctx context.Context, i int, err error) (lost error) {
 		}
 		return nil
 	}
-	var device *cuda.DeviceError
 	var full *cuda.OutOfMemoryError
-	gone := errors.As(err, &device) && device.Fatal() ||
+	gone := cuda.Lost(err) ||
 		!s.alone && (errors.As(err, &memory) || errors.As(err, &full)) // all are of one size: it has no room for any
 	s.mu.Lock()
 	if gone {

@@ -120,6 +120,12 @@ func (e *DeviceError) Fatal() bool {
 	return false
 }
 
+// Lost says whether an error took its device with it: a fatal DeviceError, however wrapped.
+func Lost(err error) bool {
+	var e *DeviceError
+	return errors.As(err, &e) && e.Fatal()
+}
+
 // CUresult values of cuda.h.
 const (
 	codeOutOfMemory        = 2
