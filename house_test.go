@@ -16,24 +16,28 @@ import (
 // layers lists the folders from the bottom up. An import points to a lower layer or to another
 // package of the same folder, never up and never sideways.
 var layers = [][]string{
-	{"scheduler", "noise", "tensor", "guidance", "recipe", "imagefile"},
+	{"config", "atomicfile", "machine", "scheduler", "noise", "tensor", "guidance", "recipe", "imagefile"},
 	{"kernels"},
 	{"nn", "checkpoint"},
-	{"clip", "unet", "vae", "models"},
+	{"stage", "clip", "unet", "vae", "models"},
+	{"family"},
 	{"pipeline"},
+	{"render"},
 	{"server", "batch", "compare"},
 	{"cmd"},
 }
 
 // sideways are the imports within a layer that are meant.
 var sideways = map[[2]string]bool{
-	{"imagefile", "recipe"}: true, // a picture's file holds its recipe
-	{"compare", "batch"}:    true,
-	{"server", "batch"}:     true,
+	{"scheduler", "config"}:     true, // scheduler_config.json
+	{"imagefile", "recipe"}:     true, // a picture's file holds its recipe
+	{"imagefile", "atomicfile"}: true,
+	{"compare", "batch"}:        true,
+	{"server", "batch"}:         true,
 }
 
 // standardOnly are the packages that import the standard library alone.
-var standardOnly = []string{"scheduler", "noise", "tensor", "guidance"}
+var standardOnly = []string{"config", "atomicfile", "machine", "scheduler", "noise", "tensor", "guidance"}
 
 type goPackage struct {
 	ImportPath string

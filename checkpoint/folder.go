@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"darkroom/config"
 )
 
 // maxConfig is the size up to which ReadFile reads; the largest real ones, tokenizer.json, have a few MB.
@@ -109,7 +111,7 @@ func (f *Folder) Config(part string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ParseConfig(b, f.label(file))
+	return config.Parse(b, f.label(file))
 }
 
 // label is how messages name a file of the model.
@@ -138,7 +140,7 @@ func (f *Folder) Index() (*Index, error) {
 	x := &Index{Class: c.String("_class_name"), Components: map[string]Component{}}
 	for _, k := range c.Keys() {
 		var pair []*string
-		if c.values[k][0] != '[' || json.Unmarshal(c.values[k], &pair) != nil || len(pair) != 2 {
+		if json.Unmarshal(c.Raw(k), &pair) != nil || len(pair) != 2 {
 			continue // an option of the pipeline
 		}
 		if pair[0] != nil && pair[1] != nil {
@@ -330,15 +332,15 @@ func (f *Folder) readIndex(name string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	top, err := decodeObject(b)
+	top, err := config.Members(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, e := range top {
-		if e.key != "weight_map" {
+		if e.Key != "weight_map" {
 			continue
 		}
-		shardOf, err := metadata(e.value)
+		shardOf, err := metadata(e.Value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: weight_map: %w", name, err)
 		}

@@ -404,3 +404,28 @@ func TestSub(t *testing.T) {
 		}
 	}
 }
+
+// A configuration that diffusers wrote, read in full through a folder.
+func TestFolderConfig(t *testing.T) {
+	f, err := OpenFolder(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.Config("vae")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := c.Ints("block_out_channels", 0); len(v) != 1 || v[0] != 2 {
+		t.Errorf("block_out_channels %v, want [2]", v)
+	}
+	if v := c.Float("scaling_factor"); v != 0.18215 {
+		t.Errorf("scaling_factor %v", v)
+	}
+	if err := c.Done(); err == nil || !strings.HasPrefix(err.Error(), c.Name()+`: act_fn is "silu": not supported`) {
+		t.Errorf("keys left unread: %v", err)
+	}
+	_, err = f.Config("scheduler")
+	if err == nil || !strings.HasPrefix(err.Error(), "reading model testdata/model: open scheduler/scheduler_config.json: ") {
+		t.Error(err)
+	}
+}

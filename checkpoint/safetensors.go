@@ -4,7 +4,6 @@
 package checkpoint
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"darkroom/config"
 	"darkroom/tensor"
 )
 
@@ -125,21 +125,21 @@ func (f *File) parse() error {
 	if !utf8.Valid(text) {
 		return fmt.Errorf("header: not UTF-8")
 	}
-	entries, err := decodeObject(text)
+	entries, err := config.Members(text)
 	if err != nil {
 		return fmt.Errorf("header: %w", err)
 	}
 	all := make([]header, 0, len(entries))
 	for _, e := range entries {
-		if e.key == "__metadata__" {
-			if f.meta, err = metadata(e.value); err != nil {
+		if e.Key == "__metadata__" {
+			if f.meta, err = metadata(e.Value); err != nil {
 				return fmt.Errorf("header: __metadata__: %w", err)
 			}
 			continue
 		}
 		h, err := tensorHeader(e, len(body))
 		if err != nil {
-			return fmt.Errorf("tensor %q: %w", e.key, err)
+			return fmt.Errorf("tensor %q: %w", e.Key, err)
 		}
 		all = append(all, h)
 	}
@@ -174,25 +174,25 @@ func (f *File) place(all []header, body []byte) error {
 }
 
 func metadata(text json.RawMessage) (map[string]string, error) {
-	entries, err := members(text)
+	entries, err := config.Members(text)
 	if err != nil {
 		return nil, err
 	}
 	meta := make(map[string]string, len(entries))
 	for _, e := range entries {
 		var s *string
-		if err := json.Unmarshal(e.value, &s); err != nil || s == nil {
-			return nil, fmt.Errorf("%q is %s, not a string", e.key, short(e.value))
+		if err := json.Unmarshal(e.Value, &s); err != nil || s == nil {
+			return nil, fmt.Errorf("%q is %s, not a string", e.Key, config.Short(e.Value))
 		}
-		meta[e.key] = *s
+		meta[e.Key] = *s
 	}
 	return meta, nil
 }
 
 // tensorHeader reads {"dtype": …, "shape": […], "data_offsets": [begin, end]} for a body of size bytes.
-func tensorHeader(e entry, size int) (header, error) {
-	h := header{name: e.key}
-	fields, err := members(e.value)
+func tensorHeader(e config.Member, size int) (header, error) {
+	h := header{name: e.Key}
+	fields, err := config.Members(e.Value)
 	if err != nil {
 		return h, err
 	}
@@ -200,18 +200,18 @@ func tensorHeader(e entry, size int) (header, error) {
 	var shape, offsets []uint64
 	seen := 0
 	for _, f := range fields {
-		switch f.key {
+		switch f.Key {
 		case "dtype":
-			err = json.Unmarshal(f.value, &dtype)
+			err = json.Unmarshal(f.Value, &dtype)
 		case "shape":
-			shape, err = naturals(f.value)
+			shape, err = naturals(f.Value)
 		case "data_offsets":
-			offsets, err = naturals(f.value)
+			offsets, err = naturals(f.Value)
 		default:
-			return h, fmt.Errorf("unknown field %q", f.key)
+			return h, fmt.Errorf("unknown field %q", f.Key)
 		}
 		if err != nil {
-			return h, fmt.Errorf("%s is %s", f.key, short(f.value))
+			return h, fmt.Errorf("%s is %s", f.Key, config.Short(f.Value))
 		}
 		seen++
 	}
@@ -256,23 +256,6 @@ func naturals(text json.RawMessage) ([]uint64, error) {
 		return nil, fmt.Errorf("no list")
 	}
 	return list, nil
-}
-
-// short is JSON text for a message, on one line.
-func short(text []byte) string {
-	const most = 60
-	var line bytes.Buffer
-	if json.Compact(&line, text) == nil {
-		text = line.Bytes()
-	}
-	if len(text) <= most {
-		return string(text)
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return string(text[:cut]) + "…"
 }
 
 // openRegular opens a file to map it. Anything but a regular file is refused: opening a pipe would wait for a writer.

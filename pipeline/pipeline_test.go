@@ -319,9 +319,9 @@ func TestUnsupportedConfig(t *testing.T) {
 		{"vae/config.json", "scaling_factor", 0, "scaling_factor is 0"},
 		{"text_encoder/config.json", "hidden_act", "relu", `hidden_act is "relu"`},
 		{"text_encoder/config.json", "model_type", "t5", `model_type is "t5"`},
-		{"scheduler/scheduler_config.json", "prediction_type", "guess", `prediction_type = "guess"`},
-		{"scheduler/scheduler_config.json", "beta_schedule", "steep", `beta_schedule = "steep"`},
-		{"scheduler/scheduler_config.json", "timestep_spacing", "random", `timestep_spacing = "random"`},
+		{"scheduler/scheduler_config.json", "prediction_type", "guess", `prediction_type is "guess"`},
+		{"scheduler/scheduler_config.json", "beta_schedule", "steep", `beta_schedule is "steep"`},
+		{"scheduler/scheduler_config.json", "timestep_spacing", "random", `timestep_spacing is "random"`},
 	} {
 		dir := setConfig(t, c.file, c.key, c.value)
 		_, err := Open(Options{Model: dir})

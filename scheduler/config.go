@@ -1,12 +1,12 @@
 package scheduler
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
-	"sort"
 	"strings"
+
+	"darkroom/config"
 )
 
 // Config is a model's scheduler_config.json. It holds for whichever sampler is chosen, as diffusers'
@@ -66,142 +66,140 @@ type Config struct {
 // ParseConfig reads a scheduler_config.json; file is its name for messages. A key that no diffusers
 // scheduler has, or a value that is not supported, is an error which names file, key and value.
 func ParseConfig(file string, data []byte) (Config, error) {
-	c := Config{File: file, LambdaMinClipped: math.Inf(-1)}
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(sanitize(data), &raw); err != nil {
-		return c, fmt.Errorf("%s: not a JSON object: %w", file, err)
+	f, err := config.Parse(data, file)
+	if err != nil {
+		return Config{File: file}, err
 	}
-	keys := make([]string, 0, len(raw))
-	for k := range raw {
-		keys = append(keys, k)
+	c := Config{
+		File:  file,
+		Class: f.OneOf("_class_name", "", classNames()...),
+
+		PredictionType: readPrediction(f),
+		TrainSteps:     f.IntIn("num_train_timesteps", 1, 1<<20, 0),
+		BetaStart:      f.FloatIn("beta_start", tiny, 1, 0),
+		BetaEnd:        f.FloatIn("beta_end", tiny, 1, 0),
+		BetaSchedule:   f.OneOf("beta_schedule", "", "linear", "scaled_linear", "squaredcos_cap_v2", "laplace", "exp", "sigmoid"),
+		TrainedBetas:   readBetas(f),
+		RescaleZeroSNR: f.Bool("rescale_betas_zero_snr", false),
+
+		Spacing:       f.OneOf("timestep_spacing", "", "leading", "trailing", "linspace"),
+		StepsOffset:   f.IntIn("steps_offset", 0, 1<<20, 0),
+		SetAlphaToOne: f.Bool("set_alpha_to_one", false),
+
+		ClipSample:      f.Bool("clip_sample", false),
+		ClipSampleRange: f.FloatIn("clip_sample_range", tiny, math.MaxFloat32, 0),
+		Thresholding:    f.Bool("thresholding", false),
+		ThresholdRatio:  f.FloatIn("dynamic_thresholding_ratio", tiny, 1, 0),
+		SampleMax:       f.FloatIn("sample_max_value", tiny, math.MaxFloat32, 0),
+
+		Sigmas:           readSigmas(f),
+		SigmaMin:         f.FloatIn("sigma_min", tiny, math.MaxFloat32, 0),
+		SigmaMax:         f.FloatIn("sigma_max", tiny, math.MaxFloat32, 0),
+		FinalSigmas:      f.OneOf("final_sigmas_type", "", "zero", "sigma_min"),
+		Interpolation:    f.OneOf("interpolation_type", "", "linear", "log_linear"),
+		TimestepType:     f.OneOf("timestep_type", "", "discrete", "continuous"),
+		LambdaMinClipped: f.FloatIn("lambda_min_clipped", math.Inf(-1), math.MaxFloat64, math.Inf(-1)),
+
+		Algorithm:       f.OneOf("algorithm_type", "", "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis", "data_prediction", "noise_prediction"),
+		SolverType:      f.OneOf("solver_type", "", "midpoint", "heun", "logrho", "bh1", "bh2"),
+		SolverOrder:     f.IntIn("solver_order", 1, 3, 0),
+		LowerOrderFinal: optional(f, "lower_order_final"),
+		EulerAtFinal:    f.Bool("euler_at_final", false),
+		SkipPRK:         optional(f, "skip_prk_steps"),
+		VarianceType:    f.OneOf("variance_type", "", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+
+		DisableCorrector: readInts(f, "disable_corrector"),
+		PredictX0:        optional(f, "predict_x0"),
+		PredictorOrder:   f.IntIn("predictor_order", 1, 4, 0),
+		CorrectorOrder:   f.IntIn("corrector_order", 0, 4, 0),
+
+		OriginalSteps:  f.IntIn("original_inference_steps", 1, 1<<20, 0),
+		TimestepScale:  f.FloatIn("timestep_scaling", tiny, math.MaxFloat32, 0),
+		Shift:          f.FloatIn("shift", tiny, math.MaxFloat32, f.FloatIn("flow_shift", tiny, math.MaxFloat32, 0)),
+		ShiftTerminal:  f.FloatIn("shift_terminal", tiny, 1, 0),
+		StochasticFlow: f.Bool("stochastic_sampling", false),
 	}
-	sort.Strings(keys) // the same error for the same file
-	fields := c.fields()
-	for _, key := range keys {
-		v := raw[key]
-		set, known := fields[key]
-		switch {
-		case string(v) == "null": // unset
-			continue
-		case known:
-			if err := set(v); err != nil {
-				return c, fmt.Errorf("%s: %s = %s: %w", file, key, short(v), err)
-			}
-		case strings.HasPrefix(key, "_") || slices.Contains(foreignKeys, key):
-			continue
-		default:
-			return c, fmt.Errorf("%s: %s = %s: no such setting: supported are %s", file, key, short(v), quoted(sortedKeys(fields)))
-		}
-	}
+	f.Fixed("invert_sigmas", false)                         // the noise of a schedule here falls
+	f.Fixed("use_dynamic_shifting", false)                  // the shift does not depend on the picture's size
+	f.OneOf("time_shift_type", "", "exponential", "linear") // of the dynamic shift
+	// These concern training, or inputs that a picture from a prompt does not have.
+	f.Ignore("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift",
+		"sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "final_sigma", "noise_sampler_seed", "tensor_format")
 	if strings.HasPrefix(c.Class, "FlowMatch") {
 		c.PredictionType = Flow
 	}
 	if c.BetaEnd != 0 && c.BetaEnd < c.BetaStart {
-		return c, fmt.Errorf("%s: beta_end = %v: it must not be below beta_start = %v", file, c.BetaEnd, c.BetaStart)
+		f.Fail("beta_end", fmt.Sprintf("it must not be below beta_start = %v", c.BetaStart))
 	}
-	return c, nil
+	return c, f.Done()
 }
 
-// foreignKeys are settings of diffusers schedulers which mean nothing for any sampler here: they
-// concern training, or inputs that a picture from a prompt does not have.
-var foreignKeys = []string{"base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift",
-	"sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "final_sigma", "noise_sampler_seed"}
+// tiny is the least value of what must be positive.
+const tiny = 1e-12
 
-type setter func(json.RawMessage) error
-
-// fields maps each key to the code that checks and stores its value.
-func (c *Config) fields() map[string]setter {
-	return map[string]setter{
-		"_class_name":                text(&c.Class, classNames()...),
-		"prediction_type":            c.setPrediction,
-		"num_train_timesteps":        integer(&c.TrainSteps, 1, 1<<20),
-		"beta_start":                 number(&c.BetaStart, 1e-12, 1),
-		"beta_end":                   number(&c.BetaEnd, 1e-12, 1),
-		"beta_schedule":              text(&c.BetaSchedule, "linear", "scaled_linear", "squaredcos_cap_v2", "laplace", "exp", "sigmoid"),
-		"trained_betas":              c.setBetas,
-		"rescale_betas_zero_snr":     flag(&c.RescaleZeroSNR),
-		"timestep_spacing":           text(&c.Spacing, "leading", "trailing", "linspace"),
-		"steps_offset":               integer(&c.StepsOffset, 0, 1<<20),
-		"set_alpha_to_one":           flag(&c.SetAlphaToOne),
-		"clip_sample":                flag(&c.ClipSample),
-		"clip_sample_range":          number(&c.ClipSampleRange, 1e-12, math.MaxFloat32),
-		"thresholding":               flag(&c.Thresholding),
-		"dynamic_thresholding_ratio": number(&c.ThresholdRatio, 1e-12, 1),
-		"sample_max_value":           number(&c.SampleMax, 1e-12, math.MaxFloat32),
-		"use_karras_sigmas":          c.useSigmas("karras"),
-		"use_exponential_sigmas":     c.useSigmas("exponential"),
-		"use_beta_sigmas":            c.useSigmas("beta"),
-		"use_lu_lambdas":             c.useSigmas("lu"),
-		"use_flow_sigmas":            c.useSigmas("flow"),
-		"sigma_min":                  number(&c.SigmaMin, 1e-12, math.MaxFloat32),
-		"sigma_max":                  number(&c.SigmaMax, 1e-12, math.MaxFloat32),
-		"final_sigmas_type":          text(&c.FinalSigmas, "zero", "sigma_min"),
-		"interpolation_type":         text(&c.Interpolation, "linear", "log_linear"),
-		"timestep_type":              text(&c.TimestepType, "discrete", "continuous"),
-		"lambda_min_clipped":         number(&c.LambdaMinClipped, math.Inf(-1), math.MaxFloat64),
-		"algorithm_type":             text(&c.Algorithm, "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis", "data_prediction", "noise_prediction"),
-		"solver_type":                text(&c.SolverType, "midpoint", "heun", "logrho", "bh1", "bh2"),
-		"solver_order":               integer(&c.SolverOrder, 1, 3),
-		"lower_order_final":          optional(&c.LowerOrderFinal),
-		"euler_at_final":             flag(&c.EulerAtFinal),
-		"skip_prk_steps":             optional(&c.SkipPRK),
-		"variance_type":              text(&c.VarianceType, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
-		"disable_corrector":          func(v json.RawMessage) error { return json.Unmarshal(v, &c.DisableCorrector) },
-		"predict_x0":                 optional(&c.PredictX0),
-		"solver_p":                   refuse("a predictor inside the predictor"),
-		"predictor_order":            integer(&c.PredictorOrder, 1, 4),
-		"corrector_order":            integer(&c.CorrectorOrder, 0, 4),
-		"original_inference_steps":   integer(&c.OriginalSteps, 1, 1<<20),
-		"timestep_scaling":           number(&c.TimestepScale, 1e-12, math.MaxFloat32),
-		"shift":                      number(&c.Shift, 1e-12, math.MaxFloat32),
-		"flow_shift":                 number(&c.Shift, 1e-12, math.MaxFloat32),
-		"shift_terminal":             number(&c.ShiftTerminal, 1e-12, 1),
-		"invert_sigmas":              onlyFalse("the noise of a schedule here falls"),
-		"use_dynamic_shifting":       onlyFalse("the shift must not depend on the picture's size"),
-		"time_shift_type":            text(new(string), "exponential", "linear"),
-		"stochastic_sampling":        flag(&c.StochasticFlow),
+// readPrediction reads prediction_type, or the switch that diffusers had before it.
+func readPrediction(f *config.Object) PredictionType {
+	old := Epsilon
+	if !f.Bool("predict_epsilon", true) {
+		old = Sample
 	}
+	name := f.OneOf("prediction_type", "", append(slices.Clone(predictionNames), "original_sample")...)
+	switch name {
+	case "":
+		return old
+	case "original_sample": // an old name in diffusers
+		return Sample
+	}
+	p, _ := ParsePredictionType(name)
+	return p
 }
 
-func (c *Config) setPrediction(v json.RawMessage) (err error) {
-	var s string
-	if err := json.Unmarshal(v, &s); err != nil {
-		return fmt.Errorf("want one of %s", quoted(predictionNames))
-	}
-	if s == "original_sample" { // an old name in diffusers
-		s = "sample"
-	}
-	c.PredictionType, err = ParsePredictionType(s)
-	return err
-}
-
-func (c *Config) setBetas(v json.RawMessage) error {
-	if err := json.Unmarshal(v, &c.TrainedBetas); err != nil || len(c.TrainedBetas) == 0 {
-		return fmt.Errorf("want a list of numbers")
-	}
-	for i, β := range c.TrainedBetas {
-		if !(β > 0 && β < 1) {
-			return fmt.Errorf("β[%d] = %v must be between 0 and 1", i, β)
-		}
-	}
-	return nil
-}
-
-// useSigmas is the setter of use_<name>_sigmas; only one of them may be true.
-func (c *Config) useSigmas(name string) setter {
-	return func(v json.RawMessage) error {
-		var on bool
-		if err := json.Unmarshal(v, &on); err != nil {
-			return errBool
-		}
-		if on && c.Sigmas != "" {
-			return fmt.Errorf("the %s schedule was chosen too: want one", c.Sigmas)
-		}
-		if on {
-			c.Sigmas = name
-		}
+func readBetas(f *config.Object) []float64 {
+	if !f.Has("trained_betas") {
 		return nil
 	}
+	βs := f.Floats("trained_betas", 0)
+	if len(βs) == 0 {
+		f.Fail("trained_betas", "a list of numbers is needed")
+	}
+	for i, β := range βs {
+		if !(β > 0 && β < 1) {
+			f.Fail("trained_betas", fmt.Sprintf("β[%d] = %v must be between 0 and 1", i, β))
+			break
+		}
+	}
+	return βs
+}
+
+// readInts is nil where the key is absent.
+func readInts(f *config.Object, key string) []int {
+	if !f.Has(key) {
+		return nil
+	}
+	return f.Ints(key, 0)
+}
+
+// readSigmas reads the switches that choose a sigma schedule; only one of them may be true.
+func readSigmas(f *config.Object) (chosen string) {
+	for _, s := range []struct{ key, name string }{{"use_karras_sigmas", "karras"}, {"use_exponential_sigmas", "exponential"},
+		{"use_beta_sigmas", "beta"}, {"use_lu_lambdas", "lu"}, {"use_flow_sigmas", "flow"}} {
+		switch on := f.Bool(s.key, false); {
+		case on && chosen != "":
+			f.Fail(s.key, "the "+chosen+" schedule was chosen too: want one")
+		case on:
+			chosen = s.name
+		}
+	}
+	return chosen
+}
+
+// optional is nil where the key is absent.
+func optional(f *config.Object, key string) *bool {
+	v := f.Bool(key, false)
+	if !f.Has(key) {
+		return nil
+	}
+	return &v
 }
 
 // clip clamps a predicted picture to the range of clip_sample.
@@ -243,88 +241,4 @@ func or[T comparable](v, def T) T {
 	return v
 }
 
-var errBool = fmt.Errorf("want true or false")
-
-func flag(dst *bool) setter {
-	return func(v json.RawMessage) error {
-		if json.Unmarshal(v, dst) != nil {
-			return errBool
-		}
-		return nil
-	}
-}
-
-func optional(dst **bool) setter {
-	return func(v json.RawMessage) error {
-		*dst = new(bool)
-		return flag(*dst)(v)
-	}
-}
-
-func onlyFalse(why string) setter {
-	return func(v json.RawMessage) error {
-		if string(v) != "false" {
-			return fmt.Errorf("only false is supported: %s", why)
-		}
-		return nil
-	}
-}
-
-func refuse(what string) setter {
-	return func(json.RawMessage) error { return fmt.Errorf("only null is supported, not %s", what) }
-}
-
-func text(dst *string, allowed ...string) setter {
-	return func(v json.RawMessage) error {
-		if json.Unmarshal(v, dst) != nil || len(allowed) > 0 && !slices.Contains(allowed, *dst) {
-			return fmt.Errorf("want one of %s", quoted(allowed))
-		}
-		return nil
-	}
-}
-
-func integer(dst *int, low, high int) setter {
-	return func(v json.RawMessage) error {
-		if json.Unmarshal(v, dst) != nil || *dst < low || *dst > high {
-			return fmt.Errorf("want an integer from %d to %d", low, high)
-		}
-		return nil
-	}
-}
-
-func number(dst *float64, low, high float64) setter {
-	return func(v json.RawMessage) error {
-		var text string // diffusers writes infinities as strings or bare words
-		if json.Unmarshal(v, &text) == nil && math.IsInf(low, -1) && strings.EqualFold(text, "-Infinity") {
-			*dst = math.Inf(-1)
-			return nil
-		}
-		if json.Unmarshal(v, dst) != nil || !(*dst >= low && *dst <= high) {
-			return fmt.Errorf("want a number from %v to %v", low, high)
-		}
-		return nil
-	}
-}
-
-// sanitize quotes the bare -Infinity that Python's json module writes, which is not JSON.
-func sanitize(data []byte) []byte {
-	return []byte(strings.ReplaceAll(string(data), ": -Infinity", `: "-Infinity"`))
-}
-
-func short(v json.RawMessage) string {
-	if len(v) > 60 {
-		return string(v[:60]) + "…"
-	}
-	return string(v)
-}
-
 func quoted(names []string) string { return strings.Join(names, ", ") }
-
-func sortedKeys(m map[string]setter) []string {
-	var ks []string
-	for k := range m {
-		ks = append(ks, k)
-	}
-	sort.Strings(ks)
-	return ks
-}

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"compress/gzip"
 	"encoding/json"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ func TestConfigs(t *testing.T) {
 			if _, err := New(c, Options{Steps: 5}); err != nil {
 				t.Errorf("%s: %v", class, err)
 			}
-		} else if err == nil || !strings.HasPrefix(err.Error(), `scheduler_config.json: _class_name = "`+class) {
+		} else if err == nil || !strings.HasPrefix(err.Error(), `scheduler_config.json: _class_name is "`+class) {
 			t.Errorf("%s: %v", class, err)
 		}
 	}
@@ -73,6 +74,31 @@ func TestFromConfig(t *testing.T) {
 			if got := s.Levels()[i].T; got != w {
 				t.Errorf("%q: timestep %d is %v, want %v", name, i, got, w)
 			}
+		}
+	}
+}
+
+// TestOldConfig reads the keys that diffusers had in 2022.
+func TestOldConfig(t *testing.T) {
+	for text, want := range map[string]PredictionType{
+		`{"tensor_format":"pt","predict_epsilon":true}`:  Epsilon,
+		`{"tensor_format":"pt","predict_epsilon":false}`: Sample,
+		`{"prediction_type":"original_sample"}`:          Sample,
+		`{"prediction_type":"v_prediction"}`:             VPrediction,
+		`{}`:                                             Epsilon,
+	} {
+		if c, err := ParseConfig("scheduler_config.json", []byte(text)); err != nil || c.PredictionType != want {
+			t.Errorf("%s: %v, %v", text, c.PredictionType, err)
+		}
+	}
+}
+
+// TestNonFinite: Python's infinities are read wherever they stand, bare or quoted.
+func TestNonFinite(t *testing.T) {
+	for _, text := range []string{`{"lambda_min_clipped":-Infinity}`, `{"lambda_min_clipped" :
+		-Infinity}`, `{"lambda_min_clipped":"-Infinity"}`, `{}`} {
+		if c, err := ParseConfig("scheduler_config.json", []byte(text)); err != nil || !math.IsInf(c.LambdaMinClipped, -1) {
+			t.Errorf("%s: %v, %v", text, c.LambdaMinClipped, err)
 		}
 	}
 }

@@ -187,10 +187,16 @@ func TestErrors(t *testing.T) {
 		config, want string
 		o            Options
 	}{
-		{`{"beta_schedule":"cubic"}`, `scheduler_config.json: beta_schedule = "cubic": want one of linear, scaled_linear, squaredcos_cap_v2, laplace, exp, sigmoid`, Options{}},
-		{`{"colour":1}`, `scheduler_config.json: colour = 1: no such setting`, Options{}},
-		{`{"timestep_spacing":7}`, `scheduler_config.json: timestep_spacing = 7: want one of leading, trailing, linspace`, Options{}},
-		{`{"prediction_type":"score"}`, `scheduler_config.json: prediction_type = "score": prediction type "score": supported are epsilon, v_prediction, sample, flow_prediction`, Options{}},
+		{`{"beta_schedule":"cubic"}`, `scheduler_config.json: beta_schedule is "cubic": not supported, only "linear", "scaled_linear", "squaredcos_cap_v2", "laplace", "exp", "sigmoid"`, Options{}},
+		{`{"colour":1}`, `scheduler_config.json: colour is 1: not supported, the key is unknown here`, Options{}},
+		{`{"timestep_spacing":7}`, `scheduler_config.json: timestep_spacing is 7: a text is needed`, Options{}},
+		{`{"steps_offset":-1}`, `scheduler_config.json: steps_offset is -1: a whole number from 0 to 1048576 is needed`, Options{}},
+		{`{"beta_start":0.5,"beta_end":0.1}`, `scheduler_config.json: beta_end is 0.1: it must not be below beta_start = 0.5`, Options{}},
+		{`{"trained_betas":[]}`, `scheduler_config.json: trained_betas is []: a list of numbers is needed`, Options{}},
+		{`{"trained_betas":[0.5,1.5]}`, `scheduler_config.json: trained_betas is [0.5,1.5]: β[1] = 1.5 must be between 0 and 1`, Options{}},
+		{`{"use_karras_sigmas":true,"use_beta_sigmas":true}`, `scheduler_config.json: use_beta_sigmas is true: the karras schedule was chosen too: want one`, Options{}},
+		{`{"use_dynamic_shifting":true}`, `scheduler_config.json: use_dynamic_shifting is true: not supported, only false`, Options{}},
+		{`{"prediction_type":"score"}`, `scheduler_config.json: prediction_type is "score": not supported, only "epsilon", "v_prediction", "sample", "flow_prediction", "original_sample"`, Options{}},
 		{`{}`, `scheduler: no sampler is called "eulr"; nearest: euler`, Options{Name: "eulr", Steps: 4}},
 		{`{}`, `scheduler: no sampler is called "euler-karas"; nearest: `, Options{Name: "euler-karas", Steps: 4}},
 		{`{}`, `scheduler: 0 steps: at least 1 is needed`, Options{Name: "euler"}},

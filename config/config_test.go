@@ -1,24 +1,23 @@
-package checkpoint
+package config
 
 import (
 	"fmt"
 	"math"
 	"os"
-	"strings"
 	"testing"
 )
 
-func config(t *testing.T, text string) *Config {
+func parsed(t *testing.T, text string) *Object {
 	t.Helper()
-	c, err := ParseConfig([]byte(text), "unet/config.json")
+	c, err := Parse([]byte(text), "unet/config.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func TestConfig(t *testing.T) {
-	c := config(t, `{"_class_name": "X", "in": 4, "whole": 4.0, "eps": 1e-5, "linear": true, "act": "silu", "none": null,
+func TestGetters(t *testing.T) {
+	c := parsed(t, `{"_class_name": "X", "in": 4, "whole": 4.0, "eps": 1e-5, "linear": true, "act": "silu", "none": null,
 		"head": 8, "heads": [5, 10], "types": ["A", "B"], "only": [true, false], "betas": [0.5, 1], "one": "A", "low": -Infinity,
 		"high": Infinity, "text": "Infinity \" NaN", "fixed": 1.0, "harmless": {"a": [1]}, "off": false, "gone": null}`)
 	for _, x := range []struct{ got, want any }{
@@ -32,7 +31,8 @@ func TestConfig(t *testing.T) {
 		{fmt.Sprint(c.Ints("absent", 2, 8)), "[8 8]"}, {fmt.Sprint(c.Ints("absent", 0, 1, 2)), "[1 2]"}, {fmt.Sprint(c.Ints("head", 0)), "[8]"},
 		{fmt.Sprint(c.Strings("types", 2)), "[A B]"}, {fmt.Sprint(c.Strings("one", 2)), "[A A]"},
 		{fmt.Sprint(c.Bools("only", 2)), "[true false]"}, {fmt.Sprint(c.Bools("linear", 2)), "[true true]"},
-		{fmt.Sprint(c.Floats("betas", 0)), "[0.5 1]"}, {c.Has("heads"), true}, {c.Has("none"), false}, {c.Has("absent"), false},
+		{fmt.Sprint(c.Floats("betas", 0)), "[0.5 1]"}, {c.IntIn("in", 1, 4), 4}, {c.IntIn("absent", 1, 4, 9), 9}, {c.FloatIn("low", math.Inf(-1), 0), math.Inf(-1)},
+		{c.FloatIn("eps", 0, 1), 1e-5}, {c.OneOf("absent", "", "x"), ""}, {c.OneOf("act", "", "silu"), "silu"}, {c.Has("heads"), true}, {c.Has("none"), false}, {c.Has("absent"), false},
 	} {
 		if x.got != x.want {
 			t.Errorf("got %v, want %v", x.got, x.want)
@@ -43,15 +43,18 @@ func TestConfig(t *testing.T) {
 	c.Fixed("none", "anything")
 	c.Fixed("act", "silu")
 	c.Ignore("harmless")
+	if c.Raw("heads") == nil || c.Raw("absent") != nil {
+		t.Errorf("raw values are %s and %s", c.Raw("heads"), c.Raw("absent"))
+	}
 	if err := c.Done(); err != nil {
 		t.Error(err)
 	}
 }
 
 // Everything wrong, each with its exact message, all at once and in the order of asking, then of the file.
-func TestConfigRefuses(t *testing.T) {
-	c := config(t, `{"in": 4.5, "big": 3000000000, "eps": "small", "linear": "yes", "act": "mish", "name": 3, "heads": [5, 10], "types": ["A", null],
-		"fixed": 2, "mode": "x", "class_embed_type": "timestep", "null": null, "false": false, "zero": 0, "_hidden": 1,
+func TestGettersRefuse(t *testing.T) {
+	c := parsed(t, `{"in": 4.5, "big": 3000000000, "eps": "small", "linear": "yes", "act": "mish", "name": 3, "heads": [5, 10], "types": ["A", null],
+		"fixed": 2, "mode": "x", "class_embed_type": "timestep", "null": null, "false": false, "zero": 0, "_hidden": 1, "five": 5, "nan": NaN, "blank": "",
 		"long": ["0123456789", "0123456789", "0123456789", "0123456789", "0123456789", "0123456789"]}`)
 	if v := c.Int("in", 4); v != 4 {
 		t.Errorf("a wrong value gave %d, want the default", v)
@@ -72,6 +75,11 @@ func TestConfigRefuses(t *testing.T) {
 	c.Int("absent")
 	c.Bools("absent", 2)
 	c.Floats("absent", 0)
+	if v := c.IntIn("five", 1, 4, 3); v != 3 {
+		t.Errorf("a number out of range gave %d, want the default", v)
+	}
+	c.FloatIn("nan", 0, 1)
+	c.OneOf("blank", "", "a", "b")
 	want := `unet/config.json: in is 4.5: a whole number is needed
 unet/config.json: big is 3000000000: a whole number is needed
 unet/config.json: eps is "small": a number is needed
@@ -85,6 +93,9 @@ unet/config.json: mode is "x": not supported, only false
 unet/config.json: absent is missing: a whole number is needed
 unet/config.json: absent is missing: 2 true or false or one for all are needed
 unet/config.json: absent is missing: a list of numbers is needed
+unet/config.json: five is 5: a whole number from 1 to 4 is needed
+unet/config.json: nan is "NaN": a number from 0 to 1 is needed
+unet/config.json: blank is "": not supported, only "a", "b"
 unet/config.json: class_embed_type is "timestep": not supported, the key is unknown here
 unet/config.json: zero is 0: not supported, the key is unknown here
 unet/config.json: long is ["0123456789","0123456789","0123456789","0123456789","012345…: not supported, the key is unknown here`
@@ -93,7 +104,7 @@ unet/config.json: long is ["0123456789","0123456789","0123456789","0123456789","
 	}
 }
 
-func TestParseConfigRefuses(t *testing.T) {
+func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                 `unet/config.json: not JSON: unexpected end of JSON input`,
 		`[1]`:              `unet/config.json: is [1], not an object`,
@@ -101,40 +112,15 @@ func TestParseConfigRefuses(t *testing.T) {
 		`{"a": 1,}`:        `unet/config.json: not JSON: invalid character '}' looking for beginning of object key string`,
 		`{"a": +Infinity}`: `unet/config.json: not JSON: invalid character '+' looking for beginning of value`,
 	} {
-		if _, err := ParseConfig([]byte(text), "unet/config.json"); err == nil || err.Error() != want {
+		if _, err := Parse([]byte(text), "unet/config.json"); err == nil || err.Error() != want {
 			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)
 		}
 	}
 }
 
-// A configuration that diffusers wrote, read in full through a folder.
-func TestFolderConfig(t *testing.T) {
-	f, err := OpenFolder(model)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := f.Config("vae")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v := c.Ints("block_out_channels", 0); len(v) != 1 || v[0] != 2 {
-		t.Errorf("block_out_channels %v, want [2]", v)
-	}
-	if v := c.Float("scaling_factor"); v != 0.18215 {
-		t.Errorf("scaling_factor %v", v)
-	}
-	if err := c.Done(); err == nil || !strings.HasPrefix(err.Error(), c.Name()+`: act_fn is "silu": not supported`) {
-		t.Errorf("keys left unread: %v", err)
-	}
-	_, err = f.Config("scheduler")
-	if err == nil || !strings.HasPrefix(err.Error(), "reading model testdata/model: open scheduler/scheduler_config.json: ") {
-		t.Error(err)
-	}
-}
-
 // Whatever the bytes, a getter returns something of its kind, and nothing panics.
-func FuzzConfig(f *testing.F) {
-	real, err := os.ReadFile(model + "/vae/config.json")
+func FuzzParse(f *testing.F) {
+	real, err := os.ReadFile("../checkpoint/testdata/model/vae/config.json")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -142,7 +128,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"a": [1, null, "NaN"], "b": NaN, "c": -Infinity, "d": "\"NaN"}`))
 	f.Add([]byte(`{"a": 1e999, "b": [[[]]], "c": {"c": 1}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := ParseConfig(text, "m")
+		c, err := Parse(text, "m")
 		if err != nil {
 			return
 		}

@@ -1,19 +1,21 @@
-package checkpoint
+package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
-// entry is one member of a JSON object; value is its text.
-type entry struct {
-	key   string
-	value json.RawMessage
+// Member is one member of a JSON object; Value is its text.
+type Member struct {
+	Key   string
+	Value json.RawMessage
 }
 
-// decodeObject reads a JSON object, in order. Unlike json.Unmarshal into a map it refuses a key that comes twice.
-func decodeObject(text []byte) ([]entry, error) {
+// Members reads a JSON object, in order. Unlike json.Unmarshal into a map it refuses a key that comes twice.
+func Members(text []byte) ([]Member, error) {
 	if !json.Valid(text) {
 		var v any
 		return nil, fmt.Errorf("not JSON: %w", json.Unmarshal(text, &v))
@@ -23,12 +25,12 @@ func decodeObject(text []byte) ([]entry, error) {
 
 // members splits an object, given text that is valid JSON. So all that has to be found is where strings, lists and
 // objects end: a header of thousands of tensors is split in a fraction of the time that json.Decoder takes.
-func members(text []byte) ([]entry, error) {
+func members(text []byte) ([]Member, error) {
 	i := skipSpace(text, 0)
 	if text[i] != '{' {
-		return nil, fmt.Errorf("is %s, not an object", short(text))
+		return nil, fmt.Errorf("is %s, not an object", Short(text))
 	}
-	var all []entry
+	var all []Member
 	seen := map[string]bool{}
 	for i = skipSpace(text, i+1); text[i] != '}'; {
 		end := stringEnd(text, i)
@@ -45,7 +47,7 @@ func members(text []byte) ([]entry, error) {
 
 		start := skipSpace(text, skipSpace(text, end)+1) // past the colon
 		end = valueEnd(text, start)
-		all = append(all, entry{key, text[start:end:end]})
+		all = append(all, Member{key, text[start:end:end]})
 		if i = skipSpace(text, end); text[i] == ',' {
 			i = skipSpace(text, i+1)
 		}
@@ -91,4 +93,21 @@ func valueEnd(text []byte, i int) int {
 		}
 		i++
 	}
+}
+
+// Short is JSON text for a message, on one line.
+func Short(text []byte) string {
+	const most = 60
+	var line bytes.Buffer
+	if json.Compact(&line, text) == nil {
+		text = line.Bytes()
+	}
+	if len(text) <= most {
+		return string(text)
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return string(text[:cut]) + "…"
 }
