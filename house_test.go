@@ -16,7 +16,9 @@ import (
 // layers lists the folders from the bottom up. An import points to a lower layer or to another
 // package of the same folder, never up and never sideways.
 var layers = [][]string{
-	{"config", "atomicfile", "machine", "scheduler", "noise", "tensor", "guidance", "recipe", "imagefile"},
+	{"config", "atomicfile", "machine", "scheduler", "noise", "tensor", "guidance"},
+	{"recipe"},
+	{"imagefile"},
 	{"kernels"},
 	{"nn", "checkpoint"},
 	{"stage", "clip", "unet", "vae", "models"},
@@ -29,11 +31,9 @@ var layers = [][]string{
 
 // sideways are the imports within a layer that are meant.
 var sideways = map[[2]string]bool{
-	{"scheduler", "config"}:     true, // scheduler_config.json
-	{"imagefile", "recipe"}:     true, // a picture's file holds its recipe
-	{"imagefile", "atomicfile"}: true,
-	{"compare", "batch"}:        true,
-	{"server", "batch"}:         true,
+	{"scheduler", "config"}: true, // scheduler_config.json
+	{"compare", "batch"}:    true,
+	{"server", "batch"}:     true,
 }
 
 // standardOnly are the packages that import the standard library alone.

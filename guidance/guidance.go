@@ -141,16 +141,8 @@ func (m Method) String() string {
 // ParseList reads several methods with commas between them: cfg,apg:eta=0,momentum=-0.5,dynamic. The commas within a
 // method are told from those between methods by what follows: key=value without a colon belongs to the method before it.
 func ParseList(list string) ([]Method, error) {
-	var specs []string
-	for _, part := range strings.Split(list, ",") {
-		if strings.Contains(part, "=") && !strings.Contains(part, ":") && len(specs) > 0 {
-			specs[len(specs)-1] += "," + part
-		} else {
-			specs = append(specs, part)
-		}
-	}
 	var methods []Method
-	for _, spec := range specs {
+	for _, spec := range SplitList(list) {
 		if strings.TrimSpace(spec) == "" {
 			return nil, fmt.Errorf("guidance %q: a name between the commas is empty", list)
 		}
@@ -161,6 +153,18 @@ func ParseList(list string) ([]Method, error) {
 		methods = append(methods, m)
 	}
 	return methods, nil
+}
+
+// SplitList takes a list apart as ParseList does, without reading the methods.
+func SplitList(list string) (specs []string) {
+	for _, part := range strings.Split(list, ",") {
+		if strings.Contains(part, "=") && !strings.Contains(part, ":") && len(specs) > 0 {
+			specs[len(specs)-1] += "," + part
+		} else {
+			specs = append(specs, part)
+		}
+	}
+	return specs
 }
 
 // Get is the number that was given for a key, and whether one was.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,24 +20,39 @@ type Fields map[string]json.RawMessage
 // no recipe.
 const MaxJSON = 1 << 20
 
-// MarshalJSON writes the fields in the order of the struct, then the unknown ones by name. The same recipe
-// always gives the same bytes.
+// MarshalJSON writes the fields in the order of the struct, then the settings in Extra in the order of the table, then
+// the unknown fields by name. The same recipe always gives the same bytes.
 func (r Recipe) MarshalJSON() ([]byte, error) {
 	type plain Recipe // without methods: no recursion
 	var buf bytes.Buffer
 	if err := encode(&buf, plain(r)); err != nil {
 		return nil, fmt.Errorf("recipe: %w", err)
 	}
-	if len(r.Unknown) == 0 {
-		return buf.Bytes(), nil
+	add := func(name string, v any) error {
+		buf.Truncate(buf.Len() - 1) // the closing brace
+		buf.WriteString(",")
+		if err := encode(&buf, name); err != nil {
+			return err
+		}
+		buf.WriteByte(':')
+		if err := encode(&buf, v); err != nil {
+			return fmt.Errorf("recipe: %s: %w", name, err)
+		}
+		buf.WriteByte('}')
+		return nil
 	}
-	var rest bytes.Buffer
-	if err := encode(&rest, r.Unknown); err != nil {
-		return nil, fmt.Errorf("recipe: %w", err)
+	for i := range rows.all {
+		if s := &rows.all[i]; r.Extra[s.Name] != nil {
+			if err := add(s.JSON(), r.Extra[s.Name]); err != nil {
+				return nil, err
+			}
+		}
 	}
-	buf.Truncate(buf.Len() - 1) // the closing brace
-	buf.WriteByte(',')
-	buf.Write(rest.Bytes()[1:])
+	for _, name := range slices.Sorted(maps.Keys(r.Unknown)) {
+		if err := add(name, r.Unknown[name]); err != nil {
+			return nil, err
+		}
+	}
 	return buf.Bytes(), nil
 }
 
@@ -71,6 +88,27 @@ func (r *Recipe) UnmarshalJSON(data []byte) error {
 	}
 	*r = Recipe(p)
 	r.Unknown = unknown
+	return r.takeExtra()
+}
+
+// takeExtra moves those of the unknown fields that the table of settings knows to Extra.
+func (r *Recipe) takeExtra() error {
+	for i := range rows.all {
+		s := &rows.all[i]
+		raw, ok := r.Unknown[s.JSON()]
+		if !ok || s.Recipe != nil || !s.InRecipe() {
+			continue
+		}
+		v, err := s.decode(raw)
+		if err != nil {
+			return fmt.Errorf("recipe: %w", err)
+		}
+		s.intoRecipe(r, v)
+		delete(r.Unknown, s.JSON())
+	}
+	if len(r.Unknown) == 0 {
+		r.Unknown = nil
+	}
 	return nil
 }
 

@@ -2,8 +2,8 @@
 // what came of it. An image file carries its recipe twice, as JSON that this program reads (MarshalJSON) and
 // as the "parameters" text that other programs read and write (Parameters, ParseParameters).
 //
-// The package knows nothing of models or samplers. Names (scheduler, sigmas, noise, …) are those of the
-// command line.
+// The package also holds the table of settings (All): everything that somebody may say about a picture, written once
+// for flags, job files, sweeps, recipes and help. It knows the names of samplers, and nothing of models.
 package recipe
 
 import (
@@ -63,6 +63,9 @@ type Recipe struct {
 	DecodeDType string `json:"decode_dtype,omitempty"`
 
 	Result Result `json:"result"`
+
+	// Extra are the settings that have a row in the table and no field here, by the setting's name.
+	Extra map[string]any `json:"-"`
 
 	// Unknown are the fields of a recipe read from a file that this version does not know, kept so that they
 	// are not lost on rewriting. They may decide pixels: a picture cannot be made again without them.

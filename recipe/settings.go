@@ -1,0 +1,224 @@
+package recipe
+
+import (
+	"slices"
+	"strings"
+
+	"darkroom/guidance"
+	"darkroom/noise"
+	"darkroom/scheduler"
+)
+
+// Settings are everything that somebody may say about a picture. The zero value of a field is a value like any other
+// where its row in the table says so (Setting.Zero); elsewhere it stands for the default.
+type Settings struct {
+	Prompt, Negative string
+	Syntax           string // Weighted (A1111's emphasis, any length) or Plain (diffusers, cut at the window)
+	ClipSkip         int    // layers left off the text encoder's end; 0: as the model says
+
+	Seed   uint64
+	Noise  string // noise.Kinds
+	Width  int    // pixels
+	Height int    // pixels
+
+	Steps     int
+	Scheduler string   // "" is the model's own
+	Sigmas    string   // "" is the scheduler's own way; a name or a falling list
+	Eta       *float64 // nil is the scheduler's own
+	// CFG is the scale of classifier-free guidance (Ho & Salimans 2022): uncond + CFG·(cond − uncond).
+	// At 1 and below there is no guidance, as in diffusers: the prompt's prediction is taken as it is.
+	CFG     float64
+	Rescale float64 // φ of Lin et al. 2023, sec. 3.4; 0 is off
+	// Guidance is how that scale is applied, NAME[:key=value,…] as package guidance reads it; "" is cfg. A key rescale
+	// there is the same as Rescale.
+	Guidance string `json:",omitempty"`
+	// SDENoise is where the noise of stochastic samplers comes from: SDETorch or "", a draw a step from the generator
+	// that gave the first noise, as diffusers has it; or SDEBrownian, a path of the same seed, as k-diffusion has it,
+	// on which any number of steps sees the same noise.
+	SDENoise string `json:",omitempty"`
+	// Tiled decodes a picture that is larger than those that the autoencoder was trained on in overlapping tiles.
+	Tiled bool
+
+	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
+	Model   string `json:",omitempty"` // a folder or a name; "" is the embedded model
+	Backend string `json:",omitempty"` // Backends
+	DType   string `json:",omitempty"` // DTypes
+	Format  string `json:",omitempty"` // Formats; "" is png
+	Quality int    `json:",omitempty"` // 1 to 100; 0 is the format's own
+
+	// Extra are the settings that have a row in the table and no field here, by name. It is never changed in place.
+	Extra map[string]any `json:",omitempty"`
+}
+
+// How prompts are read.
+const (
+	Weighted = "weighted"
+	Plain    = "plain"
+)
+
+// The sources of noise for stochastic samplers.
+const (
+	SDETorch    = "torch"
+	SDEBrownian = "brownian"
+)
+
+// Syntaxes, SDENoises, Backends, DTypes and Formats list the names that these settings take, the default first.
+func Syntaxes() []string  { return []string{Weighted, Plain} }
+func SDENoises() []string { return []string{SDETorch, SDEBrownian} }
+func Backends() []string  { return []string{"auto", "cpu", "cuda", "ref"} }
+func DTypes() []string    { return []string{"auto", "fp32", "tf32", "bf16", "fp16"} }
+func Formats() []string   { return []string{"png", "jpg", "webp"} }
+
+// Schedulers, SigmaNames and GuidanceNames list the names that these settings begin with.
+func Schedulers() []string {
+	return namesOf(scheduler.Names(), func(i scheduler.Info) string { return i.Name })
+}
+func SigmaNames() []string {
+	return namesOf(scheduler.SigmaSchedules(), func(s [2]string) string { return strings.TrimSpace(s[0]) })
+}
+func GuidanceNames() []string {
+	return namesOf(guidance.Methods(), func(i guidance.Info) string { return i.Name })
+}
+
+func namesOf[T any](list []T, name func(T) string) (names []string) {
+	for _, v := range list {
+		names = append(names, name(v))
+	}
+	return names
+}
+
+// Limits of single values that no model comes near.
+const (
+	maxSteps  = 10_000
+	maxPrompt = 64 << 10 // bytes
+)
+
+// table is every setting, written once. The order is that of a request's JSON, whose hash names pictures in manifests and
+// file names: a new row goes to the end.
+func table() []Setting {
+	return append([]Setting{
+		{Name: "model", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the embedded one",
+			About: "a folder in the diffusers layout, or a name from darkroom models",
+			Field: func(s *Settings) any { return &s.Model }, Recipe: func(r *Recipe) any { return &r.Model }},
+		{Name: "backend", Group: ComputeGroup, Kind: TextKind, Default: "auto", Choices: Backends,
+			About: "what computes: auto, cpu, cuda or ref",
+			Field: func(s *Settings) any { return &s.Backend }, Recipe: func(r *Recipe) any { return &r.Backend }},
+		{Name: "dtype", Group: ComputeGroup, Kind: TextKind, Default: "auto", Choices: DTypes,
+			About: "type to compute in: auto, fp32, bf16, fp16, or tf32 (fp32 with products on tensor cores)",
+			Field: func(s *Settings) any { return &s.DType }, Recipe: func(r *Recipe) any { return &r.DType }},
+
+		{Name: "prompt", Group: PromptGroup, Kind: TextKind, Required: true, Zero: true, MaxBytes: maxPrompt, Default: "none",
+			About: "the prompt, instead of the argument",
+			Field: func(s *Settings) any { return &s.Prompt }, Recipe: func(r *Recipe) any { return &r.Prompt }},
+		{Name: "negative", Aliases: []string{"negative-prompt"}, Group: PromptGroup, Kind: TextKind, Zero: true, MaxBytes: maxPrompt, Default: "the model's",
+			About: "what the picture should not show",
+			Field: func(s *Settings) any { return &s.Negative }, Recipe: func(r *Recipe) any { return &r.Negative }},
+		{Name: "seed", Group: PictureGroup, Kind: SeedKind, Required: true, Zero: true, Default: "random",
+			About: "start of the random numbers; picture i of --count has seed + i",
+			Field: func(s *Settings) any { return &s.Seed }, Recipe: func(r *Recipe) any { return &r.Seed }},
+		{Name: "steps", Aliases: []string{"num-inference-steps"}, Group: PictureGroup, Kind: WholeKind, Solver: true, Low: 1, High: maxSteps, Default: "the model's",
+			About: "steps of denoising",
+			Field: func(s *Settings) any { return &s.Steps }, Recipe: func(r *Recipe) any { return &r.Steps }},
+		{Name: "cfg", Aliases: []string{"cfg-scale", "guidance-scale"}, Group: PictureGroup, Kind: NumberKind, Zero: true, Low: -1000, High: 1000, Default: "the model's",
+			About: "guidance scale: how closely the prompt is followed; 1 is no guidance",
+			Field: func(s *Settings) any { return &s.CFG }, Recipe: func(r *Recipe) any { return &r.CFG }},
+		{Name: "guidance-rescale", Group: SamplingGroup, Kind: NumberKind, Low: 0, High: 1, Default: "0",
+			About: "share of guidance that is rescaled, 0 to 1",
+			Field: func(s *Settings) any { return &s.Rescale }, Recipe: func(r *Recipe) any { return &r.Rescale }},
+		{Name: "guidance", Group: SamplingGroup, Kind: TextKind, Default: "cfg", Choices: GuidanceNames, Open: true, Split: splitGuidance,
+			Voids: []string{"guidance-rescale"}, // it was the other guidance's own
+			About: "how --cfg is applied: NAME[:key=value,…], see darkroom guidance",
+			Field: func(s *Settings) any { return &s.Guidance }, Recipe: func(r *Recipe) any { return &r.Guidance }},
+
+		{Name: "scheduler", Aliases: []string{"sampler", "sampler-name", "sampling-method"}, Group: SamplingGroup, Kind: TextKind, Solver: true,
+			Default: "the model's", Choices: Schedulers, Open: true,
+			Voids: []string{"sigmas", "eta"}, // they mean nothing to another scheduler
+			About: "the sampler: see darkroom schedulers",
+			Field: func(s *Settings) any { return &s.Scheduler }, Recipe: func(r *Recipe) any { return &r.Scheduler }},
+		{Name: "sigmas", Group: SamplingGroup, Kind: TextKind, Solver: true, MaxBytes: 1 << 16, Default: "the scheduler's", Choices: SigmaNames, Open: true, Split: splitSigmas,
+			About: "spacing of noise levels (karras, exponential, …), or a list: 14.6,6.1,0.03",
+			Field: func(s *Settings) any { return &s.Sigmas }, Recipe: func(r *Recipe) any { return (*sigmas)(r) }},
+		{Name: "eta", Group: SamplingGroup, Kind: NumberKind, Solver: true, Zero: true, Low: 0, High: 1, Default: "the scheduler's",
+			About: "share of fresh noise in each step, for schedulers that have it",
+			Field: func(s *Settings) any { return &s.Eta }, Recipe: func(r *Recipe) any { return &r.Eta }},
+		{Name: "sde-noise", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: SDETorch, Choices: SDENoises,
+			About: "noise of stochastic schedulers: torch, a draw a step as in diffusers, or brownian, a path of the seed as in k-diffusion",
+			Field: func(s *Settings) any { return &s.SDENoise }, Recipe: func(r *Recipe) any { return &r.SDENoise }},
+		{Name: "width", Aliases: []string{"W"}, Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the model's",
+			About: "pixels",
+			Field: func(s *Settings) any { return &s.Width }, Recipe: func(r *Recipe) any { return &r.Width }},
+		{Name: "height", Aliases: []string{"H"}, Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the model's",
+			About: "pixels",
+			Field: func(s *Settings) any { return &s.Height }, Recipe: func(r *Recipe) any { return &r.Height }},
+		{Name: "noise", Group: SamplingGroup, Kind: TextKind, Default: noise.KindTorchCPU, Choices: noise.Kinds,
+			About: "whose random numbers: torch-cpu or torch-cuda",
+			Field: func(s *Settings) any { return &s.Noise }, Recipe: func(r *Recipe) any { return &r.Noise }},
+		{Name: "prompt-syntax", Group: PromptGroup, Kind: TextKind, Default: Weighted, Choices: Syntaxes,
+			About: "weighted: (word:1.3), [word], BREAK, any length; plain: all is text, the first 77 tokens",
+			Field: func(s *Settings) any { return &s.Syntax }, Recipe: func(r *Recipe) any { return &r.PromptSyntax }},
+		{Name: "clip-skip", Group: PromptGroup, Kind: WholeKind, Low: 0, High: 100, Default: "0",
+			About: "layers to leave off the text encoder's end",
+			Field: func(s *Settings) any { return &s.ClipSkip }, Recipe: func(r *Recipe) any { return &r.ClipSkip }},
+		{Name: "vae-tiling", Group: ComputeGroup, Kind: SwitchKind,
+			About: "decode a picture that is larger than the model was trained on in overlapping tiles, for less memory",
+			Field: func(s *Settings) any { return &s.Tiled }, Recipe: func(r *Recipe) any { return &r.VAETiling }},
+
+		{Name: "format", Group: OutputGroup, Kind: TextKind, Default: "png", Choices: Formats,
+			About: "png, jpg or webp, for folders and stdout",
+			Field: func(s *Settings) any { return &s.Format }},
+		{Name: "quality", Group: OutputGroup, Kind: WholeKind, Low: 1, High: 100, Default: "JPEG 95, WebP lossless",
+			About: "1 to 100, for JPEG and WebP",
+			Field: func(s *Settings) any { return &s.Quality }},
+	}, added...)
+}
+
+// added are the rows that Add put into the table.
+var added []Setting
+
+// Add puts a row at the end of the table until remove is called. Tests see with it that a setting needs a row and nothing
+// else; no other goroutine may use the table at the same time.
+func Add(s Setting) (remove func()) {
+	before := added
+	put := func(list []Setting) {
+		added = list
+		rows = newRows()
+	}
+	put(append(slices.Clip(added), s))
+	return func() { put(before) }
+}
+
+// rows is the table with its index, made once.
+var rows = newRows()
+
+type index struct {
+	all    []Setting
+	byName map[string]int // by name and alias
+}
+
+func newRows() index {
+	x := index{table(), map[string]int{}}
+	for i, s := range x.all {
+		for _, name := range append([]string{s.Name}, s.Aliases...) {
+			if _, twice := x.byName[name]; twice {
+				panic("recipe: two settings are called " + name)
+			}
+			x.byName[name] = i
+		}
+	}
+	return x
+}
+
+// All lists the settings in the order of the table. The caller must not change it.
+func All() []Setting { return rows.all }
+
+// Lookup finds a setting by its name or an alias, with _ for - as JSON and other programs spell it.
+func Lookup(name string) (*Setting, bool) {
+	i, ok := rows.byName[strings.ReplaceAll(name, "_", "-")]
+	if !ok {
+		return nil, false
+	}
+	return &rows.all[i], true
+}
+
+// LevelList says whether sigmas is a list of noise levels, which is as many steps, and not the name of a spacing.
+func LevelList(sigmas string) bool { return strings.Contains(sigmas, ",") }
