@@ -128,11 +128,8 @@ func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) *ke
 	return m.finalLayerNorm.Forward(g, x)
 }
 
-// Graph is a new graph of the encoder for n windows of MaxPositionEmbeddings tokens.
-func (m *TextModel) Graph(dtype tensor.DType, n, skip int) (g *kernels.Graph, ids, hidden *kernels.Tensor) {
-	g = kernels.NewGraph(dtype)
-	ids = g.Input(tensor.I32, n, m.Config.MaxPositionEmbeddings)
-	hidden = m.Forward(g, ids, skip)
-	g.Output(hidden)
-	return g, ids, hidden
+// Write writes the encoder into g, for Rows windows of MaxPositionEmbeddings tokens and a clip skip of Skip: "ids" to
+// "hidden". It implements nn.Network.
+func (m *TextModel) Write(g *kernels.Graph, s nn.Sizes) {
+	g.Output("hidden", m.Forward(g, g.Input("ids", tensor.I32, s.Rows, m.Config.MaxPositionEmbeddings), s.Skip))
 }

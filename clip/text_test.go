@@ -77,7 +77,8 @@ func TestTextModelAgainstTransformers(t *testing.T) {
 // encodeText runs the encoder on the reference backend.
 func encodeText(t *testing.T, m *TextModel, ids []int32, skip int) []float32 {
 	t.Helper()
-	g, in, out := m.Graph(tensor.F32, len(ids)/m.Config.MaxPositionEmbeddings, skip)
+	g := nn.Graph(m, tensor.F32, nn.Sizes{Rows: len(ids) / m.Config.MaxPositionEmbeddings, Skip: skip})
+	in, out := g.In("ids"), g.Out("hidden")
 	p, err := g.Compile(ref.New(1))
 	if err != nil {
 		t.Fatal(err)

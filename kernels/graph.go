@@ -16,8 +16,23 @@ type Graph struct {
 
 	values  []*Tensor
 	steps   []step
-	inputs  []*Tensor
-	outputs []*Tensor
+	inputs  []named
+	outputs []named
+}
+
+// named is an input or output with the name by which callers find it.
+type named struct {
+	name string
+	t    *Tensor
+}
+
+func find(all []named, name string) *Tensor {
+	for _, n := range all {
+		if n.name == name {
+			return n.t
+		}
+	}
+	return nil
 }
 
 type step struct {
@@ -35,15 +50,38 @@ func (g *Graph) value(dtype tensor.DType, shape tensor.Shape) *Tensor {
 	return t
 }
 
-// Input declares a tensor that Program.Write fills.
-func (g *Graph) Input(dtype tensor.DType, shape ...int) *Tensor {
+// Input declares a tensor that Program.Write fills. A second one of that name panics.
+func (g *Graph) Input(name string, dtype tensor.DType, shape ...int) *Tensor {
+	if find(g.inputs, name) != nil {
+		panic(fmt.Sprintf("kernels: two inputs are called %q", name))
+	}
 	t := g.value(dtype, slices.Clone(shape))
-	g.inputs = append(g.inputs, t)
+	g.inputs = append(g.inputs, named{name, t})
 	return t
 }
 
-// Output keeps a tensor until Program.Read has fetched it.
-func (g *Graph) Output(t *Tensor) { g.outputs = append(g.outputs, root(t)) }
+// Output keeps a tensor until Program.Read has fetched it. A second one of that name panics.
+func (g *Graph) Output(name string, t *Tensor) {
+	if find(g.outputs, name) != nil {
+		panic(fmt.Sprintf("kernels: two outputs are called %q", name))
+	}
+	g.outputs = append(g.outputs, named{name, t})
+}
+
+// In is the input of that name, nil if there is none.
+func (g *Graph) In(name string) *Tensor { return find(g.inputs, name) }
+
+// Out is the output of that name, nil if there is none.
+func (g *Graph) Out(name string) *Tensor { return find(g.outputs, name) }
+
+// InputNames lists the inputs in the order in which they were declared.
+func (g *Graph) InputNames() []string {
+	names := make([]string, len(g.inputs))
+	for i, n := range g.inputs {
+		names[i] = n.name
+	}
+	return names
+}
 
 // Reshape views a tensor with other axes of the same total length.
 func (g *Graph) Reshape(t *Tensor, shape ...int) *Tensor {

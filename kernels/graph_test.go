@@ -24,13 +24,13 @@ func weight(name string, role kernels.Role, shape ...int) *kernels.Weight {
 
 // chain builds a small U: conv, down, up with a skip, so that lifetimes overlap in the usual ways.
 func chain(g *kernels.Graph) (in, out *kernels.Tensor) {
-	in = g.Input(tensor.F32, 1, 4, 4, 3)
+	in = g.Input("x", tensor.F32, 1, 4, 4, 3)
 	a := g.Add("", &kernels.Conv2D{In: in, W: weight("a", kernels.Filter, 8, 3, 3, 3), Pad: [2]int{1, 1}})
 	b := g.Add("", &kernels.Conv2D{In: a, W: weight("bb", kernels.Filter, 8, 8, 3, 3), Stride: 2, Pad: [2]int{1, 1}, Act: kernels.SiLU})
 	c := g.Add("", &kernels.Conv2D{In: b, W: weight("ccc", kernels.Filter, 8, 8, 3, 3), Pad: [2]int{1, 1}, Upsample: [2]int{4, 4}})
 	d := g.Add("", &kernels.Conv2D{In: c, In2: a, W: weight("dddd", kernels.Filter, 3, 16, 1, 1)})
 	out = g.Add("", &kernels.Linear{In: g.Reshape(d, 16, 3), W: weight("eeeee", kernels.Matrix, 2, 3)})
-	g.Output(out)
+	g.Output("y", out)
 	return in, out
 }
 
@@ -69,12 +69,12 @@ func TestRunTwice(t *testing.T) {
 
 func TestArenaIsSmallerThanSum(t *testing.T) {
 	g := kernels.NewGraph(tensor.F32)
-	x := g.Input(tensor.F32, 1, 64, 64, 32)
+	x := g.Input("x", tensor.F32, 1, 64, 64, 32)
 	w := weight("w", kernels.Filter, 32, 32, 1, 1)
 	for range 20 {
 		x = g.Add("", &kernels.Conv2D{In: x, W: w})
 	}
-	g.Output(x)
+	g.Output("y", x)
 	one := 64 * 64 * 32 * 4
 	// The input and the output stay; between them two tensors take turns.
 	if got := g.ArenaBytes(); got > 4*one {
@@ -84,13 +84,13 @@ func TestArenaIsSmallerThanSum(t *testing.T) {
 
 func TestDiagnoseNamesTheLayer(t *testing.T) {
 	g := kernels.NewGraph(tensor.F32)
-	x := g.Input(tensor.F32, 1, 1, 1, 1)
+	x := g.Input("x", tensor.F32, 1, 1, 1, 1)
 	big := &kernels.Weight{Name: "unet.big.weight", Role: kernels.Matrix, Host: tensor.Of([]float32{3e38}, 1, 1)}
 	one := &kernels.Weight{Name: "unet.one.weight", Role: kernels.Matrix, Host: tensor.Of([]float32{1}, 1, 1)}
 	y := g.Add("", &kernels.Linear{In: x, W: one})
 	y = g.Add("", &kernels.Linear{In: y, W: big})
 	y = g.Add("", &kernels.Linear{In: y, W: one})
-	g.Output(y)
+	g.Output("y", y)
 	p, err := g.Compile(ref.New(1))
 	if err != nil {
 		t.Fatal(err)

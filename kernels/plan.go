@@ -30,9 +30,9 @@ func (g *Graph) plan() (places []placement, bytes int) {
 		}
 		p.last = max(p.last, at)
 	}
-	for _, t := range g.inputs {
-		touch(t, 0)
-		touch(t, len(g.steps))
+	for _, in := range g.inputs {
+		touch(in.t, 0)
+		touch(in.t, len(g.steps))
 	}
 	for i, s := range g.steps {
 		touch(s.out, i)
@@ -40,9 +40,9 @@ func (g *Graph) plan() (places []placement, bytes int) {
 			touch(t, i)
 		}
 	}
-	for _, t := range g.outputs {
-		byValue[t].first = 0
-		touch(t, len(g.steps))
+	for _, out := range g.outputs {
+		byValue[root(out.t)].first = 0
+		touch(out.t, len(g.steps))
 	}
 
 	order := make([]*placement, 0, len(byValue))

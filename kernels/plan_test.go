@@ -13,7 +13,7 @@ func TestPlanNeverOverlaps(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		g := NewGraph(tensor.F32)
-		values := []*Tensor{g.Input(tensor.F32, 1, 1, 4)}
+		values := []*Tensor{g.Input("x", tensor.F32, 1, 1, 4)}
 		for range 2 + r.IntN(30) {
 			x := values[r.IntN(len(values))]
 			if r.IntN(4) == 0 {
@@ -25,8 +25,8 @@ func TestPlanNeverOverlaps(t *testing.T) {
 			y := g.Add("w", &Linear{In: x, W: &Weight{Role: Matrix, Host: tensor.Tensor{Shape: tensor.Shape{out, in}}}})
 			values = append(values, y)
 		}
-		g.Output(values[len(values)-1])
-		g.Output(values[len(values)/2])
+		g.Output("y", values[len(values)-1])
+		g.Output("middle", values[len(values)/2])
 
 		places, bytes := g.plan()
 		for i, p := range places {

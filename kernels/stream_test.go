@@ -102,7 +102,7 @@ func (l *late) Sync() error {
 // streamed is a graph of convolutions with weights of several sizes, one of them read twice, in two blocks.
 func streamed() (g *kernels.Graph, in, out *kernels.Tensor) {
 	g = kernels.NewGraph(tensor.F32)
-	in = g.Input(tensor.F32, 1, 4, 4, 8)
+	in = g.Input("x", tensor.F32, 1, 4, 4, 8)
 	x := in
 	twice := weight("twice", kernels.Filter, 8, 8, 1, 1)
 	for i, k := range []int{3, 1, 1, 1, 1, 3, 1, 3, 1, 1} {
@@ -112,7 +112,7 @@ func streamed() (g *kernels.Graph, in, out *kernels.Tensor) {
 		}
 		x = g.Add("", &kernels.Conv2D{In: x, W: w, Pad: [2]int{k / 2, k / 2}})
 	}
-	g.Output(x)
+	g.Output("y", x)
 	return g, in, x
 }
 

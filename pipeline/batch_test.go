@@ -11,6 +11,7 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
+	"darkroom/nn"
 	"darkroom/recipe"
 )
 
@@ -201,8 +202,9 @@ func TestBatchOutOfMemory(t *testing.T) {
 	requests := cats(p, 4)
 	want, _ := together(t, p, requests, nil)
 	f := p.decoderConfig.Factor()
-	one, _, _ := p.unet.Graph(p.dtype, 2, requests[0].Height/f, requests[0].Width/f, 77)
-	decoder, _, _ := p.decoder.Graph(p.dtype, 1, requests[0].Height/f, requests[0].Width/f)
+	h, w := requests[0].Height/f, requests[0].Width/f
+	one := nn.Graph(p.unet, p.dtype, nn.Sizes{Rows: 2, H: h, W: w, Tokens: 77})
+	decoder := nn.Graph(p.decoder, p.dtype, nn.Sizes{Rows: 1, H: h, W: w})
 	p.closePrograms()
 	p.backend = &fewBytes{p.backend, max(one.ArenaBytes(), decoder.ArenaBytes())}
 	got, errs := together(t, p, requests, nil)

@@ -228,12 +228,12 @@ func (d *decoding) ready(h, w int) (*decodeProgram, error) {
 		return prog, nil
 	}
 	d.closeProgram()
-	g, z, image := d.decoder.Graph(d.dtype, 1, h, w)
+	g := nn.Graph(d.decoder, d.dtype, nn.Sizes{Rows: 1, H: h, W: w})
 	program, err := d.p.compile("decoder", g, d.backend)
 	if err != nil {
 		return nil, err
 	}
-	d.program = &decodeProgram{program, h, w, z, image}
+	d.program = &decodeProgram{program, h, w, g.In("latent"), g.Out("image")}
 	d.size.Store(&[2]int{h, w})
 	return d.program, nil
 }

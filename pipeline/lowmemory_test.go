@@ -10,6 +10,7 @@ import (
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/ref"
+	"darkroom/nn"
 	"darkroom/tensor"
 )
 
@@ -181,7 +182,7 @@ func TestStableDiffusionInTwoGiB(t *testing.T) {
 		if tile := p.tileFor(h, h); tile != nil {
 			h = tile.tile
 		}
-		g, _, _ := p.decoder.Graph(p.dtype, 1, h, h)
+		g := nn.Graph(p.decoder, p.dtype, nn.Sizes{Rows: 1, H: h, W: h})
 		return uint64(g.ArenaBytes())
 	}
 	if a, b := decoder(512), decoder(2048); a != b {

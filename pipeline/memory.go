@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"darkroom/kernels"
+	"darkroom/nn"
 )
 
 // Need is an estimate of memory in bytes, made from shapes alone.
@@ -53,12 +54,12 @@ func (p *Pipeline) need(width, height, batch int) Need {
 func (p *Pipeline) needWhere(width, height, batch int, low bool) Need {
 	f := p.decoderConfig.Factor()
 	h, w := height/f, width/f
-	text, _, _ := p.text.Graph(p.dtype, 1, 0)
-	u, _, _ := p.unet.Graph(p.dtype, batch, h, w, p.text.Config.MaxPositionEmbeddings)
+	text := nn.Graph(p.text, p.dtype, nn.Sizes{Rows: 1})
+	u := nn.Graph(p.unet, p.dtype, nn.Sizes{Rows: batch, H: h, W: w, Tokens: p.text.Config.MaxPositionEmbeddings})
 	if t := p.tileFor(h, w); t != nil && low {
 		h, w = min(h, t.tile), min(w, t.tile)
 	}
-	d, _, _ := p.decoder.Graph(p.dtype, 1, h, w)
+	d := nn.Graph(p.decoder, p.dtype, nn.Sizes{Rows: 1, H: h, W: w})
 	sum := add(p.graphNeed(u, low), p.graphNeed(d, low))
 	t := p.graphNeed(text, false)
 	if low && t.Total() < sum.Total() {

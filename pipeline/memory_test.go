@@ -71,7 +71,7 @@ func TestStableDiffusionFits(t *testing.T) {
 
 	// The published size of the U-Net's forward pass at batch 1: about 0.8 TFLOP (two for each of 0.4 T
 	// multiply-adds).
-	g, _, _ := p.unet.Graph(tensor.F32, 1, 64, 64, 77)
+	g := nn.Graph(p.unet, tensor.F32, nn.Sizes{Rows: 1, H: 64, W: 64, Tokens: 77})
 	if tflop := g.FLOPs() / 1e12; tflop < 0.7 || tflop > 0.9 {
 		t.Errorf("the U-Net has %.2f TFLOP a call", tflop)
 	}

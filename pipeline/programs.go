@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"darkroom/kernels"
+	"darkroom/nn"
 	"darkroom/unet"
 )
 
@@ -27,12 +28,12 @@ func (p *Pipeline) textProgram(skip int) (*textProgram, error) {
 		p.textProg.program.Close()
 		p.textProg = nil
 	}
-	g, ids, hidden := p.text.Graph(p.dtype, 1, skip)
+	g := nn.Graph(p.text, p.dtype, nn.Sizes{Rows: 1, Skip: skip})
 	program, err := g.Compile(p.backend) // whole, also where memory is short: it is dropped after use
 	if err != nil {
 		return nil, fmt.Errorf("text encoder of model %s: %w", p.name, err)
 	}
-	p.textProg = &textProgram{g, program, skip, ids, hidden}
+	p.textProg = &textProgram{g, program, skip, g.In("ids"), g.Out("hidden")}
 	return p.textProg, nil
 }
 
@@ -64,12 +65,13 @@ func (p *Pipeline) unetProgram(batch, h, w, tokens int) (*unetProgram, error) {
 		p.unetProg.program.Close()
 		p.unetProg = nil
 	}
-	g, in, out := p.unet.Graph(p.dtype, batch, h, w, tokens)
+	g := nn.Graph(p.unet, p.dtype, nn.Sizes{Rows: batch, H: h, W: w, Tokens: tokens})
 	program, err := p.compile("U-Net", g, p.backend)
 	if err != nil {
 		return nil, err
 	}
-	p.unetProg = &unetProgram{program, batch, h, w, tokens, in, out}
+	in := unet.Inputs{Sample: g.In("sample"), Time: g.In("time"), Text: g.In("text")}
+	p.unetProg = &unetProgram{program, batch, h, w, tokens, in, g.Out("prediction")}
 	return p.unetProg, nil
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/nn"
-	"darkroom/tensor"
 )
 
 // Model is the network put together from a checkpoint.
@@ -79,17 +78,14 @@ func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 	return m.convOut.Forward(g, m.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }
 
-// Graph is a new graph of the network for n latents of h×w pixels and a text of so many tokens.
-func (m *Model) Graph(dtype tensor.DType, n, h, w, tokens int) (*kernels.Graph, Inputs, *kernels.Tensor) {
-	g := kernels.NewGraph(dtype)
-	in := Inputs{
-		Sample: g.Input(dtype, n, h, w, m.Config.InChannels),
-		Time:   g.Input(dtype, n, m.Config.BlockOutChannels[0]),
-		Text:   g.Input(dtype, n, tokens, m.Config.CrossAttentionDim[0]),
-	}
-	out := m.Forward(g, in)
-	g.Output(out)
-	return g, in, out
+// Write writes the network into g, for Rows latents of H×W and a text of Tokens: "sample", "time" and "text", as
+// Inputs has them, to "prediction". It implements nn.Network.
+func (m *Model) Write(g *kernels.Graph, s nn.Sizes) {
+	g.Output("prediction", m.Forward(g, Inputs{
+		Sample: g.Input("sample", g.DType, s.Rows, s.H, s.W, m.Config.InChannels),
+		Time:   g.Input("time", g.DType, s.Rows, m.Config.BlockOutChannels[0]),
+		Text:   g.Input("text", g.DType, s.Rows, s.Tokens, m.Config.CrossAttentionDim[0]),
+	}))
 }
 
 // TimeProj is the sinusoidal embedding of a timestep (Vaswani et al. 2017, sec. 3.5):

@@ -5,7 +5,6 @@ package vae
 import (
 	"darkroom/kernels"
 	"darkroom/nn"
-	"darkroom/tensor"
 )
 
 // normEps is what diffusers fixes for every norm of the autoencoder.
@@ -69,11 +68,7 @@ func (d *Decoder) Forward(g *kernels.Graph, z *kernels.Tensor) *kernels.Tensor {
 	return d.convOut.Forward(g, d.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }
 
-// Graph is a new graph of the decoder for n latents of h×w pixels.
-func (d *Decoder) Graph(dtype tensor.DType, n, h, w int) (g *kernels.Graph, z, image *kernels.Tensor) {
-	g = kernels.NewGraph(dtype)
-	z = g.Input(dtype, n, h, w, d.Config.LatentChannels)
-	image = d.Forward(g, z)
-	g.Output(image)
-	return g, z, image
+// Write writes the decoder into g, for Rows latents of H×W: "latent" to "image". It implements nn.Network.
+func (d *Decoder) Write(g *kernels.Graph, s nn.Sizes) {
+	g.Output("image", d.Forward(g, g.Input("latent", g.DType, s.Rows, s.H, s.W, d.Config.LatentChannels)))
 }

@@ -3,7 +3,6 @@ package vae
 import (
 	"darkroom/kernels"
 	"darkroom/nn"
-	"darkroom/tensor"
 )
 
 // Encoder turns pictures into the mean and log-variance of their latents.
@@ -66,11 +65,7 @@ func (e *Encoder) Forward(g *kernels.Graph, image *kernels.Tensor) *kernels.Tens
 	return x
 }
 
-// Graph is a new graph of the encoder for n pictures of h×w pixels.
-func (e *Encoder) Graph(dtype tensor.DType, n, h, w int) (g *kernels.Graph, image, moments *kernels.Tensor) {
-	g = kernels.NewGraph(dtype)
-	image = g.Input(dtype, n, h, w, e.Config.InChannels)
-	moments = e.Forward(g, image)
-	g.Output(moments)
-	return g, image, moments
+// Write writes the encoder into g, for Rows pictures of H×W pixels: "image" to "moments". It implements nn.Network.
+func (e *Encoder) Write(g *kernels.Graph, s nn.Sizes) {
+	g.Output("moments", e.Forward(g, g.Input("image", g.DType, s.Rows, s.H, s.W, e.Config.InChannels)))
 }

@@ -257,13 +257,13 @@ func (m *benchModel) close() {
 func (m *benchModel) unetGraph(b kernels.Backend) (*kernels.Graph, string) {
 	f := m.decoder.Config.Factor()
 	h, w := m.height/f, m.width/f
-	g, _, _ := m.unet.Graph(b.DTypes()[0], 2, h, w, m.tokens)
+	g := nn.Graph(m.unet, b.DTypes()[0], nn.Sizes{Rows: 2, H: h, W: w, Tokens: m.tokens})
 	return g, fmt.Sprintf("2×%d×%d×%d, %d tokens", h, w, m.unet.Config.InChannels, m.tokens)
 }
 
 func (m *benchModel) vaeGraph(b kernels.Backend) (*kernels.Graph, string) {
 	f := m.decoder.Config.Factor()
-	g, _, _ := m.decoder.Graph(b.DTypes()[0], 1, m.height/f, m.width/f)
+	g := nn.Graph(m.decoder, b.DTypes()[0], nn.Sizes{Rows: 1, H: m.height / f, W: m.width / f})
 	return g, fmt.Sprintf("%d×%d pixels", m.width, m.height)
 }
 

@@ -269,13 +269,13 @@ func newVision(b kernels.Backend, c clipConfig, set *checkpoint.Set, pre preproc
 		return nil, err
 	}
 	g := kernels.NewGraph(tensor.F32)
-	p.patches, p.positions = g.Input(tensor.F32, 1, tokens, area+1), g.Input(tensor.F32, 1, tokens, v.HiddenSize)
+	p.patches, p.positions = g.Input("patches", tensor.F32, 1, tokens, area+1), g.Input("positions", tensor.F32, 1, tokens, v.HiddenSize)
 	x := pl.Forward(g, g.Add("", &kernels.Linear{In: p.patches, W: embedding, Residual: p.positions}))
 	for _, b := range layers {
 		x = b.forward(g, x, act)
 	}
 	p.out = post.Forward(g, x)
-	g.Output(p.out)
+	g.Output("hidden", p.out)
 	p.program, err = g.Compile(b)
 	return p, err
 }
@@ -396,8 +396,8 @@ func newTextTower(b kernels.Backend, c clipConfig, set *checkpoint.Set, fsys fs.
 	if t.projection.weight, err = floats(set, "text_projection.weight", c.ProjectionDim, t.config.HiddenSize); err != nil {
 		return nil, err
 	}
-	var g *kernels.Graph
-	g, t.ids, t.out = m.Graph(tensor.F32, 1, 0)
+	g := nn.Graph(m, tensor.F32, nn.Sizes{Rows: 1})
+	t.ids, t.out = g.In("ids"), g.Out("hidden")
 	t.program, err = g.Compile(b)
 	return t, err
 }

@@ -65,7 +65,7 @@ func single(ctx context.Context, b kernels.Backend, g *kernels.Graph, op kernels
 			w.Host = tensor.Of(random(w.Host.Shape.Len(), 0.05), w.Host.Shape...)
 		}
 	}
-	g.Output(g.Add("", op))
+	g.Output("out", g.Add("", op))
 	p, err := g.Compile(b)
 	for _, w := range g.Weights() {
 		defer b.Unload(w)

@@ -13,12 +13,12 @@ import (
 func TestStepsCountEveryOperation(t *testing.T) {
 	b := ref.New(1)
 	g := kernels.NewGraph(tensor.F32)
-	x := g.Input(tensor.F32, 1, 4, 4, 8)
+	x := g.Input("x", tensor.F32, 1, 4, 4, 8)
 	for range 3 {
 		x = g.Add("", &kernels.Conv2D{In: x, W: weight(kernels.Filter, 8, 8, 3, 3), Pad: [2]int{1, 1}})
 	}
 	x = g.Add("", &kernels.GroupNorm{In: x, Gamma: weight(kernels.Vector, 8), Beta: weight(kernels.Vector, 8), Groups: 2})
-	g.Output(x)
+	g.Output("y", x)
 	p, err := g.Compile(b)
 	if err != nil {
 		t.Fatal(err)

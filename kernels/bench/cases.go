@@ -56,12 +56,12 @@ func newCase(build func(g *kernels.Graph) kernels.Op) Case {
 
 func conv(n, h, w, c, c2, o, k, stride int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		op := &kernels.Conv2D{In: g.Input(g.DType, n, h, w, c), W: sized(kernels.Filter, o, c+c2, k, k), Bias: sized(kernels.Vector, o), Stride: stride}
+		op := &kernels.Conv2D{In: g.Input("in", g.DType, n, h, w, c), W: sized(kernels.Filter, o, c+c2, k, k), Bias: sized(kernels.Vector, o), Stride: stride}
 		if k == 3 {
 			op.Pad = [2]int{1, 1}
 		}
 		if c2 > 0 {
-			op.In2 = g.Input(g.DType, n, h, w, c2)
+			op.In2 = g.Input("in2", g.DType, n, h, w, c2)
 		}
 		return op
 	})
@@ -76,7 +76,7 @@ func linearOf(n, rows, c, o int, act kernels.Activation, bias bool) Case {
 		if act == kernels.GEGLU {
 			role, outs = kernels.MatrixGEGLU, 2*o
 		}
-		op := &kernels.Linear{In: g.Input(g.DType, n, rows, c), W: sized(role, outs, c), Act: act}
+		op := &kernels.Linear{In: g.Input("in", g.DType, n, rows, c), W: sized(role, outs, c), Act: act}
 		if bias {
 			op.Bias = sized(kernels.Vector, outs)
 		}
@@ -87,22 +87,22 @@ func linearOf(n, rows, c, o int, act kernels.Activation, bias bool) Case {
 // upsampled is a 3×3 convolution of an image read at twice its size.
 func upsampled(n, size, c int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		return &kernels.Conv2D{In: g.Input(g.DType, n, size, size, c), W: sized(kernels.Filter, c, c, 3, 3), Bias: sized(kernels.Vector, c), Pad: [2]int{1, 1}, Upsample: [2]int{2 * size, 2 * size}}
+		return &kernels.Conv2D{In: g.Input("in", g.DType, n, size, size, c), W: sized(kernels.Filter, c, c, 3, 3), Bias: sized(kernels.Vector, c), Pad: [2]int{1, 1}, Upsample: [2]int{2 * size, 2 * size}}
 	})
 }
 
 func attention(n, queries, keys, heads, d int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
 		c := heads * d
-		return &kernels.Attention{Q: g.Input(g.DType, n, queries, c), K: g.Input(g.DType, n, keys, c), V: g.Input(g.DType, n, keys, c), Heads: heads}
+		return &kernels.Attention{Q: g.Input("q", g.DType, n, queries, c), K: g.Input("k", g.DType, n, keys, c), V: g.Input("v", g.DType, n, keys, c), Heads: heads}
 	})
 }
 
 func groupNorm(n, h, w, c, c2 int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		op := &kernels.GroupNorm{In: g.Input(g.DType, n, h, w, c), Gamma: sized(kernels.Vector, c+c2), Beta: sized(kernels.Vector, c+c2), Groups: 32, Eps: 1e-5, Act: kernels.SiLU}
+		op := &kernels.GroupNorm{In: g.Input("in", g.DType, n, h, w, c), Gamma: sized(kernels.Vector, c+c2), Beta: sized(kernels.Vector, c+c2), Groups: 32, Eps: 1e-5, Act: kernels.SiLU}
 		if c2 > 0 {
-			op.In2 = g.Input(g.DType, n, h, w, c2)
+			op.In2 = g.Input("in2", g.DType, n, h, w, c2)
 		}
 		return op
 	})
@@ -110,6 +110,6 @@ func groupNorm(n, h, w, c, c2 int) Case {
 
 func layerNorm(rows, c int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
-		return &kernels.LayerNorm{In: g.Input(g.DType, rows, c), Gamma: sized(kernels.Vector, c), Beta: sized(kernels.Vector, c), Eps: 1e-5}
+		return &kernels.LayerNorm{In: g.Input("in", g.DType, rows, c), Gamma: sized(kernels.Vector, c), Beta: sized(kernels.Vector, c), Eps: 1e-5}
 	})
 }

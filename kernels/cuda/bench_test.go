@@ -86,7 +86,7 @@ func timeLayer(t *testing.T, b *Backend, c bench.Case, copies, runs int) float64
 	g := kernels.NewGraph(tensor.F16)
 	op := c.Build(g)
 	for range copies {
-		g.Output(g.Add("", op))
+		g.Output("out", g.Add("", op))
 	}
 	for _, w := range g.Weights() {
 		w.Host = tensor.Tensor{DType: tensor.F16, Shape: w.Host.Shape, Data: make([]byte, 2*w.Host.Shape.Len())}

@@ -37,13 +37,13 @@ func countCases() (all []countCase) {
 		for _, k := range []int{320, 1280} {
 			c.Name, c.Steps = fmt.Sprint("linear ", k), k/32
 			c.build = func(g *kernels.Graph) kernels.Op {
-				return &kernels.Linear{In: g.Input(g.DType, 1, 640, k), W: weight(kernels.Matrix, 512, k), Bias: weight(kernels.Vector, 512)}
+				return &kernels.Linear{In: g.Input("in", g.DType, 1, 640, k), W: weight(kernels.Matrix, 512, k), Bias: weight(kernels.Vector, 512)}
 			}
 			all = append(all, c)
 		}
 		c.Name, c.Steps = "conv 320", 90
 		c.build = func(g *kernels.Graph) kernels.Op {
-			return &kernels.Conv2D{In: g.Input(g.DType, 1, 20, 32, 320), W: weight(kernels.Filter, 512, 320, 3, 3), Bias: weight(kernels.Vector, 512), Pad: [2]int{1, 1}}
+			return &kernels.Conv2D{In: g.Input("in", g.DType, 1, 20, 32, 320), W: weight(kernels.Filter, 512, 320, 3, 3), Bias: weight(kernels.Vector, 512), Pad: [2]int{1, 1}}
 		}
 		all = append(all, c)
 	}
@@ -51,7 +51,7 @@ func countCases() (all []countCase) {
 		for _, keys := range []int{256, 768} {
 			all = append(all, countCase{Name: fmt.Sprint("attention ", keys), Kernel: fmt.Sprint("attention_mma_f16_", t.size), Blocks: 256 / t.queries, Steps: keys / t.keys,
 				build: func(g *kernels.Graph) kernels.Op {
-					return &kernels.Attention{Q: g.Input(g.DType, 1, 256, t.size), K: g.Input(g.DType, 1, keys, t.size), V: g.Input(g.DType, 1, keys, t.size), Heads: 1}
+					return &kernels.Attention{Q: g.Input("q", g.DType, 1, 256, t.size), K: g.Input("k", g.DType, 1, keys, t.size), V: g.Input("v", g.DType, 1, keys, t.size), Heads: 1}
 				}})
 		}
 	}
@@ -102,7 +102,7 @@ func TestCountSubject(t *testing.T) {
 	b.onlyTile = c.tile
 	g := kernels.NewGraph(tensor.F16)
 	op := c.build(g)
-	g.Output(g.Add("", op))
+	g.Output("out", g.Add("", op))
 	p, err := g.Compile(b)
 	if err != nil {
 		t.Fatal(err)

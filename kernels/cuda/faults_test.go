@@ -27,12 +27,12 @@ func network(d tensor.DType) (g *kernels.Graph, in, out *kernels.Tensor) {
 		return &kernels.Weight{Name: "test", Role: role, Host: tensor.Of(v, shape...)}
 	}
 	g = kernels.NewGraph(d)
-	in = g.Input(d, 2, 6, 6, 8)
+	in = g.Input("x", d, 2, 6, 6, 8)
 	x := g.Add("", &kernels.Conv2D{In: in, W: weight(kernels.Filter, 16, 8, 3, 3), Pad: [2]int{1, 1}})
 	x = g.Add("", &kernels.GroupNorm{In: x, Gamma: weight(kernels.Vector, 16), Beta: weight(kernels.Vector, 16), Groups: 4, Eps: 1e-5, Act: kernels.SiLU})
 	x = g.Reshape(x, 2, 36, 16)
 	out = g.Add("", &kernels.Attention{Q: x, K: x, V: x, Heads: 2})
-	g.Output(out)
+	g.Output("y", out)
 	return g, in, out
 }
 

@@ -1,0 +1,26 @@
+package nn
+
+import (
+	"darkroom/kernels"
+	"darkroom/tensor"
+)
+
+// Sizes are all that a network's graph depends on besides its weights. A network reads those that concern it.
+type Sizes struct {
+	Rows   int // of the batch
+	H, W   int // of the input: pixels of a picture or of latents
+	Tokens int // of a text
+	Skip   int // layers left off at the end of a text encoder
+}
+
+// Network is a model part as it is written into a graph. Its inputs and outputs have names.
+type Network interface {
+	Write(g *kernels.Graph, s Sizes)
+}
+
+// Graph is a new graph of a network with activations of that type.
+func Graph(n Network, dtype tensor.DType, s Sizes) *kernels.Graph {
+	g := kernels.NewGraph(dtype)
+	n.Write(g, s)
+	return g
+}
