@@ -3,6 +3,7 @@ package pipeline
 import (
 	"darkroom/checkpoint"
 	"darkroom/clip"
+	"darkroom/recipe"
 )
 
 // Defaults are what a request without these settings gets from this model.
@@ -36,11 +37,11 @@ func readDefaults(f *checkpoint.Folder) (Defaults, error) {
 
 // NewRequest is a request for the prompt with this model's defaults and seed 0.
 func (p *Pipeline) NewRequest(prompt string) Request {
-	r := Request{
+	r := Request{recipe.Settings{
 		Prompt: prompt, Negative: p.defaults.Negative, Syntax: clip.Weighted.String(), Noise: "torch-cpu",
 		Steps: p.defaults.Steps, CFG: p.defaults.CFG, Scheduler: p.defaults.Scheduler,
 		Width: p.defaults.Width, Height: p.defaults.Height,
-	}
+	}}
 	side := p.unet.Config.SampleSize
 	if side == 0 {
 		side = 64 // what Stable Diffusion was trained at

@@ -3,10 +3,8 @@ package pipeline
 import (
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 
-	"darkroom/clip"
 	"darkroom/kernels/cuda"
 	"darkroom/noise"
 	"darkroom/recipe"
@@ -38,20 +36,16 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		kind = noise.KindTorchCPU
 	}
 	backend, _, _ := strings.Cut(p.backend.Name(), ":")
+	settled := pl.Settings
+	eta := pl.schedule.Eta()
+	settled.Noise, settled.Scheduler, settled.Sigmas, settled.Eta = kind, pl.schedule.Name(), pl.schedule.Sigmas(), &eta
+	settled.Tiled = p.tile(pl) != nil
 	r := recipe.Recipe{
 		Version: Version(), Numerics: Numerics,
-		Prompt: pl.Prompt, Negative: pl.Negative, PromptSyntax: pl.Syntax, ClipSkip: pl.ClipSkip,
-		Seed: pl.Seed, Noise: kind, Width: pl.Width, Height: pl.Height,
-		Steps: pl.Steps, Scheduler: pl.schedule.Name(), Eta: pl.schedule.Eta(),
-		CFG: pl.CFG, Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Model: p.name, ModelHash: hash, Prediction: p.schedulerConfig.PredictionType.String(),
-		VAETiling: p.tile(pl) != nil, DType: p.dtypeName(), Backend: backend, Device: p.device(), Result: result,
+		DType: p.dtypeName(), Backend: backend, Device: p.device(), Result: result,
 	}
-	if list, ok := sigmaList(pl.schedule.Sigmas()); ok {
-		r.SigmaList, r.Steps = list, len(list)
-	} else {
-		r.Sigmas = pl.schedule.Sigmas()
-	}
+	r.Set(settled)
 	return r, nil
 }
 
@@ -63,37 +57,9 @@ func (p *Pipeline) device() string {
 	return runtime.GOOS + "/" + runtime.GOARCH
 }
 
-// FromRecipe is the request that makes a recipe's picture again.
+// FromRecipe is the request that makes a recipe's picture again, on the recipe's model.
 func FromRecipe(r recipe.Recipe) Request {
-	eta := r.Eta
-	q := Request{
-		Prompt: r.Prompt, Negative: r.Negative, Syntax: r.PromptSyntax, ClipSkip: r.ClipSkip,
-		Seed: r.Seed, Noise: r.Noise, Width: r.Width, Height: r.Height,
-		Steps: r.Steps, Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: &eta, CFG: r.CFG, Rescale: r.Rescale,
-		Guidance: r.Guidance, SDENoise: r.SDENoise, Tiled: r.VAETiling,
-	}
-	if len(r.SigmaList) > 0 {
-		texts := make([]string, len(r.SigmaList))
-		for i, s := range r.SigmaList {
-			texts[i] = strconv.FormatFloat(s, 'g', -1, 64)
-		}
-		q.Sigmas = strings.Join(texts, ",")
-	}
-	if q.Syntax == "" {
-		q.Syntax = clip.Weighted.String()
-	}
-	return q
-}
-
-// sigmaList reads "14.6,6.1,0.03"; false for the name of a schedule.
-func sigmaList(s string) ([]float64, bool) {
-	var list []float64
-	for _, field := range strings.Split(s, ",") {
-		v, err := strconv.ParseFloat(strings.TrimSpace(field), 64)
-		if err != nil {
-			return nil, false
-		}
-		list = append(list, v)
-	}
-	return list, true
+	s := r.Settings()
+	s.Model, s.Backend, s.DType = "", "", ""
+	return Request{s}
 }

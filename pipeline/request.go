@@ -12,46 +12,15 @@ import (
 	"darkroom/scheduler"
 )
 
-// Request is one image to make. The zero value of a field that has a default means that default only
-// where the comment says so; build requests with Pipeline.NewRequest, which fills in the model's own.
-type Request struct {
-	Prompt, Negative string
-	Syntax           string // "weighted" (A1111's emphasis, any length) or "plain" (diffusers, cut at the window)
-	ClipSkip         int    // layers left off the text encoder's end; 0: as the model says
-
-	Seed   uint64
-	Noise  string // "torch-cpu" or "torch-cuda"
-	Width  int    // pixels
-	Height int    // pixels
-
-	Steps     int
-	Scheduler string   // "" is the model's own
-	Sigmas    string   // "" is the scheduler's own way; a name or a falling list
-	Eta       *float64 // nil is the scheduler's own
-	// CFG is the scale of classifier-free guidance (Ho & Salimans 2022): uncond + CFG·(cond − uncond).
-	// At 1 and below there is no guidance, as in diffusers: the prompt's prediction is taken as it is.
-	CFG     float64
-	Rescale float64 // φ of Lin et al. 2023, sec. 3.4; 0 is off
-	// Guidance is how that scale is applied, NAME[:key=value,…] as package guidance reads it; "" is cfg. A key rescale
-	// there is the same as Rescale.
-	Guidance string `json:",omitempty"`
-	// SDENoise is where the noise of stochastic samplers comes from: "torch" or "", a draw a step from the generator that
-	// gave the first noise, as diffusers has it; or "brownian", a path of the same seed, as k-diffusion has it, on
-	// which any number of steps sees the same noise.
-	SDENoise string `json:",omitempty"`
-	// Tiled decodes a picture that is larger than those that the autoencoder was trained on in overlapping tiles, as
-	// Options.LowMemory does.
-	Tiled bool
-}
+// Request is one image to make. The zero value of a setting that has a default means that default only
+// where recipe.Settings says so; build requests with Pipeline.NewRequest, which fills in the model's own.
+type Request struct{ recipe.Settings }
 
 // The sources of noise for stochastic samplers.
 const (
-	SDETorch    = "torch"
-	SDEBrownian = "brownian"
+	SDETorch    = recipe.SDETorch
+	SDEBrownian = recipe.SDEBrownian
 )
-
-// SDENoises lists them.
-func SDENoises() []string { return []string{SDETorch, SDEBrownian} }
 
 // Default values where a model's folder does not say otherwise.
 const (
@@ -157,14 +126,14 @@ func (pl *plan) settleNoise() error {
 			pl.SDENoise = ""
 		}
 	default:
-		return usagef("--sde-noise %.40q: choose %s", pl.SDENoise, strings.Join(SDENoises(), " or "))
+		return usagef("--sde-noise %.40q: choose %s", pl.SDENoise, strings.Join(recipe.SDENoises(), " or "))
 	}
 	return nil
 }
 
 // stepless says whether something else than the number of steps decides how many there are.
 func stepless(r Request) bool {
-	_, list := sigmaList(r.Sigmas)
+	_, list := recipe.ParseLevels(r.Sigmas)
 	return list || r.Scheduler == "dpm-adaptive"
 }
 

@@ -85,7 +85,7 @@ func (c *checker) request(q *Request, given map[string]bool) error {
 		{"format", q.Format, []string{"png", "jpg", "webp"}},
 		{"noise", q.Noise, []string{noise.KindTorchCPU, "torch-cuda"}},
 		{"prompt-syntax", q.Syntax, []string{clip.Weighted.String(), clip.Plain.String()}},
-		{"sde-noise", q.SDENoise, pipeline.SDENoises()},
+		{"sde-noise", q.SDENoise, recipe.SDENoises()},
 		{"model", q.Model, nil},
 		{"guidance", q.Guidance, nil},
 		{"scheduler", q.Scheduler, nil},

@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -207,7 +208,7 @@ func TestHash(t *testing.T) {
 }
 
 func TestFill(t *testing.T) {
-	model := pipeline.Request{Negative: "ugly", Steps: 25, CFG: 7.5, Scheduler: "euler", Sigmas: "karras", Width: 64, Height: 64, Syntax: "weighted", Noise: "torch-cpu"}
+	model := pipeline.Request{Settings: recipe.Settings{Negative: "ugly", Steps: 25, CFG: 7.5, Scheduler: "euler", Sigmas: "karras", Width: 64, Height: 64, Syntax: "weighted", Noise: "torch-cpu"}}
 	fill := func(job string) pipeline.Request {
 		return mustParse(t, job, Options{Notation: YAML})[0].Request.Fill(model)
 	}

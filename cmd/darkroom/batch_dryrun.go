@@ -11,6 +11,7 @@ import (
 	"darkroom/batch/history"
 	"darkroom/batch/jobs"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 )
 
 // dryImage is a line of batch --dry-run --json.
@@ -137,7 +138,7 @@ func (s *sizes) of(q *jobs.Request) extent {
 	}
 	full, err := s.engine.Filled(q)
 	if err != nil {
-		full = pipeline.Request{Width: cmp.Or(q.Width, 512), Height: cmp.Or(q.Height, 512), Steps: q.Steps, Sigmas: q.Sigmas}
+		full = pipeline.Request{Settings: recipe.Settings{Width: cmp.Or(q.Width, 512), Height: cmp.Or(q.Height, 512), Steps: q.Steps, Sigmas: q.Sigmas}}
 	}
 	e := extent{asked.group, full.Width, full.Height, full.Steps, full.Sigmas}
 	switch {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/urfave/cli/v2"
 )
@@ -127,7 +127,7 @@ func flagValues(flag string) []string {
 	case "guidance":
 		return guidanceNames()
 	case "sde-noise":
-		return pipeline.SDENoises()
+		return recipe.SDENoises()
 	case "noise":
 		return []string{"torch-cpu", "torch-cuda"}
 	case "prompt-syntax":
