@@ -21,6 +21,7 @@ var layers = [][]string{
 	{"imagefile"},
 	{"kernels"},
 	{"nn", "checkpoint"},
+	{"internal"},
 	{"stage", "clip", "unet", "vae", "models"},
 	{"family"},
 	{"pipeline"},

@@ -83,6 +83,15 @@ func (g *Graph) InputNames() []string {
 	return names
 }
 
+// OutputNames lists the outputs in the order in which they were declared.
+func (g *Graph) OutputNames() []string {
+	names := make([]string, len(g.outputs))
+	for i, n := range g.outputs {
+		names[i] = n.name
+	}
+	return names
+}
+
 // Reshape views a tensor with other axes of the same total length.
 func (g *Graph) Reshape(t *Tensor, shape ...int) *Tensor {
 	s := tensor.Shape(slices.Clone(shape))

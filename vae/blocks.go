@@ -10,6 +10,7 @@ import (
 type stage struct {
 	resnets []nn.ResBlock
 	resize  *nn.Conv2D // nil at the last
+	up      bool       // resize doubles the picture first; in the encoder it has a stride of 2
 }
 
 func newStage(l nn.Loader, c Config, in, out, layers int) stage {
@@ -21,11 +22,22 @@ func newStage(l nn.Loader, c Config, in, out, layers int) stage {
 	return s
 }
 
-func (s stage) resnetsForward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
+func (s stage) forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
 	for _, r := range s.resnets {
 		x = r.Forward(g, x, nil, nil)
 	}
-	return x
+	if s.resize == nil {
+		return x
+	}
+	return s.resized(g, x)
+}
+
+func (s stage) resized(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
+	var o nn.Conv
+	if s.up {
+		o.Upsample = [2]int{2 * x.Shape[1], 2 * x.Shape[2]}
+	}
+	return s.resize.Forward(g, x, o)
 }
 
 // midBlock is ResBlock → attention over all pixels → ResBlock.
@@ -57,10 +69,15 @@ func newMidBlock(l nn.Loader, c Config) midBlock {
 func (b midBlock) forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
 	x = b.resnets[0].Forward(g, x, nil, nil)
 	if b.attention != nil {
-		n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
-		tokens := g.Reshape(b.groupNorm.Forward(g, x, nil), n, h*w, c)
-		y := b.attention.Forward(g, tokens, nil, g.Reshape(x, n, h*w, c))
-		x = g.Reshape(y, n, h, w, c)
+		x = b.attend(g, x)
 	}
 	return b.resnets[1].Forward(g, x, nil, nil)
+}
+
+// attend is x += attention(GN x), each pixel a token.
+func (b midBlock) attend(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
+	n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
+	tokens := g.Reshape(b.groupNorm.Forward(g, x, nil), n, h*w, c)
+	y := b.attention.Forward(g, tokens, nil, g.Reshape(x, n, h*w, c))
+	return g.Reshape(y, n, h, w, c)
 }

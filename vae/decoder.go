@@ -44,7 +44,7 @@ func NewDecoder(c Config, l nn.Loader) (*Decoder, error) {
 		s := newStage(dec.At("up_blocks", i), c, in, out, c.LayersPerBlock+1)
 		if i < last {
 			conv := dec.At("up_blocks", i, "upsamplers.0.conv").Conv2D(out, out, 3)
-			s.resize = &conv
+			s.resize, s.up = &conv, true
 		}
 		d.upBlocks = append(d.upBlocks, s)
 		in = out
@@ -60,10 +60,7 @@ func (d *Decoder) Forward(g *kernels.Graph, z *kernels.Tensor) *kernels.Tensor {
 	}
 	x := d.midBlock.forward(g, d.convIn.Forward(g, z, nn.Conv{}))
 	for _, s := range d.upBlocks {
-		x = s.resnetsForward(g, x)
-		if s.resize != nil {
-			x = s.resize.Forward(g, x, nn.Conv{Upsample: [2]int{2 * x.Shape[1], 2 * x.Shape[2]}})
-		}
+		x = s.forward(g, x)
 	}
 	return d.convOut.Forward(g, d.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }

@@ -52,10 +52,7 @@ func NewEncoder(c Config, l nn.Loader) (*Encoder, error) {
 func (e *Encoder) Forward(g *kernels.Graph, image *kernels.Tensor) *kernels.Tensor {
 	x := e.convIn.Forward(g, image, nn.Conv{})
 	for _, s := range e.downBlocks {
-		x = s.resnetsForward(g, x)
-		if s.resize != nil {
-			x = s.resize.Forward(g, x, nn.Conv{})
-		}
+		x = s.forward(g, x)
 	}
 	x = e.midBlock.forward(g, x)
 	x = e.convOut.Forward(g, e.convNormOut.SiLU(g, x, nil), nn.Conv{})

@@ -1,0 +1,216 @@
+package unet
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"darkroom/checkpoint"
+	"darkroom/internal/golden"
+	"darkroom/kernels"
+	"darkroom/nn"
+)
+
+// Each operation rounds its result to float32, by at most 6·10⁻⁸ of it, after exact sums; the golden values are float64
+// inside. Roundings add up as a random walk: a network of 100 operations in a row is off by 10 of them.
+const tolerance = 1e-6
+
+func open(t *testing.T, file, name string) (*Model, *golden.Network) {
+	t.Helper()
+	net := golden.Open(t, "testdata/"+file+".safetensors").Network(t, name)
+	c, err := ReadConfig(net.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(c, net.Loader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	net.AllRead(t)
+	return m, net
+}
+
+func checkNetwork(t *testing.T, m *Model, net *golden.Network) {
+	for _, call := range net.Calls() {
+		c := net.Call(call)
+		_, sample := c.Floats(t, "sample")
+		_, text := c.Floats(t, "text")
+		c.CheckNetwork(t, tolerance, m, nn.Sizes{Rows: sample[0], H: sample[1], W: sample[2], Tokens: text[1]})
+	}
+}
+
+// One block of each kind, and the whole network at even and uneven sizes, against diffusers.
+func TestBlocksAgainstDiffusers(t *testing.T) {
+	for _, name := range golden.Open(t, "testdata/blocks.safetensors").Networks() {
+		t.Run(name, func(t *testing.T) {
+			m, net := open(t, "blocks", name)
+			b := blockTest{t, net.Call("small")}
+			for i, d := range m.downBlocks {
+				b.down(fmt.Sprint("down_blocks.", i), d)
+			}
+			b.middle("mid_block", m.midBlock)
+			for i, u := range m.upBlocks {
+				b.up(fmt.Sprint("up_blocks.", i), u)
+			}
+			checkNetwork(t, m, net)
+		})
+	}
+}
+
+type blockTest struct {
+	t    *testing.T
+	call golden.Call
+}
+
+func (b blockTest) check(path string, write func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor) {
+	b.t.Run(path, func(t *testing.T) {
+		b.call.Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
+			return golden.Results{path + "@out": write(g, in)}
+		})
+	})
+}
+
+// temb is the time embedding that a block of diffusers reads: SiLU, which each applies to it, is done once here.
+func (b blockTest) temb(in *golden.Inputs, path string) *kernels.Tensor {
+	return in.Value(path+"@temb", silu)
+}
+
+func silu(v float32) float32 { return float32(float64(v) / (1 + math.Exp(-float64(v)))) }
+
+func (b blockTest) text(in *golden.Inputs, path string) *kernels.Tensor {
+	if !b.call.Has(path + "@encoder_hidden_states") {
+		return nil
+	}
+	return in.Value(path+"@encoder_hidden_states", nil)
+}
+
+func (b blockTest) down(path string, d downBlock) {
+	b.t.Run(path, func(t *testing.T) {
+		b.call.Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
+			var skips []*kernels.Tensor
+			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), &skips)
+			results := golden.Results{path + "@out": out}
+			for i, s := range skips {
+				results[fmt.Sprintf("%s@left%d", path, i)] = s
+			}
+			if b.call.Has(fmt.Sprintf("%s@left%d", path, len(skips))) {
+				t.Errorf("%d skips: too few", len(skips))
+			}
+			return results
+		})
+	})
+	b.resnets(path, d.resnets, nil)
+	b.attentions(path, d.attentions)
+	if d.downsampler != nil {
+		path += ".downsamplers.0"
+		b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+			return d.downsampler.Forward(g, in.Value(path+"@hidden_states", nil), nn.Conv{})
+		})
+	}
+}
+
+func (b blockTest) middle(path string, m *midBlock) {
+	b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+		return m.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path))
+	})
+	b.resnets(path, m.resnets, nil)
+	if m.attention != nil {
+		b.attentions(path, []transformer{*m.attention})
+	}
+}
+
+func (b blockTest) up(path string, u upBlock) {
+	var widths []int // of the skips, in the order in which the block takes them
+	b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+		var skips []*kernels.Tensor
+		if u.upsampler != nil { // what the next block will take tells the size
+			_, shape := b.call.Floats(b.t, path+"@out")
+			skips = append(skips, g.Input("next", g.DType, shape...))
+		}
+		for i := range u.resnets {
+			skips = append(skips, in.Value(fmt.Sprintf("%s@skip%d", path, i), nil))
+		}
+		for i := range u.resnets {
+			widths = append(widths, skips[len(skips)-1-i].Shape[3])
+		}
+		return u.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), &skips)
+	})
+	b.resnets(path, u.resnets, widths)
+	b.attentions(path, u.attentions)
+	if u.upsampler != nil {
+		path += ".upsamplers.0"
+		b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+			_, shape := b.call.Floats(b.t, path+"@out")
+			return u.upsampler.Forward(g, in.Value(path+"@hidden_states", nil), nn.Conv{Upsample: [2]int{shape[1], shape[2]}})
+		})
+	}
+}
+
+// resnets checks ResBlocks; skips are the widths of their second inputs, nil where there are none.
+func (b blockTest) resnets(path string, resnets []nn.ResBlock, skips []int) {
+	for i, r := range resnets {
+		path := fmt.Sprint(path, ".resnets.", i)
+		b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+			if skips == nil {
+				return r.Forward(g, in.Value(path+"@input_tensor", nil), nil, b.temb(in, path))
+			}
+			_, shape := b.call.Floats(b.t, path+"@input_tensor")
+			both := shape[3]
+			x, skip := in.Part(path+"@input_tensor", 0, both-skips[i]), in.Part(path+"@input_tensor", both-skips[i], both)
+			return r.Forward(g, x, skip, b.temb(in, path))
+		})
+	}
+}
+
+func (b blockTest) attentions(path string, attentions []transformer) {
+	for i, a := range attentions {
+		path := fmt.Sprint(path, ".attentions.", i)
+		b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+			return a.forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path))
+		})
+		for k, block := range a.blocks {
+			path := fmt.Sprint(path, ".transformer_blocks.", k)
+			b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+				return block.forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path))
+			})
+			for name, attn := range map[string]nn.Attention{".attn1": block.attn1, ".attn2": block.attn2} {
+				path := path + name
+				b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+					return attn.Forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path), nil)
+				})
+			}
+			path += ".ff"
+			b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
+				h := block.ff[0].Forward(g, in.Value(path+"@hidden_states", nil), kernels.GEGLU, nil)
+				return block.ff[1].Forward(g, h, kernels.Identity, nil)
+			})
+		}
+	}
+}
+
+func TestConfigRefusesWhatItCannotRun(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"mid_block_scale_factor": 2}`:                    "mid_block_scale_factor",
+		`{"resnet_time_scale_shift": "scale_shift"}`:       "resnet_time_scale_shift",
+		`{"encoder_hid_dim": 1024}`:                        "encoder_hid_dim",
+		`{"norm_num_groups": 0}`:                           "norm_num_groups",
+		`{"down_block_types": "AttnDownBlock2D"}`:          "AttnDownBlock2D",
+		`{"cross_attention_dim": [320, 640, 1280, 1280]}`:  "cross_attention_dim",
+		`{"conv_in_kernel": 4}`:                            "conv_in_kernel",
+		`{"block_out_channels": [321, 640, 1280, 1280]}`:   "block_out_channels",
+		`{"attention_type": "gated"}`:                      "attention_type",
+		`{"only_cross_attention": [true, false]}`:          "only_cross_attention",
+		`{"time_embedding_type": "fourier"}`:               "time_embedding_type",
+		`{"some_new_key": 3}`:                              "some_new_key",
+		`{"transformer_layers_per_block": [1, 2, 10, -1]}`: "transformer_layers_per_block",
+	} {
+		c, err := checkpoint.ParseConfig([]byte(config), "unet/config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadConfig(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one that names %s", config, err, want)
+		}
+	}
+}
