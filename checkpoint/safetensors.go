@@ -132,6 +132,9 @@ func (f *File) parse() error {
 	all := make([]header, 0, len(entries))
 	for _, e := range entries {
 		if e.Key == "__metadata__" {
+			if string(e.Value) == "null" { // as good as absent, to the safetensors library too
+				continue
+			}
 			if f.meta, err = metadata(e.Value); err != nil {
 				return fmt.Errorf("header: __metadata__: %w", err)
 			}
@@ -168,7 +171,7 @@ func (f *File) place(all []header, body []byte) error {
 		f.tensors[h.name] = tensor.Tensor{DType: h.dtype, Shape: h.shape, Data: body[h.begin:h.end:h.end]}
 	}
 	if at != len(body) {
-		return fmt.Errorf("%d bytes after the last tensor belong to none", len(body)-at)
+		return fmt.Errorf("%d bytes after the last tensor belong to none: fetch the file again; if they are meant, load and save it with the safetensors library", len(body)-at)
 	}
 	return nil
 }

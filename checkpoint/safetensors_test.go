@@ -143,8 +143,8 @@ func TestParseRefuses(t *testing.T) {
 		{"overlap", file(two("0,4", "2,6"), "123456"), `tensors "a" and "b" overlap at byte 2`},
 		{"hole", file(two("0,4", "6,10"), "1234567890"), `bytes 4 to 6, before tensor "b", belong to no tensor`},
 		{"hole in front", file(two("6,10", "2,6"), "1234567890"), `bytes 0 to 2, before tensor "b", belong to no tensor`},
-		{"trailing", file(ok, "12345"), `1 bytes after the last tensor belong to none`},
-		{"only trailing", file(`{}`, "12345"), `5 bytes after the last tensor belong to none`},
+		{"trailing", file(ok, "12345"), `1 bytes after the last tensor belong to none: fetch the file again; if they are meant, load and save it with the safetensors library`},
+		{"only trailing", file(`{}`, "12345"), `5 bytes after the last tensor belong to none: fetch the file again; if they are meant, load and save it with the safetensors library`},
 	} {
 		_, err := Parse(c.data, "m.safetensors")
 		if want := "m.safetensors: " + c.want; err == nil || err.Error() != want {
@@ -161,6 +161,7 @@ func TestParseAccepts(t *testing.T) {
 	}{
 		{file(`{}`, ""), "[]"},
 		{file(`{"__metadata__":{}}      `, ""), "[]"},
+		{file(`{"__metadata__":null}`, ""), "[]"},
 		{file(`{"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"a":{"dtype":"I8","shape":[],"data_offsets":[0,1]}}  `, "123"), "[a b]"},
 		{file(`{"z":{"dtype":"F64","shape":[0,7],"data_offsets":[0,0]},"y":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, "1"), "[z y]"},
 	} {

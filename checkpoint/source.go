@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,11 +54,15 @@ func parseSource(data []byte, name string, mapped bool) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	if err := c.scale(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	return &Source{name: name, data: data, mapped: mapped, contents: *c, names: slices.Sorted(maps.Keys(c.arrays))}, nil
 }
 
 func parseContents(data []byte, name string, mapped bool) (*contents, error) {
 	switch {
+	case len(data) > 8 && data[8] == '{' && binary.LittleEndian.Uint64(data) <= maxHeader: // before pickles: the length may begin as one
 	case bytes.HasPrefix(data, []byte("GGUF")):
 		return parseGGUF(data, mapped)
 	case bytes.HasPrefix(data, []byte("PK")), len(data) > 1 && data[0] == 0x80 && data[1] <= 5:
