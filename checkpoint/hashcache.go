@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"darkroom/atomicfile"
 )
 
 // cacheKey names the files by what changes when they do: path, size and time of change. It is "" when one of them is
@@ -44,18 +46,10 @@ func readHash(dir, key string) (string, bool) {
 	return string(b), true
 }
 
-// writeHash keeps a hash, if it can: written beside and renamed, so that no half of one is ever read.
+// writeHash keeps a hash, if it can.
 func writeHash(dir, key, hash string) {
-	if dir == "" || key == "" || os.MkdirAll(dir, 0o755) != nil {
-		return
-	}
-	f, err := os.CreateTemp(dir, "new-*")
-	if err != nil {
-		return
-	}
-	_, err = f.WriteString(hash)
-	if f.Close() != nil || err != nil || os.Rename(f.Name(), filepath.Join(dir, key)) != nil {
-		os.Remove(f.Name())
+	if dir != "" && key != "" {
+		_ = atomicfile.WriteData(filepath.Join(dir, key), []byte(hash))
 	}
 }
 

@@ -2,7 +2,6 @@ package compare
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,7 @@ import (
 	"reflect"
 	"strings"
 
-	"darkroom/imagefile"
+	"darkroom/atomicfile"
 	"darkroom/tensor"
 )
 
@@ -77,7 +76,7 @@ type folder struct {
 // openFolder opens the folder for a grid, or makes it. With another grid it is an error, unless another is true: then the
 // report is set aside, and pictures that both grids have are kept.
 func openFolder(dir string, h header, another bool) (*folder, error) {
-	if err := imagefile.CheckWritable(filepath.Join(dir, journalFile)); err != nil {
+	if err := atomicfile.Check(filepath.Join(dir, journalFile)); err != nil {
 		return nil, err
 	}
 	unlock, err := lockFolder(filepath.Join(dir, journalFile))
@@ -247,7 +246,7 @@ func (f *folder) latents(id string) string { return filepath.Join(f.dir, latents
 func (f *folder) save(r *Record, png []byte, latents []float32) error {
 	files := map[string][]byte{f.image(r.ID): png, f.latents(r.ID): tensor.Bytes(latents)}
 	for name, data := range files {
-		if err := writeSynced(name+unfinished, data); err != nil {
+		if err := atomicfile.Synced(name+unfinished, data); err != nil {
 			return err
 		}
 	}
@@ -255,7 +254,7 @@ func (f *folder) save(r *Record, png []byte, latents []float32) error {
 		return err
 	}
 	for name := range files {
-		if err := os.Rename(name+unfinished, name); err != nil {
+		if err := atomicfile.Rename(name+unfinished, name); err != nil {
 			return err
 		}
 	}
@@ -269,7 +268,7 @@ func (f *folder) finishRenames() error {
 			if _, err := os.Stat(name); err == nil {
 				continue
 			}
-			if err := os.Rename(name+unfinished, name); errors.Is(err, fs.ErrNotExist) {
+			if err := atomicfile.Rename(name+unfinished, name); errors.Is(err, fs.ErrNotExist) {
 				delete(f.pictures, key)
 			} else if err != nil {
 				return err
@@ -287,15 +286,6 @@ func (f *folder) Close() error {
 	}
 	f.unlock()
 	return err
-}
-
-func writeSynced(path string, data []byte) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, bytes.NewReader(data))
-	return errors.Join(err, file.Sync(), file.Close())
 }
 
 // roundTrip is what a value becomes when written and read: nil and empty lists are one.

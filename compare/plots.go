@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"darkroom/imagefile"
+	"darkroom/atomicfile"
 
 	"github.com/disintegration/imaging"
 	"golang.org/x/image/font"
@@ -46,7 +46,7 @@ func (r *Report) writePlots(dir string) error {
 					return fmt.Errorf("plot of %s: %w", m.Key, err)
 				}
 				name := filepath.Join(dir, "plots", fmt.Sprintf("%s-%s.%s", m.Key, against, format))
-				if err := imagefile.WriteFile(name, func(out io.Writer) error { _, err := w.WriteTo(out); return err }); err != nil {
+				if err := atomicfile.Write(name, func(out io.Writer) error { _, err := w.WriteTo(out); return err }); err != nil {
 					return err
 				}
 			}
@@ -157,7 +157,7 @@ func (r *Report) writeSheets(dir string) error {
 			return err
 		}
 		name := filepath.Join(dir, "sheets", fmt.Sprintf("prompt-%03d-seed-%d.png", i.prompt+1, i.seed))
-		err = imagefile.WriteFile(name, func(w io.Writer) error { return png.Encode(w, sheet) })
+		err = atomicfile.Write(name, func(w io.Writer) error { return png.Encode(w, sheet) })
 		if err != nil {
 			return err
 		}

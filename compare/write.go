@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"darkroom/imagefile"
+	"darkroom/atomicfile"
 )
 
 // writeReport writes everything that is made from the measures. Each file appears whole, in place of the earlier one.
@@ -22,7 +22,7 @@ func writeReport(dir string, r *Report) error {
 		{"results.md", r.writeMarkdown},
 		{"index.html", func(w io.Writer) error { return r.writePage(w, dir) }},
 	} {
-		if err := imagefile.WriteFile(filepath.Join(dir, part.file), part.write); err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, part.file), part.write); err != nil {
 			return err
 		}
 	}
@@ -34,7 +34,7 @@ func writeReport(dir string, r *Report) error {
 
 // writeBeside writes a file whole, making its folder.
 func writeBeside(path string, data []byte) error {
-	return imagefile.WriteFile(path, func(w io.Writer) error {
+	return atomicfile.Write(path, func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
 	})

@@ -213,3 +213,10 @@ func TestRecipeTooLongForJPEG(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func save(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"darkroom/imagefile"
+	"darkroom/atomicfile"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 
@@ -194,7 +194,7 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 
 // writePreview writes a small-lived file for a viewer to watch: whole at any time, without a recipe.
 func writePreview(path string, picture *image.NRGBA) error {
-	return imagefile.WriteFile(path, func(w io.Writer) error { return png.Encode(w, picture) })
+	return atomicfile.Write(path, func(w io.Writer) error { return png.Encode(w, picture) })
 }
 
 // warnIfDifferent says so when the same recipe did not give the same picture.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode"
 
+	"darkroom/atomicfile"
 	"darkroom/imagefile"
 	"darkroom/pipeline"
 
@@ -92,9 +93,9 @@ func isDevice(path string) bool {
 func (t *target) check() error {
 	switch {
 	case t.file != "":
-		return imagefile.CheckWritable(t.path(0))
+		return atomicfile.Check(t.path(0))
 	case t.folder != "":
-		return imagefile.CheckWritable(filepath.Join(t.folder, "darkroom.png"))
+		return atomicfile.Check(filepath.Join(t.folder, "darkroom.png"))
 	}
 	return nil
 }
@@ -130,18 +131,20 @@ func (t *target) write(i int, picture *pipeline.Image) (path string, data []byte
 		}
 		return "-", buf.Bytes(), err
 	}
-	if path = t.file; path != "" {
-		path = t.path(i)
-	} else {
-		var same bool
-		if path, same = t.freeName(picture, buf.Bytes()); same {
+	if t.file != "" {
+		return t.path(i), buf.Bytes(), atomicfile.WriteData(t.path(i), buf.Bytes())
+	}
+	for {
+		path, same := t.freeName(picture, buf.Bytes())
+		if same {
 			return path, buf.Bytes(), nil
 		}
+		err := atomicfile.Create(atomicfile.OS{}, path, buf.Bytes())
+		if errors.Is(err, fs.ErrExist) { // another program was faster
+			continue
+		}
+		return path, buf.Bytes(), atomicfile.Explain(path, err)
 	}
-	return path, buf.Bytes(), imagefile.WriteFile(path, func(w io.Writer) error {
-		_, err := w.Write(buf.Bytes())
-		return err
-	})
 }
 
 // freeName is a name in the folder that no file has, or, with same, that of a file with these very bytes.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"darkroom/atomicfile"
 	"darkroom/kernels"
 	"darkroom/kernels/conformance"
 	"darkroom/tensor"
@@ -193,11 +194,7 @@ func readVerdict(path string) (v Verdict, ok bool) {
 
 func writeVerdict(path string, v Verdict) {
 	body, err := json.MarshalIndent(v, "", "\t")
-	if err != nil || path == "" || os.MkdirAll(filepath.Dir(path), 0o755) != nil {
-		return
-	}
-	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if os.WriteFile(temporary, body, 0o644) == nil && os.Rename(temporary, path) != nil {
-		os.Remove(temporary)
+	if err == nil && path != "" {
+		_ = atomicfile.WriteData(path, body) // a cache: without it, the next run tests again
 	}
 }

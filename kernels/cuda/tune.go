@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
+
+	"darkroom/atomicfile"
 
 	"gorgonia.org/cu"
 )
@@ -81,12 +82,8 @@ func (t *tuner) save(d Device) {
 		all[shape] = name
 	}
 	body, err := json.MarshalIndent(choices{d.Name, d.Driver, buildID(), all}, "", "\t")
-	if err != nil || os.MkdirAll(filepath.Dir(t.path), 0o755) != nil {
-		return
-	}
-	temporary := fmt.Sprintf("%s.%d", t.path, os.Getpid())
-	if os.WriteFile(temporary, body, 0o644) != nil || os.Rename(temporary, t.path) != nil {
-		_ = os.Remove(temporary)
+	if err == nil {
+		_ = atomicfile.WriteData(t.path, body) // a cache: without it, the next run measures again
 	}
 }
 
