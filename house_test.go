@@ -38,7 +38,7 @@ var sideways = map[[2]string]bool{
 }
 
 // standardOnly are the packages that import the standard library alone.
-var standardOnly = []string{"config", "atomicfile", "machine", "scheduler", "noise", "tensor", "guidance"}
+var standardOnly = []string{"config", "atomicfile", "scheduler", "noise", "tensor", "guidance"}
 
 type goPackage struct {
 	ImportPath string

@@ -9,6 +9,7 @@ import (
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/cuda"
 	"darkroom/kernels/ref"
+	"darkroom/machine"
 	"darkroom/recipe"
 	"darkroom/tensor"
 )
@@ -107,7 +108,7 @@ func (p *Pipeline) openDevice(o Options) error {
 	}
 	warn(fmt.Sprintf("%s has too little memory and the CPU is used: %v", p.backend.Name(), short))
 	err = p.backend.Close()
-	p.backend, p.dtype, p.free = b, dtype, freeMemory
+	p.backend, p.dtype, p.free = b, dtype, machine.FreeMemory
 	return err
 }
 

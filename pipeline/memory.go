@@ -1,11 +1,7 @@
 package pipeline
 
 import (
-	"bufio"
 	"fmt"
-	"os"
-	"path"
-	"strconv"
 	"strings"
 
 	"darkroom/kernels"
@@ -128,56 +124,6 @@ func (p *Pipeline) decodeSize(pl *plan) (h, w int) {
 		return min(pl.latentH, t.tile), min(pl.latentW, t.tile)
 	}
 	return pl.latentH, pl.latentW
-}
-
-// freeMemory is what the system could still give, in bytes: what /proc/meminfo calls available, within
-// the limit of the control group. Unknown on other systems than Linux.
-func freeMemory() (bytes uint64, known bool) {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0, false
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if v, ok := strings.CutPrefix(s.Text(), "MemAvailable:"); ok {
-			kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
-			if err != nil {
-				return 0, false
-			}
-			return min(kib<<10, groupLimit()), true
-		}
-	}
-	return 0, false
-}
-
-// groupLimit is how much the process's control group (version 2) may still take.
-func groupLimit() uint64 {
-	const unlimited = ^uint64(0)
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return unlimited
-	}
-	_, group, ok := strings.Cut(strings.TrimSpace(string(text)), "0::")
-	if !ok {
-		return unlimited
-	}
-	limit := unlimited
-	for dir := path.Join("/sys/fs/cgroup", group); len(dir) >= len("/sys/fs/cgroup"); dir = path.Dir(dir) {
-		most, err1 := readNumber(dir + "/memory.max")
-		used, err2 := readNumber(dir + "/memory.current")
-		if err1 == nil && err2 == nil {
-			limit = min(limit, most-min(used, most))
-		}
-	}
-	return limit
-}
-
-func readNumber(file string) (uint64, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64) // "max" is an error: no limit
 }
 
 // compile loads weights and places activations, and says what it was for when that fails.

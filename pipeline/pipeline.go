@@ -16,6 +16,7 @@ import (
 	"darkroom/checkpoint"
 	"darkroom/clip"
 	"darkroom/kernels"
+	"darkroom/machine"
 	defaultmodel "darkroom/models/default"
 	"darkroom/nn"
 	"darkroom/scheduler"
@@ -85,7 +86,7 @@ func Open(o Options) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{name: name, folder: folder.Name(), free: freeMemory, options: o, lowMemory: o.LowMemory}
+	p := &Pipeline{name: name, folder: folder.Name(), free: machine.FreeMemory, options: o, lowMemory: o.LowMemory}
 	if name == defaultmodel.Name {
 		p.folder = defaultmodel.Name
 	}

@@ -12,6 +12,7 @@ import (
 	"darkroom/checkpoint"
 	"darkroom/kernels"
 	"darkroom/kernels/bench"
+	"darkroom/machine"
 	"darkroom/nn"
 	"darkroom/pipeline"
 	"darkroom/tensor"
@@ -97,7 +98,7 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 		return err
 	}
 	defer release(b)
-	r := &benchReport{Version: pipeline.Version(), Device: processor(), Backend: b.Name()}
+	r := &benchReport{Version: pipeline.Version(), Device: machine.Processor(), Backend: b.Name()}
 	if c, ok := b.(interface {
 		Instructions() string
 		Threads() int

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/cuda"
+	"darkroom/machine"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/klauspost/cpuid/v2"
 	"github.com/urfave/cli/v2"
 )
 
@@ -109,11 +106,12 @@ func (g gpu) about() string {
 }
 
 func devices(e *env, asJSON bool) error {
-	d := deviceInfo{Processor: processor(), Kernels: []string{}, Threads: runtime.GOMAXPROCS(0), CUDA: []gpu{}}
+	d := deviceInfo{Processor: machine.Processor(), Kernels: []string{}, Threads: runtime.GOMAXPROCS(0), CUDA: []gpu{}}
 	if cpu.Available {
 		d.Kernels = cpu.Instructions()
 	}
-	d.MemoryTotal, d.MemoryFree = memory("MemTotal:"), memory("MemAvailable:")
+	d.MemoryTotal, _ = machine.Memory()
+	d.MemoryFree, _ = machine.FreeMemory()
 	gpus, err := gpus()
 	if err != nil {
 		d.CUDAMissing = err.Error()
@@ -142,27 +140,4 @@ func devices(e *env, asJSON bool) error {
 	}
 	t.Render()
 	return nil
-}
-
-func processor() string {
-	if name := strings.TrimSpace(cpuid.CPU.BrandName); name != "" {
-		return name
-	}
-	return runtime.GOARCH
-}
-
-// memory reads a line of /proc/meminfo, in bytes; 0 on systems without it.
-func memory(key string) uint64 {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), key); ok {
-			kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }

@@ -12,6 +12,7 @@ import (
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/cuda"
 	"darkroom/kernels/ref"
+	"darkroom/machine"
 	"darkroom/pipeline"
 	"darkroom/tensor"
 
@@ -143,7 +144,7 @@ func (o *selftestOptions) subjects() ([]subject, error) {
 		return nil, err
 	}
 	if o.Backend == pipeline.CPU || auto && cpu.Available && !o.Devices.given {
-		all = append(all, o.host(pipeline.CPU, processor(), func(n int) kernels.Backend {
+		all = append(all, o.host(pipeline.CPU, machine.Processor(), func(n int) kernels.Backend {
 			b, err := cpu.New(cpu.Options{Threads: n})
 			if err != nil {
 				panic(err) // the best instructions that the processor has
