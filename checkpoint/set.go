@@ -71,6 +71,23 @@ func (s *Set) Tensor(name string) (tensor.Tensor, bool) {
 	return f.Tensor(name)
 }
 
+// Array is Tensor as an Array, whose Release is the set's.
+func (s *Set) Array(name string) (tensor.Array, bool) {
+	t, ok := s.Tensor(name)
+	if !ok {
+		return nil, false
+	}
+	return mapped{tensor.Stored(t), func() { s.Release(name) }}, true
+}
+
+// mapped is an array of a file that may give back the memory that holds it.
+type mapped struct {
+	tensor.Array
+	release func()
+}
+
+func (m mapped) Release() { m.release() }
+
 // Get is Tensor for weights: the error says that the name is missing, that the elements are not floating point, or that
 // the shape is not the one that the configuration asks for. A length of -1 in shape stands for any.
 func (s *Set) Get(name string, shape ...int) (tensor.Tensor, error) {

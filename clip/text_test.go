@@ -23,6 +23,11 @@ type part struct {
 
 func (p part) Tensor(name string) (tensor.Tensor, bool) { return p.file.Tensor(p.prefix + ":" + name) }
 
+func (p part) Array(name string) (tensor.Array, bool) {
+	t, ok := p.Tensor(name)
+	return tensor.Stored(t), ok
+}
+
 func (p part) names() []string {
 	var names []string
 	for _, n := range p.file.Names() {

@@ -27,10 +27,8 @@ type Mem interface {
 // Every backend is deterministic and batch-invariant: the numbers of image n of a batch are the
 // same bits for any batch size, position and number of threads, and from run to run.
 type Backend interface {
-	// Name is "ref", "cpu" or "cuda:0".
-	Name() string
-	// DTypes lists the activation types that the operations accept, the preferred one first.
-	DTypes() []tensor.DType
+	// Info says what the backend is and can do.
+	Info() Info
 
 	// Alloc returns n bytes, aligned to at least 64, with any contents.
 	Alloc(n int) (Mem, error)
@@ -41,9 +39,11 @@ type Backend interface {
 	Write(dst Mem, src []byte) error
 	Read(dst []byte, src Mem) error
 
-	// Load re-packs a weight for this backend and stores the result in w.Packed. It fails on NaN or
-	// infinity, naming the weight, and where memory runs out.
+	// Load re-packs a weight for this backend, which remembers the result. It fails on NaN or infinity, naming the
+	// weight, and where memory runs out.
 	Load(w *Weight) error
+	// Packed is what this backend made of a weight; nil before Load and after Unload.
+	Packed(w *Weight) Mem
 	// Unload frees what Load made.
 	Unload(w *Weight)
 	// PackedBytes is the memory that Load will take for a weight of that shape and role.
@@ -59,6 +59,27 @@ type Backend interface {
 	GroupNorm(dst *Tensor, op *GroupNorm)
 	LayerNorm(dst *Tensor, op *LayerNorm)
 	Embed(dst *Tensor, op *Embed)
+}
+
+// Info is what callers may know of a backend.
+type Info struct {
+	Kind string // "ref", "cpu" or "cuda"
+	Name string // of this one among its kind: "cpu", "cuda:0"
+	// Device is what computes, for people to read: a GPU's name, or the system and the processor's architecture.
+	Device string
+	// DTypes lists the activation types that the operations accept, the preferred one first.
+	DTypes []tensor.DType
+	TF32   bool // products of float32 values are rounded to TF32
+	// Kernels names the instructions in use and Threads how many processors; "" and 0 where that says nothing.
+	Kernels string
+	Threads int
+	// Peak measures how many floating-point operations a second the device makes at the most, with about that many a
+	// thread: what the kernels' speed is compared with. nil where it cannot be measured.
+	Peak func(flops float64) float64
+	// Free is the memory that the device could still give, in bytes; nil where it is the host's.
+	Free func() (bytes uint64, known bool)
+	// FullAt is how many pixels of pictures in a batch fill the device: beyond, a larger batch gains nothing.
+	FullAt int
 }
 
 // Tensor is an activation: a shape, and memory once a Program has placed it. A nil *Tensor is an
@@ -86,17 +107,37 @@ const (
 	Table                   // [rows, C]: Embed
 )
 
-// Weight is a constant of a model: the checkpoint's own array and what the backend made of it.
+// Weight is a constant of a model. Backends remember what they packed of it, so that it may live on several.
 type Weight struct {
-	Name string // as in the checkpoint, with the model part in front: "unet.conv_in.weight"
-	Role Role
-	Host tensor.Tensor // may be a read-only mapping; empty for a graph that is only planned, but for its Shape
-	// Release, if set, is called after packing: the host's pages are not needed any more.
-	Release func()
+	Name  string // as in the checkpoint, with the model part in front: "unet.conv_in.weight"
+	Role  Role
+	Shape tensor.Shape
+	// Host has Shape's elements; nil in a graph that is only planned. Its own shape may lack or add axes of length 1 at
+	// the end.
+	Host tensor.Array
+}
 
-	Packed Mem
-	// Staged is what a Streamer keeps on the host between two uses; nil for the others.
-	Staged any
+// NewWeight is a weight over a plain tensor.
+func NewWeight(name string, role Role, t tensor.Tensor) *Weight {
+	return &Weight{Name: name, Role: role, Shape: t.Shape, Host: tensor.Stored(t)}
+}
+
+// Loaded is a backend's memory of what it packed, to be embedded by it. The zero value is ready.
+type Loaded struct{ packed map[*Weight]Mem }
+
+// Packed is what was remembered of a weight, nil if nothing was.
+func (l *Loaded) Packed(w *Weight) Mem { return l.packed[w] }
+
+// Place remembers where a packed weight lies; nil forgets it.
+func (l *Loaded) Place(w *Weight, m Mem) {
+	if m == nil {
+		delete(l.packed, w)
+		return
+	}
+	if l.packed == nil {
+		l.packed = map[*Weight]Mem{}
+	}
+	l.packed[w] = m
 }
 
 // Activation is what an operation applies to its result before the residual is added.

@@ -43,7 +43,7 @@ func (op *Conv2D) InSize() (h, w int) {
 func (op *Conv2D) Step() int { return max(op.Stride, 1) }
 
 func (op *Conv2D) OutShape() tensor.Shape {
-	in, w := op.In.Shape, op.W.Host.Shape
+	in, w := op.In.Shape, op.W.Shape
 	if len(in) != 4 || len(w) != 4 {
 		panic(fmt.Sprintf("conv2d %s: input %v and filter %v must have 4 axes", op.W.Name, in, w))
 	}
@@ -69,7 +69,7 @@ func (op *Conv2D) Inputs() []*Tensor  { return present(op.In, op.In2, op.PerChan
 func (op *Conv2D) Weights() []*Weight { return presentWeights(op.W, op.Bias) }
 
 func (op *Conv2D) FLOPs() float64 {
-	w := op.W.Host.Shape
+	w := op.W.Shape
 	return 2 * float64(op.OutShape().Len()) * float64(w[1]*w[2]*w[3])
 }
 
@@ -79,7 +79,7 @@ func weightShape(w *Weight) tensor.Shape {
 	if w == nil {
 		return nil
 	}
-	return w.Host.Shape
+	return w.Shape
 }
 
 func tensorShape(t *Tensor) tensor.Shape {

@@ -20,7 +20,7 @@ type Embed struct {
 func (op *Embed) Kind() string { return "embed" }
 
 func (op *Embed) OutShape() tensor.Shape {
-	ids, tok, pos := op.IDs.Shape, op.Tokens.Host.Shape, op.Positions.Host.Shape
+	ids, tok, pos := op.IDs.Shape, op.Tokens.Shape, op.Positions.Shape
 	if len(ids) != 2 || op.IDs.DType != tensor.I32 || len(tok) != 2 || len(pos) != 2 || tok[1] != pos[1] || ids[1] > pos[0] {
 		panic(fmt.Sprintf("embed: ids %v, tokens %v, positions %v", ids, tok, pos))
 	}

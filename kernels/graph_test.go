@@ -19,7 +19,7 @@ func weight(name string, role kernels.Role, shape ...int) *kernels.Weight {
 	for i := range v {
 		v[i] = float32(r.NormFloat64()) * 0.3
 	}
-	return &kernels.Weight{Name: name, Role: role, Host: tensor.Of(v, shape...)}
+	return kernels.NewWeight(name, role, tensor.Of(v, shape...))
 }
 
 // chain builds a small U: conv, down, up with a skip, so that lifetimes overlap in the usual ways.
@@ -85,8 +85,8 @@ func TestArenaIsSmallerThanSum(t *testing.T) {
 func TestDiagnoseNamesTheLayer(t *testing.T) {
 	g := kernels.NewGraph(tensor.F32)
 	x := g.Input("x", tensor.F32, 1, 1, 1, 1)
-	big := &kernels.Weight{Name: "unet.big.weight", Role: kernels.Matrix, Host: tensor.Of([]float32{3e38}, 1, 1)}
-	one := &kernels.Weight{Name: "unet.one.weight", Role: kernels.Matrix, Host: tensor.Of([]float32{1}, 1, 1)}
+	big := kernels.NewWeight("unet.big.weight", kernels.Matrix, tensor.Of([]float32{3e38}, 1, 1))
+	one := kernels.NewWeight("unet.one.weight", kernels.Matrix, tensor.Of([]float32{1}, 1, 1))
 	y := g.Add("", &kernels.Linear{In: x, W: one})
 	y = g.Add("", &kernels.Linear{In: y, W: big})
 	y = g.Add("", &kernels.Linear{In: y, W: one})
@@ -108,7 +108,7 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 }
 
 func TestLoadRefusesNaN(t *testing.T) {
-	w := &kernels.Weight{Name: "unet.w", Role: kernels.Vector, Host: tensor.Of([]float32{1, float32(math.NaN())}, 2)}
+	w := kernels.NewWeight("unet.w", kernels.Vector, tensor.Of([]float32{1, float32(math.NaN())}, 2))
 	var bad *kernels.NonFiniteWeightError
 	if err := ref.New(1).Load(w); !errors.As(err, &bad) || bad.Index != 1 {
 		t.Errorf("loading NaN: %v", err)

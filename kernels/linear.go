@@ -26,7 +26,7 @@ type Linear struct {
 func (op *Linear) Kind() string { return "linear" }
 
 func (op *Linear) OutShape() tensor.Shape {
-	w := op.W.Host.Shape
+	w := op.W.Shape
 	c := op.In.Shape[len(op.In.Shape)-1]
 	if len(w) < 2 || w.Len() != w[0]*w[1] || w[1] != c {
 		panic(fmt.Sprintf("linear %s: input %v, matrix %v", op.W.Name, op.In.Shape, w))
@@ -48,7 +48,7 @@ func (op *Linear) Inputs() []*Tensor  { return present(op.In, op.Residual) }
 func (op *Linear) Weights() []*Weight { return presentWeights(op.W, op.Bias) }
 
 func (op *Linear) FLOPs() float64 {
-	w := op.W.Host.Shape
+	w := op.W.Shape
 	return 2 * float64(op.In.Shape.Len()) * float64(w[0])
 }
 

@@ -22,7 +22,7 @@ func TestPlanNeverOverlaps(t *testing.T) {
 			}
 			out := 4 * (1 + r.IntN(50))
 			in := x.Shape[len(x.Shape)-1]
-			y := g.Add("w", &Linear{In: x, W: &Weight{Role: Matrix, Host: tensor.Tensor{Shape: tensor.Shape{out, in}}}})
+			y := g.Add("w", &Linear{In: x, W: &Weight{Role: Matrix, Shape: tensor.Shape{out, in}}})
 			values = append(values, y)
 		}
 		g.Output("y", values[len(values)-1])

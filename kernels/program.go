@@ -34,15 +34,13 @@ func (g *Graph) Compile(b Backend) (*Program, error) {
 // load loads those of the weights that are wanted and not there yet.
 func load(b Backend, weights []*Weight, wanted func(*Weight) bool) error {
 	for _, w := range weights {
-		if w.Packed != nil || !wanted(w) {
+		if b.Packed(w) != nil || !wanted(w) {
 			continue
 		}
 		if err := b.Load(w); err != nil {
 			return fmt.Errorf("loading %s: %w", w.Name, err)
 		}
-		if w.Release != nil {
-			w.Release()
-		}
+		w.Host.Release()
 	}
 	return nil
 }

@@ -6,9 +6,11 @@ import "fmt"
 // more memory than its largest operation needs. Copies have a queue of their own beside that of the operations.
 type Streamer interface {
 	Backend
-	// Stage readies a weight for Fetch. Where the device has memory of its own, the packed weight is kept on the host, as
-	// w.Staged; Unload frees it. It fails on NaN and infinity.
+	// Stage readies a weight for Fetch, once. Where the device has memory of its own, the packed weight is kept on the host;
+	// Unload frees it. It fails on NaN and infinity.
 	Stage(w *Weight) error
+	// Place remembers where a fetched weight lies, as Load does of what it packed; nil forgets it.
+	Place(w *Weight, m Mem)
 	// Fetch queues the copy of a weight into dst, PackedBytes long. Errors come with the next Sync.
 	Fetch(dst Mem, w *Weight)
 	// FetchesWaitForOps: later fetches begin when the operations that were queued before are done.
@@ -38,7 +40,7 @@ func resident(w *Weight) bool { return w.Role == Vector }
 // blocks cuts the graph into runs of steps whose weights fit together into a slot. A slot holds what the step with the
 // largest weights needs.
 func (g *Graph) blocks(b Backend) (all []block, slot int) {
-	size := func(w *Weight) int { return align(b.PackedBytes(w.Role, w.Host.Shape)) }
+	size := func(w *Weight) int { return align(b.PackedBytes(w.Role, w.Shape)) }
 	for _, s := range g.steps {
 		n := 0
 		for _, w := range s.op.Weights() {
@@ -91,7 +93,7 @@ func (g *Graph) StreamedBytes(b Backend) int {
 	n := 2 * slot
 	for _, w := range g.Weights() {
 		if resident(w) {
-			n += align(b.PackedBytes(w.Role, w.Host.Shape))
+			n += align(b.PackedBytes(w.Role, w.Shape))
 		}
 	}
 	return n
@@ -101,17 +103,14 @@ func (g *Graph) StreamedBytes(b Backend) int {
 // results are the same bits. Until the program is closed no other may use its weights.
 func (g *Graph) CompileStreamed(b Streamer) (*Program, error) {
 	for _, w := range g.Weights() {
-		if resident(w) || w.Staged != nil {
+		if resident(w) {
 			continue
 		}
-		if w.Packed != nil {
+		if b.Packed(w) != nil {
 			b.Unload(w)
 		}
 		if err := b.Stage(w); err != nil {
 			return nil, fmt.Errorf("loading %s: %w", w.Name, err)
-		}
-		if w.Staged != nil && w.Release != nil {
-			w.Release()
 		}
 	}
 	if err := load(b, g.Weights(), resident); err != nil {
@@ -141,7 +140,7 @@ func (s *streaming) fetch(b Streamer, i int) {
 
 func (s *streaming) place(b Streamer, i, j int) Mem {
 	w := s.blocks[i].weights[j]
-	return b.Slice(s.slots[i%2], s.blocks[i].offsets[j], b.PackedBytes(w.Role, w.Host.Shape))
+	return b.Slice(s.slots[i%2], s.blocks[i].offsets[j], b.PackedBytes(w.Role, w.Shape))
 }
 
 // each calls f for every step, with its weights in place or on their way.
@@ -155,7 +154,7 @@ func (s *streaming) each(b Streamer, steps []step, f func(step) error) error {
 			s.fetch(b, i+1)
 		}
 		for j, w := range now.weights {
-			w.Packed = s.place(b, i, j)
+			b.Place(w, s.place(b, i, j))
 		}
 		for _, st := range steps[now.first:now.end] {
 			if err := f(st); err != nil {
@@ -172,7 +171,7 @@ func (s *streaming) close(b Streamer) {
 	_ = b.Sync() // nobody waits for these results
 	for _, now := range s.blocks {
 		for _, w := range now.weights {
-			w.Packed = nil
+			b.Place(w, nil)
 		}
 	}
 	for _, m := range s.slots {

@@ -29,13 +29,13 @@ func (l *late) Alloc(n int) (kernels.Mem, error) {
 }
 func (l *late) Free(m kernels.Mem) { l.used -= m.Bytes() }
 func (l *late) Load(w *kernels.Weight) error {
-	l.used += l.PackedBytes(w.Role, w.Host.Shape)
+	l.used += l.PackedBytes(w.Role, w.Shape)
 	l.most = max(l.most, l.used)
 	return l.Backend.Load(w)
 }
 func (l *late) Unload(w *kernels.Weight) {
-	if w.Packed != nil {
-		l.used -= w.Packed.Bytes()
+	if m := l.Packed(w); m != nil {
+		l.used -= m.Bytes()
 	}
 	l.Backend.Unload(w)
 }
@@ -87,6 +87,7 @@ func (l *late) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	now := *op
 	w := *op.W // where it lies when the operation is queued
 	now.W = &w
+	l.Place(&w, l.Packed(op.W))
 	l.log = append(l.log, "conv "+w.Name)
 	l.ops = append(l.ops, once(func() { l.Backend.Conv2D(dst, &now) }))
 }

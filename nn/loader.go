@@ -18,16 +18,13 @@ import (
 
 // Source is where weights come from: a checkpoint, or Random.
 type Source interface {
-	// Tensor returns the array of that name, false if there is none.
-	Tensor(name string) (tensor.Tensor, bool)
+	// Array returns the array of that name, false if there is none.
+	Array(name string) (tensor.Array, bool)
 }
-
-// releaser is a Source that wants to know when an array was packed and is not needed any more.
-type releaser interface{ Release(name string) }
 
 // maker is a Source that makes up an array of the shape that is asked for.
 type maker interface {
-	Make(name string, shape tensor.Shape) tensor.Tensor
+	Make(name string, shape tensor.Shape) tensor.Array
 }
 
 // Loader walks the names of a checkpoint as a model is put together. It is a value: At gives one for
@@ -72,7 +69,7 @@ func (l Loader) Has(name string) bool {
 	if _, ok := l.state.src.(maker); ok {
 		return true
 	}
-	_, ok := l.state.src.Tensor(l.name(name))
+	_, ok := l.state.src.Array(l.name(name))
 	return ok
 }
 
@@ -108,28 +105,25 @@ func (l Loader) Weight(name string, role kernels.Role, shape ...int) *kernels.We
 		return w
 	}
 	want := tensor.Shape(slices.Clone(shape))
-	w := &kernels.Weight{Name: s.part + "." + full, Role: role, Host: tensor.Tensor{Shape: want}}
+	w := &kernels.Weight{Name: s.part + "." + full, Role: role, Shape: want}
 	if m, ok := s.src.(maker); ok {
 		w.Host = m.Make(full, want)
 		return w
 	}
-	t, ok := s.src.Tensor(full)
+	a, ok := s.src.Array(full)
 	switch {
 	case !ok:
 		s.errs = append(s.errs, fmt.Errorf("%s: the checkpoint has no weight %s (%v): it is incomplete, or config.json belongs to another model", s.part, full, want))
 		return w
-	case !trim(t.Shape).Equal(trim(want)):
-		s.errs = append(s.errs, fmt.Errorf("%s: weight %s is %v, but config.json asks for %v", s.part, full, t.Shape, want))
+	case !trim(a.Shape()).Equal(trim(want)):
+		s.errs = append(s.errs, fmt.Errorf("%s: weight %s is %v, but config.json asks for %v", s.part, full, a.Shape(), want))
 		return w
-	case !t.DType.IsFloat():
+	}
+	if t, ok := a.Plain(); ok && !t.DType.IsFloat() {
 		s.errs = append(s.errs, fmt.Errorf("%s: weight %s has element type %v; F32, F16, BF16 and F64 are supported", s.part, full, t.DType))
 		return w
 	}
-	t.Shape = want
-	w.Host = t
-	if r, ok := s.src.(releaser); ok {
-		w.Release = func() { r.Release(full) }
-	}
+	w.Host = a
 	s.shared[full] = w
 	return w
 }
@@ -150,13 +144,13 @@ type Random struct {
 	DType tensor.DType
 }
 
-func (Random) Tensor(string) (tensor.Tensor, bool) { return tensor.Tensor{}, false }
+func (Random) Array(string) (tensor.Array, bool) { return nil, false }
 
-func (r Random) Make(name string, shape tensor.Shape) tensor.Tensor {
-	t := tensor.Tensor{DType: r.DType, Shape: shape}
+func (r Random) Make(name string, shape tensor.Shape) tensor.Array {
 	if r.ShapesOnly {
-		return t
+		return nil
 	}
+	t := tensor.Tensor{DType: r.DType, Shape: shape}
 	fan := shape.Len() / shape[0]
 	scale, shift := float32(1/math.Sqrt(float64(fan))), float32(0)
 	if len(shape) == 1 {
@@ -178,7 +172,7 @@ func (r Random) Make(name string, shape tensor.Shape) tensor.Tensor {
 	for at := 0; at < len(t.Data); at += len(once) {
 		copy(t.Data[at:], once)
 	}
-	return t
+	return tensor.Stored(t)
 }
 
 // fail records an error about the part at hand.

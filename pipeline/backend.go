@@ -3,7 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
@@ -86,11 +85,11 @@ func (p *Pipeline) openDevice(o Options) error {
 	if p.backend, p.dtype, err = newBackend(o, warn); err != nil {
 		return err
 	}
-	device, ok := p.backend.(interface{ FreeMemory() (uint64, bool) })
-	if !ok {
+	info := p.backend.Info()
+	if info.Free == nil {
 		return nil
 	}
-	p.free = device.FreeMemory
+	p.free = info.Free
 	if o.Backend != Auto && o.Backend != "" || o.Device > 0 {
 		return nil
 	}
@@ -106,7 +105,7 @@ func (p *Pipeline) openDevice(o Options) error {
 	if err != nil {
 		return short // a type that the CPU does not compute in
 	}
-	warn(fmt.Sprintf("%s has too little memory and the CPU is used: %v", p.backend.Name(), short))
+	warn(fmt.Sprintf("%s has too little memory and the CPU is used: %v", info.Name, short))
 	err = p.backend.Close()
 	p.backend, p.dtype, p.free = b, dtype, machine.FreeMemory
 	return err
@@ -161,7 +160,7 @@ const tf32 = "tf32"
 
 // dtypeName is what the pipeline computes in.
 func (p *Pipeline) dtypeName() string {
-	if b, ok := p.backend.(interface{ TF32() bool }); ok && b.TF32() {
+	if p.backend.Info().TF32 {
 		return tf32
 	}
 	return dtypeNames[p.dtype]
@@ -184,21 +183,21 @@ func parseDType(name string) (*tensor.DType, error) {
 }
 
 func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
-	supported := b.DTypes()
+	info := b.Info()
 	dtype, err := parseDType(name)
 	switch {
 	case err != nil:
 		return 0, err
-	case name == tf32 && !strings.HasPrefix(b.Name(), CUDA):
-		return 0, usagef("--dtype tf32 is for GPUs; the %s backend computes in fp32", b.Name())
+	case name == tf32 && !info.TF32:
+		return 0, usagef("--dtype tf32 is for GPUs; the %s backend computes in fp32", info.Name)
 	case dtype == nil:
-		return supported[0], nil
-	case slices.Contains(supported, *dtype):
+		return info.DTypes[0], nil
+	case slices.Contains(info.DTypes, *dtype):
 		return *dtype, nil
 	}
 	var names []string
-	for _, s := range supported {
+	for _, s := range info.DTypes {
 		names = append(names, dtypeNames[s])
 	}
-	return 0, usagef("--dtype %s: the %s backend computes in %v only", name, b.Name(), names)
+	return 0, usagef("--dtype %s: the %s backend computes in %v only", name, info.Name, names)
 }

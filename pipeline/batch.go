@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"sort"
-	"strings"
 	"sync"
 )
 
@@ -125,14 +124,8 @@ func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
 	})
 }
 
-// The pixels of a batch that a device gains by, and the most pictures. On a processor a larger batch saves a sixth of the
-// embedded model's work (128×128: fewer, larger products, weights read once), and nothing at the sizes of Stable
-// Diffusion, where the activations no longer fit into its caches. A GPU needs more rows to be filled.
-const (
-	batchPixelsCPU = 16 * 128 * 128
-	batchPixelsGPU = 8 * 1024 * 1024
-	mostAtOnce     = 32
-)
+// mostAtOnce bounds the pictures of a batch.
+const mostAtOnce = 32
 
 // BatchSize is how many pictures like r are best rendered at once: as many as the device gains by and memory has room for.
 // most bounds it; 0 is no bound.
@@ -143,11 +136,7 @@ func (p *Pipeline) BatchSize(r Request, most int) int {
 	}
 	n := most
 	if n <= 0 {
-		pixels := batchPixelsCPU
-		if strings.HasPrefix(p.backend.Name(), CUDA) {
-			pixels = batchPixelsGPU
-		}
-		n = min(max(pixels/(r.Width*r.Height), 1), mostAtOnce)
+		n = min(max(p.backend.Info().FullAt/(r.Width*r.Height), 1), mostAtOnce)
 	}
 	return max(p.rowsThatFit(pl, pl.rows()*n)/pl.rows(), 1)
 }

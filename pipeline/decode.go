@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -156,7 +155,7 @@ func (p *Pipeline) wideDecoding(pl *plan) (*decoding, error) {
 	var errs []error
 	for _, t := range []tensor.DType{tensor.F32, tensor.BF16} {
 		o := p.options
-		o.Backend, _, _ = strings.Cut(p.backend.Name(), ":") // where auto ended
+		o.Backend = p.backend.Info().Kind // where auto ended
 		o.DType = dtypeNames[t]
 		b, err := openBackend(o, func(string) {})
 		if err != nil {

@@ -115,12 +115,12 @@ func (c *counting) take(n int) { c.used += n; c.most = max(c.most, c.used) }
 func (c *counting) Alloc(n int) (kernels.Mem, error) { c.take(n); return c.Backend.Alloc(n) }
 func (c *counting) Free(m kernels.Mem)               { c.used -= m.Bytes() }
 func (c *counting) Load(w *kernels.Weight) error {
-	c.take(c.PackedBytes(w.Role, w.Host.Shape))
+	c.take(c.PackedBytes(w.Role, w.Shape))
 	return c.Backend.Load(w)
 }
 func (c *counting) Unload(w *kernels.Weight) {
-	if w.Packed != nil {
-		c.used -= w.Packed.Bytes()
+	if m := c.Packed(w); m != nil {
+		c.used -= m.Bytes()
 	}
 	c.Backend.Unload(w)
 }

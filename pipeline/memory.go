@@ -25,8 +25,8 @@ func (p *Pipeline) graphNeed(g *kernels.Graph, streamed bool) Need {
 		return n
 	}
 	for _, w := range g.Weights() {
-		if w.Packed == nil {
-			n.Weights += uint64(p.backend.PackedBytes(w.Role, w.Host.Shape))
+		if p.backend.Packed(w) == nil {
+			n.Weights += uint64(p.backend.PackedBytes(w.Role, w.Shape))
 		}
 	}
 	return n
@@ -109,8 +109,8 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 
 func (p *Pipeline) memoryError(n Need, free uint64, width, height, rows int) *MemoryError {
 	e := &MemoryError{Need: n, Free: free}
-	if name := p.backend.Name(); strings.HasPrefix(name, CUDA) {
-		e.Device = name
+	if info := p.backend.Info(); info.Free != nil {
+		e.Device = info.Name
 	}
 	if !p.lowMemory {
 		e.LowMemory = p.needWhere(width, height, rows, true).Total()

@@ -98,7 +98,7 @@ func Open(o Options) (*Pipeline, error) {
 		p.Close()
 		return nil, err
 	}
-	if p.backend.Name() == Ref && o.Backend != Ref {
+	if p.backend.Info().Kind == Ref && o.Backend != Ref {
 		p.warnings = append(p.warnings, "this build has no kernels for this processor: the reference backend draws, some hundred times slower. Build with CGO_ENABLED=1 and a C compiler on Linux or macOS")
 	}
 	sets := p.weights
@@ -258,7 +258,7 @@ func (p *Pipeline) Name() string { return p.name }
 func (p *Pipeline) Folder() string { return p.folder }
 
 // Backend is where the model runs: "cpu", "ref" or "cuda:0".
-func (p *Pipeline) Backend() string { return p.backend.Name() }
+func (p *Pipeline) Backend() string { return p.backend.Info().Name }
 
 // Tokenizer is the model's.
 func (p *Pipeline) Tokenizer() *clip.Tokenizer { return p.tokenizer }

@@ -1,11 +1,8 @@
 package pipeline
 
 import (
-	"runtime"
 	"runtime/debug"
-	"strings"
 
-	"darkroom/kernels/cuda"
 	"darkroom/noise"
 	"darkroom/recipe"
 )
@@ -35,7 +32,6 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	if kind == "" {
 		kind = noise.KindTorchCPU
 	}
-	backend, _, _ := strings.Cut(p.backend.Name(), ":")
 	settled := pl.Settings
 	eta := pl.schedule.Eta()
 	settled.Noise, settled.Scheduler, settled.Sigmas, settled.Eta = kind, pl.schedule.Name(), pl.schedule.Sigmas(), &eta
@@ -43,18 +39,10 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	r := recipe.Recipe{
 		Version: Version(), Numerics: Numerics,
 		Model: p.name, ModelHash: hash, Prediction: p.schedulerConfig.PredictionType.String(),
-		DType: p.dtypeName(), Backend: backend, Device: p.device(), Result: result,
+		DType: p.dtypeName(), Backend: p.backend.Info().Kind, Device: p.backend.Info().Device, Result: result,
 	}
 	r.Set(settled)
 	return r, nil
-}
-
-// device is what computed the picture, for people to read.
-func (p *Pipeline) device() string {
-	if d, ok := p.backend.(interface{ Device() cuda.Device }); ok {
-		return d.Device().Name
-	}
-	return runtime.GOOS + "/" + runtime.GOARCH
 }
 
 // FromRecipe is the request that makes a recipe's picture again, on the recipe's model.

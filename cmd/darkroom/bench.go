@@ -98,15 +98,11 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 		return err
 	}
 	defer release(b)
-	r := &benchReport{Version: pipeline.Version(), Device: machine.Processor(), Backend: b.Name()}
-	if c, ok := b.(interface {
-		Instructions() string
-		Threads() int
-		Peak(float64) float64
-	}); ok {
-		r.Kernels, r.Threads = c.Instructions(), c.Threads()
-		for range 5 { // the best: what the machine can do when it is let
-			r.Peak = max(r.Peak, c.Peak(2e9)/1e9)
+	info := b.Info()
+	r := &benchReport{Version: pipeline.Version(), Device: machine.Processor(), Backend: info.Name, Kernels: info.Kernels, Threads: info.Threads}
+	if info.Peak != nil {
+		for range 5 { // best of 5: least disturbed
+			r.Peak = max(r.Peak, info.Peak(2e9)/1e9)
 		}
 	}
 	for _, what := range benchParts {
@@ -183,9 +179,7 @@ func (o *benchOptions) measure(ctx context.Context, b kernels.Backend, r *benchR
 	program, err := g.Compile(b)
 	defer func() {
 		for _, w := range g.Weights() {
-			if w.Packed != nil {
-				b.Unload(w)
-			}
+			b.Unload(w)
 		}
 	}()
 	if err != nil {
@@ -258,13 +252,13 @@ func (m *benchModel) close() {
 func (m *benchModel) unetGraph(b kernels.Backend) (*kernels.Graph, string) {
 	f := m.decoder.Config.Factor()
 	h, w := m.height/f, m.width/f
-	g := nn.Graph(m.unet, b.DTypes()[0], nn.Sizes{Rows: 2, H: h, W: w, Tokens: m.tokens})
+	g := nn.Graph(m.unet, b.Info().DTypes[0], nn.Sizes{Rows: 2, H: h, W: w, Tokens: m.tokens})
 	return g, fmt.Sprintf("2×%d×%d×%d, %d tokens", h, w, m.unet.Config.InChannels, m.tokens)
 }
 
 func (m *benchModel) vaeGraph(b kernels.Backend) (*kernels.Graph, string) {
 	f := m.decoder.Config.Factor()
-	g := nn.Graph(m.decoder, b.DTypes()[0], nn.Sizes{Rows: 1, H: m.height / f, W: m.width / f})
+	g := nn.Graph(m.decoder, b.Info().DTypes[0], nn.Sizes{Rows: 1, H: m.height / f, W: m.width / f})
 	return g, fmt.Sprintf("%d×%d pixels", m.width, m.height)
 }
 

@@ -48,7 +48,7 @@ func Kernels(ctx context.Context, b kernels.Backend, cases []Case, o Options) ([
 		if o.Match != nil && !o.Match(c.Kind, c.Shape) {
 			continue
 		}
-		g := kernels.NewGraph(b.DTypes()[0])
+		g := kernels.NewGraph(b.Info().DTypes[0])
 		r, err := single(ctx, b, g, c.Build(g), o)
 		if err != nil {
 			return rows, fmt.Errorf("%s %s: %w", c.Kind, c.Shape, err)
@@ -61,8 +61,8 @@ func Kernels(ctx context.Context, b kernels.Backend, cases []Case, o Options) ([
 // single compiles one operation and times it.
 func single(ctx context.Context, b kernels.Backend, g *kernels.Graph, op kernels.Op, o Options) (Row, error) {
 	for _, w := range op.Weights() {
-		if w.Host.Data == nil {
-			w.Host = tensor.Of(random(w.Host.Shape.Len(), 0.05), w.Host.Shape...)
+		if w.Host == nil {
+			w.Host = tensor.Stored(tensor.Of(random(w.Shape.Len(), 0.05), w.Shape...))
 		}
 	}
 	g.Output("out", g.Add("", op))
@@ -153,7 +153,7 @@ func Whole(ctx context.Context, p *kernels.Program, o Options) (time.Duration, e
 func Describe(op kernels.Op) string {
 	switch op := op.(type) {
 	case *kernels.Conv2D:
-		w := op.W.Host.Shape
+		w := op.W.Shape
 		s := op.In.Shape.String()
 		if op.In2 != nil {
 			s += fmt.Sprintf("+%d", op.In2.Shape[3])
@@ -188,7 +188,7 @@ func traffic(op kernels.Op) int {
 		n += t.Bytes()
 	}
 	for _, w := range op.Weights() {
-		n += w.Host.DType.Size() * w.Host.Shape.Len()
+		n += w.Host.Bytes()
 	}
 	return n
 }
@@ -205,10 +205,10 @@ func random(n int, scale float32) []float32 {
 
 // sized is a weight without values, which may be many: single fills them in.
 func sized(role kernels.Role, shape ...int) *kernels.Weight {
-	return &kernels.Weight{Name: "weight", Role: role, Host: tensor.Tensor{DType: tensor.F32, Shape: shape}}
+	return &kernels.Weight{Name: "weight", Role: role, Shape: shape}
 }
 
 func weight(role kernels.Role, shape ...int) *kernels.Weight {
 	s := tensor.Shape(shape)
-	return &kernels.Weight{Name: "weight", Role: role, Host: tensor.Of(random(s.Len(), 0.05), shape...)}
+	return kernels.NewWeight("weight", role, tensor.Of(random(s.Len(), 0.05), shape...))
 }

@@ -75,7 +75,7 @@ func TestUNetParameters(t *testing.T) {
 			op := l.Build(g)
 			flops += float64(l.Count) * op.FLOPs()
 			for _, w := range op.Weights() {
-				parameters += l.Count * w.Host.Shape.Len()
+				parameters += l.Count * w.Shape.Len()
 			}
 		}
 		if parameters != c.parameters {

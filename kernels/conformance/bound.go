@@ -96,13 +96,13 @@ func (s *suite) againstRounding(c testCase, d tensor.DType, got []float32) (wors
 func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 	switch op := op.(type) {
 	case *kernels.Conv2D:
-		w := op.W.Host.Shape
+		w := op.W.Shape
 		return o.sumBound(o.magnitudeConv2D(op), w[1]*w[2]*w[3])
 	case *kernels.Linear:
 		if op.Act == kernels.GEGLU {
 			return o.gegluBound(op)
 		}
-		return o.sumBound(o.magnitudeLinear(op), op.W.Host.Shape[1])
+		return o.sumBound(o.magnitudeLinear(op), op.W.Shape[1])
 	case *kernels.Attention:
 		return o.attentionBound(op)
 	case *kernels.GroupNorm:
@@ -155,7 +155,7 @@ func (o *operands) gegluBound(op *kernels.Linear) ([]float64, error) {
 			return nil, err
 		}
 	}
-	g := growth(op.W.Host.Shape[1]) * u
+	g := growth(op.W.Shape[1]) * u
 	bound := make([]float64, len(half[0].value))
 	var residual []float32
 	if op.Residual != nil {
@@ -292,7 +292,7 @@ func (o *operands) absWeight(w *kernels.Weight) *kernels.Weight {
 	if w == nil {
 		return nil
 	}
-	return o.constant(tensor.F32, w.Role, absolute(floats(w)), w.Host.Shape...)
+	return o.constant(tensor.F32, w.Role, absolute(floats(w)), w.Shape...)
 }
 
 // rows is half i of a weight's rows, as a plain matrix or vector.
@@ -302,7 +302,7 @@ func (o *operands) rows(w *kernels.Weight, i int) *kernels.Weight {
 	}
 	values := floats(w)
 	half := len(values) / 2
-	shape := append(tensor.Shape{}, w.Host.Shape...)
+	shape := append(tensor.Shape{}, w.Shape...)
 	shape[0] /= 2
 	role := w.Role
 	if role == kernels.MatrixGEGLU {
@@ -312,8 +312,10 @@ func (o *operands) rows(w *kernels.Weight, i int) *kernels.Weight {
 }
 
 func floats(w *kernels.Weight) []float32 {
-	values := make([]float32, w.Host.Len())
-	w.Host.Float32(values)
+	values := make([]float32, w.Shape.Len())
+	if err := w.Host.Decode(values, 0); err != nil {
+		panic(err) // the suite makes its weights in memory
+	}
 	return values
 }
 

@@ -116,7 +116,7 @@ func (s *suite) check(c testCase) (out []Verdict) {
 		v.Worst, v.Err = guarded(f)
 		out = append(out, v)
 	}
-	for _, d := range s.b.DTypes() {
+	for _, d := range s.b.Info().DTypes {
 		f := in(d)
 		var full []float32
 		verdict("accuracy "+d.String(), func() (worst float64, err error) {
@@ -218,7 +218,7 @@ func Same(t *testing.T, a, b kernels.Backend, o Options) {
 	t.Helper()
 	s := newSuite(a, o)
 	for _, c := range s.cases() {
-		v := in(a.DTypes()[0])
+		v := in(a.Info().DTypes[0])
 		first, err := s.run(a, c, v)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)

@@ -18,7 +18,7 @@ func TestReference(t *testing.T) {
 // flawed is the reference with one mistake, of the kinds that fast kernels make.
 type flawed struct {
 	*ref.Backend
-	conv2D    func(dst *kernels.Tensor, op *kernels.Conv2D)
+	conv2D    func(b *ref.Backend, dst *kernels.Tensor, op *kernels.Conv2D)
 	linear    func(dst *kernels.Tensor, op *kernels.Linear)
 	attention func(dst *kernels.Tensor, op *kernels.Attention)
 	groupNorm func(dst *kernels.Tensor, op *kernels.GroupNorm)
@@ -27,7 +27,7 @@ type flawed struct {
 func (f *flawed) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	f.Backend.Conv2D(dst, op)
 	if f.conv2D != nil {
-		f.conv2D(dst, op)
+		f.conv2D(f.Backend, dst, op)
 	}
 }
 
@@ -59,16 +59,16 @@ func TestFindsFlaws(t *testing.T) {
 		b     flawed
 		check string
 	}{
-		"a tap is missing at the last pixel": {flawed{conv2D: func(dst *kernels.Tensor, op *kernels.Conv2D) {
+		"a tap is missing at the last pixel": {flawed{conv2D: func(b *ref.Backend, dst *kernels.Tensor, op *kernels.Conv2D) {
 			out := kernels.Floats(dst)
-			w := kernels.WeightFloats(op.W)
+			w := b.WeightFloats(op.W)
 			out[len(out)-1] -= w[len(w)-1] * kernels.Floats(op.In)[op.In.Shape.Len()-1]
 		}}, "accuracy"},
 		"an ulp too many now and then": {flawed{linear: func(dst *kernels.Tensor, op *kernels.Linear) {
 			calls++
 			kernels.Floats(dst)[0] *= 1 + float32(calls%2)*0x1p-22
 		}}, "again"},
-		"writes one past the end": {flawed{conv2D: func(dst *kernels.Tensor, op *kernels.Conv2D) {
+		"writes one past the end": {flawed{conv2D: func(b *ref.Backend, dst *kernels.Tensor, op *kernels.Conv2D) {
 			m := dst.Mem.(kernels.HostMem)
 			*(*byte)(unsafe.Add(unsafe.Pointer(&m[0]), len(m))) = 0
 		}}, "accuracy"},

@@ -79,7 +79,7 @@ func sample(d tensor.DType, role kernels.Role, shape tensor.Shape) ([]float32, *
 	for i := range values {
 		values[i] = float32(i%13) - 6
 	}
-	return values, &kernels.Weight{Name: "unet.sample", Role: role, Host: encoded(d, values, shape)}
+	return values, kernels.NewWeight("unet.sample", role, encoded(d, values, shape))
 }
 
 func (s *suite) packedSize(role kernels.Role, shape tensor.Shape) error {
@@ -88,7 +88,7 @@ func (s *suite) packedSize(role kernels.Role, shape tensor.Shape) error {
 		return err
 	}
 	defer s.b.Unload(w)
-	if got, want := w.Packed.Bytes(), s.b.PackedBytes(role, shape); got != want {
+	if got, want := s.b.Packed(w).Bytes(), s.b.PackedBytes(role, shape); got != want {
 		return fmt.Errorf("PackedBytes says %d, Load took %d", want, got)
 	}
 	return nil
@@ -100,7 +100,7 @@ func (s *suite) refuses(role kernels.Role, shape tensor.Shape, d tensor.DType, b
 	for _, at := range []int{0, n / 3, n - 1} {
 		values, w := sample(d, role, shape)
 		values[at] = bad
-		w.Host = encoded(d, values, shape)
+		w.Host = tensor.Stored(encoded(d, values, shape))
 		var e *kernels.NonFiniteWeightError
 		err := s.b.Load(w)
 		if err == nil {
@@ -113,7 +113,7 @@ func (s *suite) refuses(role kernels.Role, shape tensor.Shape, d tensor.DType, b
 		if e.Name != w.Name || e.Index != at || (e.Value == e.Value) != (bad == bad) {
 			return fmt.Errorf("element %d holds %g, but Load says: %w", at, bad, e)
 		}
-		if w.Packed != nil {
+		if s.b.Packed(w) != nil {
 			return errors.New("a weight that failed to load is packed")
 		}
 	}

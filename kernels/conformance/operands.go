@@ -130,7 +130,7 @@ func (o *operands) stored(d tensor.DType, role kernels.Role, shape ...int) *kern
 }
 
 func (o *operands) constant(d tensor.DType, role kernels.Role, values []float32, shape ...int) *kernels.Weight {
-	w := &kernels.Weight{Name: fmt.Sprintf("weight %v", shape), Role: role, Host: encoded(d, values, shape)}
+	w := kernels.NewWeight(fmt.Sprintf("weight %v", shape), role, encoded(d, values, shape))
 	must(o.b.Load(w))
 	o.loaded = append(o.loaded, w)
 	return w

@@ -13,13 +13,13 @@ import (
 
 // Conv2D is a matrix product whose rows are windows of the input: gemm.h.
 func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
-	in, out, w := op.In.Shape, dst.Shape, op.W.Host.Shape
+	in, out, w := op.In.Shape, dst.Shape, op.W.Shape
 	h, wd := op.InSize()
 	job := &C.gemm_job{
 		h: C.int64_t(in[1]), w: C.int64_t(in[2]), read_h: C.int64_t(h), read_w: C.int64_t(wd),
 		out_h: C.int64_t(out[1]), out_w: C.int64_t(out[2]), rows: C.int64_t(out[0] * out[1] * out[2]), outs: C.int64_t(w[0]),
 		kh: C.int64_t(w[2]), kw: C.int64_t(w[3]), stride: C.int64_t(op.Step()), pad: C.int64_t(op.Pad[0]),
-		per_channel: pointer(op.PerChannel), residual: pointer(op.Residual), bias: packed(op.Bias), weights: packed(op.W), dst: pointer(dst),
+		per_channel: pointer(op.PerChannel), residual: pointer(op.Residual), bias: b.packed(op.Bias), weights: b.packed(op.W), dst: pointer(dst),
 		act: C.int32_t(op.Act),
 	}
 	job.in[0], job.channels[0] = pointer(op.In), C.int64_t(in[3])

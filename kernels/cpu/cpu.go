@@ -29,6 +29,7 @@ const Available = true
 // of Go's heap, which Alloc and Load take from the system and Free and Unload give back.
 type Backend struct {
 	kernels.HostMemory
+	kernels.Loaded
 	set    *C.isa
 	pool   *pool
 	memory memory
@@ -65,7 +66,11 @@ func Instructions() []string {
 	return names
 }
 
-func (b *Backend) Name() string { return "cpu" }
+// Info says that this is the host's processor.
+func (b *Backend) Info() kernels.Info {
+	return kernels.Info{Kind: "cpu", Name: "cpu", Device: runtime.GOOS + "/" + runtime.GOARCH, DTypes: []tensor.DType{tensor.F32}, FullAt: kernels.HostFullAt,
+		Kernels: b.Instructions(), Threads: b.Threads(), Peak: b.Peak}
+}
 
 // Instructions is the name of the set in use.
 func (b *Backend) Instructions() string { return C.GoString(b.set.name) }
@@ -161,9 +166,9 @@ func pointer(t *kernels.Tensor) *C.float {
 	return (*C.float)(unsafe.Pointer(unsafe.SliceData(t.Mem.(kernels.HostMem))))
 }
 
-func packed(w *kernels.Weight) *C.float {
+func (b *Backend) packed(w *kernels.Weight) *C.float {
 	if w == nil {
 		return nil
 	}
-	return (*C.float)(unsafe.Pointer(unsafe.SliceData(w.Packed.(kernels.HostMem))))
+	return (*C.float)(unsafe.Pointer(unsafe.SliceData(b.Packed(w).(kernels.HostMem))))
 }

@@ -9,11 +9,11 @@ import "darkroom/kernels"
 
 // Linear is a convolution with one tap over a picture that is one pixel high: gemm.h.
 func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
-	outs, channels := dst.Shape[len(dst.Shape)-1], op.W.Host.Shape[1]
+	outs, channels := dst.Shape[len(dst.Shape)-1], op.W.Shape[1]
 	rows := C.int64_t(dst.Shape.Len() / outs)
 	job := &C.gemm_job{
 		h: 1, w: rows, read_h: 1, read_w: rows, out_h: 1, out_w: rows, rows: rows, outs: C.int64_t(outs), kh: 1, kw: 1, stride: 1,
-		residual: pointer(op.Residual), bias: packed(op.Bias), weights: packed(op.W), dst: pointer(dst), act: C.int32_t(op.Act),
+		residual: pointer(op.Residual), bias: b.packed(op.Bias), weights: b.packed(op.W), dst: pointer(dst), act: C.int32_t(op.Act),
 	}
 	job.in[0], job.channels[0] = pointer(op.In), C.int64_t(channels)
 	b.gemm(job, op.FLOPs())

@@ -49,7 +49,7 @@ var types = map[tensor.DType]C.int32_t{tensor.F32: C.TYPE_F32, tensor.F16: C.TYP
 
 // Load packs the weight into memory of its own.
 func (b *Backend) Load(w *kernels.Weight) error {
-	mem, err := b.memory.alloc(b.PackedBytes(w.Role, w.Host.Shape))
+	mem, err := b.memory.alloc(b.PackedBytes(w.Role, w.Shape))
 	if err != nil {
 		return fmt.Errorf("weight %s: %w", w.Name, err)
 	}
@@ -57,7 +57,7 @@ func (b *Backend) Load(w *kernels.Weight) error {
 		b.memory.free(mem)
 		return err
 	}
-	w.Packed = mem
+	b.Place(w, mem)
 	return nil
 }
 
@@ -66,22 +66,28 @@ func (b *Backend) Fetch(dst kernels.Mem, w *kernels.Weight) {
 	if err := b.pack(dst.(kernels.HostMem), w); err != nil {
 		b.fail(err)
 	}
-	if w.Release != nil {
-		w.Release()
-	}
+	w.Host.Release()
 }
 
-// pack decodes straight from the checkpoint's bytes into the packed layout, on all threads.
+// pack decodes into the packed layout, on all threads: straight from the checkpoint's bytes where they are plain.
 func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
-	kind, ok := types[w.Host.DType]
-	if !ok {
-		return fmt.Errorf("weight %s is of type %v, which is not a floating-point type that weights come in", w.Name, w.Host.DType)
+	t, plain := w.Host.Plain()
+	if !plain {
+		values := make([]float32, w.Shape.Len())
+		if err := w.Decode(values, 0); err != nil {
+			return err
+		}
+		t = tensor.Of(values, w.Shape...)
 	}
-	l := b.layout(w.Role, w.Host.Shape)
+	kind, ok := types[t.DType]
+	if !ok {
+		return fmt.Errorf("weight %s is of type %v, which is not a floating-point type that weights come in", w.Name, t.DType)
+	}
+	l := b.layout(w.Role, w.Shape)
 	// The source may be Go memory, whose address may only be kept in memory that C reads while it is pinned.
 	var pin runtime.Pinner
 	defer pin.Unpin()
-	src := unsafe.Pointer(unsafe.SliceData(w.Host.Data))
+	src := unsafe.Pointer(unsafe.SliceData(t.Data))
 	pin.Pin(src)
 	job := &C.pack_job{src: src, dst: (*C.float)(unsafe.Pointer(unsafe.SliceData(mem))), outs: C.int64_t(l.outs), channels: C.int64_t(l.channels),
 		taps: C.int64_t(l.taps), _type: kind, items: C.int64_t(l.panels)}
@@ -91,7 +97,7 @@ func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
 	if w.Role == kernels.MatrixGEGLU {
 		job.geglu = 1
 	}
-	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 64*b.set.nr, float64(w.Host.Len()))
+	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 64*b.set.nr, float64(w.Shape.Len()))
 	if err := b.Sync(); err != nil {
 		return err
 	}
@@ -106,9 +112,9 @@ const flatBlock = 65536
 
 // firstBad finds the value that made Load refuse the weight.
 func firstBad(w *kernels.Weight) error {
-	values := make([]float32, min(w.Host.Len(), flatBlock))
-	for at := 0; at < w.Host.Len(); at += len(values) {
-		if err := w.Decode(values[:min(len(values), w.Host.Len()-at)], at); err != nil {
+	values := make([]float32, min(w.Shape.Len(), flatBlock))
+	for at := 0; at < w.Shape.Len(); at += len(values) {
+		if err := w.Decode(values[:min(len(values), w.Shape.Len()-at)], at); err != nil {
 			return err
 		}
 	}
@@ -117,8 +123,8 @@ func firstBad(w *kernels.Weight) error {
 
 // Unload frees what Load made.
 func (b *Backend) Unload(w *kernels.Weight) {
-	if w.Packed != nil {
-		b.memory.free(w.Packed.(kernels.HostMem))
-		w.Packed = nil
+	if m := b.Packed(w); m != nil {
+		b.memory.free(m.(kernels.HostMem))
+		b.Place(w, nil)
 	}
 }

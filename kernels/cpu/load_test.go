@@ -14,15 +14,15 @@ import (
 func TestUnloadFreesMemory(t *testing.T) {
 	b := backend(t, cpu.Options{Threads: 1})
 	before := b.Allocated()
-	w := &kernels.Weight{Name: "w", Role: kernels.Matrix, Host: tensor.Of(make([]float32, 1000*999), 1000, 999)}
+	w := kernels.NewWeight("w", kernels.Matrix, tensor.Of(make([]float32, 1000*999), 1000, 999))
 	if err := b.Load(w); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := b.Allocated()-before, b.PackedBytes(w.Role, w.Host.Shape); got != want {
+	if got, want := b.Allocated()-before, b.PackedBytes(w.Role, w.Shape); got != want {
 		t.Errorf("%d bytes allocated for a weight of %d", got, want)
 	}
 	b.Unload(w)
-	if got := b.Allocated(); got != before || w.Packed != nil {
+	if got := b.Allocated(); got != before || b.Packed(w) != nil {
 		t.Errorf("%d bytes in use after Unload, %d before Load", got, before)
 	}
 }
@@ -30,8 +30,8 @@ func TestUnloadFreesMemory(t *testing.T) {
 // Integers are not weights: an error that names the weight, not a crash.
 func TestLoadRefusesIntegers(t *testing.T) {
 	b := backend(t, cpu.Options{Threads: 1})
-	w := &kernels.Weight{Name: "unet.ids", Role: kernels.Vector, Host: tensor.Tensor{DType: tensor.I64, Shape: tensor.Shape{2}, Data: make([]byte, 16)}}
-	if err := b.Load(w); err == nil || w.Packed != nil {
+	w := kernels.NewWeight("unet.ids", kernels.Vector, tensor.Tensor{DType: tensor.I64, Shape: tensor.Shape{2}, Data: make([]byte, 16)})
+	if err := b.Load(w); err == nil || b.Packed(w) != nil {
 		t.Errorf("int64 loaded: %v", err)
 	}
 }
@@ -70,8 +70,8 @@ func BenchmarkLoad(b *testing.B) {
 		for _, d := range []tensor.DType{tensor.F16, tensor.F32} {
 			b.Run(c.name+"/"+d.String(), func(b *testing.B) {
 				back := backend(b, cpu.Options{})
-				w := &kernels.Weight{Name: "w", Role: c.role, Host: tensor.Tensor{DType: d, Shape: c.shape, Data: make([]byte, c.shape.Len()*d.Size())}}
-				b.SetBytes(int64(len(w.Host.Data)))
+				w := kernels.NewWeight("w", c.role, tensor.Tensor{DType: d, Shape: c.shape, Data: make([]byte, c.shape.Len()*d.Size())})
+				b.SetBytes(int64(w.Host.Bytes()))
 				for b.Loop() {
 					if err := back.Load(w); err != nil {
 						b.Fatal(err)

@@ -20,7 +20,7 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	chunk := max(64, (pixels+63)/64)
 	chunks := (pixels + chunk - 1) / chunk
 	job := &C.groupnorm_job{
-		gamma: packed(op.Gamma), beta: packed(op.Beta), dst: pointer(dst), images: C.int64_t(images), pixels: C.int64_t(pixels),
+		gamma: b.packed(op.Gamma), beta: b.packed(op.Beta), dst: pointer(dst), images: C.int64_t(images), pixels: C.int64_t(pixels),
 		groups: C.int64_t(op.Groups), chunks: C.int64_t(chunks), chunk: C.int64_t(chunk), eps: C.double(op.Eps), items: C.int64_t(images * chunks),
 	}
 	job.in[0], job.channels[0] = pointer(op.In), C.int64_t(op.In.Shape[last])
@@ -49,7 +49,7 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	rows := dst.Shape.Len() / channels
 	block := max(1, 16384/channels)
 	job := &C.layernorm_job{
-		in: pointer(op.In), gamma: packed(op.Gamma), beta: packed(op.Beta), dst: pointer(dst),
+		in: pointer(op.In), gamma: b.packed(op.Gamma), beta: b.packed(op.Beta), dst: pointer(dst),
 		rows: C.int64_t(rows), channels: C.int64_t(channels), block: C.int64_t(block), eps: C.double(op.Eps), items: C.int64_t((rows + block - 1) / block),
 	}
 	b.run(C.RUN_LAYERNORM, unsafe.Pointer(job), job.items, 0, op.FLOPs())

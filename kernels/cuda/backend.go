@@ -20,6 +20,7 @@ import (
 // Backend implements kernels.Backend and kernels.Recorder on one GPU: one context, one stream, on which
 // everything is queued in order. Errors of queued work are kept until Sync.
 type Backend struct {
+	kernels.Loaded
 	name   string
 	device Device
 	dtype  tensor.DType
@@ -121,11 +122,16 @@ func (b *Backend) enter() (leave func()) {
 	return runtime.UnlockOSThread
 }
 
-func (b *Backend) Name() string           { return b.name }
-func (b *Backend) DTypes() []tensor.DType { return []tensor.DType{b.dtype} }
+// fullAt is Info.FullAt: a GPU needs many rows to be filled.
+const fullAt = 8 * 1024 * 1024
 
-// TF32 says that products are rounded to it: Options.TF32.
-func (b *Backend) TF32() bool { return b.tf32 }
+// Info says which GPU this is, and in which type it computes.
+func (b *Backend) Info() kernels.Info {
+	return kernels.Info{
+		Kind: "cuda", Name: b.name, Device: b.device.Name, DTypes: []tensor.DType{b.dtype}, TF32: b.tf32,
+		Free: b.freeMemory, FullAt: fullAt,
+	}
+}
 
 // Device describes the GPU that the backend runs on.
 func (b *Backend) Device() Device { return b.device }

@@ -5,6 +5,7 @@ package cuda
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -62,7 +63,7 @@ func TestBenchSteps(t *testing.T) {
 				row.Bytes += in.Bytes()
 			}
 			for _, w := range op.Weights() {
-				row.Bytes += 2 * w.Host.Shape.Len()
+				row.Bytes += 2 * w.Shape.Len()
 			}
 			row.Micro = 1e6 * timeLayer(t, b, l.Case, copies, runs)
 			r.Rows = append(r.Rows, row)
@@ -85,11 +86,11 @@ func TestBenchSteps(t *testing.T) {
 func timeLayer(t *testing.T, b *Backend, c bench.Case, copies, runs int) float64 {
 	g := kernels.NewGraph(tensor.F16)
 	op := c.Build(g)
-	for range copies {
-		g.Output("out", g.Add("", op))
+	for i := range copies {
+		g.Output(fmt.Sprint("out", i), g.Add("", op))
 	}
 	for _, w := range g.Weights() {
-		w.Host = tensor.Tensor{DType: tensor.F16, Shape: w.Host.Shape, Data: make([]byte, 2*w.Host.Shape.Len())}
+		w.Host = tensor.Stored(tensor.Tensor{DType: tensor.F16, Shape: w.Shape, Data: make([]byte, 2*w.Shape.Len())})
 		defer b.Unload(w)
 	}
 	p, err := g.Compile(b)
@@ -114,11 +115,11 @@ func timeLayer(t *testing.T, b *Backend, c bench.Case, copies, runs int) float64
 func dims(op kernels.Op) map[string]int {
 	switch op := op.(type) {
 	case *kernels.Conv2D:
-		in, w := op.In.Shape, op.W.Host.Shape
+		in, w := op.In.Shape, op.W.Shape
 		h, _ := op.InSize()
 		return map[string]int{"n": in[0], "h": in[1], "w": in[2], "c": w[1], "o": w[0], "k": w[2], "stride": op.Step(), "up": h / in[1]}
 	case *kernels.Linear:
-		in, outs := op.In.Shape, op.W.Host.Shape[0]
+		in, outs := op.In.Shape, op.W.Shape[0]
 		d := map[string]int{"rows": in.Len() / in[len(in)-1], "c": in[len(in)-1], "o": outs, "bias": len(op.Weights()) - 1, "act": int(op.Act)}
 		return d
 	case *kernels.Attention:

@@ -28,7 +28,7 @@ type countCase struct {
 
 func countCases() (all []countCase) {
 	weight := func(role kernels.Role, s ...int) *kernels.Weight {
-		return &kernels.Weight{Name: "w", Role: role, Host: tensor.Tensor{DType: tensor.F16, Shape: s, Data: make([]byte, 2*tensor.Shape(s).Len())}}
+		return kernels.NewWeight("w", role, tensor.Tensor{DType: tensor.F16, Shape: s, Data: make([]byte, 2*tensor.Shape(s).Len())})
 	}
 	// 640×512 results: too many blocks for their sums to be split.
 	for i := range tiles {

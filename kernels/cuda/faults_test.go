@@ -24,7 +24,7 @@ func network(d tensor.DType) (g *kernels.Graph, in, out *kernels.Tensor) {
 		for i := range v {
 			v[i] = float32(r.NormFloat64()) / 8
 		}
-		return &kernels.Weight{Name: "test", Role: role, Host: tensor.Of(v, shape...)}
+		return kernels.NewWeight("test", role, tensor.Of(v, shape...))
 	}
 	g = kernels.NewGraph(d)
 	in = g.Input("x", d, 2, 6, 6, 8)

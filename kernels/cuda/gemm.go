@@ -25,9 +25,9 @@ type gemm struct {
 func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	defer b.enter()()
 	b.want(dst, op.In, op.In2, op.PerChannel, op.Residual)
-	in, w, out := op.In.Shape, op.W.Host.Shape, dst.Shape
+	in, w, out := op.In.Shape, op.W.Shape, dst.Shape
 	g := gemm{
-		a: at(op.In), a2: at(op.In2), b: weightAt(op.W), bias: weightAt(op.Bias),
+		a: at(op.In), a2: at(op.In2), b: b.weightAt(op.W), bias: b.weightAt(op.Bias),
 		perChannel: at(op.PerChannel), residual: at(op.Residual), d: at(dst),
 		m: out[0] * out[1] * out[2], n: w[0], k: w[1] * w[2] * w[3], act: op.Act,
 		h: in[1], w: in[2], c1: in[3], c2: w[1] - in[3], kh: w[2], kw: w[3],
@@ -50,8 +50,8 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 	}
 	rows := in.Len() / channels
 	g := gemm{
-		a: at(op.In), b: weightAt(op.W), bias: weightAt(op.Bias), residual: at(op.Residual), d: at(dst),
-		m: rows, n: op.W.Host.Shape[0], k: channels, act: op.Act,
+		a: at(op.In), b: b.weightAt(op.W), bias: b.weightAt(op.Bias), residual: at(op.Residual), d: at(dst),
+		m: rows, n: op.W.Shape[0], k: channels, act: op.Act,
 		h: 1, w: rows / images, c1: channels, kh: 1, kw: 1, stride: 1, upH: 1, upW: rows / images, outH: 1, outW: rows / images,
 	}
 	b.gemm(g)
@@ -219,5 +219,5 @@ func (b *Backend) Embed(dst *kernels.Tensor, op *kernels.Embed) {
 	}
 	s := dst.Shape
 	b.launch(kernel{"embed", "embed_" + b.suffix()}, [3]int{ceil(s.Len(), 256), 1, 1}, 256, 0,
-		at(op.IDs), weightAt(op.Tokens), weightAt(op.Positions), at(dst), s[0]*s[1], s[1], s[2])
+		at(op.IDs), b.weightAt(op.Tokens), b.weightAt(op.Positions), at(dst), s[0]*s[1], s[1], s[2])
 }

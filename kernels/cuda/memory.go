@@ -28,11 +28,11 @@ func at(t *kernels.Tensor) cu.DevicePtr {
 	return t.Mem.(mem).at
 }
 
-func weightAt(w *kernels.Weight) cu.DevicePtr {
+func (b *Backend) weightAt(w *kernels.Weight) cu.DevicePtr {
 	if w == nil {
 		return 0
 	}
-	return w.Packed.(mem).at
+	return b.Packed(w).(mem).at
 }
 
 // Alloc returns n bytes of device memory, aligned to 256. An *OutOfMemoryError has the numbers.
@@ -57,8 +57,8 @@ func (b *Backend) alloc(n int) (mem, error) {
 	return mem{p, n}, nil
 }
 
-// FreeMemory is what the device could still give, in bytes, and whether it could be asked.
-func (b *Backend) FreeMemory() (bytes uint64, known bool) {
+// freeMemory is what the device could still give, in bytes, and whether it could be asked.
+func (b *Backend) freeMemory() (bytes uint64, known bool) {
 	defer b.enter()()
 	free, _, err := cu.MemInfo()
 	return uint64(free), err == nil

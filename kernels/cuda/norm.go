@@ -47,7 +47,7 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	scale := chunk + cu.DevicePtr(8*n)
 	run := func(name string, grid [3]int, shared int) {
 		b.launch(kernel{"norm", name}, grid, normThreads, shared,
-			at(op.In), at(op.In2), weightAt(op.Gamma), weightAt(op.Beta), at(dst), chunk, scale,
+			at(op.In), at(op.In2), b.weightAt(op.Gamma), b.weightAt(op.Beta), at(dst), chunk, scale,
 			c1, channels-c1, pixels, op.Groups, p.chunkPixels, p.chunks, p.slab, int(op.Act), op.Eps, images)
 	}
 	suffix := fmt.Sprintf("_%s_%d", b.suffix(), p.wide)
@@ -99,7 +99,7 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	rows := dst.Shape.Len() / channels
 	b.launch(kernel{"norm", fmt.Sprintf("layernorm_%s_%d", b.suffix(), b.wide(channels))},
 		[3]int{ceil(rows, normThreads/32), 1, 1}, normThreads, 0,
-		at(op.In), weightAt(op.Gamma), weightAt(op.Beta), at(dst), rows, channels, op.Eps)
+		at(op.In), b.weightAt(op.Gamma), b.weightAt(op.Beta), at(dst), rows, channels, op.Eps)
 }
 
 var _ kernels.Backend = (*Backend)(nil)

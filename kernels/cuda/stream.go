@@ -59,10 +59,10 @@ func (c *copying) close() {
 func (b *Backend) Stage(w *kernels.Weight) error {
 	defer b.enter()()
 	c, err := b.copies()
-	if err != nil {
+	if err != nil || c.staged[w] != nil {
 		return err
 	}
-	l := b.layout(w.Role, w.Host.Shape)
+	l := b.layout(w.Role, w.Shape)
 	host, err := drv.AllocPinned(max(l.rows*l.rowBytes(), 1))
 	if err != nil {
 		return b.explain("allocating page-locked memory", err)
@@ -71,7 +71,8 @@ func (b *Backend) Stage(w *kernels.Weight) error {
 		drv.FreePinned(host)
 		return err
 	}
-	c.staged[w], w.Staged = host, host
+	c.staged[w] = host
+	w.Host.Release()
 	return nil
 }
 
@@ -81,14 +82,13 @@ func (b *Backend) unstage(w *kernels.Weight) {
 		b.copying.stream.Synchronize()
 		drv.FreePinned(host)
 		delete(b.copying.staged, w)
-		w.Staged = nil
 	}
 }
 
 // Fetch queues the copy.
 func (b *Backend) Fetch(dst kernels.Mem, w *kernels.Weight) {
 	defer b.enter()()
-	host := w.Staged.([]byte)
+	host := b.copying.staged[w]
 	if err := cu.MemcpyHtoDAsync(dst.(mem).at, unsafe.Pointer(unsafe.SliceData(host)), int64(len(host)), b.copying.stream); err != nil {
 		b.fail("uploading "+w.Name, err)
 	}

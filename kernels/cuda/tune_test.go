@@ -17,7 +17,7 @@ import (
 func runLinear(t *testing.T, b *Backend) {
 	t.Helper()
 	g := kernels.NewGraph(tensor.F16)
-	w := &kernels.Weight{Name: "w", Role: kernels.Matrix, Host: tensor.Tensor{DType: tensor.F16, Shape: tensor.Shape{128, 64}, Data: make([]byte, 2*128*64)}}
+	w := kernels.NewWeight("w", kernels.Matrix, tensor.Tensor{DType: tensor.F16, Shape: tensor.Shape{128, 64}, Data: make([]byte, 2*128*64)})
 	g.Output("y", g.Add("", &kernels.Linear{In: g.Input("x", tensor.F16, 1, 200, 64), W: w}))
 	p, err := g.Compile(b)
 	if err != nil {

@@ -61,7 +61,7 @@ func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
 // to the device.
 func (b *Backend) Load(w *kernels.Weight) error {
 	defer b.enter()()
-	l := b.layout(w.Role, w.Host.Shape)
+	l := b.layout(w.Role, w.Shape)
 	m, err := b.alloc(l.rows * l.rowBytes())
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (b *Backend) Load(w *kernels.Weight) error {
 		cu.MemFree(m.at)
 		return err
 	}
-	w.Packed = m
+	b.Place(w, m)
 	return nil
 }
 
@@ -157,9 +157,9 @@ func firstBad(errs []error) error {
 
 // Unload frees what Load made.
 func (b *Backend) Unload(w *kernels.Weight) {
-	if w.Packed != nil {
-		b.Free(w.Packed)
-		w.Packed = nil
+	if m := b.Packed(w); m != nil {
+		b.Free(m)
+		b.Place(w, nil)
 	}
 	b.unstage(w)
 }

@@ -4,13 +4,13 @@ import "darkroom/kernels"
 
 // Conv2D is the contract's loop; one goroutine a row of the result.
 func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
-	out, w := dst.Shape, op.W.Host.Shape
+	out, w := dst.Shape, op.W.Shape
 	h, wd := op.InSize()
 	src := []source{newSource(op.In, 0)}
 	if op.In2 != nil {
 		src = append(src, newSource(op.In2, src[0].c))
 	}
-	filter, bias := kernels.WeightFloats(op.W), kernels.WeightFloats(op.Bias)
+	filter, bias := b.WeightFloats(op.W), b.WeightFloats(op.Bias)
 	perChannel, residual, result := kernels.Floats(op.PerChannel), kernels.Floats(op.Residual), kernels.Floats(dst)
 	kh, kw, channels, outs := w[2], w[3], w[1], w[0]
 

@@ -6,7 +6,7 @@ import "darkroom/kernels"
 func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 	outs := dst.Shape[len(dst.Shape)-1]
 	channels := op.In.Shape[len(op.In.Shape)-1]
-	in, w, bias := kernels.Floats(op.In), kernels.WeightFloats(op.W), kernels.WeightFloats(op.Bias)
+	in, w, bias := kernels.Floats(op.In), b.WeightFloats(op.W), b.WeightFloats(op.Bias)
 	residual, result := kernels.Floats(op.Residual), kernels.Floats(dst)
 
 	b.parallel(len(result)/outs, func(m int) {

@@ -16,7 +16,7 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	}
 	in, in2 := kernels.Floats(op.In), kernels.Floats(op.In2)
 	c1 := op.In.Shape[last]
-	gamma, beta, result := kernels.WeightFloats(op.Gamma), kernels.WeightFloats(op.Beta), kernels.Floats(dst)
+	gamma, beta, result := b.WeightFloats(op.Gamma), b.WeightFloats(op.Beta), kernels.Floats(dst)
 	size := channels / op.Groups
 
 	b.parallel(dst.Shape[0]*op.Groups, func(ng int) {
@@ -54,7 +54,7 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	channels := dst.Shape[len(dst.Shape)-1]
 	in, result := kernels.Floats(op.In), kernels.Floats(dst)
-	gamma, beta := kernels.WeightFloats(op.Gamma), kernels.WeightFloats(op.Beta)
+	gamma, beta := b.WeightFloats(op.Gamma), b.WeightFloats(op.Beta)
 
 	b.parallel(len(in)/channels, func(m int) {
 		x := in[m*channels:][:channels]
@@ -78,7 +78,7 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 func (b *Backend) Embed(dst *kernels.Tensor, op *kernels.Embed) {
 	channels, positions := dst.Shape[2], dst.Shape[1]
 	ids := op.IDs.Mem.(kernels.HostMem).Ints()
-	tokens, place := kernels.WeightFloats(op.Tokens), kernels.WeightFloats(op.Positions)
+	tokens, place := b.WeightFloats(op.Tokens), b.WeightFloats(op.Positions)
 	result := kernels.Floats(dst)
 	for row, id := range ids {
 		at := row * channels

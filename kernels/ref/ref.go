@@ -17,6 +17,7 @@ import (
 // read them: filters as [O, kH, kW, I], everything else as in the checkpoint.
 type Backend struct {
 	kernels.HostMemory
+	kernels.Loaded
 	threads int
 	err     error // the first since the last Sync
 }
@@ -31,8 +32,12 @@ func New(threads int) *Backend {
 	return &Backend{threads: threads}
 }
 
-func (b *Backend) Name() string { return "ref" }
 func (b *Backend) Close() error { return nil }
+
+// Info says that this is the reference.
+func (b *Backend) Info() kernels.Info {
+	return kernels.Info{Kind: "ref", Name: "ref", Device: runtime.GOOS + "/" + runtime.GOARCH, DTypes: []tensor.DType{tensor.F32}, FullAt: kernels.HostFullAt}
+}
 
 // Sync returns what went wrong with Fetch; operations do not fail.
 func (b *Backend) Sync() error {
@@ -48,7 +53,7 @@ func (b *Backend) Load(w *kernels.Weight) error {
 	if err != nil {
 		return err
 	}
-	w.Packed = kernels.HostMem(tensor.Bytes(host))
+	b.Place(w, kernels.HostMem(tensor.Bytes(host)))
 	return nil
 }
 
@@ -59,23 +64,21 @@ func (b *Backend) Fetch(dst kernels.Mem, w *kernels.Weight) {
 		b.err = err
 	}
 	copy(dst.(kernels.HostMem), tensor.Bytes(host))
-	if w.Release != nil {
-		w.Release()
-	}
+	w.Host.Release()
 }
 
 func pack(w *kernels.Weight) ([]float32, error) {
-	host := make([]float32, w.Host.Len())
+	host := make([]float32, w.Shape.Len())
 	if err := w.Decode(host, 0); err != nil {
 		return nil, err
 	}
 	if w.Role == kernels.Filter {
-		host = channelsLast(host, w.Host.Shape)
+		host = channelsLast(host, w.Shape)
 	}
 	return host, nil
 }
 
-func (b *Backend) Unload(w *kernels.Weight) { w.Packed = nil }
+func (b *Backend) Unload(w *kernels.Weight) { b.Place(w, nil) }
 
 // channelsLast turns [O, I, kH, kW] into [O, kH, kW, I].
 func channelsLast(w []float32, s tensor.Shape) []float32 {

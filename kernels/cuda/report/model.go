@@ -164,12 +164,12 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 	memory := float64(traffic(o)) / g.bandwidth
 	switch o := o.(type) {
 	case *kernels.Conv2D:
-		w, out := o.W.Host.Shape, o.OutShape()
+		w, out := o.W.Shape, o.OutShape()
 		return m.product(g, out[0]*out[1]*out[2], out[1]*out[2], w[0], w[1], w[2]*w[3], memory)
 	case *kernels.Linear:
 		in := o.In.Shape
 		rows := in.Len() / in[len(in)-1]
-		return m.product(g, rows, rows/in[0], o.W.Host.Shape[0], in[len(in)-1], 1, memory)
+		return m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, memory)
 	case *kernels.Attention:
 		d := o.Q.Shape[2] / o.Heads
 		for _, size := range []int{16, 32, 48, 64, 80, 128, 160} {
@@ -218,7 +218,7 @@ func traffic(o kernels.Op) int {
 		bytes += t.Bytes()
 	}
 	for _, w := range o.Weights() {
-		bytes += 2 * w.Host.Shape.Len()
+		bytes += 2 * w.Shape.Len()
 	}
 	return bytes
 }
