@@ -297,7 +297,7 @@ func patchMatrix(set *checkpoint.Set, hidden, patch int) (*kernels.Weight, error
 		w = append(append(w, conv[o*area:][:area]...), class[o])
 	}
 	host := tensor.Tensor{DType: tensor.F32, Shape: tensor.Shape{hidden, area + 1}, Data: tensor.Bytes(w)}
-	return kernels.NewWeight("judge." + name + "patch_embedding.weight", kernels.Matrix, host), nil
+	return kernels.NewWeight("judge."+name+"patch_embedding.weight", kernels.Matrix, host), nil
 }
 
 // pixels is the picture as the tower takes it: the shorter side scaled to ImageSize (bicubic), the middle cut out, normalised; [3,S,S].

@@ -88,12 +88,12 @@ func (n *Network) AllRead(t testing.TB) {
 // shapes is an nn.Source of the weights that goldens_nets.py's weight makes up, by name.
 type shapes map[string]tensor.Shape
 
-func (s shapes) Tensor(name string) (tensor.Tensor, bool) {
+func (s shapes) Array(name string) (tensor.Array, bool) {
 	shape, ok := s[name]
 	if !ok {
-		return tensor.Tensor{}, false
+		return nil, false
 	}
-	return tensor.Tensor{DType: tensor.F32, Shape: shape, Data: tensor.Bytes(weight(name, shape))}, true
+	return tensor.Stored(tensor.Of(weight(name, shape), shape...)), true
 }
 
 func weight(name string, shape tensor.Shape) []float32 {
