@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"strings"
 
 	"darkroom/kernels"
 	"darkroom/nn"
