@@ -107,6 +107,26 @@ func packages(t *testing.T) []goPackage {
 	return all
 }
 
+// TestProgramLinksNoTests: what only tests need is not in what users run.
+func TestProgramLinksNoTests(t *testing.T) {
+	for _, tags := range []string{"", "cuda"} {
+		// -e: the compiled CUDA kernels may be missing.
+		out, err := exec.Command("go", "list", "-e", "-deps", "-tags", tags, "./cmd/darkroom").Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		paths := strings.Fields(string(out))
+		if !slices.Contains(paths, "darkroom/kernels/conformance") {
+			t.Error("the list lacks conformance, which the self-test needs: this test sees too little")
+		}
+		for _, path := range paths {
+			if path == "testing" || strings.HasPrefix(path, "testing/") {
+				t.Errorf("cmd/darkroom with tags %q links %s: ask go mod why", tags, path)
+			}
+		}
+	}
+}
+
 // longFiles are the files that may have more than 600 lines, with the reason.
 var longFiles = map[string]string{}
 

@@ -1,16 +1,16 @@
-// Package conformance is the one test suite that every backend must pass: each operation over a
+// Package conformance holds the checks that every backend must pass: each operation over a
 // table of shapes against kernels/ref, whose sums are float64, and the promises of
 // kernels.Backend about determinism, batches, threads and memory.
 //
-// Check returns verdicts and needs no testing.T, so that a program can examine the machine that it
-// runs on; Run turns them into subtests.
+// It returns verdicts and needs no package testing, so that a program can examine the machine that it
+// runs on. Package suite turns them into subtests.
 package conformance
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"strings"
-	"testing"
 
 	"darkroom/kernels"
 	"darkroom/kernels/ref"
@@ -48,37 +48,27 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("%s: %s: ok, %.0f%% of the bound", v.Case, v.Check, 100*v.Worst)
 }
 
-// Run checks the backend and fails t for each verdict that is an error, case by case.
-func Run(t *testing.T, b kernels.Backend, o Options) {
-	t.Helper()
-	s := newSuite(b, o)
-	for _, c := range s.cases() {
-		t.Run(c.name, func(t *testing.T) {
-			for _, v := range s.check(c) {
-				if v.Err != nil {
-					t.Errorf("%s: %v", v.Check, v.Err)
-				}
-			}
-		})
-	}
-	t.Run("memory", func(t *testing.T) {
-		for _, v := range s.memory() {
-			if v.Err != nil {
-				t.Errorf("%s: %s: %v", v.Case, v.Check, v.Err)
-			}
-		}
-	})
-}
-
 // Check examines the backend and returns a verdict for each check of each case. A panic of the
 // backend is a verdict too.
 func Check(b kernels.Backend, o Options) []Verdict {
-	s := newSuite(b, o)
 	var out []Verdict
-	for _, c := range s.cases() {
-		out = append(out, s.check(c)...)
+	for _, check := range Cases(b, o) {
+		out = append(out, check()...)
 	}
-	return append(out, s.memory()...)
+	return out
+}
+
+// Cases are the names of the cases, each with the function that checks it. The last one is memory.
+func Cases(b kernels.Backend, o Options) iter.Seq2[string, func() []Verdict] {
+	return func(yield func(string, func() []Verdict) bool) {
+		s := newSuite(b, o)
+		for _, c := range s.cases() {
+			if !yield(c.name, func() []Verdict { return s.check(c) }) {
+				return
+			}
+		}
+		yield("memory", s.memory)
+	}
 }
 
 type suite struct {
@@ -213,22 +203,26 @@ func guarded(f func() (float64, error)) (worst float64, err error) {
 	return f()
 }
 
-// Same fails t where two backends of the same element type do not give the same bits for a case that the options keep.
-func Same(t *testing.T, a, b kernels.Backend, o Options) {
-	t.Helper()
+// Same returns a verdict for each case that the options keep: whether two backends of the same element type give the
+// same bits.
+func Same(a, b kernels.Backend, o Options) []Verdict {
 	s := newSuite(a, o)
+	var out []Verdict
 	for _, c := range s.cases() {
-		v := in(a.Info().DTypes[0])
-		first, err := s.run(a, c, v)
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		second, err := s.run(b, c, v)
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		if err := sameBits(first, second); err != nil {
-			t.Errorf("%s: %v", c.name, err)
-		}
+		v := Verdict{Case: c.name, Check: "same bits"}
+		_, v.Err = guarded(func() (float64, error) {
+			in := in(a.Info().DTypes[0])
+			first, err := s.run(a, c, in)
+			if err != nil {
+				return 0, err
+			}
+			second, err := s.run(b, c, in)
+			if err != nil {
+				return 0, err
+			}
+			return 0, sameBits(first, second)
+		})
+		out = append(out, v)
 	}
+	return out
 }

@@ -11,10 +11,6 @@ import (
 	"darkroom/tensor"
 )
 
-func TestReference(t *testing.T) {
-	Run(t, ref.New(2), Options{Short: true, WithThreads: func(n int) kernels.Backend { return ref.New(n) }})
-}
-
 // flawed is the reference with one mistake, of the kinds that fast kernels make.
 type flawed struct {
 	*ref.Backend

@@ -7,6 +7,7 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/conformance"
+	"darkroom/kernels/conformance/suite"
 	"darkroom/kernels/cpu"
 )
 
@@ -24,7 +25,7 @@ func TestConformance(t *testing.T) {
 	for _, set := range append(cpu.Instructions(), "wide") {
 		t.Run(set, func(t *testing.T) {
 			b := backend(t, cpu.Options{Threads: 3, Instructions: set})
-			conformance.Run(t, b, conformance.Options{
+			suite.Run(t, b, conformance.Options{
 				Short:       testing.Short() || set == "wide" || set == "base",
 				WithThreads: func(n int) kernels.Backend { return backend(t, cpu.Options{Threads: n, Instructions: set}) },
 			})
@@ -38,7 +39,7 @@ func TestSameBitsOnEveryInstructionSet(t *testing.T) {
 	first := backend(t, cpu.Options{Instructions: "wide"})
 	for _, set := range []string{"avx2", "avx512"} {
 		t.Run(set, func(t *testing.T) {
-			conformance.Same(t, backend(t, cpu.Options{Instructions: set}), first, conformance.Options{Short: testing.Short()})
+			suite.Same(t, backend(t, cpu.Options{Instructions: set}), first, conformance.Options{Short: testing.Short()})
 		})
 	}
 }

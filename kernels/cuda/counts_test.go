@@ -13,6 +13,7 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/conformance"
+	"darkroom/kernels/conformance/suite"
 	"darkroom/tensor"
 )
 
@@ -148,7 +149,7 @@ func TestLab(t *testing.T) {
 	for i := range tiles {
 		b := open(t, Options{DType: tensor.F16})
 		b.onlyTile = &tiles[i]
-		conformance.Run(t, b, conformance.Options{Short: true, Match: func(name string) bool {
+		suite.Run(t, b, conformance.Options{Short: true, Match: func(name string) bool {
 			if gemm {
 				return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
 			}

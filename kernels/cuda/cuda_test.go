@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"darkroom/kernels/conformance"
+	"darkroom/kernels/conformance/suite"
 	"darkroom/tensor"
 )
 
@@ -43,7 +44,7 @@ func TestConformance(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				b := open(t, Options{DType: d, Simple: simple})
-				conformance.Run(t, b, conformance.Options{Short: testing.Short() || simple})
+				suite.Run(t, b, conformance.Options{Short: testing.Short() || simple})
 			})
 		}
 	}
@@ -52,7 +53,7 @@ func TestConformance(t *testing.T) {
 // TF32, on the tiles that the shapes lead to.
 func TestTF32(t *testing.T) {
 	b := open(t, Options{DType: tensor.F32, TF32: true})
-	conformance.Run(t, b, conformance.Options{Short: testing.Short(), TF32: true, Match: product})
+	suite.Run(t, b, conformance.Options{Short: testing.Short(), TF32: true, Match: product})
 }
 
 func product(name string) bool {
@@ -68,7 +69,7 @@ func TestTiles(t *testing.T) {
 			t.Run(first.tensorCores()+" "+tiles[i].name, func(t *testing.T) {
 				b := open(t, o)
 				b.onlyTile = &tiles[i]
-				conformance.Same(t, first, b, conformance.Options{Short: testing.Short(), Match: product})
+				suite.Same(t, first, b, conformance.Options{Short: testing.Short(), Match: product})
 			})
 		}
 	}
