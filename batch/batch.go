@@ -11,15 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"darkroom/batch/engine"
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
 	"darkroom/batch/store"
-	"darkroom/kernels/cuda"
 	"darkroom/pipeline"
+	"darkroom/render"
 )
 
 // Renderer makes pictures on one device, one at a time. engine.Engine is one.
@@ -101,11 +100,8 @@ type run struct {
 	o      Options
 	cancel context.CancelCauseFunc
 
-	mu   sync.Mutex
-	sum  Summary
-	lost map[*jobs.Image]map[string]bool // the devices that were lost while they made an image, by name
-	gone map[string]bool                 // all of these devices
-	why  error                           // the latest of these losses
+	mu  sync.Mutex
+	sum Summary
 }
 
 // errFailFast ends a batch at its first failure.
@@ -121,7 +117,6 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if err != nil {
 		return r.sum, err
 	}
-	groups := newGroups(todo)
 	pictures := make(chan picture, 2)
 	var writers sync.WaitGroup
 	for range 2 { // encoding one picture while another is written
@@ -131,18 +126,16 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 			}
 		})
 	}
-	for alive := o.Renderers; len(alive) > 0 && groups.left() && ctx.Err() == nil; {
-		alive = r.renderOn(ctx, alive, groups, pictures) // again, if a device was lost when the others had nothing left
-	}
+	rendered := r.render(ctx, todo, pictures)
 	close(pictures)
 	writers.Wait()
-	if r.why != nil && ctx.Err() == nil && r.sum.Left() > 0 {
-		return r.sum, fmt.Errorf("no device is left: %w", r.why)
-	}
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFailFast) {
+	if err := context.Cause(ctx); err != nil {
+		if errors.Is(err, errFailFast) {
+			return r.sum, nil
+		}
 		return r.sum, err
 	}
-	return r.sum, nil
+	return r.sum, rendered
 }
 
 // Unfinished verifies what the manifest calls finished, tells of each image that is kept, and returns the images that
@@ -212,186 +205,80 @@ type picture struct {
 	record manifest.Record
 }
 
-// renderOn renders on several devices until nothing is left, and returns those that were not lost.
-func (r *run) renderOn(ctx context.Context, all []Renderer, groups *groups, pictures chan<- picture) (alive []Renderer) {
-	lost := make([]atomic.Bool, len(all))
-	var renderers sync.WaitGroup
-	for range max(r.o.Lanes, 1) {
-		for i, renderer := range all {
-			renderers.Go(func() {
-				if r.renderAll(ctx, renderer, groups, pictures) {
-					lost[i].Store(true)
-				}
-			})
-		}
-	}
-	renderers.Wait()
-	for i, renderer := range all {
-		if !lost[i].Load() {
-			alive = append(alive, renderer)
-		}
-	}
-	return alive
-}
-
-// renderAll renders on one device until nothing is left, or the device is lost.
-func (r *run) renderAll(ctx context.Context, renderer Renderer, groups *groups, pictures chan<- picture) (lost bool) {
-	var g *group
-	for ctx.Err() == nil {
-		if r.isGone(renderer) { // in the other lane
-			return true
-		}
-		var m *jobs.Image
-		if m, g = groups.next(g); m == nil {
-			return false
-		}
-		company := []*jobs.Image{m}
-		several, ok := renderer.(BatchRenderer)
-		if ok && r.o.AtOnce != 1 {
-			if n := several.BatchSize(&m.Request, r.o.AtOnce); n > 1 {
-				company = append(company, groups.like(m, g, n-1, len(r.o.Renderers)*max(r.o.Lanes, 1))...)
+// render makes images on all devices and hands them to the writers.
+func (r *run) render(ctx context.Context, todo []*jobs.Image, pictures chan<- picture) error {
+	o := render.Options[*jobs.Image]{
+		Source: newGroups(todo), Lanes: r.o.Lanes, AtOnce: r.o.AtOnce, Retry: r.o.Retry,
+		Kind: func(m *jobs.Image) any {
+			return room{engine.Group(&m.Request), m.Request.Width, m.Request.Height, m.Request.Tiled}
+		},
+		Events: r.events,
+		Made:   func(t render.Try[*jobs.Image], img *pipeline.Image) { pictures <- picture{t.Item, img, r.record(t)} },
+		Failed: func(t render.Try[*jobs.Image], err error) { r.fail(ctx, t.Item, r.record(t), err) },
+		Retrying: func(t render.Try[*jobs.Image], err error) {
+			r.event(Event{Kind: Retrying, Image: t.Item, Text: err.Error(), Device: t.Device})
+		},
+		Moved: func(t render.Try[*jobs.Image], err error) {
+			text := fmt.Sprintf("%s has no room for pictures of this size, which go to the other devices: %v", t.Device, err)
+			if render.Lost(err) {
+				text = fmt.Sprintf("%s is lost, its pictures go to the other devices: %v", t.Device, err)
 			}
-		}
-		tried := 0
-		if len(company) > 1 {
-			company, tried = r.renderTogether(ctx, several, company, pictures), 1
-		}
-		for i, m := range company {
-			if r.renderAlone(ctx, renderer, m, tried, pictures) {
-				groups.putBack(company[i+1:], g)
-				if r.again(m) {
-					groups.putBack(company[i:i+1], g)
-				}
-				return true
-			}
-		}
+			r.event(Event{Kind: Warning, Image: t.Item, Text: text, Device: t.Device})
+		},
 	}
-	return false
+	for _, renderer := range r.o.Renderers {
+		o.Devices = append(o.Devices, render.Of(device{renderer}, func(m *jobs.Image) *jobs.Request { return &m.Request }))
+	}
+	return render.Run(ctx, o)
 }
 
-func (r *run) isGone(renderer Renderer) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.gone[renderer.Device()]
+// room is what decides how much memory an image takes.
+type room struct {
+	group         string
+	width, height int
+	tiled         bool
 }
 
-// again says whether an image that a device was lost with may be tried on another. One that ended two is at fault.
-func (r *run) again(m *jobs.Image) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.lost[m]) < 2
-}
+// device is a renderer as render.Run wants it.
+type device struct{ Renderer }
 
-// lose writes down that a device was lost with an image, which fails if it is the second.
-func (r *run) lose(ctx context.Context, m *jobs.Image, rec manifest.Record, cause error) {
-	r.mu.Lock()
-	if r.lost == nil {
-		r.lost, r.gone = map[*jobs.Image]map[string]bool{}, map[string]bool{}
+func (d device) RenderBatch(ctx context.Context, all []*jobs.Request, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error)) {
+	if several, ok := d.Renderer.(BatchRenderer); ok && len(all) > 1 {
+		several.RenderBatch(ctx, all, events, done)
+		return
 	}
-	if r.lost[m] == nil {
-		r.lost[m] = map[string]bool{}
-	}
-	r.lost[m][rec.Device], r.gone[rec.Device], r.why = true, true, cause
-	second := len(r.lost[m]) > 1
-	r.tell(Event{Kind: Warning, Image: m, Text: fmt.Sprintf("%s is lost, its pictures go to the other devices: %v", rec.Device, cause), Device: rec.Device})
-	r.mu.Unlock()
-	if second {
-		r.fail(ctx, m, rec, cause)
+	for i, q := range all {
+		img, err := d.Render(ctx, q, events(i))
+		done(i, img, err)
 	}
 }
 
-// renderTogether renders several images at once. It returns those that failed in the company of the others, which are
-// tried alone: what ailed one may have hurt all.
-func (r *run) renderTogether(ctx context.Context, renderer BatchRenderer, company []*jobs.Image, pictures chan<- picture) (failed []*jobs.Image) {
-	begun := time.Now()
-	record := func(m *jobs.Image) manifest.Record {
-		rec := r.record(m, renderer)
-		// Its share of the time so far, so that what is known of the machine's speed holds.
-		rec.Attempts, rec.Started, rec.Seconds = 1, begun.UTC(), time.Since(begun).Seconds()/float64(len(company))
-		return rec
+func (d device) BatchSize(q *jobs.Request, most int) int {
+	if several, ok := d.Renderer.(BatchRenderer); ok {
+		return several.BatchSize(q, most)
 	}
-	requests := make([]*jobs.Request, len(company))
-	for i, m := range company {
-		requests[i] = &m.Request
-	}
-	events := func(i int) pipeline.Events { return r.events(company[i], renderer) }
-	renderer.RenderBatch(ctx, requests, events, func(i int, img *pipeline.Image, err error) {
-		m := company[i]
-		switch {
-		case err == nil:
-			pictures <- picture{m, img, record(m)}
-		case ctx.Err() != nil:
-		case Hopeless(err):
-			r.fail(ctx, m, record(m), err)
-		default:
-			r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: renderer.Device()})
-			failed = append(failed, m)
-		}
-	})
-	return failed
+	return 1
 }
 
-// renderAlone renders one image that was tried so often, and says whether the device was lost with it.
-func (r *run) renderAlone(ctx context.Context, renderer Renderer, m *jobs.Image, tried int, pictures chan<- picture) (lost bool) {
-	if ctx.Err() != nil {
-		return false
+func (r *run) record(t render.Try[*jobs.Image]) manifest.Record {
+	m := t.Item
+	return manifest.Record{
+		Hash: m.Hash, Index: m.Index, Request: m.Request, Worker: r.o.Worker, Device: t.Device,
+		Attempts: t.Attempts, Started: t.Begun.UTC(), Seconds: t.Seconds,
 	}
-	p, err := r.render(ctx, renderer, m, tried)
-	switch {
-	case err == nil:
-		pictures <- p
-	case ctx.Err() != nil:
-	case cuda.Lost(err):
-		r.lose(ctx, m, p.record, err)
-		return true
-	default:
-		r.fail(ctx, m, p.record, err)
-	}
-	return false
-}
-
-func (r *run) record(m *jobs.Image, renderer Renderer) manifest.Record {
-	return manifest.Record{Hash: m.Hash, Index: m.Index, Request: m.Request, Worker: r.o.Worker, Device: renderer.Device()}
 }
 
 // events tell of an image's rendering.
-func (r *run) events(m *jobs.Image, renderer Renderer) pipeline.Events {
+func (r *run) events(m *jobs.Image, device string) pipeline.Events {
 	steps := 0
 	return pipeline.Events{
-		Warn: func(text string) { r.event(Event{Kind: Warning, Image: m, Text: text, Device: renderer.Device()}) },
+		Warn: func(text string) { r.event(Event{Kind: Warning, Image: m, Text: text, Device: device}) },
 		Start: func(n int) {
 			steps = n
-			r.event(Event{Kind: Started, Image: m, Steps: n, Device: renderer.Device()})
+			r.event(Event{Kind: Started, Image: m, Steps: n, Device: device})
 		},
-		Step: func(n int) { r.event(Event{Kind: Step, Image: m, Step: n, Steps: steps, Device: renderer.Device()}) },
+		Step: func(n int) { r.event(Event{Kind: Step, Image: m, Step: n, Steps: steps, Device: device}) },
 	}
-}
-
-// render tries one image, again if it may.
-func (r *run) render(ctx context.Context, renderer Renderer, m *jobs.Image, tried int) (picture, error) {
-	p := picture{image: m, record: r.record(m, renderer)}
-	p.record.Attempts = tried
-	for {
-		p.record.Attempts++
-		p.record.Started = time.Now().UTC()
-		img, err := renderer.Render(ctx, &m.Request, r.events(m, renderer))
-		p.record.Seconds = time.Since(p.record.Started).Seconds()
-		p.record.Device = renderer.Device() // chosen by the first picture
-		if err == nil {
-			p.pixels = img
-			return p, nil
-		}
-		if ctx.Err() != nil || Hopeless(err) || cuda.Lost(err) || p.record.Attempts > r.o.Retry {
-			return p, err
-		}
-		r.event(Event{Kind: Retrying, Image: m, Text: err.Error(), Device: p.record.Device})
-	}
-}
-
-// Hopeless says whether an error will come again: the request itself is wrong.
-func Hopeless(err error) bool {
-	var usage *pipeline.UsageError
-	return errors.As(err, &usage)
 }
 
 // write encodes a picture, stores it and writes it down.

@@ -460,7 +460,7 @@ func TestGroups(t *testing.T) {
 	var order []string
 	for last := (*group)(nil); ; {
 		var m *jobs.Image
-		if m, last = g.next(last); m == nil {
+		if m, last = g.next(last, nil); m == nil {
 			break
 		}
 		order = append(order, fmt.Sprintf("%s%s%d/%d", m.Request.Model, m.Request.Prompt, m.Request.Seed, m.Request.Width))

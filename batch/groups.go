@@ -3,7 +3,6 @@ package batch
 import (
 	"cmp"
 	"slices"
-	"sync"
 
 	"darkroom/batch/engine"
 	"darkroom/batch/jobs"
@@ -11,16 +10,19 @@ import (
 
 // groups hands out images so that models are swapped, programs compiled and prompts encoded as seldom as possible:
 // urgent ones first, then all of one model, of one size and sampler, of one prompt. Images do not depend on the order.
+//
+// It is a render.Source.
 type groups struct {
-	mu   sync.Mutex
 	list []*group
+	of   map[*jobs.Image]*group
+	last map[int]*group // that a lane took from
 }
 
 // group is the images of one priority and one model.
 type group struct {
 	images []*jobs.Image
 	rank   int // of its priority
-	users  int // renderers at work on it
+	users  int // lanes at work on it
 }
 
 func newGroups(images []*jobs.Image) *groups {
@@ -47,7 +49,7 @@ func newGroups(images []*jobs.Image) *groups {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b key) int { return a.rank - b.rank })
-	g := &groups{}
+	g := &groups{of: map[*jobs.Image]*group{}, last: map[int]*group{}}
 	for _, k := range order {
 		slices.SortStableFunc(byKey[k].images, func(a, b *jobs.Image) int {
 			p, q := &a.Request, &b.Request
@@ -55,6 +57,9 @@ func newGroups(images []*jobs.Image) *groups {
 				cmp.Compare(firstOf[p.Prompt], firstOf[q.Prompt]), cmp.Compare(a.Index, b.Index))
 		})
 		g.list = append(g.list, byKey[k])
+		for _, m := range byKey[k].images {
+			g.of[m] = byKey[k]
+		}
 	}
 	return g
 }
@@ -69,37 +74,50 @@ func Ordered(images []*jobs.Image) []*jobs.Image {
 	return all
 }
 
-// putBack gives images of a group back, to be the next ones.
-func (g *groups) putBack(images []*jobs.Image, to *group) {
-	if len(images) == 0 {
-		return
+// Take is the next image for a lane.
+func (g *groups) Take(lane int, skip func(*jobs.Image) bool) (*jobs.Image, bool) {
+	m, at := g.next(g.last[lane], skip)
+	g.last[lane] = at
+	return m, m != nil
+}
+
+// Return takes images back, to be the next ones of their groups.
+func (g *groups) Return(images []*jobs.Image) {
+	for _, m := range slices.Backward(images) {
+		to := g.of[m]
+		to.images = slices.Insert(to.images, 0, m)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	to.images = slices.Concat(images, to.images)
 }
 
-// left says whether there are images that nobody has taken.
-func (g *groups) left() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.ContainsFunc(g.list, func(c *group) bool { return len(c.images) > 0 })
+// Left is how many images nobody has taken.
+func (g *groups) Left() (n int) {
+	for _, c := range g.list {
+		n += len(c.images)
+	}
+	return n
 }
 
-// next is another image, of the renderer's last group as long as there is one; else of a group that no other renderer
-// is at work on, else of any. nil: there is none left.
-func (g *groups) next(last *group) (*jobs.Image, *group) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	pick := last
-	if pick == nil || len(pick.images) == 0 {
+// next is another image that skip (nil: none) does not refuse, of the lane's last group as long as there is one; else of
+// a group that no other lane is at work on, else of any. nil: there is none.
+func (g *groups) next(last *group, skip func(*jobs.Image) bool) (*jobs.Image, *group) {
+	first := func(c *group) int {
+		return slices.IndexFunc(c.images, func(m *jobs.Image) bool { return skip == nil || !skip(m) })
+	}
+	pick, at := last, -1
+	if pick != nil {
+		at = first(pick)
+	}
+	if at < 0 {
 		if pick != nil {
 			pick.users--
 		}
 		pick = nil
 		for _, c := range g.list {
-			if len(c.images) > 0 && (pick == nil || c.rank == pick.rank && c.users < pick.users) {
-				pick = c
+			if pick != nil && (c.rank != pick.rank || c.users >= pick.users) {
+				continue
+			}
+			if i := first(c); i >= 0 {
+				pick, at = c, i
 			}
 		}
 		if pick == nil {
@@ -107,8 +125,12 @@ func (g *groups) next(last *group) (*jobs.Image, *group) {
 		}
 		pick.users++
 	}
-	m := pick.images[0]
-	pick.images = pick.images[1:]
+	m := pick.images[at]
+	if at == 0 {
+		pick.images = pick.images[1:] // without moving the rest
+	} else {
+		pick.images = slices.Delete(pick.images, at, at+1)
+	}
 	return m, pick
 }
 
@@ -124,23 +146,17 @@ func settingsOf(m *jobs.Image) settings {
 	return settings{q.Width, q.Height, q.Steps, q.Scheduler, q.Sigmas}
 }
 
-// like is up to n more images of the group that can be rendered at once with m, the image that was handed out last. So many
-// are left that the other lanes of the devices have something to do too.
-func (g *groups) like(m *jobs.Image, of *group, n, lanes int) []*jobs.Image {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	left := 1 // m
-	for _, c := range g.list {
-		left += len(c.images)
-	}
-	n = min(n, (left+lanes-1)/lanes-1, len(of.images))
+// Like is up to n more images that can be rendered at once with m, which the lane took last.
+func (g *groups) Like(lane int, m *jobs.Image, n int) []*jobs.Image {
+	of := g.last[lane]
+	n = min(n, len(of.images))
 	for i, other := range of.images[:n] {
 		if settingsOf(other) != settingsOf(m) {
 			n = i
 			break
 		}
 	}
-	some := of.images[:n]
+	some := slices.Clone(of.images[:n])
 	of.images = of.images[n:]
 	return some
 }

@@ -14,6 +14,7 @@ import (
 	"darkroom/batch/jobs"
 	"darkroom/imagefile"
 	"darkroom/pipeline"
+	"darkroom/render"
 )
 
 // DefaultBudget is the memory for models where Options.Budget is 0.
@@ -98,28 +99,12 @@ func (e *Engine) RenderBatch(ctx context.Context, all []*jobs.Request, events fu
 		}
 		requests[i] = q.Fill(m.p.NewRequest(q.Prompt))
 	}
-	broken := false
-	tell := func(i int, img *pipeline.Image, err error) {
-		var bug *pipeline.PanicError
-		broken = broken || errors.As(err, &bug)
-		done(i, img, err)
-	}
-	latents := make([]*pipeline.Latents, len(all))
-	m.p.DenoiseBatch(ctx, requests, events, func(i int, l *pipeline.Latents, err error) {
-		if latents[i] = l; err != nil {
-			tell(i, nil, err)
+	m.decodes.Add(1) // it is not closed before they are done
+	broken := render.Together(ctx, m.p, requests, events, func() {
+		if m.p.DecodesBeside() {
+			unlock()
 		}
-	})
-	m.decodes.Add(1) // it is not closed before that is done
-	if m.p.DecodesBeside() {
-		unlock()
-	}
-	for i, l := range latents {
-		if l != nil {
-			img, err := l.DecodeSafely(ctx)
-			tell(i, img, err)
-		}
-	}
+	}, done)
 	m.decodes.Done()
 	if broken {
 		if !locked {

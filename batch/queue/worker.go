@@ -16,6 +16,7 @@ import (
 	"darkroom/batch/manifest"
 	"darkroom/batch/store"
 	"darkroom/pipeline"
+	"darkroom/render"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -308,9 +309,8 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg, nearly func()) fun
 }
 
 func hopeless(err error) bool {
-	var usage *pipeline.UsageError
 	var refused *refusal
-	return errors.As(err, &usage) || errors.As(err, &refused)
+	return render.Classify(err) == render.Hopeless || errors.As(err, &refused)
 }
 
 // errCancelled ends the rendering of a cancelled batch's image.

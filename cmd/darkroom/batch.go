@@ -19,6 +19,7 @@ import (
 	"darkroom/batch/queue"
 	"darkroom/batch/store"
 	"darkroom/pipeline"
+	sharing "darkroom/render"
 
 	"github.com/urfave/cli/v2"
 )
@@ -244,7 +245,7 @@ func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
 			}
 		}
 		err := eng.Check(&q)
-		if !batch.Hopeless(err) {
+		if sharing.Classify(err) != sharing.Hopeless {
 			return nil // a GPU that is busy, a damaged file: what needs it fails alone
 		}
 		return err
