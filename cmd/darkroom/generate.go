@@ -13,6 +13,7 @@ import (
 	"darkroom/atomicfile"
 	"darkroom/pipeline"
 	"darkroom/recipe"
+	sharing "darkroom/render"
 
 	"github.com/urfave/cli/v2"
 )
@@ -102,38 +103,26 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	past := openDiary()
 	defer past.close()
 	e.where.set("opening the model")
-	pipelines, err := o.open(from, show)
+	models, err := o.open(from, show)
 	defer func() {
-		for _, p := range pipelines {
-			release(p)
+		for _, m := range models {
+			release(m)
 		}
 	}()
 	if err != nil {
 		return err
 	}
-	request, err := o.request(pipelines[0], from, show)
+	request, err := o.request(models[0].Pipeline(), from, show)
 	if err != nil {
 		return err
 	}
 	e.where.finished(0, o.Count)
-	g := &generation{e: e, o: o, request: request, out: out, from: from, show: show, past: past, shown: map[string]bool{}}
-	if len(pipelines) > 1 {
-		if err := g.startAll(pipelines); err != nil {
-			return err
-		}
-		defer show.end()
-	}
-	work := sharing{
-		count:   o.Count,
-		denoise: func(p *pipeline.Pipeline, i int) (*pipeline.Latents, error) { return g.denoise(ctx, p, i) },
-		finish:  func(p *pipeline.Pipeline, i int, l *pipeline.Latents) error { return g.finish(ctx, p, i, l) },
-		failed:  g.failed,
-	}
-	return work.run(ctx, pipelines)
+	g := &generation{e: e, o: o, request: request, out: out, from: from, show: show, past: past}
+	return g.run(ctx, models)
 }
 
 // open opens the model on each device.
-func (o *generateOptions) open(from *source, show progress) (all []*pipeline.Pipeline, err error) {
+func (o *generateOptions) open(from *source, show progress) (all []*sharing.Model, err error) {
 	override(&o.Engine.Width, o.Request.Width)
 	override(&o.Engine.Height, o.Request.Height)
 	engines, err := o.Devices.engines(o.Engine)
@@ -141,16 +130,16 @@ func (o *generateOptions) open(from *source, show progress) (all []*pipeline.Pip
 		return nil, err
 	}
 	for _, engine := range engines {
-		var p *pipeline.Pipeline
-		if from != nil {
-			p, err = from.open(engine, show)
-		} else {
-			p, err = openPipeline(engine)
-		}
+		m, err := sharing.Open(func() (*pipeline.Pipeline, error) {
+			if from != nil {
+				return from.open(engine, show)
+			}
+			return openPipeline(engine)
+		})
 		if err != nil {
 			return all, err
 		}
-		all = append(all, p)
+		all = append(all, m)
 	}
 	return all, nil
 }

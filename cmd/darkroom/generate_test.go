@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -464,5 +465,29 @@ func TestReport(t *testing.T) {
 		if got := report(context.Background(), &env{stderr: &bytes.Buffer{}}, c.err); got != c.code {
 			t.Errorf("%v: exit code %d, want %d", c.err, got, c.code)
 		}
+	}
+}
+
+// The pictures of --count are denoised together, and a preview is of one at a time.
+func TestCountTogether(t *testing.T) {
+	for flags, want := range map[string]string{"": "3 at once, up to picture 3 of 3: step 2/2", "--preview=1": "picture 1 of 3: step 2/2"} {
+		args := []string{"generate", "--model", tiny, "--steps", "2", "--seed", "5", "--count", "3", "-o", t.TempDir()}
+		code, _, errs := command(t, "", append(args, strings.Fields(flags+" x")...)...)
+		if code != 0 || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit code %d, stderr %s", flags, code, errs)
+		}
+	}
+}
+
+// A thousand million pictures are begun with the memory of one.
+func TestCountWithoutEnd(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watcher{want: "at once, up to picture", f: cancel}
+	code := run(ctx, &env{stdout: &bytes.Buffer{}, stderr: w}, []string{"generate", "x", "--model", tiny, "--steps", "2", "--seed", "5", "--count", "1000000000", "-o", t.TempDir()})
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; code != 130 || took > 500 {
+		t.Errorf("exit code %d with %d MiB: %s", code, took, w.buf.String())
 	}
 }

@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"darkroom/pipeline"
+	sharing "darkroom/render"
 )
 
-// generation is the pictures of one generate command, which may come from several devices at once.
+// generation is the pictures of one generate command, which may come from several devices at once. Picture i differs
+// from the others by its seed alone.
 type generation struct {
 	e       *env
 	o       generateOptions
@@ -19,33 +24,85 @@ type generation struct {
 	from    *source
 	show    progress
 	past    *diary
+	model   string // path or name, for the history
+	devices int
+	beside  bool // pictures are decoded while others are denoised
+	cancel  context.CancelCauseFunc
 
-	mu       sync.Mutex // one speaks and writes at a time
-	together bool       // one bar for all pictures
-	stepped  int        // of all
-	written  int
-	shown    map[string]bool // warnings
-	begun    sync.Map        // picture → time
+	mu        sync.Mutex // guards the rest, and one speaks and writes at a time
+	stepped   int        // steps of all pictures, where several devices have one bar
+	written   int
+	noted     bool            // the seed was
+	shown     map[string]bool // warnings
+	companies map[int]*company
+	showing   *company // on one device: whose progress is shown
+	errs      map[int]error
 }
 
-// startAll shows one bar for all pictures.
-func (g *generation) startAll(pipelines []*pipeline.Pipeline) error {
-	plan, err := pipelines[0].Plan(g.request)
+// company is the pictures that are denoised together.
+type company struct {
+	title string // of its progress
+	what  string // for the message of an interruption
+	size  int
+	steps int
+	step  int // the latest that any of them has done
+}
+
+// run makes all pictures. The error names those that are not there.
+func (g *generation) run(ctx context.Context, models []*sharing.Model) error {
+	g.shown, g.companies, g.errs = map[string]bool{}, map[int]*company{}, map[int]error{}
+	g.devices, g.beside = len(models), models[0].Lanes() > 1
+	g.model = models[0].Pipeline().Folder()
+	ctx, g.cancel = context.WithCancelCause(ctx)
+	defer g.cancel(nil)
+	if g.devices > 1 {
+		if err := g.startAll(models[0].Pipeline()); err != nil {
+			return err
+		}
+	}
+	defer g.show.end()
+	defer g.e.where.sweep()
+	o := sharing.Options[int]{
+		Source: sharing.Count(g.o.Count), Lanes: models[0].Lanes(),
+		Begin: g.begin, Events: g.events, Made: g.made, Failed: g.failed,
+		Moved: func(t sharing.Try[int], err error) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.fail(t.Item, err) // until it is made elsewhere
+		},
+	}
+	if g.o.Preview > 0 {
+		o.AtOnce = 1 // so that there is one picture to watch, and soon
+	}
+	for _, m := range models {
+		o.Devices = append(o.Devices, sharing.Of(m, func(i int) pipeline.Request { r, _ := g.picture(i); return r }))
+	}
+	err := sharing.Run(ctx, o)
+	var none *sharing.NoDeviceError
+	if err != nil && !errors.As(err, &none) {
+		return err
+	}
+	return g.summary(o.Source.Left())
+}
+
+// startAll shows one bar for the pictures of all devices.
+func (g *generation) startAll(p *pipeline.Pipeline) error {
+	plan, err := p.Plan(g.request)
 	if err != nil {
 		return err
 	}
-	g.together = true
 	g.noteSeed()
-	g.show.start(fmt.Sprintf("%d pictures on %d devices", g.o.Count, len(pipelines)), max(plan.Steps, 1)*g.o.Count)
-	g.e.where.set("rendering on %d devices", len(pipelines))
+	g.show.start(fmt.Sprintf("%d pictures on %d devices", g.o.Count, g.devices), max(plan.Steps, 1)*g.o.Count)
+	g.e.where.set("rendering on %d devices", g.devices)
 	return nil
 }
 
-// noteSeed tells a seed that was drawn.
+// noteSeed shows a seed that was drawn.
 func (g *generation) noteSeed() {
-	if g.o.Request.Seed == nil && g.from == nil && !g.o.Quiet {
+	if !g.noted && g.o.Request.Seed == nil && g.from == nil && !g.o.Quiet {
 		g.show.note(fmt.Sprintf("seed %d", g.request.Seed))
 	}
+	g.noted = true
 }
 
 func (g *generation) picture(i int) (r pipeline.Request, title string) {
@@ -56,22 +113,45 @@ func (g *generation) picture(i int) (r pipeline.Request, title string) {
 
 // where says what the program is at, if that is one thing.
 func (g *generation) where(format string, args ...any) {
-	if !g.together {
+	if g.devices == 1 {
 		g.e.where.set(format, args...)
 	}
 }
 
-// denoise makes the latents of picture i.
-func (g *generation) denoise(ctx context.Context, p *pipeline.Pipeline, i int) (*pipeline.Latents, error) {
+// newCompany names the pictures that are denoised together.
+func (g *generation) newCompany(items []int) *company {
+	first, last := slices.Min(items), slices.Max(items)
+	r, title := g.picture(last)
+	c := &company{title: title, what: fmt.Sprintf("%s (seed %d)", title, r.Seed), size: len(items)}
+	if c.size > 1 {
+		c.title = fmt.Sprintf("%d at once, up to %s", c.size, title)
+		c.what = fmt.Sprintf("pictures %d to %d of %d (seeds from %d)", first+1, last+1, g.o.Count, g.request.Seed+uint64(first))
+	}
+	return c
+}
+
+func (g *generation) begin(items []int, _ string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.newCompany(items)
+	for _, i := range items {
+		g.companies[i] = c
+	}
+	if g.showing == nil {
+		g.where("preparing %s", c.what)
+	}
+}
+
+// events follow picture i.
+func (g *generation) events(i int, _ string) pipeline.Events {
 	r, title := g.picture(i)
-	g.where("preparing %s (seed %d)", title, r.Seed)
-	steps, denoised := 0, false
+	started := false
 	events := pipeline.Events{
 		Warn: func(message string) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			switch {
-			case denoised: // of this picture's decoding
+			case started: // of this picture's decoding
 				g.show.note(fmt.Sprintf("warning: %s (seed %d): %s", title, r.Seed, message))
 			case !g.shown[message]: // the same for all
 				g.shown[message] = true
@@ -81,87 +161,163 @@ func (g *generation) denoise(ctx context.Context, p *pipeline.Pipeline, i int) (
 		Start: func(n int) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			steps = n
-			if g.together {
-				return
-			}
-			g.where("denoising %s (seed %d), before step 1 of %d", title, r.Seed, n)
-			if i == 0 {
-				g.noteSeed()
-			}
-			g.show.start(title, n)
+			started = true
+			g.start(g.companies[i], n)
 		},
 		Step: func(n int) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			if g.together {
-				g.stepped++
-				g.show.step(g.stepped)
-				return
-			}
-			g.show.step(n)
-			if n < steps {
-				g.where("denoising %s (seed %d), after step %d of %d", title, r.Seed, n, steps)
-			} else {
-				g.where("decoding %s (seed %d)", title, r.Seed)
-			}
+			g.step(g.companies[i], n)
 		},
 		PreviewEvery: g.o.Preview,
 	}
 	if g.o.Preview > 0 {
 		path := g.out.previewPath(i, r)
 		g.e.where.temporary(path)
-		defer g.e.where.remove(path)
 		events.Preview = func(_ int, picture *image.NRGBA) error { return writePreview(path, picture) }
 	}
-	g.begun.Store(i, time.Now())
-	l, err := p.Denoise(ctx, r, events)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	denoised = true
-	if !g.together {
-		g.show.end()
-	}
-	return l, err
+	return events
 }
 
-// finish decodes picture i, writes it and tells its path.
-func (g *generation) finish(ctx context.Context, p *pipeline.Pipeline, i int, l *pipeline.Latents) error {
-	picture, err := l.Decode(ctx)
-	if err != nil {
-		return err
+// start begins the progress of a company with its first picture.
+func (g *generation) start(c *company, steps int) {
+	if g.devices > 1 || g.showing == c {
+		return
 	}
-	begun, _ := g.begun.Load(i)
-	rendered := time.Since(begun.(time.Time))
+	if g.showing != nil { // its pictures are being decoded
+		g.show.end()
+	}
+	g.showing, c.steps = c, steps
+	g.where("denoising %s, before step 1 of %d", c.what, steps)
+	g.noteSeed()
+	g.show.start(c.title, steps)
+}
+
+func (g *generation) step(c *company, n int) {
+	if g.devices > 1 {
+		g.stepped++
+		g.show.step(g.stepped)
+		return
+	}
+	if g.showing != c || n <= c.step { // another of them was there first
+		return
+	}
+	c.step = n
+	g.show.step(n)
+	if n < c.steps {
+		g.where("denoising %s, after step %d of %d", c.what, n, c.steps)
+	} else {
+		g.where("decoding %s", c.what)
+	}
+}
+
+// leave ends what belongs to the making of picture i.
+func (g *generation) leave(i int) {
+	if c := g.companies[i]; c != nil && c == g.showing {
+		g.show.end()
+		g.showing = nil
+	}
+	delete(g.companies, i)
+	if g.o.Preview > 0 {
+		r, _ := g.picture(i)
+		g.e.where.remove(g.out.previewPath(i, r))
+	}
+}
+
+// made writes picture i and prints its path.
+func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	i, begun := t.Item, time.Now()
+	delete(g.errs, i)
+	g.leave(i)
 	r, title := g.picture(i)
 	if g.from != nil && g.from.complete && i == 0 {
 		warnIfDifferent(g.from.recipe, picture.Recipe, g.from.file, g.show)
 	}
-	if !p.DecodesBeside() {
+	if !g.beside {
 		g.where("writing %s", title)
 	}
 	path, data, err := g.out.write(i, picture)
 	if err != nil {
-		return err
+		g.fail(i, err)
+		return
 	}
 	g.written++
 	g.e.where.finished(g.written, g.o.Count)
-	if err := g.o.printResult(g.e.stdout, path, picture.Recipe, time.Since(begun.(time.Time))); err != nil {
-		return stopError{err}
+	rendered := time.Duration(t.Seconds * float64(time.Second))
+	if err := g.o.printResult(g.e.stdout, path, picture.Recipe, rendered+time.Since(begun)); err != nil {
+		g.cancel(&sharing.StopError{Err: err})
 	}
-	if err := g.past.add(generated(p, r, g.out.encode, picture, path, data, rendered)); err != nil {
+	if err := g.past.add(generated(g.model, r, g.out.encode, picture, path, data, rendered)); err != nil {
 		g.show.note("warning: " + err.Error())
 	}
-	return nil
 }
 
-// failed tells of a picture that failed, where others follow.
-func (g *generation) failed(i int, err error) {
+// failed is called with a picture that failed for good. As all have the same settings, what is wrong with those, or too
+// large for the only device, ends the command.
+func (g *generation) failed(t sharing.Try[int], err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.leave(t.Item)
+	if sharing.Classify(err) == sharing.Hopeless || g.devices == 1 && sharing.NoRoom(err) {
+		g.cancel(err)
+		return
+	}
+	if g.errs[t.Item] == err { // it was told when the device was lost
+		return
+	}
+	g.fail(t.Item, err)
+}
+
+// fail notes a picture's error, and shows it where others follow.
+func (g *generation) fail(i int, err error) {
+	const most = 1000 // are kept: few of them fit into a message
+	if len(g.errs) < most {
+		g.errs[i] = err
+	}
 	if r, title := g.picture(i); g.o.Count > 1 {
 		g.show.note(fmt.Sprintf("%s (seed %d) failed: %v", title, r.Seed, err))
 	}
+}
+
+// summary names the pictures that failed and those that were not begun, so many, because no device was left. The error
+// of a single picture says all.
+func (g *generation) summary(left int) error {
+	const most = 20 // are named
+	missing := g.o.Count - g.written
+	switch {
+	case missing == 0:
+		return nil
+	case g.o.Count == 1:
+		return g.errs[0]
+	}
+	numbers := make([]int, 0, len(g.errs)+most)
+	for i := range g.errs {
+		numbers = append(numbers, i)
+	}
+	for i := g.o.Count - left; i < g.o.Count && len(numbers) < missing && len(numbers) < len(g.errs)+most; i++ {
+		if g.errs[i] == nil {
+			numbers = append(numbers, i)
+		}
+	}
+	slices.Sort(numbers)
+	var names []string
+	last := ""
+	for _, i := range numbers[:min(most, len(numbers))] {
+		text := "not begun, because no device is left"
+		if err := g.errs[i]; err != nil {
+			text = err.Error()
+		}
+		if text == last {
+			names = append(names, fmt.Sprintf("%d likewise", i+1))
+			continue
+		}
+		names, last = append(names, fmt.Sprintf("%d: %s", i+1, text)), text
+	}
+	text := fmt.Sprintf("%d of %d pictures are not there: picture %s", missing, g.o.Count, strings.Join(names, "; picture "))
+	if more := missing - len(names); more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return errors.New(text)
 }

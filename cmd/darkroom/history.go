@@ -82,12 +82,12 @@ func (d *diary) close() {
 
 // generated is what the history keeps of a picture of generate: every setting, the model's own ones too, since
 // they may change with the model's folder.
-func generated(p *pipeline.Pipeline, r pipeline.Request, encode imagefile.Options, picture *pipeline.Image, file string, data []byte, took time.Duration) history.Entry {
+func generated(model string, r pipeline.Request, encode imagefile.Options, picture *pipeline.Image, file string, data []byte, took time.Duration) history.Entry {
 	q := jobs.Request{
 		Prompt: r.Prompt, Negative: &r.Negative, Seed: r.Seed, Steps: r.Steps, CFG: &r.CFG, Rescale: r.Rescale, Guidance: r.Guidance,
 		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: r.Eta, SDENoise: r.SDENoise, Width: r.Width, Height: r.Height,
 		Noise: r.Noise, Syntax: r.Syntax, ClipSkip: r.ClipSkip, Tiled: picture.Recipe.VAETiling,
-		Model: historyModel(p.Folder()), Quality: encode.Quality,
+		Model: historyModel(model), Quality: encode.Quality,
 	}
 	q.Format = map[imagefile.Format]string{imagefile.JPEG: "jpg", imagefile.WebP: "webp"}[encode.Format]
 	sum := sha256.Sum256(data)
