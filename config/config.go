@@ -226,6 +226,40 @@ func (c *Object) Strings(key string, n int, def ...string) []string {
 	return list(c, key, n, "texts", as[string], def)
 }
 
+// IntTable is a list with a row for each of the lengths: a list of that many whole numbers, or one number that stands
+// for all of the row. One number may stand for the whole table; the default does.
+func (c *Object) IntTable(key string, lengths []int, def int) [][]int {
+	c.read[key] = true
+	rows := make([]json.RawMessage, len(lengths))
+	given := c.Has(key)
+	if given && (c.values[key][0] != '[' || json.Unmarshal(c.values[key], &rows) != nil) {
+		for i := range rows {
+			rows[i] = c.values[key]
+		}
+	}
+	table := make([][]int, len(lengths))
+	ok := len(rows) == len(lengths)
+	for i, n := range lengths {
+		table[i] = slices.Repeat([]int{def}, n)
+		if !given || !ok {
+			continue
+		}
+		row, whole := decodeList(rows[i], asInt)
+		switch {
+		case whole && rows[i][0] != '[':
+			table[i] = slices.Repeat(row, n)
+		case whole && len(row) == n:
+			table[i] = row
+		default:
+			ok = false
+		}
+	}
+	if !ok {
+		c.Fail(key, fmt.Sprintf("rows of %v whole numbers are needed, or one number for a row", lengths))
+	}
+	return table
+}
+
 // list reads n values, or one to repeat. It always returns n values if n > 0, so that a caller may go on until Done.
 func list[T any](c *Object, key string, n int, kind string, decode func(json.RawMessage) (T, bool), def []T) []T {
 	what := fmt.Sprintf("%d %s or one for all are needed", n, kind)

@@ -7,6 +7,25 @@ import (
 	"testing"
 )
 
+func TestIntTable(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"depth": [1, [2, 3], [4, 5, 6]]}`: "[[1 1] [2 3] [4 5 6]] <nil>",
+		`{"depth": 7}`:                      "[[7 7] [7 7] [7 7 7]] <nil>",
+		`{}`:                                "[[9 9] [9 9] [9 9 9]] <nil>",
+		`{"depth": null}`:                   "[[9 9] [9 9] [9 9 9]] <nil>",
+		`{"depth": [1, 2]}`:                 "[[9 9] [9 9] [9 9 9]] unet/config.json: depth is [1,2]: rows of [2 2 3] whole numbers are needed, or one number for a row",
+		`{"depth": [1, [2], 3]}`:            "[[1 1] [9 9] [9 9 9]] unet/config.json: depth is [1,[2],3]: rows of [2 2 3] whole numbers are needed, or one number for a row",
+		`{"depth": [1, null, 3]}`:           "[[1 1] [9 9] [9 9 9]] unet/config.json: depth is [1,null,3]: rows of [2 2 3] whole numbers are needed, or one number for a row",
+		`{"depth": "x"}`:                    "[[9 9] [9 9] [9 9 9]] unet/config.json: depth is \"x\": rows of [2 2 3] whole numbers are needed, or one number for a row",
+	} {
+		c := parsed(t, text)
+		got := fmt.Sprint(c.IntTable("depth", []int{2, 2, 3}, 9))
+		if got += fmt.Sprint(" ", c.Done()); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 func parsed(t *testing.T, text string) *Object {
 	t.Helper()
 	c, err := Parse([]byte(text), "unet/config.json")

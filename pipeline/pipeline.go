@@ -149,7 +149,7 @@ func (p *Pipeline) openParts(f *checkpoint.Folder) error {
 		return err
 	}
 	p.text = text
-	if p.unet, err = part(p, f, "unet", unet.ReadConfig, unet.New); err != nil {
+	if p.unet, err = part(p, f, "unet", readUNet, unet.New); err != nil {
 		return err
 	}
 	if p.decoder, err = part(p, f, "vae", vae.ReadConfig, vae.NewDecoder); err != nil {
@@ -182,6 +182,23 @@ func part[C, M any](p *Pipeline, f *checkpoint.Folder, name string, read func(*c
 		return m, fmt.Errorf("model %s: %w", f.Name(), err)
 	}
 	return m, nil
+}
+
+// readUNet refuses U-Nets that read more than latents, a time and a text.
+func readUNet(c *checkpoint.Config) (unet.Config, error) {
+	m, err := unet.ReadConfig(c)
+	if err != nil {
+		return m, err
+	}
+	for _, key := range []string{"addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim"} {
+		if c.Has(key) {
+			c.Fail(key, "not supported, only null")
+		}
+	}
+	if m.InChannels != m.OutChannels {
+		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: models that read a picture are not supported", m.OutChannels))
+	}
+	return m, c.Done()
 }
 
 // checkIndex refuses folders of other kinds of models, before their parts give puzzling errors.

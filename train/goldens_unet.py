@@ -6,7 +6,7 @@ blocks.safetensors has, besides the prediction, what every kind of block inside 
 has the prediction of each structure that a config.json can describe.
 """
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
 
 from goldens_nets import Golden, draw, make_up
 
@@ -49,6 +49,8 @@ VARIANTS = {
     "unclip": SMALL | dict(class_embed_type="projection", projection_class_embeddings_input_dim=14),
     "class-time": SMALL | dict(class_embed_type="timestep"),
     "class-linear": SMALL | dict(class_embed_type="simple_projection", projection_class_embeddings_input_dim=14),
+    # The 4x upscaler: the level of the noise that was added to its input.
+    "class-table": SMALL | dict(num_class_embeds=20, in_channels=7),
     "class-given": SMALL | dict(class_embed_type="identity"),
 }
 
@@ -61,21 +63,26 @@ def sinusoid(net, values):
 def call(golden, name, net, call, n, h, w, tokens, seed):
     c = net.config
     t = torch.tensor([981.0, 7.0, 440.5][:n])
-    values = dict(sample=draw(seed, n, c.in_channels, h, w), text=draw(seed + 1, n, tokens, c.cross_attention_dim))
+    values = dict(sample=draw(seed, n, c.in_channels, h, w), text=draw(seed + 1, n, tokens, c.cross_attention_dim), timestep=t)
     given = {}
     values["time"] = sinusoid(net, t)
     if c.time_cond_proj_dim:
-        values["guidance"] = given["timestep_cond"] = draw(seed + 2, n, c.time_cond_proj_dim)
+        values["cfg"] = torch.tensor([7.5, 1.25])[:n]
+        embed = LatentConsistencyModelPipeline.get_guidance_scale_embedding
+        values["guidance"] = given["timestep_cond"] = embed(None, values["cfg"] - 1, c.time_cond_proj_dim).double()
     if c.addition_embed_type:
         pooled = draw(seed + 3, n, 10)
         ids = (c.projection_class_embeddings_input_dim - 10) // c.addition_time_embed_dim
         time_ids = torch.tensor([[1024.0, 768, 0, 16, 1024, 768], [512, 640, 8, 0, 6, 900], [1, 2, 3, 4, 5, 6]])[:n, :ids]
         given["added_cond_kwargs"] = dict(text_embeds=pooled, time_ids=time_ids)
-        values["pooled"] = pooled
+        values["pooled"], values["ids"] = pooled, time_ids
         values["time_ids"] = net.add_time_proj(time_ids.flatten()).reshape(n, -1).double()
     if c.class_embed_type == "timestep":
         labels = torch.tensor([3.0, 0, 250])[:n]
         given["class_labels"], values["class"] = labels, sinusoid(net, labels)
+    elif c.num_class_embeds:
+        given["class_labels"] = torch.tensor([3, 19])[:n]
+        values["class"] = given["class_labels"][:, None]
     elif c.class_embed_type:
         width = c.projection_class_embeddings_input_dim or 4 * c.block_out_channels[0]
         given["class_labels"] = values["class"] = draw(seed + 4, n, width)

@@ -19,7 +19,7 @@ func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsam
 	for i := range c.LayersPerBlock[level] {
 		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
 		if kind == "CrossAttnDownBlock2D" {
-			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.OnlyCrossAttention[level]))
+			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.DownTransformerLayers[level][i], c.OnlyCrossAttention[level]))
 		}
 		in = out
 	}
@@ -65,7 +65,7 @@ func newMidBlock(l nn.Loader, c Config) *midBlock {
 		return &midBlock{resnets: []nn.ResBlock{resnet(0)}}
 	}
 	// only_cross_attention does not reach the middle of a UNetMidBlock2DCrossAttn.
-	t := newTransformer(l.At("attentions", 0), c, level, false)
+	t := newTransformer(l.At("attentions", 0), c, level, c.MidTransformerLayers, false)
 	return &midBlock{[]nn.ResBlock{resnet(0), resnet(1)}, &t}
 }
 
@@ -97,7 +97,7 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 		}
 		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in+skip, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
 		if kind == "CrossAttnUpBlock2D" {
-			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.OnlyCrossAttention[level]))
+			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.UpTransformerLayers[level][i], c.OnlyCrossAttention[level]))
 		}
 		in = out
 	}

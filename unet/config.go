@@ -18,19 +18,36 @@ type Config struct {
 	LayersPerBlock          []int  // by level, down the U
 	// AttentionHeads is the number of heads by level. The file calls it attention_head_dim: a name
 	// given by mistake that could not be changed any more.
-	AttentionHeads            []int
-	TransformerLayersPerBlock []int
-	CrossAttentionDim         []int
-	OnlyCrossAttention        []bool
-	NormNumGroups             int
-	NormEps                   float32
-	DownsamplePadding         int
-	FlipSinToCos              bool
-	FreqShift                 float64
-	TimeEmbeddingDim          int // 0: four times the first width
-	ConvInKernel              int
-	ConvOutKernel             int
+	AttentionHeads []int
+	// Transformer blocks by level and layer, down the U and up it; both lists begin at the top. 0 is a transformer of
+	// projections alone.
+	DownTransformerLayers, UpTransformerLayers [][]int
+	MidTransformerLayers                       int
+
+	CrossAttentionDim  []int
+	OnlyCrossAttention []bool
+	NormNumGroups      int
+	NormEps            float32
+	DownsamplePadding  int
+	FlipSinToCos       bool
+	FreqShift          float64
+	TimeEmbeddingDim   int // 0: four times the first width
+	ConvInKernel       int
+	ConvOutKernel      int
+
+	// What is added to the time embedding.
+	Class        string // class_embed_type, or "table" for num_class_embeds; "" for none
+	ClassDim     int    // the width of "class", or the rows of the table
+	AddedTimeDim int    // SDXL's text_time: the width of one id's sinusoid; 0 for none
+	AddedDim     int    // the width of the pooled text and all ids' sinusoids
+	// TimeIDs is how many ids that is, which the file does not say: 6, or 5 for a model that was trained with an
+	// aesthetic score (requires_aesthetics_score in model_index.json), as the refiner.
+	TimeIDs     int
+	GuidanceDim int // time_cond_proj_dim: the width of the guidance's sinusoid; 0 for none
 }
+
+// PooledDim is the width of the pooled text that SDXL's U-Nets read, 0 for the others.
+func (c Config) PooledDim() int { return c.AddedDim - c.TimeIDs*c.AddedTimeDim }
 
 // TimeEmbedDim is the width of the time embedding.
 func (c Config) TimeEmbedDim() int {
@@ -58,12 +75,10 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	// Scores are float32 in every backend, which is what upcast_attention asks for.
 	c.Bool("upcast_attention", false)
 	for _, key := range []string{
-		"num_attention_heads", "encoder_hid_dim", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds",
-		"addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_embedding_act_fn",
-		"timestep_post_act", "time_cond_proj_dim", "cross_attention_norm", "reverse_transformer_layers_per_block",
+		"num_attention_heads", "encoder_hid_dim", "encoder_hid_dim_type", "time_embedding_act_fn", "timestep_post_act", "cross_attention_norm",
 	} {
 		if c.Has(key) {
-			c.Fail(key, "not supported, only null: this is no Stable Diffusion 1.x or 2.x U-Net")
+			c.Fail(key, "not supported, only null: this is not a Stable Diffusion 1.x, 2.x or XL U-Net")
 		}
 		c.Ignore(key)
 	}
@@ -88,7 +103,7 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	m.MidBlockType = readMidBlock(c)
 	m.LayersPerBlock = c.Ints("layers_per_block", n, 2)
 	m.AttentionHeads = c.Ints("attention_head_dim", n, 8)
-	m.TransformerLayersPerBlock = c.Ints("transformer_layers_per_block", n, 1)
+	readTransformerLayers(c, &m)
 	m.CrossAttentionDim = c.Ints("cross_attention_dim", n, 1280)
 	m.OnlyCrossAttention = c.Bools("only_cross_attention", n, false)
 	if c.Bool("mid_block_only_cross_attention", false) {
@@ -102,12 +117,79 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	m.TimeEmbeddingDim = c.Int("time_embedding_dim", 0)
 	m.ConvInKernel = c.Int("conv_in_kernel", 3)
 	m.ConvOutKernel = c.Int("conv_out_kernel", 3)
+	readAdded(c, &m)
 	m.check(c)
 	return m, c.Done()
 }
 
-// maxLevels bounds what a hostile file can ask for; real U-Nets have 3 or 4 levels.
-const maxLevels = 16
+// readTransformerLayers reads the depths of the transformers. What is asked for by layer on the way down does not say what
+// holds on the way up, where there is a layer more: that has a key of its own.
+func readTransformerLayers(c *checkpoint.Config, m *Config) {
+	const down, up = "transformer_layers_per_block", "reverse_transformer_layers_per_block"
+	n := len(m.LayersPerBlock)
+	above := make([]int, n) // layers on the way up, from the bottom, as the key has them
+	for i, layers := range m.LayersPerBlock {
+		if layers < 0 || layers > maxLayers {
+			return // check reports it
+		}
+		above[n-1-i] = layers + 1
+	}
+	m.DownTransformerLayers = c.IntTable(down, m.LayersPerBlock, 1)
+	m.UpTransformerLayers = c.IntTable(up, above, 1)
+	slices.Reverse(m.UpTransformerLayers)
+	for i, row := range m.DownTransformerLayers {
+		if c.Has(up) || len(row) == 0 {
+			continue
+		}
+		if slices.Max(row) != slices.Min(row) {
+			c.Fail(down, "depths by layer also need "+up)
+			return
+		}
+		m.UpTransformerLayers[i] = slices.Repeat(row[:1], len(row)+1)
+	}
+	if last := m.DownTransformerLayers[n-1]; len(last) > 0 {
+		m.MidTransformerLayers = last[0]
+	}
+}
+
+// readAdded reads what is added to the time embedding: class or image embeddings, SDXL's pooled text with sizes, LCM's guidance.
+func readAdded(c *checkpoint.Config, m *Config) {
+	m.Class = c.OneOf("class_embed_type", "", "timestep", "identity", "projection", "simple_projection")
+	if m.Class == "" && c.Has("num_class_embeds") {
+		m.Class = "table"
+	}
+	classes := c.Int("num_class_embeds", 0)
+	projected := c.Int("projection_class_embeddings_input_dim", 0)
+	switch m.Class {
+	case "timestep":
+		m.ClassDim = m.BlockOutChannels[0]
+	case "identity":
+		m.ClassDim = m.TimeEmbedDim()
+	case "table":
+		m.ClassDim = classes
+	case "projection", "simple_projection":
+		m.ClassDim = projected
+	}
+	m.GuidanceDim = c.Int("time_cond_proj_dim", 0)
+	width := c.Int("addition_time_embed_dim", 0)
+	if c.OneOf("addition_embed_type", "", "text_time") == "" {
+		return
+	}
+	m.AddedTimeDim, m.AddedDim, m.TimeIDs = width, projected, 6
+	if width < 2 || width%2 != 0 || width > maxWidth {
+		c.Fail("addition_embed_type", "it needs addition_time_embed_dim, the even width of a sinusoid")
+	}
+	if projected <= 6*width || projected > maxWidth {
+		c.Fail("addition_embed_type", "it needs projection_class_embeddings_input_dim, the width of the pooled text and of 6 sinusoids")
+	}
+}
+
+// What a hostile file can ask for is bounded; real U-Nets have 2 to 4 levels of 1 to 3 layers.
+const (
+	maxLevels = 16
+	maxLayers = 64
+	maxWidth  = 1 << 16
+)
 
 // check notes numbers that make no network, so that building one cannot panic or allocate without bound.
 func (m Config) check(c *checkpoint.Config) {
@@ -119,17 +201,24 @@ func (m Config) check(c *checkpoint.Config) {
 			}
 		}
 	}
-	const wide = 1 << 16
-	between("in_channels", 1, wide, m.InChannels)
-	between("out_channels", 1, wide, m.OutChannels)
-	between("block_out_channels", 1, wide, m.BlockOutChannels...)
-	between("layers_per_block", 1, 64, m.LayersPerBlock...)
-	between("attention_head_dim", 1, wide, m.AttentionHeads...)
-	between("transformer_layers_per_block", 1, 256, m.TransformerLayersPerBlock...)
-	between("cross_attention_dim", 1, wide, m.CrossAttentionDim...)
-	between("norm_num_groups", 1, wide, m.NormNumGroups)
+	between("in_channels", 1, maxWidth, m.InChannels)
+	between("out_channels", 1, maxWidth, m.OutChannels)
+	between("block_out_channels", 1, maxWidth, m.BlockOutChannels...)
+	between("layers_per_block", 1, maxLayers, m.LayersPerBlock...)
+	between("attention_head_dim", 1, maxWidth, m.AttentionHeads...)
+	between("transformer_layers_per_block", 0, 256, slices.Concat(m.DownTransformerLayers...)...)
+	between("reverse_transformer_layers_per_block", 0, 256, slices.Concat(m.UpTransformerLayers...)...)
+	between("cross_attention_dim", 1, maxWidth, m.CrossAttentionDim...)
+	between("norm_num_groups", 1, maxWidth, m.NormNumGroups)
 	between("downsample_padding", 0, 1, m.DownsamplePadding)
-	between("time_embedding_dim", 0, wide, m.TimeEmbeddingDim)
+	between("time_embedding_dim", 0, maxWidth, m.TimeEmbeddingDim)
+	between("time_cond_proj_dim", 0, maxWidth, m.GuidanceDim)
+	switch m.Class {
+	case "table":
+		between("num_class_embeds", 1, 1<<24, m.ClassDim)
+	case "projection", "simple_projection":
+		between("projection_class_embeddings_input_dim", 1, maxWidth, m.ClassDim)
+	}
 	between("conv_in_kernel", 1, 15, m.ConvInKernel)
 	between("conv_out_kernel", 1, 15, m.ConvOutKernel)
 	for key, k := range map[string]int{"conv_in_kernel": m.ConvInKernel, "conv_out_kernel": m.ConvOutKernel} {
@@ -142,9 +231,6 @@ func (m Config) check(c *checkpoint.Config) {
 			c.Fail("cross_attention_dim", "all levels read the same text: only equal widths are supported")
 			break
 		}
-	}
-	if m.InChannels != m.OutChannels {
-		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: inpainting and other models with more inputs are not supported", m.OutChannels))
 	}
 	if w := m.BlockOutChannels[0]; w%2 != 0 || w/2 <= int(m.FreqShift) {
 		c.Fail("block_out_channels", "the first must be even and more than twice freq_shift, for the time embedding")

@@ -19,13 +19,13 @@ const (
 	layerNormEps       = 1e-5
 )
 
-func newTransformer(l nn.Loader, c Config, level int, onlyCross bool) transformer {
+func newTransformer(l nn.Loader, c Config, level, depth int, onlyCross bool) transformer {
 	width, heads := c.BlockOutChannels[level], c.AttentionHeads[level]
 	t := transformer{
 		norm:   l.At("norm").GroupNorm(width, c.NormNumGroups, transformerNormEps),
 		projIn: l.At("proj_in").Linear(width, width), projOut: l.At("proj_out").Linear(width, width),
 	}
-	for i := range c.TransformerLayersPerBlock[level] {
+	for i := range depth {
 		t.blocks = append(t.blocks, newTransformerBlock(l.At("transformer_blocks", i), width, c.CrossAttentionDim[level], heads, onlyCross))
 	}
 	return t

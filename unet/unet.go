@@ -1,39 +1,40 @@
-// Package unet is the denoiser of Stable Diffusion 1.x and 2.x: a U-Net with time embedding and
+// Package unet is the denoiser of Stable Diffusion 1.x, 2.x and XL: a U-Net with time embedding and
 // cross-attention to the text (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent
 // Diffusion Models", sec. 3.3; Ho et al. 2020, app. B), by the names of diffusers'
 // UNet2DConditionModel.
 package unet
 
 import (
-	"math"
+	"fmt"
 
 	"darkroom/kernels"
 	"darkroom/nn"
+	"darkroom/tensor"
 )
 
 // Model is the network put together from a checkpoint.
 type Model struct {
 	Config Config
 
-	convIn        nn.Conv2D
-	timeEmbedding [2]nn.Linear
-	downBlocks    []downBlock
-	midBlock      *midBlock // nil where config.json says null
-	upBlocks      []upBlock
-	convNormOut   nn.GroupNorm
-	convOut       nn.Conv2D
+	embedding   embedding
+	convIn      nn.Conv2D
+	downBlocks  []downBlock
+	midBlock    *midBlock // nil where config.json says null
+	upBlocks    []upBlock
+	convNormOut nn.GroupNorm
+	convOut     nn.Conv2D
 }
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
 func New(c Config, l nn.Loader) (*Model, error) {
+	if c.AddedDim > 0 && c.PooledDim() <= 0 {
+		return nil, fmt.Errorf("unet/config.json: projection_class_embeddings_input_dim is %d: that is no room for a text beside %d sinusoids of %d", c.AddedDim, c.TimeIDs, c.AddedTimeDim)
+	}
 	ch := c.BlockOutChannels
-	temb := c.TimeEmbedDim()
 	m := &Model{
-		Config: c,
-		convIn: l.At("conv_in").Conv2D(c.InChannels, ch[0], c.ConvInKernel),
-		timeEmbedding: [2]nn.Linear{
-			l.At("time_embedding.linear_1").Linear(ch[0], temb), l.At("time_embedding.linear_2").Linear(temb, temb),
-		},
+		Config:      c,
+		embedding:   newEmbedding(l, c),
+		convIn:      l.At("conv_in").Conv2D(c.InChannels, ch[0], c.ConvInKernel),
 		convNormOut: l.At("conv_norm_out").GroupNorm(ch[0], c.NormNumGroups, c.NormEps),
 		convOut:     l.At("conv_out").Conv2D(ch[0], c.OutChannels, c.ConvOutKernel),
 	}
@@ -51,19 +52,44 @@ func New(c Config, l nn.Loader) (*Model, error) {
 	return m, l.Err()
 }
 
-// Inputs are the tensors that the network reads.
+// Inputs are the tensors that the network reads, by the names of a graph's inputs.
 type Inputs struct {
-	Sample *kernels.Tensor // [N,h,w,InChannels]: the scaled latents
-	Time   *kernels.Tensor // [N,BlockOutChannels[0]]: TimeProj of the timestep
-	Text   *kernels.Tensor // [N,T,CrossAttentionDim]: the text encoder's hidden states
+	Sample   *kernels.Tensor // "sample", [N,h,w,InChannels]: the scaled latents, and what an editing model reads beside them
+	Time     *kernels.Tensor // "time", [N,BlockOutChannels[0]]: TimeProj of the timestep
+	Text     *kernels.Tensor // "text", [N,T,CrossAttentionDim]: the text encoder's hidden states
+	Pooled   *kernels.Tensor // "pooled", [N,PooledDim]: the projected text of SDXL; nil for others
+	TimeIDs  *kernels.Tensor // "time_ids", [N,TimeIDs·AddedTimeDim]: TimeIDsProj of SDXL's sizes; nil for others
+	Guidance *kernels.Tensor // "guidance", [N,GuidanceDim]: GuidanceProj of LCM's scale; nil for others
+	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
+}
+
+// NewInputs declares the inputs of the network in g, for Rows latents of H×W and a text of Tokens.
+func NewInputs(g *kernels.Graph, c Config, s nn.Sizes) Inputs {
+	in := Inputs{
+		Sample: g.Input("sample", g.DType, s.Rows, s.H, s.W, c.InChannels),
+		Time:   g.Input("time", g.DType, s.Rows, c.BlockOutChannels[0]),
+		Text:   g.Input("text", g.DType, s.Rows, s.Tokens, c.CrossAttentionDim[0]),
+	}
+	if c.AddedDim > 0 {
+		in.Pooled = g.Input("pooled", g.DType, s.Rows, c.PooledDim())
+		in.TimeIDs = g.Input("time_ids", g.DType, s.Rows, c.TimeIDs*c.AddedTimeDim)
+	}
+	if c.GuidanceDim > 0 {
+		in.Guidance = g.Input("guidance", g.DType, s.Rows, c.GuidanceDim)
+	}
+	switch c.Class {
+	case "":
+	case "table":
+		in.Class = g.Input("class", tensor.I32, s.Rows, 1)
+	default:
+		in.Class = g.Input("class", g.DType, s.Rows, c.ClassDim)
+	}
+	return in
 }
 
 // Forward writes the network into g and returns its prediction, [N,h,w,OutChannels].
 func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
-	// Every block applies SiLU to the time embedding first: done here, once.
-	temb := m.timeEmbedding[0].Forward(g, in.Time, kernels.SiLU, nil)
-	temb = m.timeEmbedding[1].Forward(g, temb, kernels.SiLU, nil)
-
+	temb := m.embedding.forward(g, in)
 	x := m.convIn.Forward(g, in.Sample, nn.Conv{})
 	skips := []*kernels.Tensor{x}
 	for _, b := range m.downBlocks {
@@ -78,31 +104,7 @@ func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 	return m.convOut.Forward(g, m.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }
 
-// Write writes the network into g, for Rows latents of H×W and a text of Tokens: "sample", "time" and "text", as
-// Inputs has them, to "prediction". It implements nn.Network.
+// Write writes the network into g: NewInputs to "prediction". It implements nn.Network.
 func (m *Model) Write(g *kernels.Graph, s nn.Sizes) {
-	g.Output("prediction", m.Forward(g, Inputs{
-		Sample: g.Input("sample", g.DType, s.Rows, s.H, s.W, m.Config.InChannels),
-		Time:   g.Input("time", g.DType, s.Rows, m.Config.BlockOutChannels[0]),
-		Text:   g.Input("text", g.DType, s.Rows, s.Tokens, m.Config.CrossAttentionDim[0]),
-	}))
-}
-
-// TimeProj is the sinusoidal embedding of a timestep (Vaswani et al. 2017, sec. 3.5):
-// sin(t·ω_i), cos(t·ω_i) with ω_i = 10000^(-i/(half-freq_shift)), cosines first if FlipSinToCos.
-func (c Config) TimeProj(t float64) []float32 {
-	width := c.BlockOutChannels[0]
-	half := width / 2
-	out := make([]float32, width)
-	for i := range half {
-		// In float32, as torch computes it: the angle reaches 1000, where its rounding is visible.
-		exponent := float32(-math.Log(10000)) * float32(i) / (float32(half) - float32(c.FreqShift))
-		angle := float64(float32(t) * float32(math.Exp(float64(exponent))))
-		sin, cos := float32(math.Sin(angle)), float32(math.Cos(angle))
-		if c.FlipSinToCos {
-			sin, cos = cos, sin
-		}
-		out[i], out[half+i] = sin, cos
-	}
-	return out
+	g.Output("prediction", m.Forward(g, NewInputs(g, m.Config, s)))
 }

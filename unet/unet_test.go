@@ -3,6 +3,7 @@ package unet
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,12 +24,17 @@ func open(t *testing.T, file, name string) (*Model, *golden.Network) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return build(t, c, net), net
+}
+
+func build(t *testing.T, c Config, net *golden.Network) *Model {
+	t.Helper()
 	m, err := New(c, net.Loader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	net.AllRead(t)
-	return m, net
+	return m
 }
 
 func checkNetwork(t *testing.T, m *Model, net *golden.Network) {
@@ -189,21 +195,80 @@ func (b blockTest) attentions(path string, attentions []transformer) {
 	}
 }
 
+// Every structure that a config.json can describe besides.
+func TestVariantsAgainstDiffusers(t *testing.T) {
+	for _, name := range golden.Open(t, "testdata/variants.safetensors").Networks() {
+		t.Run(name, func(t *testing.T) {
+			net := golden.Open(t, "testdata/variants.safetensors").Network(t, name)
+			c, err := ReadConfig(net.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "refiner" {
+				c.TimeIDs = 5
+			}
+			checkNetwork(t, build(t, c, net), net)
+		})
+	}
+}
+
+// What the host computes of numbers: timesteps, sizes, guidance.
+func TestSinusoidsAgainstDiffusers(t *testing.T) {
+	check := func(name, from, to string, proj func(c Config, v []float64) []float32) {
+		t.Run(name+" "+to, func(t *testing.T) {
+			m, net := open(t, "variants", name)
+			call := net.Call("one")
+			numbers, shape := call.Floats(t, from)
+			want, _ := call.Floats(t, to)
+			var got []float32
+			for row := range slices.Chunk(numbers, len(numbers)/shape[0]) {
+				var v []float64
+				for _, x := range row {
+					v = append(v, float64(x))
+				}
+				got = append(got, proj(m.Config, v)...)
+			}
+			if len(got) != len(want) {
+				t.Fatalf("%d numbers, want %d", len(got), len(want))
+			}
+			for i := range got {
+				// Angles are float32 of up to some thousands: rounded by 1.2e-4.
+				if d := math.Abs(float64(got[i] - want[i])); !(d < 1.5e-4) {
+					t.Errorf("number %d is %v, want %v", i, got[i], want[i])
+				}
+			}
+		})
+	}
+	check("xl", "timestep", "time", func(c Config, v []float64) []float32 { return c.TimeProj(v[0]) })
+	check("xl", "ids", "time_ids", Config.TimeIDsProj)
+	check("lcm", "cfg", "guidance", func(c Config, v []float64) []float32 { return c.GuidanceProj(v[0]) })
+}
+
 func TestConfigRefusesWhatItCannotRun(t *testing.T) {
 	for config, want := range map[string]string{
-		`{"mid_block_scale_factor": 2}`:                    "mid_block_scale_factor",
-		`{"resnet_time_scale_shift": "scale_shift"}`:       "resnet_time_scale_shift",
-		`{"encoder_hid_dim": 1024}`:                        "encoder_hid_dim",
-		`{"norm_num_groups": 0}`:                           "norm_num_groups",
-		`{"down_block_types": "AttnDownBlock2D"}`:          "AttnDownBlock2D",
-		`{"cross_attention_dim": [320, 640, 1280, 1280]}`:  "cross_attention_dim",
-		`{"conv_in_kernel": 4}`:                            "conv_in_kernel",
-		`{"block_out_channels": [321, 640, 1280, 1280]}`:   "block_out_channels",
-		`{"attention_type": "gated"}`:                      "attention_type",
-		`{"only_cross_attention": [true, false]}`:          "only_cross_attention",
-		`{"time_embedding_type": "fourier"}`:               "time_embedding_type",
-		`{"some_new_key": 3}`:                              "some_new_key",
-		`{"transformer_layers_per_block": [1, 2, 10, -1]}`: "transformer_layers_per_block",
+		`{"mid_block_scale_factor": 2}`:                                        "mid_block_scale_factor",
+		`{"resnet_time_scale_shift": "scale_shift"}`:                           "resnet_time_scale_shift",
+		`{"encoder_hid_dim": 1024}`:                                            "encoder_hid_dim",
+		`{"norm_num_groups": 0}`:                                               "norm_num_groups",
+		`{"down_block_types": "AttnDownBlock2D"}`:                              "AttnDownBlock2D",
+		`{"cross_attention_dim": [320, 640, 1280, 1280]}`:                      "cross_attention_dim",
+		`{"conv_in_kernel": 4}`:                                                "conv_in_kernel",
+		`{"block_out_channels": [321, 640, 1280, 1280]}`:                       "block_out_channels",
+		`{"attention_type": "gated"}`:                                          "attention_type",
+		`{"only_cross_attention": [true, false]}`:                              "only_cross_attention",
+		`{"time_embedding_type": "fourier"}`:                                   "time_embedding_type",
+		`{"some_new_key": 3}`:                                                  "some_new_key",
+		`{"transformer_layers_per_block": [1, 2, 10, -1]}`:                     "transformer_layers_per_block",
+		`{"layers_per_block": -1}`:                                             "layers_per_block",
+		`{"transformer_layers_per_block": [1, 2, 3, [4, 5]]}`:                  "reverse_transformer_layers_per_block",
+		`{"reverse_transformer_layers_per_block": [1, 2, 3]}`:                  "reverse_transformer_layers_per_block",
+		`{"addition_embed_type": "image"}`:                                     "addition_embed_type",
+		`{"addition_embed_type": "text_time", "addition_time_embed_dim": 256}`: "projection_class_embeddings_input_dim",
+		`{"addition_embed_type": "text_time"}`:                                 "addition_time_embed_dim",
+		`{"class_embed_type": "projection"}`:                                   "projection_class_embeddings_input_dim",
+		`{"num_class_embeds": -4}`:                                             "num_class_embeds",
+		`{"time_cond_proj_dim": -1}`:                                           "time_cond_proj_dim",
+		`{"time_embedding_act_fn": "silu"}`:                                    "time_embedding_act_fn",
 	} {
 		c, err := checkpoint.ParseConfig([]byte(config), "unet/config.json")
 		if err != nil {
