@@ -12,10 +12,9 @@ import (
 // of them. A setting that was not given has its zero value. It may be copied; the copies are independent.
 type Given struct {
 	Settings
-	set set
+	set set // the places in the table of what was given; only for zeros: what is not zero was given in any case
 }
 
-// set holds the given settings' places in the table.
 type set [2]uint64
 
 func (s set) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
@@ -33,13 +32,37 @@ func Of(s Settings) Given {
 	return g
 }
 
+// NewGiven gives values by their settings' names. It panics at a name that is none, or a value of another type.
+func NewGiven(values map[string]any) (g Given) {
+	for name, v := range values {
+		g.Set(name, v)
+	}
+	return g
+}
+
+// Equal says whether both give the same settings the same values.
+func (g Given) Equal(other Given) bool {
+	for i := range rows.all {
+		if s := &rows.all[i]; g.has(i) != other.has(i) || s.Get(&g.Settings) != s.Get(&other.Settings) {
+			return false
+		}
+	}
+	return true
+}
+
 // Has says whether a setting was given, whatever its value.
-func (g *Given) Has(name string) bool { return g.set.has(place(name)) }
+func (g *Given) Has(name string) bool { return g.has(place(name)) }
+
+func (g *Given) has(i int) bool {
+	s := &rows.all[i]
+	v := s.Get(&g.Settings)
+	return g.set.has(i) || v != nil && v != s.zero()
+}
 
 // Len is how many settings were given.
 func (g *Given) Len() (n int) {
 	for i := range rows.all {
-		if g.set.has(i) {
+		if g.has(i) {
 			n++
 		}
 	}
@@ -81,7 +104,7 @@ func (g *Given) Drop(name string) {
 // Each calls f with every given setting and its value, in the order of the table.
 func (g *Given) Each(f func(s *Setting, v any)) {
 	for i := range rows.all {
-		if g.set.has(i) {
+		if g.has(i) {
 			f(&rows.all[i], rows.all[i].Get(&g.Settings))
 		}
 	}
@@ -178,7 +201,7 @@ func (g Given) MarshalJSON() ([]byte, error) {
 	for i := range rows.all {
 		s := &rows.all[i]
 		v := s.Get(&g.Settings)
-		if !s.Required && !(g.set.has(i) && s.written(v)) {
+		if !s.Required && !(g.has(i) && s.written(v)) {
 			continue
 		}
 		if buf.Len() > 1 {

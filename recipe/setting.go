@@ -31,9 +31,10 @@ type Setting struct {
 	// Split takes a list of values with commas apart, where a value may have commas itself; nil: at each comma.
 	Split func(list string) []string
 
-	Zero     bool // 0 or "" is a value like any other; elsewhere it is the default, and is not written down
-	Required bool // written down always, whether given or not
-	Solver   bool // it decides how a picture is computed, and not which: compare measures against one solution
+	Zero       bool // 0 or "" is a value like any other; elsewhere it is the default, and is not written down
+	AllowEmpty bool // "" may be given, and means the default
+	Required   bool // written down always, whether given or not
+	Solver     bool // it decides how a picture is computed, and not which: compare measures against one solution
 
 	// Voids are settings that mean nothing any more once this one is given anew, unless they are given beside it.
 	Voids []string
@@ -300,8 +301,8 @@ func formatPlain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) 
 
 func (s *Setting) checkText(v string) error {
 	switch {
-	case v == "" && !s.Zero:
-		return errors.New("it is empty: leave it out for the default")
+	case v == "" && !s.Zero && !s.AllowEmpty:
+		return errors.New("it is empty: leave the field out for the default")
 	case s.MaxBytes > 0 && len(v) > s.MaxBytes:
 		return fmt.Errorf("%d bytes: at most %d are allowed", len(v), s.MaxBytes)
 	case !utf8.ValidString(v):

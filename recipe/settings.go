@@ -135,7 +135,7 @@ func table() []Setting {
 			Voids: []string{"sigmas", "eta"}, // they mean nothing to another scheduler
 			About: "the sampler: see darkroom schedulers",
 			Field: func(s *Settings) any { return &s.Scheduler }, Recipe: func(r *Recipe) any { return &r.Scheduler }},
-		{Name: "sigmas", Group: SamplingGroup, Kind: TextKind, Solver: true, MaxBytes: 1 << 16, Default: "the scheduler's", Choices: SigmaNames, Open: true, Split: splitSigmas,
+		{Name: "sigmas", Group: SamplingGroup, Kind: TextKind, Solver: true, AllowEmpty: true, MaxBytes: 1 << 16, Default: "the scheduler's", Choices: SigmaNames, Open: true, Split: splitSigmas,
 			About: "spacing of noise levels (karras, exponential, …), or a list: 14.6,6.1,0.03",
 			Field: func(s *Settings) any { return &s.Sigmas }, Recipe: func(r *Recipe) any { return (*sigmas)(r) }},
 		{Name: "eta", Group: SamplingGroup, Kind: NumberKind, Solver: true, Zero: true, Low: 0, High: 1, Default: "the scheduler's",

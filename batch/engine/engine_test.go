@@ -9,12 +9,13 @@ import (
 
 	"darkroom/batch/jobs"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func request(seed uint64) *jobs.Request {
-	return &jobs.Request{Prompt: "a red apple", Seed: seed, Steps: 2, Width: 64, Height: 64}
+	return &jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": "a red apple", "seed": seed, "steps": 2, "width": 64, "height": 64})}
 }
 
 // TestPureFunction: an image has the same bytes alone, in another order, and after others of another size, prompt and

@@ -216,65 +216,11 @@ func median(v []float64) float64 {
 
 // Command is the command line that makes the picture again.
 func (e *Entry) Command() string {
-	q := &e.Request
-	args := []string{"darkroom", "generate"}
-	flag := func(name, value string) {
-		if value != "" {
-			args = append(args, "--"+name, value)
+	g := e.Request.Given
+	for name, value := range map[string]string{"backend": e.Backend, "dtype": e.DType} {
+		if !g.Has(name) && value != "" {
+			g.Set(name, value)
 		}
 	}
-	number := func(name string, v int) {
-		if v != 0 {
-			flag(name, fmt.Sprint(v))
-		}
-	}
-	real := func(name string, v *float64) {
-		if v != nil {
-			flag(name, fmt.Sprint(*v))
-		}
-	}
-	args = append(args, "--prompt="+q.Prompt)
-	if q.Negative != nil {
-		args = append(args, "--negative="+*q.Negative)
-	}
-	flag("seed", fmt.Sprint(q.Seed))
-	number("steps", q.Steps)
-	real("cfg", q.CFG)
-	if q.Rescale != 0 {
-		real("guidance-rescale", &q.Rescale)
-	}
-	flag("guidance", q.Guidance)
-	flag("scheduler", q.Scheduler)
-	flag("sigmas", q.Sigmas)
-	real("eta", q.Eta)
-	flag("sde-noise", q.SDENoise)
-	number("width", q.Width)
-	number("height", q.Height)
-	flag("noise", q.Noise)
-	flag("prompt-syntax", q.Syntax)
-	number("clip-skip", q.ClipSkip)
-	flag("model", q.Model)
-	flag("dtype", or(q.DType, e.DType))
-	flag("backend", or(q.Backend, e.Backend))
-	flag("format", q.Format)
-	number("quality", q.Quality)
-	for i, a := range args {
-		args[i] = quote(a)
-	}
-	return strings.Join(args, " ")
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// quote protects a word from a POSIX shell.
-func quote(word string) string {
-	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+./:,@") == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return g.Command()
 }

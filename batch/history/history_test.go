@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"darkroom/batch/jobs"
+	"darkroom/recipe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -29,7 +30,7 @@ func TestFind(t *testing.T) {
 	h := open(t, path)
 	day := func(d int) time.Time { return time.Date(2026, 1, d, 12, 0, 0, 0, time.Local) }
 	for i, prompt := range []string{"a Red apple", "a green apple", "100% wool", "snake_case"} {
-		e := Entry{At: day(i + 1), File: fmt.Sprint(i), Model: []string{"sd15", "sd21"}[i%2], Backend: "cpu", Steps: 10, Width: 8, Height: 8, Seconds: float64(i), Request: jobs.Request{Prompt: prompt, Seed: 18446744073709551615}}
+		e := Entry{At: day(i + 1), File: fmt.Sprint(i), Model: []string{"sd15", "sd21"}[i%2], Backend: "cpu", Steps: 10, Width: 8, Height: 8, Seconds: float64(i), Request: jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": prompt, "seed": uint64(18446744073709551615)})}}
 		if err := h.Add(e); err != nil {
 			t.Fatal(err)
 		}
@@ -89,8 +90,9 @@ func TestTwoPrograms(t *testing.T) {
 
 // TestCommand lets a shell take the command apart again.
 func TestCommand(t *testing.T) {
-	negative, cfg, eta := "it's $HOME `ls` \"x\"\n", 7.5, 0.0
-	e := Entry{Backend: "cpu", Request: jobs.Request{Prompt: "-a 'red' apple; ls", Negative: &negative, Seed: 7, Steps: 20, CFG: &cfg, Eta: &eta, Scheduler: "ddim", Width: 64, Format: "jpg", Quality: 90}}
+	negative := "it's $HOME `ls` \"x\"\n"
+	e := Entry{Backend: "cpu", Request: jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": "-a 'red' apple; ls", "negative": negative, "seed": uint64(7), "steps": 20,
+		"cfg": 7.5, "eta": 0.0, "scheduler": "ddim", "width": 64, "format": "jpg", "quality": 90})}}
 	out, err := exec.Command("sh", "-c", `darkroom() { printf '%s\0' "$@"; }; `+e.Command()).Output()
 	if err != nil {
 		t.Skip("no shell: ", err)

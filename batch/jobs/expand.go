@@ -56,10 +56,9 @@ func (x *expander) job(n node, number int) {
 		return
 	}
 	for at := range combinations.n {
-		d := draft{Request: x.base, given: map[string]bool{}, name: x.name, count: 1, priority: Normal, expand: expandEach}
+		d := draft{Request: x.base, name: x.name, count: 1, priority: Normal, expand: expandEach}
 		for i, a := range axes {
 			a.spec.set(&d, a.values[combinations.pick(at, i)])
-			d.given[a.spec.name] = true
 		}
 		if !x.images(n, number, d) || x.full() {
 			return
@@ -165,7 +164,7 @@ func (x *expander) images(n node, number int, d draft) bool {
 				x.errorf(n.line, "negative: %v", err)
 				return true
 			}
-			if err := x.checker.request(&q, d.given); err != nil {
+			if err := x.checker.request(&q); err != nil {
 				x.errorf(n.line, "%v", err)
 				return true
 			}
@@ -220,19 +219,18 @@ func (x *expander) prompts(d *draft) ([]func(uint64) (string, error), error) {
 }
 
 // negative fills in the negative prompt: the seed chooses, also with expand: all.
-func (x *expander) negative(d *draft, seed uint64) (*string, error) {
-	if d.Negative == nil || d.expand == expandNone {
+func (x *expander) negative(d *draft, seed uint64) (string, error) {
+	if d.expand == expandNone {
 		return d.Negative, nil
 	}
-	t, err := x.templates.parse(*d.Negative)
+	t, err := x.templates.parse(d.Negative)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if t.plain() && len(t) == 1 && t[0].text == *d.Negative {
+	if t.plain() && len(t) == 1 && t[0].text == d.Negative {
 		return d.Negative, nil // one string for all images
 	}
-	text, err := t.forSeed(*d.Negative, seed)
-	return &text, err
+	return t.forSeed(d.Negative, seed)
 }
 
 // add names an image and puts it into the list, unless the same request is there already.

@@ -6,73 +6,40 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"darkroom/recipe"
 )
 
 // spec is a field of a job: its type, and where its value goes.
 type spec struct {
 	name string
-	kind valueKind
-	set  func(j *draft, v any) // v is a string, a uint64, an int or a float64, as kind says
-}
-
-type valueKind int
-
-const (
-	stringValue valueKind = iota
-	seedValue             // uint64
-	intValue
-	floatValue
-)
-
-func (k valueKind) String() string {
-	return [...]string{"text", "a whole number from 0 to 18446744073709551615", "a whole number", "a number"}[k]
+	kind recipe.Kind
+	set  func(j *draft, v any) // v is of the type that kind says
 }
 
 // draft is a job on its way to images.
 type draft struct {
 	Request
-	given    map[string]bool // fields that the job has, also those whose value is zero
-	name     string          // the template of its files' names
+	name     string // the template of its files' names
 	count    int
 	priority string
 	expand   string // each, all or none
 }
 
-// specs are the fields of a job: those of generate, and how the job becomes images.
-func specs() []spec {
+// specs are the fields of a job: the settings, and how the job becomes images.
+func specs() (list []spec) {
+	for _, s := range recipe.All() {
+		list = append(list, spec{s.Name, s.Kind, func(j *draft, v any) { j.Set(s.Name, v) }})
+	}
 	text := func(name string, at func(*draft) *string) spec {
-		return spec{name, stringValue, func(j *draft, v any) { *at(j) = v.(string) }}
+		return spec{name, recipe.TextKind, func(j *draft, v any) { *at(j) = v.(string) }}
 	}
-	whole := func(name string, at func(*draft) *int) spec {
-		return spec{name, intValue, func(j *draft, v any) { *at(j) = v.(int) }}
-	}
-	return []spec{
-		text("prompt", func(j *draft) *string { return &j.Prompt }),
-		{"negative", stringValue, func(j *draft, v any) { s := v.(string); j.Negative = &s }},
-		{"seed", seedValue, func(j *draft, v any) { j.Seed = v.(uint64) }},
-		whole("steps", func(j *draft) *int { return &j.Steps }),
-		{"cfg", floatValue, func(j *draft, v any) { f := v.(float64); j.CFG = &f }},
-		{"guidance-rescale", floatValue, func(j *draft, v any) { j.Rescale = v.(float64) }},
-		text("guidance", func(j *draft) *string { return &j.Guidance }),
-		text("scheduler", func(j *draft) *string { return &j.Scheduler }),
-		text("sigmas", func(j *draft) *string { return &j.Sigmas }),
-		{"eta", floatValue, func(j *draft, v any) { f := v.(float64); j.Eta = &f }},
-		text("sde-noise", func(j *draft) *string { return &j.SDENoise }),
-		whole("width", func(j *draft) *int { return &j.Width }),
-		whole("height", func(j *draft) *int { return &j.Height }),
-		text("noise", func(j *draft) *string { return &j.Noise }),
-		text("prompt-syntax", func(j *draft) *string { return &j.Syntax }),
-		whole("clip-skip", func(j *draft) *int { return &j.ClipSkip }),
-		text("model", func(j *draft) *string { return &j.Model }),
-		text("backend", func(j *draft) *string { return &j.Backend }),
-		text("dtype", func(j *draft) *string { return &j.DType }),
-		text("format", func(j *draft) *string { return &j.Format }),
-		whole("quality", func(j *draft) *int { return &j.Quality }),
-		whole("count", func(j *draft) *int { return &j.count }),
+	return append(list,
+		spec{"count", recipe.WholeKind, func(j *draft, v any) { j.count = v.(int) }},
 		text("name", func(j *draft) *string { return &j.name }),
 		text("priority", func(j *draft) *string { return &j.priority }),
 		text("expand", func(j *draft) *string { return &j.expand }),
-	}
+	)
 }
 
 // elsewhere are fields of generate that a job cannot have, with what to do instead.
@@ -96,8 +63,13 @@ func Fields() []string {
 	return append(names, "sweep")
 }
 
-// normal is a field's name as generate's flags spell it: guidance_rescale is guidance-rescale.
-func normal(name string) string { return strings.ReplaceAll(name, "_", "-") }
+// normal is a field's name as generate's flags spell it: guidance_rescale is guidance-rescale, cfg_scale is cfg.
+func normal(name string) string {
+	if s, ok := recipe.Lookup(name); ok {
+		return s.Name
+	}
+	return strings.ReplaceAll(name, "_", "-")
+}
 
 // values are all values that a field takes in turn: one, or those of a list or a range.
 func (s spec) values(r *reporter, n node) ([]any, bool) {
@@ -128,7 +100,7 @@ func (s spec) values(r *reporter, n node) ([]any, bool) {
 		}
 		return all, true
 	}
-	if s.kind != stringValue && (n.kind == textKind || n.kind == cellKind) && strings.Contains(n.text, "..") {
+	if s.kind != recipe.TextKind && s.kind != recipe.SwitchKind && (n.kind == textKind || n.kind == cellKind) && strings.Contains(n.text, "..") {
 		all, err := s.parseRange(n.text)
 		if err != nil {
 			r.errorf(n.line, "%s: %v", s.name, err)
@@ -151,10 +123,16 @@ func (s spec) value(n node) (any, error) {
 		return nil, fmt.Errorf("it is empty: give %v or leave the field out", s.kind)
 	case n.kind == objectKind:
 		return nil, fmt.Errorf("it is an object, and %v is needed", s.kind)
-	case s.kind == stringValue && (n.kind == boolKind || n.kind == numberKind):
+	case s.kind == recipe.TextKind && (n.kind == boolKind || n.kind == numberKind):
 		return nil, fmt.Errorf("%s is %v, and text is needed: put quotes around it", cut(n.text), n.kind)
-	case s.kind == stringValue:
+	case s.kind == recipe.TextKind:
 		return n.text, nil
+	case s.kind == recipe.SwitchKind:
+		v, err := strconv.ParseBool(n.text)
+		if err != nil || n.kind != boolKind && n.kind != cellKind {
+			return nil, fmt.Errorf("%s is %v, and %v is needed", cut(n.text), n.kind, s.kind)
+		}
+		return v, nil
 	case n.kind == textKind:
 		return nil, fmt.Errorf("%q is text, and %v is needed, without quotes, or a range such as %s", cut(n.text), s.kind, s.example())
 	case n.kind == boolKind:
@@ -164,7 +142,7 @@ func (s spec) value(n node) (any, error) {
 }
 
 func (s spec) example() string {
-	if s.kind == floatValue {
+	if s.kind == recipe.NumberKind {
 		return "\"1..8 by 0.5\""
 	}
 	return "\"1..100\""
@@ -173,13 +151,13 @@ func (s spec) example() string {
 func (s spec) number(text string) (any, error) {
 	wrong := fmt.Errorf("%s is not %v", cut(text), s.kind)
 	switch s.kind {
-	case seedValue:
+	case recipe.SeedKind:
 		v, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
 			return nil, wrong
 		}
 		return v, nil
-	case intValue:
+	case recipe.WholeKind:
 		v, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
 			return nil, wrong
@@ -210,9 +188,9 @@ func (s spec) parseRange(text string) ([]any, error) {
 		parts[i] = v
 	}
 	switch s.kind {
-	case seedValue:
+	case recipe.SeedKind:
 		return span(text, parts[0].(uint64), parts[1].(uint64), parts[2].(uint64))
-	case intValue:
+	case recipe.WholeKind:
 		return span(text, parts[0].(int), parts[1].(int), parts[2].(int))
 	}
 	return spanFloats(text, parts[0].(float64), parts[1].(float64), parts[2].(float64))

@@ -96,7 +96,7 @@ jobs:
 		}
 	}
 	q := want[3].Request
-	if q.Negative == nil || *q.Negative != "" || q.Width != 64 || q.Prompt != "two\nlines, and a comma" {
+	if !q.Has("negative") || q.Negative != "" || q.Width != 64 || q.Prompt != "two\nlines, and a comma" {
 		t.Errorf("the second job became %+v", q)
 	}
 }
@@ -106,8 +106,8 @@ func TestSweeps(t *testing.T) {
 		var s []string
 		for _, m := range mustParse(t, text, Options{Notation: YAML}) {
 			cfg := "-"
-			if m.Request.CFG != nil {
-				cfg = fmt.Sprint(*m.Request.CFG)
+			if m.Request.Has("cfg") {
+				cfg = fmt.Sprint(m.Request.CFG)
 			}
 			s = append(s, fmt.Sprintf("%s/%d/%s", m.Request.Prompt, m.Request.Seed, cfg))
 		}

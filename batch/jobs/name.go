@@ -149,8 +149,8 @@ func (t nameTemplate) of(m *Image, hash string) string {
 		case "height":
 			fmt.Fprintf(&b, "%0*d", p.width, m.Request.Height)
 		case "cfg":
-			if m.Request.CFG != nil {
-				b.WriteString(strconv.FormatFloat(*m.Request.CFG, 'g', -1, 64))
+			if m.Request.Has("cfg") {
+				b.WriteString(strconv.FormatFloat(m.Request.CFG, 'g', -1, 64))
 			} else {
 				b.WriteString("default")
 			}

@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"darkroom/batch/jobs"
+	"darkroom/recipe"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func record(seed uint64) Record {
-	r := Record{Status: Done, File: fmt.Sprintf("%d.png", seed), SHA256: "00", Started: time.Unix(int64(seed), 0).UTC(), Attempts: 1, Request: jobs.Request{Prompt: "a <b>", Seed: seed}}
+	r := Record{Status: Done, File: fmt.Sprintf("%d.png", seed), SHA256: "00", Started: time.Unix(int64(seed), 0).UTC(), Attempts: 1, Request: jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": "a <b>", "seed": seed})}}
 	r.Hash = r.Request.Hash()
 	return r
 }

@@ -53,7 +53,7 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return errors.New("the job contradicts its subject")
 	case q.Hash() != hash:
 		return errors.New("the request does not have the hash that the job names")
-	case len(q.Prompt) > l.Prompt || q.Negative != nil && len(*q.Negative) > l.Prompt:
+	case len(q.Prompt) > l.Prompt || len(q.Negative) > l.Prompt:
 		return fmt.Errorf("the prompt is longer than the %d bytes that this worker takes", l.Prompt)
 	case q.Steps > l.Steps:
 		return fmt.Errorf("%d steps: this worker takes at most %d (--max-steps)", q.Steps, l.Steps)

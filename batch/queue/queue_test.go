@@ -16,6 +16,7 @@ import (
 	"darkroom/batch/simulated"
 	"darkroom/batch/store"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/nats-io/nats.go"
 )
@@ -354,14 +355,14 @@ func TestHostileJobs(t *testing.T) {
 	p := newPlant(t)
 	device := &simulated.Device{}
 	job := func(change func(*Job)) []byte {
-		j := Job{Batch: "b", File: "x.png", Request: jobs.Request{Prompt: "a"}}
+		j := Job{Batch: "b", File: "x.png", Request: jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": "a"})}}
 		change(&j)
 		if j.Hash == "" {
 			j.Hash = j.Request.Hash()
 		}
 		return encode(j)
 	}
-	hash := (&jobs.Request{Prompt: "a"}).Hash()
+	hash := (&jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": "a"})}).Hash()
 	cases := map[string]struct {
 		data []byte
 		want string

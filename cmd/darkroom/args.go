@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"darkroom/recipe"
+
 	"github.com/urfave/cli/v2"
 	"github.com/xrash/smetrics"
 )
@@ -27,10 +29,16 @@ func arrange(cmd *cli.Command, args []string) ([]string, error) {
 			words = append(words, arg)
 			continue
 		}
-		name, _, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 		isSwitch, known := kinds[name]
 		if !known {
-			return nil, unknownFlag(cmd, arg, name)
+			own, ok := ownName(kinds, name)
+			if !ok {
+				return nil, unknownFlag(cmd, arg, name)
+			}
+			if name, isSwitch, arg = own, kinds[own], "--"+own; hasValue {
+				arg += "=" + value
+			}
 		}
 		if name == "help" || name == "h" {
 			return []string{"--help"}, nil // whatever else there is
@@ -44,12 +52,22 @@ func arrange(cmd *cli.Command, args []string) ([]string, error) {
 		}
 		i++
 		next, _, _ := strings.Cut(args[i], "=")
-		if _, isFlag := kinds[strings.TrimLeft(next, "-")]; isFlag && strings.HasPrefix(next, "-") {
+		if _, isFlag := ownName(kinds, strings.TrimLeft(next, "-")); isFlag && strings.HasPrefix(next, "-") {
 			return nil, &usageError{cmd.Name, arg + " needs a value, and " + args[i] + " follows it: if that is the value, write " + arg + "=" + args[i]}
 		}
 		flags = append(flags, args[i])
 	}
 	return append(append(flags, "--"), words...), nil
+}
+
+// ownName is what one of the command's flags is called that other programs spell otherwise: cfg_scale is cfg.
+func ownName(kinds map[string]bool, name string) (string, bool) {
+	own := strings.ReplaceAll(name, "_", "-")
+	if s, ok := recipe.Lookup(name); ok {
+		own = s.Name
+	}
+	_, ok := kinds[own]
+	return own, ok
 }
 
 // flagKinds maps a command's flag names to whether the flag is a switch, which takes no value.

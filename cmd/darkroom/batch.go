@@ -97,7 +97,12 @@ Examples:
 				return err
 			}
 			// What decides pictures is part of every request that does not say otherwise.
-			o.Read.Base = jobs.Request{Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"), Tiled: c.Bool("low-memory")}
+			if o.Read.Base.Given, err = readSettings(c, false); err != nil {
+				return err
+			}
+			if c.Bool("low-memory") {
+				o.Read.Base.Set("vae-tiling", true)
+			}
 			o.Queue = readQueueFlags(c)
 			return runBatch(c.Context, e, o)
 		},

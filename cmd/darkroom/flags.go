@@ -4,72 +4,67 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"unicode/utf8"
 
 	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/urfave/cli/v2"
 )
 
-// requestFlags are what decides a picture. None has a default of its own: what is not given comes from --from, or from
-// the model. So 0 is a value like any other.
-func requestFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "prompt", Usage: "the prompt, instead of the argument", DefaultText: "none"},
-		&cli.StringFlag{Name: "negative", Usage: "what the picture should not show", DefaultText: "the model's"},
-		&cli.Uint64Flag{Name: "seed", Usage: "start of the random numbers; picture i of --count has seed + i", DefaultText: "random"},
-		&cli.IntFlag{Name: "steps", Usage: "steps of denoising", DefaultText: "the model's"},
-		&cli.Float64Flag{Name: "cfg", Usage: "guidance scale: how closely the prompt is followed; 1 is no guidance", DefaultText: "the model's"},
-		&cli.Float64Flag{Name: "guidance-rescale", Usage: "share of guidance that is rescaled, 0 to 1", DefaultText: "0"},
-		&cli.StringFlag{Name: "guidance", Usage: "how --cfg is applied: NAME[:key=value,…], see darkroom guidance", DefaultText: "cfg"},
-		&cli.StringFlag{Name: "scheduler", Usage: "the sampler: see darkroom schedulers", DefaultText: "the model's"},
-		&cli.StringFlag{Name: "sigmas", Usage: "spacing of noise levels (karras, exponential, …), or a list: 14.6,6.1,0.03", DefaultText: "the scheduler's"},
-		&cli.Float64Flag{Name: "eta", Usage: "share of fresh noise in each step, for schedulers that have it", DefaultText: "the scheduler's"},
-		&cli.StringFlag{Name: "sde-noise", Usage: "noise of stochastic schedulers: torch, a draw a step as in diffusers, or brownian, a path of the seed as in k-diffusion", DefaultText: "torch"},
-		&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
-		&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
-		&cli.StringFlag{Name: "noise", Usage: "whose random numbers: torch-cpu or torch-cuda", DefaultText: "torch-cpu"},
-		&cli.StringFlag{Name: "prompt-syntax", Usage: "weighted: (word:1.3), [word], BREAK, any length; plain: all is text, the first 77 tokens", DefaultText: "weighted"},
-		&cli.IntFlag{Name: "clip-skip", Usage: "layers to leave off the text encoder's end", DefaultText: "0"},
+// settingFlags are the flags of settings: of the named ones, or of all that decide a picture. None has a default of its own:
+// what is not given comes from --from, or from the model. So 0 is a value like any other.
+func settingFlags(names ...string) (flags []cli.Flag) {
+	all := recipe.All()
+	for i := range all {
+		if s := &all[i]; slices.Contains(names, s.Name) || len(names) == 0 {
+			flags = append(flags, settingFlag(s))
+		}
 	}
+	return flags
 }
 
-// requestOptions are the request flags that were given; nil was not.
-type requestOptions struct {
-	Prompt, Negative, Scheduler, Sigmas, Noise, Syntax *string
-	Guidance, SDENoise                                 *string
-	Seed                                               *uint64
-	Steps, Width, Height, ClipSkip                     *int
-	CFG, Rescale, Eta                                  *float64
+// settingFlag is a flag whose value is read by readSettings. Its other names are known to arrange.
+func settingFlag(s *recipe.Setting) cli.Flag {
+	if s.Kind == recipe.SwitchKind {
+		return &cli.BoolFlag{Name: s.Name, Usage: s.About, Category: s.Group.String()}
+	}
+	return &cli.StringFlag{Name: s.Name, Usage: s.About, DefaultText: s.Default, Category: s.Group.String()}
 }
 
-func readRequestFlags(c *cli.Context) (requestOptions, error) {
-	o := requestOptions{
-		Prompt: given(c, "prompt", c.String), Negative: given(c, "negative", c.String),
-		Scheduler: given(c, "scheduler", c.String), Sigmas: given(c, "sigmas", c.String),
-		Noise: given(c, "noise", c.String), Syntax: given(c, "prompt-syntax", c.String),
-		Guidance: given(c, "guidance", c.String), SDENoise: given(c, "sde-noise", c.String),
-		Seed:  given(c, "seed", c.Uint64),
-		Steps: given(c, "steps", c.Int), Width: given(c, "width", c.Int), Height: given(c, "height", c.Int), ClipSkip: given(c, "clip-skip", c.Int),
-		CFG: given(c, "cfg", c.Float64), Rescale: given(c, "guidance-rescale", c.Float64), Eta: given(c, "eta", c.Float64),
+// readSettings reads what was given of the settings that the command has flags for, and, if so said, the prompt that is its
+// argument.
+func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
+	var g recipe.Given
+	all := recipe.All()
+	for i := range all {
+		s := &all[i]
+		if !c.IsSet(s.Name) {
+			continue
+		}
+		if s.Kind == recipe.SwitchKind {
+			g.Set(s.Name, c.Bool(s.Name))
+		} else if err := g.Parse(s.Name, c.String(s.Name)); err != nil {
+			return g, &usageError{c.Command.Name, fmt.Sprintf("--%s %q: %v", s.Name, c.String(s.Name), err)}
+		}
 	}
-	if c.NArg() > 0 {
+	if prompt && c.NArg() > 0 {
 		word, err := oneWord(c, "the prompt")
 		if err != nil {
-			return o, err
+			return g, err
 		}
-		if o.Prompt != nil {
-			return o, &usageError{c.Command.Name, fmt.Sprintf("two prompts: --prompt %.40q and the argument %.40q: give one", *o.Prompt, word)}
+		if g.Has("prompt") {
+			return g, &usageError{c.Command.Name, fmt.Sprintf("two prompts: --prompt %.40q and the argument %.40q: give one", g.Prompt, word)}
 		}
-		o.Prompt = &word
+		g.Set("prompt", word)
 	}
-	for _, t := range []*string{o.Prompt, o.Negative} {
-		if t != nil && !utf8.ValidString(*t) {
-			return o, &usageError{c.Command.Name, fmt.Sprintf("the prompt %.40q is not UTF-8 text", *t)}
+	for _, text := range []string{g.Prompt, g.Negative} {
+		if !utf8.ValidString(text) {
+			return g, &usageError{c.Command.Name, fmt.Sprintf("the prompt %.40q is not UTF-8 text", text)}
 		}
 	}
-	return o, nil
+	return g, nil
 }
 
 func given[T any](c *cli.Context, name string, get func(string) T) *T {
@@ -80,38 +75,6 @@ func given[T any](c *cli.Context, name string, get func(string) T) *T {
 	return &v
 }
 
-// apply writes what was given over r.
-func (o requestOptions) apply(r *pipeline.Request) {
-	override(&r.Prompt, o.Prompt)
-	override(&r.Negative, o.Negative)
-	override(&r.Syntax, o.Syntax)
-	override(&r.ClipSkip, o.ClipSkip)
-	override(&r.Seed, o.Seed)
-	override(&r.Noise, o.Noise)
-	override(&r.Width, o.Width)
-	override(&r.Height, o.Height)
-	override(&r.Steps, o.Steps)
-	override(&r.CFG, o.CFG)
-	if o.Guidance != nil { // another guidance: the old one's rescale is its own
-		r.Guidance, r.Rescale = *o.Guidance, 0
-	}
-	override(&r.Rescale, o.Rescale)
-	if o.Scheduler != nil { // another scheduler: the old one's sigmas and eta mean nothing to it
-		r.Scheduler, r.Sigmas, r.Eta = *o.Scheduler, "", nil
-	}
-	if o.Steps != nil && strings.Contains(r.Sigmas, ",") { // another number of steps: the list of sigmas is void
-		r.Sigmas = ""
-	}
-	override(&r.Sigmas, o.Sigmas)
-	override(&r.SDENoise, o.SDENoise)
-	if o.Eta != nil {
-		r.Eta = o.Eta
-	}
-	if o.Sigmas != nil && o.Steps == nil && strings.Contains(*o.Sigmas, ",") {
-		r.Steps = 0 // the list decides
-	}
-}
-
 func override[T any](field *T, value *T) {
 	if value != nil {
 		*field = *value
@@ -120,27 +83,15 @@ func override[T any](field *T, value *T) {
 
 // engineFlags are which model runs, and where.
 func engineFlags() []cli.Flag {
-	return []cli.Flag{
-		modelFlag(),
-		dtypeFlag(), backendFlag(), deviceFlag(), threadsFlag(),
-		&cli.BoolFlag{Name: "low-memory", Usage: "bring weights to the device block by block, drop the text encoder after use, decode large pictures in tiles: slower"},
-	}
+	return append(settingFlags("model", "backend", "dtype"), deviceFlag(), threadsFlag(), lowMemoryFlag())
 }
 
-func dtypeFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dtype", Usage: "type to compute in: auto, fp32, bf16, fp16, or tf32 (fp32 with products on tensor cores)", DefaultText: "auto"}
-}
-
-func backendFlag() cli.Flag {
-	return &cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"}
+func lowMemoryFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "low-memory", Usage: "bring weights to the device block by block, drop the text encoder after use, decode large pictures in tiles: slower"}
 }
 
 func threadsFlag() cli.Flag {
 	return &cli.IntFlag{Name: "threads", Usage: "processors to use; the picture does not depend on it", DefaultText: "all"}
-}
-
-func modelFlag() cli.Flag {
-	return &cli.StringFlag{Name: "model", Usage: "a folder in the diffusers layout, or a name from darkroom models", DefaultText: "the embedded one"}
 }
 
 // readEngineFlags is for commands that run on one device.

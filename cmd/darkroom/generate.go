@@ -20,15 +20,13 @@ import (
 
 // generateOptions are the command line of generate.
 type generateOptions struct {
-	Request requestOptions
+	Request recipe.Given
 	Engine  pipeline.Options
 	Devices deviceList // a pipeline on each
 	From    string     // a picture to make again
 	Count   int
 	Out     string // file, folder, "-" for stdout, "" for the current folder
-	Format  string // "": by the file's extension, else PNG
-	Quality *int
-	Preview int // a preview every so many steps; 0: none
+	Preview int    // a preview every so many steps; 0: none
 	Quiet   bool
 	JSON    bool
 }
@@ -50,24 +48,22 @@ Examples:
    darkroom generate "a red apple" --width 512 --height 768 -o - | display
    darkroom generate --from apple.png -o again.png
    darkroom generate --from apple.png --seed 8 -o other.webp`,
-		Flags: append(append(requestFlags(), engineFlags()...),
+		Flags: append(settingFlags(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.StringFlag{Name: "from", Usage: "make the picture in `FILE` again: an image with a recipe, or a recipe", DefaultText: "none"},
 			&cli.IntFlag{Name: "count", Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
-			&cli.StringFlag{Name: "format", Usage: "png, jpg or webp, for folders and stdout", DefaultText: "png"},
-			&cli.IntFlag{Name: "quality", Usage: "1 to 100, for JPEG and WebP", DefaultText: "JPEG 95, WebP lossless"},
 			&cli.IntFlag{Name: "preview", Usage: "every N steps, show what the picture will be in NAME.preview.png, which is removed at the end", DefaultText: "0, none"},
 			quietFlag(),
 			jsonFlag("print a line of JSON for each picture: path, seed, seconds, recipe"),
 		),
 		Action: func(c *cli.Context) error {
 			o := generateOptions{
-				From: c.String("from"), Count: 1, Out: c.String("out"), Format: c.String("format"), Quality: given(c, "quality", c.Int),
+				From: c.String("from"), Count: 1, Out: c.String("out"),
 				Preview: c.Int("preview"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
 			override(&o.Count, given(c, "count", c.Int))
 			var err error
-			if o.Request, err = readRequestFlags(c); err != nil {
+			if o.Request, err = readSettings(c, true); err != nil {
 				return err
 			}
 			if o.Engine, o.Devices, err = readEngines(c); err != nil {
@@ -86,7 +82,11 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	out, err := newTarget(e, o.Out, o.Format, o.Quality, o.Count)
+	var quality *int
+	if o.Request.Has("quality") {
+		quality = &o.Request.Quality
+	}
+	out, err := newTarget(e, o.Out, o.Request.Format, quality, o.Count)
 	if err != nil {
 		return err
 	}
@@ -123,8 +123,12 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 
 // open opens the model on each device.
 func (o *generateOptions) open(from *source, show progress) (all []*sharing.Model, err error) {
-	override(&o.Engine.Width, o.Request.Width)
-	override(&o.Engine.Height, o.Request.Height)
+	if o.Request.Has("width") {
+		o.Engine.Width = o.Request.Width
+	}
+	if o.Request.Has("height") {
+		o.Engine.Height = o.Request.Height
+	}
 	engines, err := o.Devices.engines(o.Engine)
 	if err != nil {
 		return nil, err
@@ -147,7 +151,7 @@ func (o *generateOptions) open(from *source, show progress) (all []*sharing.Mode
 // check finds what is wrong without looking at any file.
 func (o *generateOptions) check() error {
 	switch {
-	case o.Request.Prompt == nil && o.From == "":
+	case !o.Request.Has("prompt") && o.From == "":
 		return &usageError{"generate", "the prompt is missing: darkroom generate \"a red apple\""}
 	case o.Count < 1:
 		return usagef("--count %d: at least 1 picture is needed", o.Count)
@@ -174,7 +178,7 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		}
 		r = from.request(p)
 	}
-	o.Request.apply(&r)
+	o.Request.Apply(&r.Settings)
 	if last := r.Seed + uint64(o.Count-1); last < r.Seed {
 		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)
 	}

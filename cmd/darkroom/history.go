@@ -16,6 +16,7 @@ import (
 	"darkroom/imagefile"
 	defaultmodel "darkroom/models/default"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -83,16 +84,13 @@ func (d *diary) close() {
 // generated is what the history keeps of a picture of generate: every setting, the model's own ones too, since
 // they may change with the model's folder.
 func generated(model string, r pipeline.Request, encode imagefile.Options, picture *pipeline.Image, file string, data []byte, took time.Duration) history.Entry {
-	q := jobs.Request{
-		Prompt: r.Prompt, Negative: &r.Negative, Seed: r.Seed, Steps: r.Steps, CFG: &r.CFG, Rescale: r.Rescale, Guidance: r.Guidance,
-		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Eta: r.Eta, SDENoise: r.SDENoise, Width: r.Width, Height: r.Height,
-		Noise: r.Noise, Syntax: r.Syntax, ClipSkip: r.ClipSkip, Tiled: picture.Recipe.VAETiling,
-		Model: historyModel(model), Quality: encode.Quality,
-	}
-	q.Format = map[imagefile.Format]string{imagefile.JPEG: "jpg", imagefile.WebP: "webp"}[encode.Format]
+	settings := r.Settings
+	settings.Model, settings.Backend, settings.DType = historyModel(model), "", picture.Recipe.DType
+	settings.Tiled, settings.Quality = picture.Recipe.VAETiling, encode.Quality
+	settings.Format = map[imagefile.Format]string{imagefile.JPEG: "jpg", imagefile.WebP: "webp"}[encode.Format]
+	q := jobs.Request{Given: recipe.Of(settings)}
 	sum := sha256.Sum256(data)
 	c := picture.Recipe
-	q.DType = c.DType
 	if path, err := filepath.Abs(file); err == nil && file != "-" {
 		file = path
 	}

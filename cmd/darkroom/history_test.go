@@ -6,15 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"darkroom/batch/history"
-	"darkroom/batch/jobs"
-
-	"github.com/urfave/cli/v2"
+	"darkroom/recipe"
 )
 
 // TestMain keeps the tests' pictures out of the user's history.
@@ -45,6 +42,7 @@ func TestGenerateHistory(t *testing.T) {
 		{"-o", "b.webp", "--sigmas", "14,5,1,0.1", "--scheduler", "euler", "--noise", "torch-cuda", "--prompt-syntax", "plain", "--width", "48", "--height", "32"},
 		{"-o", "c.jpg", "--quality", "40", "--guidance", "apg:eta=0.5,norm=2", "--negative", "", "--backend", "ref"},
 		{"--seed", "3"},
+		{"-o", "e.png", "--low-memory", "--width", "96", "--height", "96", "--seed", "4"}, // in tiles: other pixels
 	} {
 		args := slices.Concat([]string{"generate", "--model", relative, "--steps", "4", "--quiet", "--prompt=" + prompt}, extra)
 		if slices.Contains(extra, "--sigmas") {
@@ -62,6 +60,9 @@ func TestGenerateHistory(t *testing.T) {
 		}
 		if entry.File != filepath.Join(dir, file) || entry.ID != int64(2*i+1) || entry.Request.Prompt != prompt || entry.Bytes != int64(len(read(t, file))) || entry.Model != model {
 			t.Errorf("the entry is %+v", entry)
+		}
+		if tiled := slices.Contains(extra, "--low-memory"); tiled != strings.Contains(entry.Command(), "--vae-tiling") {
+			t.Errorf("in tiles: %v, and the command is %s", tiled, entry.Command())
 		}
 		words := shellWords(t, entry.Command())
 		again := filepath.Join(t.TempDir(), "again"+filepath.Ext(file))
@@ -88,26 +89,14 @@ func shellWords(t *testing.T, line string) []string {
 
 // TestCommandHasEveryFlag: no setting that decides a picture is missing from the command.
 func TestCommandHasEveryFlag(t *testing.T) {
-	entry := history.Entry{Request: jobs.Request{}}
-	fields := reflect.ValueOf(&entry.Request).Elem()
-	for i := range fields.NumField() {
-		switch f := fields.Field(i); f.Kind() {
-		case reflect.String:
-			f.SetString("x")
-		case reflect.Int:
-			f.SetInt(7)
-		case reflect.Uint64:
-			f.SetUint(7)
-		case reflect.Float64:
-			f.SetFloat(0.5)
-		case reflect.Pointer:
-			f.Set(reflect.New(f.Type().Elem()))
-		}
+	var entry history.Entry
+	for _, set := range recipe.All() {
+		entry.Request.Set(set.Name, map[recipe.Kind]any{recipe.TextKind: "x", recipe.WholeKind: 7, recipe.NumberKind: 0.5, recipe.SeedKind: uint64(7), recipe.SwitchKind: true}[set.Kind])
 	}
-	elsewhere := []string{"device", "threads", "from", "count", "out", "preview", "quiet", "json"} // not of the picture
+	elsewhere := []string{"device", "threads", "from", "count", "out", "preview", "quiet", "json", "low-memory"} // not of the picture
 	for _, f := range generateCommand(&env{}).Flags {
 		name := f.Names()[0]
-		if _, hidden := f.(*cli.BoolFlag); hidden || slices.Contains(elsewhere, name) {
+		if slices.Contains(elsewhere, name) {
 			continue
 		}
 		if line := entry.Command() + " "; !strings.Contains(line, "--"+name+" ") && !strings.Contains(line, "--"+name+"=") {

@@ -42,11 +42,10 @@ Examples:
    darkroom selftest
    darkroom selftest --backend cuda --device 1 --dtype fp16
    darkroom selftest --full --json`,
-		Flags: []cli.Flag{
-			backendFlag(), deviceFlag(), dtypeFlag(), threadsFlag(),
+		Flags: append(settingFlags("backend", "dtype"), deviceFlag(), threadsFlag(),
 			&cli.BoolFlag{Name: "full", Usage: "the whole suite: minutes"},
 			jsonFlag("print a line of JSON for each device and type"),
-		},
+		),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
 				return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 
 	"darkroom/clip"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -35,17 +37,13 @@ Examples:
    darkroom tokenize "a (red:1.3) apple"
    darkroom tokenize --model sd15 --prompt-syntax plain "a (red:1.3) apple"
    echo '"a red apple"' | darkroom tokenize --json -`,
-		Flags: []cli.Flag{
-			modelFlag(),
-			&cli.StringFlag{Name: "prompt-syntax", Usage: "weighted or plain", Value: "weighted"},
-			jsonFlag("print one JSON object; with - see above"),
-		},
+		Flags: append(settingFlags("model", "prompt-syntax"), jsonFlag("print one JSON object; with - see above")),
 		Action: func(c *cli.Context) error {
 			text, err := oneWord(c, "the text")
 			if err != nil {
 				return err
 			}
-			return tokenize(c.Context, e, tokenizeOptions{c.String("model"), c.String("prompt-syntax"), text, c.Bool("json")})
+			return tokenize(c.Context, e, tokenizeOptions{c.String("model"), cmp.Or(c.String("prompt-syntax"), recipe.Weighted), text, c.Bool("json")})
 		},
 	}
 }
