@@ -50,7 +50,7 @@ func openBackend(o Options, warn func(string)) (kernels.Backend, error) {
 	case Ref:
 		return ref.New(o.Threads), nil
 	case CPU:
-		return cpu.New(cpu.Options{Threads: o.Threads})
+		return newCPU(o)
 	case CUDA:
 		return openCUDA(o, warn)
 	case Auto, "":
@@ -74,7 +74,23 @@ func openCPU(o Options) (kernels.Backend, error) {
 	if !cpu.Available {
 		return ref.New(o.Threads), nil
 	}
-	return cpu.New(cpu.Options{Threads: o.Threads})
+	return newCPU(o)
+}
+
+// newCPU opens the processor in float32 unless bfloat16 is asked for.
+func newCPU(o Options) (kernels.Backend, error) {
+	c := cpu.Options{Threads: o.Threads}
+	if o.DType == dtypeNames[tensor.BF16] {
+		c.DType = tensor.BF16
+	}
+	b, err := cpu.New(c)
+	if err != nil && c.DType != tensor.F32 {
+		return nil, usagef("--dtype %s: %v", o.DType, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // openDevice opens the backend that o asks for. Auto is a GPU that can be used and has memory enough for a picture, else

@@ -8,6 +8,7 @@ import (
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/cuda"
 	"darkroom/machine"
+	"darkroom/tensor"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -108,7 +109,7 @@ func (g gpu) about() string {
 func devices(e *env, asJSON bool) error {
 	d := deviceInfo{Processor: machine.Processor(), Kernels: []string{}, Threads: runtime.GOMAXPROCS(0), CUDA: []gpu{}}
 	if cpu.Available {
-		d.Kernels = cpu.Instructions()
+		d.Kernels = append(cpu.Instructions(tensor.F32), cpu.Instructions(tensor.BF16)...)
 	}
 	d.MemoryTotal, _ = machine.Memory()
 	d.MemoryFree, _ = machine.FreeMemory()

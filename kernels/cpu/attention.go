@@ -15,7 +15,7 @@ import (
 func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	s := op.Q.Shape
 	job := &C.attention_job{
-		q: pointer(op.Q), k: pointer(op.K), v: pointer(op.V), dst: pointer(dst),
+		q: b.pointer(op.Q), k: b.pointer(op.K), v: b.pointer(op.V), dst: b.pointer(dst),
 		images: C.int64_t(s[0]), queries: C.int64_t(s[1]), keys: C.int64_t(op.K.Shape[1]), channels: C.int64_t(s[2]), heads: C.int64_t(op.Heads),
 		scale: C.float(op.Factor()),
 	}

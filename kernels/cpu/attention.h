@@ -12,6 +12,9 @@
 //	      m' = max(m, S);  P = 2^(S - m');  l = l·2^(m-m') + Σ P
 //	      O[d][NR]    = O·2^(m-m') + Vᵀ · P
 //	  dst = O / l
+
+#define KEYS_PER_BLOCK 96 // keys that are looked at together
+
 typedef struct {
 	float *q, *o;           // [panel][d][NR]
 	float *top, *sum;       // [panel][NR]
@@ -108,7 +111,7 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 	for (int64_t c = 0; c < d; c++) m.v_rows[c] = m.v + c * KEYS_PER_BLOCK;
 
 	float scale = a->scale * 1.44269504f;
-	const float *q = a->q + (image * a->queries + from) * a->channels + head * d;
+	const float *q = (const float *)a->q + (image * a->queries + from) * a->channels + head * d;
 	for (int64_t p = 0; p < panels; p++)
 		for (int64_t i = 0; i < NR; i++)
 			for (int64_t c = 0; c < d; c++)
@@ -118,8 +121,8 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 	for (int64_t first = 0; first < seen; first += KEYS_PER_BLOCK) {
 		int64_t keys = min64(KEYS_PER_BLOCK, seen - first);
 		int64_t at = (image * a->keys + first) * a->channels + head * d;
-		copy_keys(a->k + at, keys, d, a->channels, m.k);
-		transpose_values(a->v + at, keys, d, a->channels, m.v);
+		copy_keys((const float *)a->k + at, keys, d, a->channels, m.k);
+		transpose_values((const float *)a->v + at, keys, d, a->channels, m.v);
 		for (int64_t p = 0; p < panels; p++) {
 			int64_t n = min64(NR, queries - p * NR), nv = ceil_div(n, W), query = from + p * NR;
 			float *o = m.o + p * d * NR, *top = m.top + p * NR, *sum = m.sum + p * NR;
@@ -133,7 +136,7 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 		}
 	}
 
-	float *dst = a->dst + (image * a->queries + from) * a->channels + head * d;
+	float *dst = (float *)a->dst + (image * a->queries + from) * a->channels + head * d;
 	for (int64_t i = 0; i < queries; i++) {
 		int64_t p = i / NR, lane = i % NR;
 		float inverse = 1 / m.sum[p * NR + lane];
@@ -143,4 +146,10 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 
 static void attention(attention_job *a, void *scratch) {
 	for (int64_t i; (i = NEXT_ITEM(a)) < a->items;) attention_item(a, i, scratch);
+}
+
+static int64_t attention_scratch_bytes(const attention_job *a) {
+	int64_t d = a->channels / a->heads, panels = ceil_div(a->block_queries, NR);
+	int64_t floats = panels * NR * (2 * d + 2) + KEYS_PER_BLOCK * (NR + 2 * round_up(d, 16));
+	return floats * (int64_t)sizeof(float) + (KEYS_PER_BLOCK + d) * (int64_t)sizeof(float *);
 }

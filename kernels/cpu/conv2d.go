@@ -19,13 +19,13 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 		h: C.int64_t(in[1]), w: C.int64_t(in[2]), read_h: C.int64_t(h), read_w: C.int64_t(wd),
 		out_h: C.int64_t(out[1]), out_w: C.int64_t(out[2]), rows: C.int64_t(out[0] * out[1] * out[2]), outs: C.int64_t(w[0]),
 		kh: C.int64_t(w[2]), kw: C.int64_t(w[3]), stride: C.int64_t(op.Step()), pad: C.int64_t(op.Pad[0]),
-		per_channel: pointer(op.PerChannel), residual: pointer(op.Residual), bias: b.packed(op.Bias), weights: b.packed(op.W), dst: pointer(dst),
+		per_channel: b.pointer(op.PerChannel), residual: b.pointer(op.Residual), bias: b.vector(op.Bias), weights: b.panels(op.W), dst: b.pointer(dst),
 		act: C.int32_t(op.Act),
 	}
-	job.in[0], job.channels[0] = pointer(op.In), C.int64_t(in[3])
+	job.in[0], job.channels[0] = b.pointer(op.In), C.int64_t(in[3])
 	widest := in[3]
 	if op.In2 != nil {
-		job.in[1], job.channels[1] = pointer(op.In2), C.int64_t(op.In2.Shape[3])
+		job.in[1], job.channels[1] = b.pointer(op.In2), C.int64_t(op.In2.Shape[3])
 		widest = max(widest, op.In2.Shape[3])
 	}
 	var err error

@@ -1,9 +1,11 @@
 //go:build cgo && (linux || darwin) && (amd64 || arm64)
 
-// Package cpu is the backend for the host's processor: C with vector instructions, chosen at run time
-// (AVX-512, AVX2 with FMA, NEON), on all cores. docs/kernels.md explains how the kernels work.
+// Package cpu is the backend for the host's processor: C with vector instructions, chosen at run time, on all
+// cores: AVX-512, AVX2 with FMA or NEON in float32, AMX or AVX512-BF16 in bfloat16. docs/kernels.md explains how
+// the kernels work.
 //
-// All paths that have a fused multiply-add give the same bits, on any number of threads.
+// In float32 all paths that have a fused multiply-add give the same bits. Every path gives the same bits on any
+// number of threads.
 package cpu
 
 // // ISO C, in which GCC does not contract a·b + c on its own: where it is rounded once is said by fma_.
@@ -14,8 +16,10 @@ package cpu
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"darkroom/kernels"
@@ -31,6 +35,7 @@ type Backend struct {
 	kernels.HostMemory
 	kernels.Loaded
 	set    *C.isa
+	dtype  tensor.DType // of the activations
 	pool   *pool
 	memory memory
 	zeros  kernels.HostMem // a pixel outside the image; grows to the widest seen
@@ -39,36 +44,66 @@ type Backend struct {
 
 var _ kernels.Streamer = (*Backend)(nil)
 
-// New starts a backend. It fails for instructions that the processor lacks.
+// New starts a backend. It fails for types and instructions that the processor lacks.
 func New(o Options) (*Backend, error) {
-	name := C.CString(o.Instructions)
-	defer C.free(unsafe.Pointer(name))
-	set := C.cpu_isa(name)
-	if set == nil {
-		return nil, fmt.Errorf("this processor cannot run the %q kernels; choose one of %v", o.Instructions, Instructions())
-	}
 	if o.Threads < 1 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	return &Backend{set: set, pool: newPool(o.Threads)}, nil
-}
-
-// Instructions lists the sets of kernels that this processor can run, the fastest first.
-func Instructions() []string {
-	var names []string
-	for _, s := range []string{"avx512", "avx2", "base"} {
-		name := C.CString(s)
-		if C.cpu_isa(name) != nil {
-			names = append(names, s)
-		}
-		C.free(unsafe.Pointer(name))
+	if o.Kernels != nil {
+		return start((*C.isa)(o.Kernels), o.Threads), nil
 	}
-	return names
+	names := Instructions(o.DType)
+	if o.Instructions != "" {
+		if !slices.Contains(names, o.Instructions) {
+			return nil, fmt.Errorf("this processor cannot run the %q kernels in %v; choose one of %v", o.Instructions, o.DType, names)
+		}
+		return start(find(o.Instructions), o.Threads), nil
+	}
+	var failed error
+	for _, name := range names {
+		if o.DType != tensor.F32 {
+			if err := selfTest(name); err != nil {
+				failed = errors.Join(failed, err)
+				continue
+			}
+		}
+		return start(find(name), o.Threads), nil
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	return nil, fmt.Errorf("this processor does not compute in %v: that takes %s. Use fp32", o.DType, needs[o.DType])
 }
 
-// Info says that this is the host's processor.
+// needs says what a processor must have for a type.
+var needs = map[tensor.DType]string{tensor.BF16: "AVX512-BF16 or AMX-BF16 (Intel since 2020, AMD since Zen 4)", tensor.F16: "a GPU"}
+
+func start(set *C.isa, threads int) *Backend {
+	return &Backend{set: set, dtype: dtypes[set._type], pool: newPool(threads)}
+}
+
+var dtypes = map[C.int32_t]tensor.DType{C.TYPE_F32: tensor.F32, C.TYPE_BF16: tensor.BF16}
+
+// sets are the names of jobs.h's tables, the fastest first.
+var sets = map[tensor.DType][]string{
+	tensor.F32:  {"avx512", "avx2", "base"},
+	tensor.BF16: {"amx", "avx512bf16"},
+}
+
+// Instructions lists the sets of kernels for a type that this processor can run, the fastest first.
+func Instructions(d tensor.DType) []string {
+	return slices.DeleteFunc(slices.Clone(sets[d]), func(name string) bool { return find(name) == nil })
+}
+
+func find(name string) *C.isa {
+	n := C.CString(name)
+	defer C.free(unsafe.Pointer(n))
+	return C.cpu_isa(n)
+}
+
+// Info says that this is the host's processor, in the one type that it was opened for.
 func (b *Backend) Info() kernels.Info {
-	return kernels.Info{Kind: "cpu", Name: "cpu", Device: runtime.GOOS + "/" + runtime.GOARCH, DTypes: []tensor.DType{tensor.F32}, FullAt: kernels.HostFullAt,
+	return kernels.Info{Kind: "cpu", Name: "cpu", Device: runtime.GOOS + "/" + runtime.GOARCH, DTypes: []tensor.DType{b.dtype}, FullAt: kernels.HostFullAt,
 		Kernels: b.Instructions(), Threads: b.Threads(), Peak: b.Peak}
 }
 
@@ -106,13 +141,13 @@ func (b *Backend) Free(m kernels.Mem) { b.memory.free(m.(kernels.HostMem)) }
 // Allocated is the number of bytes in use by tensors and weights.
 func (b *Backend) Allocated() int { return b.memory.total() }
 
-// Peak runs nothing but multiply-adds in registers on every thread for about the given number of
+// Peak runs nothing but the set's multiply-adds in registers on every thread for about the given number of
 // operations each, and returns how many floating-point operations a second all made together: what the
 // kernels' speed is measured against.
 func (b *Backend) Peak(flops float64) float64 {
-	rounds := C.int64_t(flops/float64(b.set.fma_flops)) + 1
-	seconds := b.pool.timed(func(int) { C.cpu_fma_peak(b.set, rounds) })
-	return float64(rounds) * float64(b.set.fma_flops) * float64(b.Threads()) / seconds
+	rounds := C.int64_t(flops/float64(b.set.peak_flops)) + 1
+	seconds := b.pool.timed(func(int) { C.cpu_peak(b.set, rounds) })
+	return float64(rounds) * float64(b.set.peak_flops) * float64(b.Threads()) / seconds
 }
 
 // fail remembers an error for Sync.
@@ -141,9 +176,9 @@ func (b *Backend) run(kind C.int, job unsafe.Pointer, items, scratch C.int64_t, 
 const smallJob = 5e5
 
 // pixelOfZeros is what convolutions read outside the image.
-func (b *Backend) pixelOfZeros(channels int) (*C.float, error) {
-	if len(b.zeros) < 4*channels {
-		m, err := b.memory.alloc(4 * channels)
+func (b *Backend) pixelOfZeros(channels int) (unsafe.Pointer, error) {
+	if n := channels * b.dtype.Size(); len(b.zeros) < n {
+		m, err := b.memory.alloc(n)
 		if err != nil {
 			return nil, err
 		}
@@ -152,23 +187,31 @@ func (b *Backend) pixelOfZeros(channels int) (*C.float, error) {
 		}
 		b.zeros = m
 	}
-	return (*C.float)(unsafe.Pointer(unsafe.SliceData(b.zeros))), nil
+	return address(b.zeros), nil
 }
 
+func address(m kernels.HostMem) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(m)) }
+
 // pointer is where a tensor's values lie; nil for an operand that is not there.
-func pointer(t *kernels.Tensor) *C.float {
+func (b *Backend) pointer(t *kernels.Tensor) unsafe.Pointer {
 	if t == nil {
 		return nil
 	}
-	if t.DType != tensor.F32 {
-		panic("cpu: the activations must be F32, not " + t.DType.String())
+	if t.DType != b.dtype {
+		panic(fmt.Sprintf("cpu: a tensor of %v on a backend that computes in %v", t.DType, b.dtype))
 	}
-	return (*C.float)(unsafe.Pointer(unsafe.SliceData(t.Mem.(kernels.HostMem))))
+	return address(t.Mem.(kernels.HostMem))
 }
 
-func (b *Backend) packed(w *kernels.Weight) *C.float {
+// vector is a weight that stays in float32; nil for one that is not there.
+func (b *Backend) vector(w *kernels.Weight) *C.float {
 	if w == nil {
 		return nil
 	}
-	return (*C.float)(unsafe.Pointer(unsafe.SliceData(b.Packed(w).(kernels.HostMem))))
+	return (*C.float)(address(b.Packed(w).(kernels.HostMem)))
+}
+
+// panels is a weight that was packed for matrix products.
+func (b *Backend) panels(w *kernels.Weight) C.matrix {
+	return C.matrix{panels: address(b.Packed(w).(kernels.HostMem)), _type: b.set._type}
 }

@@ -9,6 +9,8 @@ import (
 	"darkroom/kernels/conformance"
 	"darkroom/kernels/conformance/suite"
 	"darkroom/kernels/cpu"
+	"darkroom/kernels/cpu/lowered"
+	"darkroom/tensor"
 )
 
 func backend(t testing.TB, o cpu.Options) *cpu.Backend {
@@ -20,26 +22,57 @@ func backend(t testing.TB, o cpu.Options) *cpu.Backend {
 	return b
 }
 
-// Every instruction set that this processor has, and the logic of AVX-512 on those that lack it.
+// emulated is a backend whose instructions are lowered to AVX2.
+func emulated(t testing.TB, name string, threads int) *cpu.Backend {
+	set := lowered.Kernels(name)
+	if set == nil {
+		t.Skipf("no %s kernels: they need AVX2", name)
+	}
+	return backend(t, cpu.Options{Threads: threads, Kernels: set})
+}
+
+// Every instruction set that this processor has.
 func TestConformance(t *testing.T) {
-	for _, set := range append(cpu.Instructions(), "wide") {
+	for _, d := range []tensor.DType{tensor.F32, tensor.BF16} {
+		for _, set := range cpu.Instructions(d) {
+			t.Run(set, func(t *testing.T) {
+				suite.Run(t, backend(t, cpu.Options{Threads: 3, DType: d, Instructions: set}), conformance.Options{
+					Short:       testing.Short() || set == "base",
+					WithThreads: func(n int) kernels.Backend { return backend(t, cpu.Options{Threads: n, DType: d, Instructions: set}) },
+				})
+			})
+		}
+	}
+}
+
+// The logic of the sets that a processor may lack.
+func TestLowered(t *testing.T) {
+	for _, set := range []string{"wide", "lowered_avx512bf16", "lowered_amx"} {
 		t.Run(set, func(t *testing.T) {
-			b := backend(t, cpu.Options{Threads: 3, Instructions: set})
-			suite.Run(t, b, conformance.Options{
-				Short:       testing.Short() || set == "wide" || set == "base",
-				WithThreads: func(n int) kernels.Backend { return backend(t, cpu.Options{Threads: n, Instructions: set}) },
+			suite.Run(t, emulated(t, set, 3), conformance.Options{
+				Short:       true,
+				WithThreads: func(n int) kernels.Backend { return emulated(t, set, n) },
 			})
 		})
 	}
 }
 
-// Every path that has a fused multiply-add sums in the same order and must give the same bits; "wide" is
-// AVX-512's logic.
+// Every float32 path that has a fused multiply-add sums in the same order and must give the same bits.
 func TestSameBitsOnEveryInstructionSet(t *testing.T) {
-	first := backend(t, cpu.Options{Instructions: "wide"})
+	first := emulated(t, "wide", 2)
 	for _, set := range []string{"avx2", "avx512"} {
 		t.Run(set, func(t *testing.T) {
 			suite.Same(t, backend(t, cpu.Options{Instructions: set}), first, conformance.Options{Short: testing.Short()})
+		})
+	}
+}
+
+// What stands in for an instruction must round as the processor does.
+func TestLoweredIsTheProcessor(t *testing.T) {
+	for _, set := range []string{"avx512bf16", "amx"} {
+		t.Run(set, func(t *testing.T) {
+			b := backend(t, cpu.Options{DType: tensor.BF16, Instructions: set})
+			suite.Same(t, b, emulated(t, "lowered_"+set, 2), conformance.Options{Short: testing.Short()})
 		})
 	}
 }

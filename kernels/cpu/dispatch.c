@@ -1,23 +1,44 @@
 // The choice of an instruction set at run time, and how jobs are cut into items.
 #include <string.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "jobs.h"
 
 extern const isa isa_base;
 #if defined(__x86_64__)
-extern const isa isa_avx2, isa_avx512, isa_wide;
+extern const isa isa_avx2, isa_avx512, isa_avx512bf16, isa_amx;
+
+// has_tiles says whether the processor has AMX for bfloat16 and the system lends its 8 KiB of registers to this
+// process: Linux does on request (5.16 and later), because they make every thread's state so much larger.
+static int has_tiles(void) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+	unsigned a = 7, b, c = 0, d;
+	__asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	const unsigned tile = 1u << 24, bf16 = 1u << 22;
+	if (!(d & tile) || !(d & bf16)) return 0;
+	enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+	return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+	return 0;
+#endif
+}
 #endif
 
 const isa *cpu_isa(const char *name) {
-	int any = !name[0];
 #if defined(__x86_64__)
 	__builtin_cpu_init();
-	int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-	if ((any || !strcmp(name, "avx512")) && avx2 && __builtin_cpu_supports("avx512f")) return &isa_avx512;
-	if ((any || !strcmp(name, "avx2")) && avx2) return &isa_avx2;
-	if (!strcmp(name, "wide") && avx2) return &isa_wide;
+	int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx512 = avx2 && __builtin_cpu_supports("avx512f");
+	int half = avx512 && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+	           __builtin_cpu_supports("avx512bf16");
+	if (!strcmp(name, "avx512")) return avx512 ? &isa_avx512 : 0;
+	if (!strcmp(name, "avx2")) return avx2 ? &isa_avx2 : 0;
+	if (!strcmp(name, "avx512bf16")) return half ? &isa_avx512bf16 : 0;
+	if (!strcmp(name, "amx")) return half && has_tiles() ? &isa_amx : 0;
 #endif
-	if (any || !strcmp(name, "base")) return &isa_base;
+	if (!strcmp(name, "base")) return &isa_base;
 	return 0;
 }
 
@@ -32,14 +53,14 @@ void cpu_run(const isa *set, int kind, void *job, void *scratch) {
 	}
 }
 
-double cpu_fma_peak(const isa *set, int64_t rounds) { return set->fma_peak(rounds); }
+double cpu_peak(const isa *set, int64_t rounds) { return set->peak(rounds); }
 
 // Blocks as large as the caches allow, and more of them if there are workers to feed: about four items
 // each, so that the last ones end together. Column blocks first: they cost only a second look at A.
 void plan_gemm(const isa *set, gemm_job *g, int64_t workers) {
 	int64_t tiles = ceil_div(g->rows, set->rows), panels = ceil_div(g->outs, set->nr);
-	g->row_blocks = ceil_div(g->rows, ROWS_PER_BLOCK);
-	int64_t columns = g->act == ACT_GEGLU ? COLUMNS_PER_BLOCK / 2 : COLUMNS_PER_BLOCK; // a value and a gate for each
+	g->row_blocks = ceil_div(g->rows, set->most_rows);
+	int64_t columns = g->act == ACT_GEGLU ? set->most_columns / 2 : set->most_columns; // a value and a gate for each
 	g->col_blocks = ceil_div(panels, max64(1, columns / set->nr));
 	if (workers > 1)
 		while (g->row_blocks * g->col_blocks < 4 * workers) {
@@ -50,12 +71,7 @@ void plan_gemm(const isa *set, gemm_job *g, int64_t workers) {
 	g->items = g->row_blocks * g->col_blocks;
 }
 
-int64_t gemm_scratch(const isa *set, const gemm_job *g) {
-	// Parts of nearly equal size differ by one tile or panel at most.
-	int64_t rows = set->rows * ceil_div(ceil_div(g->rows, set->rows), g->row_blocks);
-	int64_t columns = set->nr * ceil_div(ceil_div(g->outs, set->nr), g->col_blocks) * (g->act == ACT_GEGLU ? 2 : 1);
-	return rows * columns * (int64_t)sizeof(float) + g->kh * g->kw * 2 * rows * (int64_t)sizeof(float *);
-}
+int64_t gemm_scratch(const isa *set, const gemm_job *g) { return set->gemm_scratch(g); }
 
 // A block of queries shares the copies of K and V, so it is as long as lets its own state stay in the L2
 // cache, unless that leaves workers idle.
@@ -68,10 +84,6 @@ void plan_attention(const isa *set, attention_job *a, int64_t workers) {
 	a->items = a->images * a->heads * a->query_blocks;
 }
 
-int64_t attention_scratch(const isa *set, const attention_job *a) {
-	int64_t d = a->channels / a->heads, panels = ceil_div(a->block_queries, set->nr);
-	int64_t floats = panels * set->nr * (2 * d + 2) + KEYS_PER_BLOCK * (set->nr + 2 * round_up(d, 16));
-	return floats * (int64_t)sizeof(float) + (KEYS_PER_BLOCK + d) * (int64_t)sizeof(float *);
-}
+int64_t attention_scratch(const isa *set, const attention_job *a) { return set->attention_scratch(a); }
 
 int64_t groupnorm_scratch(const groupnorm_job *g) { return 2 * (g->channels[0] + g->channels[1]) * (int64_t)sizeof(double); }

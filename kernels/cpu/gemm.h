@@ -95,50 +95,14 @@ INLINE void tile_rows(segment *s, int count, int64_t rows, int64_t columns, cons
 	for (int i = 0; i < count; i++) s[i].rows -= rows;
 }
 
-// find_pixels fills table[tap·2 + input][row] with the pixel that the tap reads for rows [from, to).
-static void find_pixels(const gemm_job *g, int64_t from, int64_t to, const float **table) {
-	int64_t rows = to - from, per_image = g->out_h * g->out_w;
-	for (int64_t i = 0; i < g->kh; i++)
-		for (int64_t j = 0; j < g->kw; j++) {
-			const float **first = table + (i * g->kw + j) * 2 * rows, **second = first + rows;
-			int64_t n = from / per_image, y = from % per_image / g->out_w, x = from % g->out_w;
-			int64_t sy = -1; // row of the input, -1 outside
-			for (int64_t r = 0; r < rows; r++) {
-				if (r == 0 || x == 0) {
-					sy = y * g->stride + i - g->pad;
-					if (sy < 0 || sy >= g->read_h) sy = -1;
-					else if (g->read_h != g->h) sy = sy * g->h / g->read_h;
-				}
-				int64_t sx = x * g->stride + j - g->pad;
-				if (sy < 0 || sx < 0 || sx >= g->read_w) {
-					first[r] = second[r] = g->zeros;
-				} else {
-					if (g->read_w != g->w) sx = sx * g->w / g->read_w;
-					int64_t pixel = (n * g->h + sy) * g->w + sx;
-					first[r] = g->in[0] + pixel * g->channels[0];
-					second[r] = g->in[1] + pixel * g->channels[1];
-				}
-				if (++x == g->out_w) {
-					x = 0;
-					if (++y == g->out_h) y = 0, n++;
-				}
-			}
-		}
-}
-
-// A cursor walks over K: taps, then inputs, then channels.
-typedef struct {
-	int64_t tap, input, channel, k;
-} cursor;
-
 // next_block cuts the next segments off K, about KC long in total; 0 at the end.
-static int next_block(const gemm_job *g, const float **table, int64_t rows, cursor *at, segment *s) {
+static int next_block(const gemm_job *g, const char **table, int64_t rows, cursor *at, segment *s) {
 	int count = 0;
 	int64_t room = KC;
 	while (at->tap < g->kh * g->kw && room > 0 && count < MAX_SEGMENTS) {
 		int64_t n = min64(g->channels[at->input] - at->channel, room);
 		if (n > 0) {
-			s[count++] = (segment){table + (at->tap * 2 + at->input) * rows, at->channel, n, at->k};
+			s[count++] = (segment){(const float *const *)table + (at->tap * 2 + at->input) * rows, at->channel, n, at->k};
 			at->channel += n, at->k += n, room -= n;
 		}
 		if (at->channel == g->channels[at->input]) {
@@ -150,45 +114,6 @@ static int next_block(const gemm_job *g, const float **table, int64_t rows, curs
 	return count;
 }
 
-// finish turns sums into results for n ≤ NR columns of one row.
-INLINE void finish(const int act, int64_t n, const float *sums, const float *gates, const float *bias, const float *gate_bias, const float *per_channel,
-                   const float *residual, float *dst) {
-	for (int64_t j = 0; j < n; j += W) {
-		int64_t left = n - j;
-#define OPERAND(p) (left >= W ? load((p) + j) : load_part((p) + j, left))
-		vec v = load(sums + j);
-		if (bias) v = v + OPERAND(bias);
-		if (per_channel) v = v + OPERAND(per_channel);
-		if (act == ACT_GEGLU) {
-			vec gate = load(gates + j);
-			if (gate_bias) gate = gate + OPERAND(gate_bias);
-			v = v * gelu_(gate);
-		} else {
-			v = activate(v, act);
-		}
-		if (residual) v = v + OPERAND(residual);
-		if (left >= W) store(dst + j, v);
-		else store_part(dst + j, v, left);
-#undef OPERAND
-	}
-}
-
-#define OFFSET(p, n) ((p) ? (p) + (n) : 0)
-
-// finish_block writes rows [from, to) × panels [first, last) from sums[panel][row][NR].
-INLINE void finish_block(const int act, const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t last, const float *sums) {
-	int64_t rows = to - from, per_image = g->out_h * g->out_w, size = rows * NR;
-	for (int64_t p = first; p < last; p++) {
-		int64_t o = p * NR, n = min64(NR, g->outs - o);
-		for (int64_t r = 0; r < rows; r++) {
-			int64_t at = (from + r) * g->outs + o;
-			finish(act, n, sums + r * NR, sums + size + r * NR, OFFSET(g->bias, o), OFFSET(g->bias, g->outs + o),
-			       g->per_channel ? g->per_channel + (from + r) / per_image * g->outs + o : 0, OFFSET(g->residual, at), g->dst + at);
-		}
-		sums += act == ACT_GEGLU ? 2 * size : size;
-	}
-}
-
 static void gemm_item(const gemm_job *g, int64_t item, float *scratch) {
 	int64_t panels = ceil_div(g->outs, NR), k = g->kh * g->kw * (g->channels[0] + g->channels[1]);
 	int64_t row_block = item % g->row_blocks, col_block = item / g->row_blocks;
@@ -197,29 +122,31 @@ static void gemm_item(const gemm_job *g, int64_t item, float *scratch) {
 	int64_t first = part(panels, g->col_blocks, col_block), last = part(panels, g->col_blocks, col_block + 1);
 	int64_t rows = to - from, twice = g->act == ACT_GEGLU ? 2 : 1;
 
+	const float *weights = g->weights.panels;
 	float *sums = scratch;
-	const float **table = (const float **)(sums + twice * (last - first) * NR * rows);
-	find_pixels(g, from, to, table);
+	const char **table = (const char **)(sums + twice * (last - first) * NR * rows);
+	find_pixels(g, sizeof(float), from, to, table);
 
 	segment s[MAX_SEGMENTS];
 	cursor at = {0};
 	for (int count; (count = next_block(g, table, rows, &at, s)) > 0;)
 		for (int64_t p = twice * first; p < twice * last; p++) {
 			int64_t columns = min64(NR, g->outs - p / twice * NR);
-			const float *panel = g->weights + p * k * NR;
+			const float *panel = weights + p * k * NR;
 			int64_t next = p + 1 < twice * last ? p + 1 : twice * first, from_k = p + 1 < twice * last ? s->k : at.k;
 			tile_rows(s, count, rows, columns, panel, sums + (p - twice * first) * rows * NR, NR, s->k == 0,
-			          g->weights + (next * k + from_k) * NR, min64(at.k - s->k, k - from_k) * NR);
+			          weights + (next * k + from_k) * NR, min64(at.k - s->k, k - from_k) * NR);
 		}
-	switch (g->act) {
-	case ACT_IDENTITY: finish_block(ACT_IDENTITY, g, from, to, first, last, sums); break;
-	case ACT_SILU: finish_block(ACT_SILU, g, from, to, first, last, sums); break;
-	case ACT_GELU: finish_block(ACT_GELU, g, from, to, first, last, sums); break;
-	case ACT_QUICKGELU: finish_block(ACT_QUICKGELU, g, from, to, first, last, sums); break;
-	case ACT_GEGLU: finish_block(ACT_GEGLU, g, from, to, first, last, sums); break;
-	}
+	finish_item(g, from, to, first, last, rows, sums);
 }
 
 static void gemm(gemm_job *g, void *scratch) {
 	for (int64_t i; (i = NEXT_ITEM(g)) < g->items;) gemm_item(g, i, scratch);
+}
+
+static int64_t gemm_scratch_bytes(const gemm_job *g) {
+	// Parts of nearly equal size differ by one tile or panel at most.
+	int64_t rows = MR * ceil_div(ceil_div(g->rows, MR), g->row_blocks);
+	int64_t columns = NR * ceil_div(ceil_div(g->outs, NR), g->col_blocks) * (g->act == ACT_GEGLU ? 2 : 1);
+	return rows * columns * (int64_t)sizeof(float) + g->kh * g->kw * 2 * rows * (int64_t)sizeof(char *);
 }

@@ -10,11 +10,19 @@
 enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_GEGLU }; // kernels.Activation
 enum { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F64 };                    // tensor.DType
 
+// A packed weight says itself what it is: the kernels choose their arithmetic by it.
+typedef struct {
+	const void *panels; // packed by pack_job
+	int32_t type;       // TYPE_F32, TYPE_BF16
+} matrix;
+
+// Activations are of the set's own type (isa.type), vectors of weights are float32.
+
 // A matrix product: rows of A are pixels of a sliding window, or rows of a matrix.
 typedef struct {
 	int64_t items, next;
 
-	const float *in[2];  // NHWC; in[1] lies beside in[0] in the channels, or is NULL
+	const void *in[2];   // NHWC; in[1] lies beside in[0] in the channels, or is NULL
 	int64_t channels[2]; // of each
 	int64_t h, w;        // of the inputs
 	int64_t read_h, read_w; // size that they are read at: h, w, or that after nearest upsampling
@@ -23,10 +31,11 @@ typedef struct {
 	int64_t rows; // images · out_h · out_w
 	int64_t outs; // columns of dst
 
-	const float *weights; // packed by pack_job
-	const float *bias, *per_channel, *residual;
-	const float *zeros; // a pixel outside the image: at least max(channels) zeros
-	float *dst;
+	matrix weights;
+	const float *bias;
+	const void *per_channel, *residual;
+	const void *zeros; // a pixel outside the image: at least max(channels) zeros
+	void *dst;
 	int32_t act;
 
 	// Blocking, see plan_gemm: items = row_blocks · col_blocks.
@@ -35,8 +44,8 @@ typedef struct {
 
 typedef struct {
 	int64_t items, next;
-	const float *q, *k, *v;
-	float *dst;
+	const void *q, *k, *v;
+	void *dst;
 	int64_t images, queries, keys, channels, heads;
 	float scale; // of the scores
 	int32_t causal;
@@ -46,10 +55,10 @@ typedef struct {
 // Both passes of a group normalisation: sums of chunks of pixels, then the result.
 typedef struct {
 	int64_t items, next;
-	const float *in[2];
+	const void *in[2];
 	int64_t channels[2];
 	const float *gamma, *beta;
-	float *dst;
+	void *dst;
 	double *sums; // [images][chunks][groups][2]: Σx, Σx²
 	int64_t images, pixels, groups, chunks, chunk;
 	double eps;
@@ -58,17 +67,18 @@ typedef struct {
 
 typedef struct {
 	int64_t items, next;
-	const float *in, *gamma, *beta;
-	float *dst;
+	const void *in;
+	const float *gamma, *beta;
+	void *dst;
 	int64_t rows, channels, block;
 	double eps;
 } layernorm_job;
 
-// A weight on its way from the checkpoint to [panel][tap][channel][NR], or only widened (panels 0).
+// A weight on its way from the checkpoint to panels of columns (pack.h), or only widened to float32.
 typedef struct {
 	int64_t items, next;
 	const void *src; // [outs, channels, taps]
-	float *dst;
+	void *dst;
 	int64_t outs, channels, taps;
 	int32_t type;
 	int32_t geglu; // panels of values and of gates take turns
@@ -76,29 +86,35 @@ typedef struct {
 	int32_t bad;   // set if a value is not finite
 } pack_job;
 
-// One instruction set's kernels. The functions take items from the job until none is left.
+// One instruction set's kernels for one type of activations. The functions take items from the job until
+// none is left.
 typedef struct {
 	const char *name;
-	int64_t nr;   // columns of a packed panel
-	int64_t rows; // of the micro-kernel's tile
+	int32_t type;             // of the activations: TYPE_F32 or TYPE_BF16
+	int64_t nr;               // columns of a packed panel
+	int64_t rows;             // of the micro-kernel's tile
+	int64_t depth;            // K of a packed panel is a multiple of it
+	int64_t most_rows;        // of an item of a matrix product; a multiple of rows
+	int64_t most_columns;     // of an item of a matrix product
 	void (*gemm)(gemm_job *, void *scratch);
 	void (*attention)(attention_job *, void *scratch);
 	void (*groupnorm_sums)(groupnorm_job *, void *scratch);
 	void (*groupnorm)(groupnorm_job *, void *scratch);
 	void (*layernorm)(layernorm_job *, void *scratch);
 	void (*pack)(pack_job *, void *scratch);
-	double (*fma_peak)(int64_t rounds); // returns a sum; does rounds · fma_flops operations
-	double fma_flops;
+	int64_t (*gemm_scratch)(const gemm_job *); // bytes that a worker needs for a planned job
+	int64_t (*attention_scratch)(const attention_job *);
+	double (*peak)(int64_t rounds); // returns a sum; does rounds · peak_flops of the set's multiply-adds, and nothing else
+	double peak_flops;
 } isa;
 
-// cpu_isa returns a set by name, the best that the machine has for "", NULL if it is unknown or the
-// machine does not have it.
+// cpu_isa returns a set by name, NULL if it is unknown or the machine does not have it.
 const isa *cpu_isa(const char *name);
 
 // What Go may call with a function of the table: cgo cannot call through a pointer.
 enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_PACK };
 void cpu_run(const isa *set, int kind, void *job, void *scratch);
-double cpu_fma_peak(const isa *set, int64_t rounds);
+double cpu_peak(const isa *set, int64_t rounds);
 
 // Bytes of scratch that a worker needs for a job.
 int64_t gemm_scratch(const isa *set, const gemm_job *job);
@@ -109,9 +125,6 @@ int64_t groupnorm_scratch(const groupnorm_job *job);
 void plan_gemm(const isa *set, gemm_job *job, int64_t workers);
 void plan_attention(const isa *set, attention_job *job, int64_t workers);
 
-#define COLUMNS_PER_BLOCK 320 // most columns that an item of a matrix product computes
-#define ROWS_PER_BLOCK 144    // most rows; a multiple of every set's tile
-#define KEYS_PER_BLOCK 96     // keys that attention looks at together
 #define QUERY_STATE 40960     // queries · d of an item of attention: Q and O are twice as many floats
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -13,8 +13,8 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 	rows := C.int64_t(dst.Shape.Len() / outs)
 	job := &C.gemm_job{
 		h: 1, w: rows, read_h: 1, read_w: rows, out_h: 1, out_w: rows, rows: rows, outs: C.int64_t(outs), kh: 1, kw: 1, stride: 1,
-		residual: pointer(op.Residual), bias: b.packed(op.Bias), weights: b.packed(op.W), dst: pointer(dst), act: C.int32_t(op.Act),
+		residual: b.pointer(op.Residual), bias: b.vector(op.Bias), weights: b.panels(op.W), dst: b.pointer(dst), act: C.int32_t(op.Act),
 	}
-	job.in[0], job.channels[0] = pointer(op.In), C.int64_t(channels)
+	job.in[0], job.channels[0] = b.pointer(op.In), C.int64_t(channels)
 	b.gemm(job, op.FLOPs())
 }

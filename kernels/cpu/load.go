@@ -42,7 +42,9 @@ func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
 	if l.panels == 0 {
 		return 4 * l.outs
 	}
-	return 4 * l.panels * int(b.set.nr) * l.channels * l.taps
+	depth := int(b.set.depth)
+	k := (l.channels*l.taps + depth - 1) / depth * depth
+	return b.dtype.Size() * l.panels * int(b.set.nr) * k
 }
 
 var types = map[tensor.DType]C.int32_t{tensor.F32: C.TYPE_F32, tensor.F16: C.TYPE_F16, tensor.BF16: C.TYPE_BF16, tensor.F64: C.TYPE_F64}
@@ -89,7 +91,7 @@ func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
 	defer pin.Unpin()
 	src := unsafe.Pointer(unsafe.SliceData(t.Data))
 	pin.Pin(src)
-	job := &C.pack_job{src: src, dst: (*C.float)(unsafe.Pointer(unsafe.SliceData(mem))), outs: C.int64_t(l.outs), channels: C.int64_t(l.channels),
+	job := &C.pack_job{src: src, dst: address(mem), outs: C.int64_t(l.outs), channels: C.int64_t(l.channels),
 		taps: C.int64_t(l.taps), _type: kind, items: C.int64_t(l.panels)}
 	if l.panels == 0 {
 		job.flat, job.items = 1, C.int64_t((l.outs+flatBlock-1)/flatBlock)
@@ -97,7 +99,7 @@ func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
 	if w.Role == kernels.MatrixGEGLU {
 		job.geglu = 1
 	}
-	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 64*b.set.nr, float64(w.Shape.Len()))
+	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 0, float64(w.Shape.Len()))
 	if err := b.Sync(); err != nil {
 		return err
 	}

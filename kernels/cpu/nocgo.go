@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"darkroom/kernels"
+	"darkroom/tensor"
 )
 
 // Available says whether New can work in this build.
@@ -22,7 +23,7 @@ func New(Options) (*Backend, error) {
 }
 
 // Instructions lists the sets of kernels that can run: none.
-func Instructions() []string { return nil }
+func Instructions(tensor.DType) []string { return nil }
 
 func (*Backend) Instructions() string       { return "" }
 func (*Backend) Threads() int               { return 0 }

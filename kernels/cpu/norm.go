@@ -20,12 +20,12 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	chunk := max(64, (pixels+63)/64)
 	chunks := (pixels + chunk - 1) / chunk
 	job := &C.groupnorm_job{
-		gamma: b.packed(op.Gamma), beta: b.packed(op.Beta), dst: pointer(dst), images: C.int64_t(images), pixels: C.int64_t(pixels),
+		gamma: b.vector(op.Gamma), beta: b.vector(op.Beta), dst: b.pointer(dst), images: C.int64_t(images), pixels: C.int64_t(pixels),
 		groups: C.int64_t(op.Groups), chunks: C.int64_t(chunks), chunk: C.int64_t(chunk), eps: C.double(op.Eps), items: C.int64_t(images * chunks),
 	}
-	job.in[0], job.channels[0] = pointer(op.In), C.int64_t(op.In.Shape[last])
+	job.in[0], job.channels[0] = b.pointer(op.In), C.int64_t(op.In.Shape[last])
 	if op.In2 != nil {
-		job.in[1], job.channels[1] = pointer(op.In2), C.int64_t(op.In2.Shape[last])
+		job.in[1], job.channels[1] = b.pointer(op.In2), C.int64_t(op.In2.Shape[last])
 	}
 	if op.Act == kernels.SiLU {
 		job.silu = 1
@@ -49,8 +49,8 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	rows := dst.Shape.Len() / channels
 	block := max(1, 16384/channels)
 	job := &C.layernorm_job{
-		in: pointer(op.In), gamma: b.packed(op.Gamma), beta: b.packed(op.Beta), dst: pointer(dst),
+		in: b.pointer(op.In), gamma: b.vector(op.Gamma), beta: b.vector(op.Beta), dst: b.pointer(dst),
 		rows: C.int64_t(rows), channels: C.int64_t(channels), block: C.int64_t(block), eps: C.double(op.Eps), items: C.int64_t((rows + block - 1) / block),
 	}
-	b.run(C.RUN_LAYERNORM, unsafe.Pointer(job), job.items, 0, op.FLOPs())
+	b.run(C.RUN_LAYERNORM, unsafe.Pointer(job), job.items, 4*job.channels, op.FLOPs())
 }

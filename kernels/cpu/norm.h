@@ -1,7 +1,8 @@
 // Normalisations. Sums are float64, so that a mean far from 0 costs no digits; they are taken in an
 // order that neither the number of workers nor the width of the vectors changes.
 
-// add_chunk adds Σx and Σx² of count pixels to sums[channel], [channels+channel].
+#ifndef HALF
+// add_chunk adds Σx and Σx² of count pixels to sum[channel] and squares[channel].
 INLINE void add_chunk(const float *in, int64_t count, int64_t stride, double *sum, double *squares) {
 	for (int64_t p = 0; p < count; p++, in += stride)
 		for (int64_t c = 0; c < stride; c++) {
@@ -10,6 +11,25 @@ INLINE void add_chunk(const float *in, int64_t count, int64_t stride, double *su
 			squares[c] += x * x; // the product of two float32 is exact
 		}
 }
+#else
+#define FEW 16 // pixels whose float32 sums join the float64 ones: their rounding is far below bfloat16's
+
+INLINE void add_chunk(const elem *in, int64_t count, int64_t stride, double *sum, double *squares) {
+	for (int64_t p = 0; p < count; p += FEW, in += FEW * stride) {
+		int64_t few = min64(FEW, count - p);
+		for (int64_t c = 0; c < stride; c += W) {
+			int64_t n = min64(W, stride - c);
+			vec s = splat(0), q = splat(0);
+			for (int64_t i = 0; i < few; i++) {
+				vec x = n == W ? read(in + i * stride + c) : read_part(in + i * stride + c, n);
+				s = s + x;
+				q = fma_(x, x, q);
+			}
+			for (int64_t i = 0; i < n; i++) sum[c + i] += s[i], squares[c + i] += q[i];
+		}
+	}
+}
+#endif
 
 static void groupnorm_sums_item(const groupnorm_job *g, int64_t item, double *scratch) {
 	int64_t image = item / g->chunks, chunk = item % g->chunks;
@@ -17,8 +37,8 @@ static void groupnorm_sums_item(const groupnorm_job *g, int64_t item, double *sc
 	int64_t c1 = g->channels[0], c2 = g->channels[1], channels = c1 + c2, size = channels / g->groups;
 	double *sum = scratch, *squares = scratch + channels;
 	for (int64_t c = 0; c < 2 * channels; c++) scratch[c] = 0;
-	add_chunk(g->in[0] + (image * g->pixels + from) * c1, count, c1, sum, squares);
-	if (c2) add_chunk(g->in[1] + (image * g->pixels + from) * c2, count, c2, sum + c1, squares + c1);
+	add_chunk((const elem *)g->in[0] + (image * g->pixels + from) * c1, count, c1, sum, squares);
+	if (c2) add_chunk((const elem *)g->in[1] + (image * g->pixels + from) * c2, count, c2, sum + c1, squares + c1);
 	double *out = g->sums + item * g->groups * 2;
 	for (int64_t i = 0; i < g->groups; i++) {
 		out[2 * i] = out[2 * i + 1] = 0;
@@ -34,14 +54,14 @@ static void groupnorm_sums(groupnorm_job *g, void *scratch) {
 }
 
 // normalise writes act(in·slope + shift) for one input's channels.
-INLINE void normalise(const int act, const float *in, int64_t count, int64_t channels, const float *slope, const float *shift, float *dst, int64_t stride) {
+INLINE void normalise(const int act, const elem *in, int64_t count, int64_t channels, const float *slope, const float *shift, elem *dst, int64_t stride) {
 	for (int64_t p = 0; p < count; p++, in += channels, dst += stride) {
 		int64_t c = 0;
-		for (; c + W <= channels; c += W) store(dst + c, activate(fma_(load(in + c), load(slope + c), load(shift + c)), act));
+		for (; c + W <= channels; c += W) write(dst + c, activate(fma_(read(in + c), load(slope + c), load(shift + c)), act));
 		if (c < channels) {
 			int64_t n = channels - c;
-			vec v = fma_(load_part(in + c, n), load_part(slope + c, n), load_part(shift + c, n));
-			store_part(dst + c, activate(v, act), n);
+			vec v = fma_(read_part(in + c, n), load_part(slope + c, n), load_part(shift + c, n));
+			write_part(dst + c, activate(v, act), n);
 		}
 	}
 }
@@ -68,8 +88,8 @@ static void groupnorm_item(const groupnorm_job *g, int64_t item, float *scratch)
 	for (int64_t k = 0, c = 0; k < 2; c += g->channels[k], k++) {
 		if (!g->channels[k]) continue;
 		int64_t first = image * g->pixels + from;
-		const float *in = g->in[k] + first * g->channels[k];
-		float *dst = g->dst + first * channels + c;
+		const elem *in = (const elem *)g->in[k] + first * g->channels[k];
+		elem *dst = (elem *)g->dst + first * channels + c;
 		if (g->silu) normalise(ACT_SILU, in, count, g->channels[k], slope + c, shift + c, dst, channels);
 		else normalise(ACT_IDENTITY, in, count, g->channels[k], slope + c, shift + c, dst, channels);
 	}
@@ -98,22 +118,30 @@ INLINE double sum_of(const float *x, int64_t n, double mean, const int squared) 
 	return total;
 }
 
-static void layernorm_row(const layernorm_job *l, int64_t row) {
-	const float *in = l->in + row * l->channels;
-	float *dst = l->dst + row * l->channels;
-	double mean = sum_of(in, l->channels, 0, 0) / l->channels;
-	double variance = sum_of(in, l->channels, mean, 1) / l->channels;
+// layernorm_row normalises one row. A row of bfloat16 is widened into wide first.
+static void layernorm_row(const layernorm_job *l, int64_t row, float *wide) {
+	const elem *from = (const elem *)l->in + row * l->channels;
+	elem *dst = (elem *)l->dst + row * l->channels;
+	int64_t c = 0, channels = l->channels;
+#ifndef HALF
+	const float *in = from;
+	(void)wide;
+#else
+	const float *in = wide;
+	for (; c + W <= channels; c += W) store(wide + c, read(from + c));
+	if (c < channels) store_part(wide + c, read_part(from + c, channels - c), channels - c);
+#endif
+	double mean = sum_of(in, channels, 0, 0) / channels;
+	double variance = sum_of(in, channels, mean, 1) / channels;
 	vec centre = splat((float)mean), inverse = splat((float)(1 / __builtin_sqrt(variance + l->eps)));
-	int64_t c = 0;
-	for (; c + W <= l->channels; c += W) store(dst + c, fma_((load(in + c) - centre) * inverse, load(l->gamma + c), load(l->beta + c)));
-	if (c < l->channels) {
-		int64_t n = l->channels - c;
-		store_part(dst + c, fma_((load_part(in + c, n) - centre) * inverse, load_part(l->gamma + c, n), load_part(l->beta + c, n)), n);
+	for (c = 0; c + W <= channels; c += W) write(dst + c, fma_((load(in + c) - centre) * inverse, load(l->gamma + c), load(l->beta + c)));
+	if (c < channels) {
+		int64_t n = channels - c;
+		write_part(dst + c, fma_((load_part(in + c, n) - centre) * inverse, load_part(l->gamma + c, n), load_part(l->beta + c, n)), n);
 	}
 }
 
 static void layernorm(layernorm_job *l, void *scratch) {
-	(void)scratch;
 	for (int64_t i; (i = NEXT_ITEM(l)) < l->items;)
-		for (int64_t row = i * l->block; row < min64(l->rows, (i + 1) * l->block); row++) layernorm_row(l, row);
+		for (int64_t row = i * l->block; row < min64(l->rows, (i + 1) * l->block); row++) layernorm_row(l, row, scratch);
 }

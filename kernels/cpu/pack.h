@@ -1,8 +1,6 @@
 // Weights on their way from the checkpoint's file to the kernels' layout, decoded and checked for
 // NaN and infinity as they pass, without a copy in between.
 
-typedef uint16_t vec16 __attribute__((vector_size(2 * W)));
-typedef uint16_t vec16_any __attribute__((vector_size(2 * W), aligned(1), may_alias));
 typedef float vec_bytes __attribute__((vector_size(4 * W), aligned(1), may_alias));
 typedef double vec64_bytes __attribute__((vector_size(8 * W), aligned(1), may_alias));
 
@@ -39,11 +37,24 @@ INLINE void widen_row(const int type, const void *src, int64_t at, int64_t n, fl
 #define FLAT_BLOCK 65536 // elements that an item of a vector or table widens
 #define DEPTH 16
 
-INLINE void pack_item(const int type, pack_job *job, int64_t item, float *rows) {
+// A packed panel is [k][NR]; in bfloat16, whose instructions add two products at once, it is
+// [chunk][k/2][NR][2] with chunks of CHUNK, zeros at the end.
+#ifndef HALF
+#define TOGETHER 1
+#define CHUNK 1
+#else
+#define TOGETHER 2
+#endif
+
+// place is where column 0 of row k lies in a panel.
+INLINE int64_t place(int64_t k) { return k / TOGETHER * TOGETHER * NR + k % TOGETHER; }
+
+INLINE void pack_item(const int type, pack_job *job, int64_t item) {
+	float row[DEPTH] = {0};
 	veci bad = {0};
 	if (job->flat) {
 		int64_t at = item * FLAT_BLOCK;
-		widen_row(type, job->src, at, min64(FLAT_BLOCK, job->outs - at), job->dst + at, &bad);
+		widen_row(type, job->src, at, min64(FLAT_BLOCK, job->outs - at), (float *)job->dst + at, &bad);
 	} else {
 		int64_t k = job->channels * job->taps, outs = job->outs, first = item * NR, offset = 0;
 		if (job->geglu) {
@@ -52,13 +63,17 @@ INLINE void pack_item(const int type, pack_job *job, int64_t item, float *rows) 
 			offset = item % 2 * outs; // gates come second
 		}
 		int64_t n = min64(NR, outs - first), channel = 0, tap = 0;
-		for (int64_t i = 0; i < NR * DEPTH; i++) rows[i] = 0;
+		elem *panel = (elem *)job->dst + item * round_up(k, CHUNK) * NR, columns[NR * DEPTH] = {0};
+		for (int64_t i = k * NR; i < round_up(k, CHUNK) * NR; i++) panel[place(i / NR) + i % NR * TOGETHER] = 0;
 		for (int64_t at = 0; at < k; at += DEPTH) {
 			int64_t depth = min64(DEPTH, k - at);
-			for (int64_t j = 0; j < n; j++) widen_row(type, job->src, (offset + first + j) * k + at, depth, rows + j * DEPTH, &bad);
+			for (int64_t j = 0; j < n; j++) {
+				widen_row(type, job->src, (offset + first + j) * k + at, depth, row, &bad);
+				for (int64_t i = 0; i < DEPTH; i += W) write(columns + j * DEPTH + i, load(row + i));
+			}
 			for (int64_t i = 0; i < depth; i++) {
-				float *to = job->dst + (item * k + tap * job->channels + channel) * NR;
-				for (int64_t j = 0; j < NR; j++) to[j] = rows[j * DEPTH + i];
+				elem *to = panel + place(tap * job->channels + channel);
+				for (int64_t j = 0; j < NR; j++) to[TOGETHER * j] = columns[j * DEPTH + i];
 				if (++tap == job->taps) tap = 0, channel++;
 			}
 		}
@@ -69,10 +84,11 @@ INLINE void pack_item(const int type, pack_job *job, int64_t item, float *rows) 
 }
 
 static void pack(pack_job *job, void *scratch) {
+	(void)scratch;
 	for (int64_t i; (i = NEXT_ITEM(job)) < job->items;) switch (job->type) {
-		case TYPE_F32: pack_item(TYPE_F32, job, i, scratch); break;
-		case TYPE_F16: pack_item(TYPE_F16, job, i, scratch); break;
-		case TYPE_BF16: pack_item(TYPE_BF16, job, i, scratch); break;
-		case TYPE_F64: pack_item(TYPE_F64, job, i, scratch); break;
+		case TYPE_F32: pack_item(TYPE_F32, job, i); break;
+		case TYPE_F16: pack_item(TYPE_F16, job, i); break;
+		case TYPE_BF16: pack_item(TYPE_BF16, job, i); break;
+		case TYPE_F64: pack_item(TYPE_F64, job, i); break;
 		}
 }

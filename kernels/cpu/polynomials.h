@@ -32,3 +32,9 @@
 #define ERF_Q_3 0.0145508135f
 #define ERF_Q_4 0.00112474349f
 #define ERF_Q_5 3.96194955e-05f
+
+// 2^r for 0 <= r < 1, relative, 1 at 0; for the softmax in bfloat16: error 8.6e-05 before rounding.
+#define EXP2_HALF_0 1.00000000f
+#define EXP2_HALF_1 0.695116818f
+#define EXP2_HALF_2 0.227644950f
+#define EXP2_HALF_3 0.0770670623f

@@ -56,3 +56,6 @@ show("2^r for |r| <= 1/2, relative; for activations", "EXP", *fit(lambda r: mpf(
 p, q, error = ratio(lambda s: erf(mp.sqrt(s)) / mp.sqrt(s), 3.8**2, 5)
 show("erf(t) = t P(t^2) / Q(t^2) for t <= 3.8, absolute; P", "ERF_P", p, error)
 show("and Q", "ERF_Q", q, error)
+# 1 + r Q(r): 1 exactly at 0, so that a maximum that stays rescales nothing.
+c, error = fit(lambda r: (mpf(2) ** r - 1) / r, 0, 1, 2, lambda r: r * mpf(2) ** -r)
+show("2^r for 0 <= r < 1, relative, 1 at 0; for the softmax in bfloat16", "EXP2_HALF", np.concatenate([[1], c]), error)

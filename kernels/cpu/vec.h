@@ -22,6 +22,9 @@ typedef int32_t veci __attribute__((vector_size(4 * W)));
 typedef uint32_t vecu __attribute__((vector_size(4 * W)));
 typedef float vec_any __attribute__((vector_size(4 * W), aligned(4), may_alias)); // in memory
 
+typedef uint16_t vec16 __attribute__((vector_size(2 * W)));
+typedef uint16_t vec16_any __attribute__((vector_size(2 * W), aligned(1), may_alias));
+
 INLINE vec load(const float *p) { return (vec) * (const vec_any *)p; }
 INLINE void store(float *p, vec v) { *(vec_any *)p = (vec_any)v; }
 
@@ -43,9 +46,14 @@ INLINE vec fma_(vec a, vec b, vec c) {
 	return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(FMA_NATIVE) && defined(__aarch64__) && W == 4
 	return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-#elif defined(FMA_BY_LANE)
-	for (int i = 0; i < W; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-	return c;
+#elif defined(FMA_BY_HALVES)
+	union {
+		vec whole;
+		__m256 half[2];
+	} x = {a}, y = {b}, z = {c};
+	z.half[0] = _mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]);
+	z.half[1] = _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1]);
+	return z.whole;
 #else
 	return a * b + c;
 #endif
@@ -149,3 +157,16 @@ INLINE vec activate(vec x, int act) {
 	}
 	return x;
 }
+
+// Activations in memory are elem: float, or bfloat16 in the sets that define HALF. read and write move W of
+// them, read_part and write_part the first n.
+#ifndef HALF
+typedef float elem;
+#define TYPE TYPE_F32
+INLINE vec read(const elem *p) { return load(p); }
+INLINE void write(elem *p, vec v) { store(p, v); }
+INLINE vec read_part(const elem *p, int64_t n) { return load_part(p, n); }
+INLINE void write_part(elem *p, vec v, int64_t n) { store_part(p, v, n); }
+#else
+#include "half.h"
+#endif

@@ -1,6 +1,4 @@
-// The AVX-512 kernels, compiled for AVX2: the compiler makes two instructions of each that works on 16
-// floats. Slow; for tests, so that their logic is proven on machines that lack AVX-512.
-#if defined(__x86_64__)
+// The AMX kernels: the tiles of tiles.h in memory.
 #include <immintrin.h>
 #include <math.h>
 #include "jobs.h"
@@ -10,14 +8,15 @@
 #pragma GCC target("avx2,fma")
 #endif
 
-#define NAME wide
+#define NAME lowered_amx
 #define W 16
-#define MR 8
-#define NV 3
-#define FMA_BY_LANE
+#define MR 32
+#define NV 2
+#define HALF
+#define AMX
+#define FMA_BY_HALVES
 #include "isa.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
-#endif
 #endif

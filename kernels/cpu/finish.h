@@ -1,0 +1,54 @@
+// What follows the sums of a matrix product: bias, time embedding, activation, residual.
+
+// finish turns sums into results for n ≤ NR columns of one row.
+INLINE void finish(const int act, int64_t n, const float *sums, const float *gates, const float *bias, const float *gate_bias, const elem *per_channel,
+                   const elem *residual, elem *dst) {
+	for (int64_t j = 0; j < n; j += W) {
+		int64_t left = n - j;
+#define OPERAND(p) (left >= W ? load((p) + j) : load_part((p) + j, left))
+#define ACTIVATION(p) (left >= W ? read((p) + j) : read_part((p) + j, left))
+		vec v = load(sums + j);
+		if (bias) v = v + OPERAND(bias);
+		if (per_channel) v = v + ACTIVATION(per_channel);
+		if (act == ACT_GEGLU) {
+			vec gate = load(gates + j);
+			if (gate_bias) gate = gate + OPERAND(gate_bias);
+			v = v * gelu_(gate);
+		} else {
+			v = activate(v, act);
+		}
+		if (residual) v = v + ACTIVATION(residual);
+		if (left >= W) write(dst + j, v);
+		else write_part(dst + j, v, left);
+#undef OPERAND
+#undef ACTIVATION
+	}
+}
+
+#define OFFSET(p, n) ((p) ? (p) + (n) : 0)
+
+// finish_block writes rows [from, to) × panels [first, last) from sums[panel][height][NR].
+INLINE void finish_block(const int act, const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t last, int64_t height, const float *sums) {
+	int64_t rows = to - from, per_image = g->out_h * g->out_w, size = height * NR;
+	const elem *per_channel = g->per_channel, *residual = g->residual;
+	elem *dst = g->dst;
+	for (int64_t p = first; p < last; p++) {
+		int64_t o = p * NR, n = min64(NR, g->outs - o);
+		for (int64_t r = 0; r < rows; r++) {
+			int64_t at = (from + r) * g->outs + o;
+			finish(act, n, sums + r * NR, sums + size + r * NR, OFFSET(g->bias, o), OFFSET(g->bias, g->outs + o),
+			       OFFSET(per_channel, (from + r) / per_image * g->outs + o), OFFSET(residual, at), dst + at);
+		}
+		sums += act == ACT_GEGLU ? 2 * size : size;
+	}
+}
+
+static void finish_item(const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t last, int64_t height, const float *sums) {
+	switch (g->act) {
+	case ACT_IDENTITY: finish_block(ACT_IDENTITY, g, from, to, first, last, height, sums); break;
+	case ACT_SILU: finish_block(ACT_SILU, g, from, to, first, last, height, sums); break;
+	case ACT_GELU: finish_block(ACT_GELU, g, from, to, first, last, height, sums); break;
+	case ACT_QUICKGELU: finish_block(ACT_QUICKGELU, g, from, to, first, last, height, sums); break;
+	case ACT_GEGLU: finish_block(ACT_GEGLU, g, from, to, first, last, height, sums); break;
+	}
+}

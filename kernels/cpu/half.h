@@ -1,0 +1,132 @@
+// bfloat16 in memory, and sums of two products at once. The instructions' own rules hold everywhere in these
+// sets, so that a lowered build gives their bits: subnormal numbers count as zero, going in and coming out.
+typedef uint16_t elem;
+#define TYPE TYPE_BF16
+
+// widen16 is exact; narrow rounds to nearest, ties to even.
+INLINE vec widen16(vec16 h) { return (vec)(__builtin_convertvector(h, vecu) << 16); }
+INLINE vec16 narrow(vec v) {
+#ifdef HALF_NATIVE
+	return (vec16)_mm512_cvtneps_pbh((__m512)v);
+#else
+	vecu b = (vecu)v, magnitude = b & 0x7fffffffu;
+	vecu rounded = (b + 0x7fffu + (b >> 16 & 1)) >> 16;
+	vecu quiet = b >> 16 | 0x40u, zero = b >> 16 & 0x8000u;
+	vecu nan = (vecu)(magnitude > 0x7f800000u), tiny = (vecu)(magnitude < 0x00800000u);
+	return __builtin_convertvector((rounded & ~nan & ~tiny) | (quiet & nan) | (zero & tiny), vec16);
+#endif
+}
+
+INLINE vec read(const elem *p) { return widen16((vec16) * (const vec16_any *)p); }
+INLINE void write(elem *p, vec v) { *(vec16_any *)p = (vec16_any)narrow(v); }
+INLINE vec read_part(const elem *p, int64_t n) {
+	elem lanes[W] = {0};
+	for (int64_t i = 0; i < n; i++) lanes[i] = p[i];
+	return read(lanes);
+}
+INLINE void write_part(elem *p, vec v, int64_t n) {
+	elem lanes[W];
+	write(lanes, v);
+	for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+}
+
+// dot2 is VDPBF16PS: acc + a[2i+1]·b[2i+1] + a[2i]·b[2i] by lane, each product added with one rounding.
+INLINE vec dot2(vec acc, vecu a, vecu b) {
+#ifdef HALF_NATIVE
+	return (vec)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+	acc = fma_((vec)(a & 0xffff0000u), (vec)(b & 0xffff0000u), acc);
+	return fma_((vec)(a << 16), (vec)(b << 16), acc);
+#endif
+}
+
+INLINE vecu splat_pair(const elem *p) {
+	uint32_t x;
+	__builtin_memcpy(&x, p, 4);
+	return (vecu)splat(0) + x;
+}
+
+// pairs puts two rows of values side by side, as the second operand of dot2 wants them.
+INLINE vecu pairs(vec even, vec odd) {
+#ifdef HALF_NATIVE
+	const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+	return (vecu)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even));
+#else
+	return __builtin_convertvector(narrow(even), vecu) | __builtin_convertvector(narrow(odd), vecu) << 16;
+#endif
+}
+
+// exp2_half is 2^x within 2⁻¹², which bfloat16 does not see, and 1 exactly at 0. x = n + r with 0 ≤ r < 1.
+INLINE vec exp2_half(vec x) {
+#ifdef HALF_NATIVE
+	vec r = (vec)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF);
+#else
+	vec n, r;
+	for (int i = 0; i < W; i++) n[i] = __builtin_floorf(x[i]), r[i] = x[i] - n[i];
+	r = choose(x == splat(-INFINITY), splat(0), r);
+#endif
+	vec p = splat(EXP2_HALF_3);
+	p = fma_(p, r, splat(EXP2_HALF_2));
+	p = fma_(p, r, splat(EXP2_HALF_1));
+	p = fma_(p, r, splat(1));
+#ifdef HALF_NATIVE
+	return (vec)_mm512_scalef_ps((__m512)p, (__m512)x);
+#else
+	for (int i = 0; i < W; i++) {
+		// Below 2⁻³⁰⁰ everything is 0, and every power of two is exact in float64.
+		union {
+			int64_t bits;
+			double value;
+		} power;
+		float limited = n[i] < -300 ? -300 : n[i] > 300 ? 300 : n[i];
+		power.bits = (limited == limited ? (int64_t)limited + 1023 : 1023) << 52;
+		p[i] = (float)(p[i] * power.value);
+	}
+	return p;
+#endif
+}
+
+// transpose turns a square of W × W 32-bit values, in W rounds of exchanges between rows 1, 2, 4, 8 apart.
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vecu){__VA_ARGS__})
+#endif
+
+INLINE void transpose(vecu *v) {
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 1)) {
+			vecu a = v[i], b = v[i + 1];
+			v[i] = SHUFFLE(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
+			v[i + 1] = SHUFFLE(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+		}
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 2)) {
+			vecu a = v[i], b = v[i + 2];
+			v[i] = SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+			v[i + 2] = SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+		}
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 4)) {
+			vecu a = v[i], b = v[i + 4];
+			v[i] = SHUFFLE(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+			v[i + 4] = SHUFFLE(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+		}
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 8)) {
+			vecu a = v[i], b = v[i + 8];
+			v[i] = SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+			v[i + 8] = SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+		}
+}
+
+// The kernels run with subnormals as zero, as the instructions for products do by themselves.
+INLINE unsigned flush_subnormals(void) {
+	unsigned mode = _mm_getcsr();
+	_mm_setcsr(mode | 0x8040);
+	return mode;
+}
