@@ -6,6 +6,17 @@ import "math"
 // the unguided one, ε_u. Guidance scales are between 0 and 2 there. Without an unguided prediction they are
 // the plain samplers.
 
+var rowEulerCFGPP = sampler{
+	Info: Info{
+		Name: "euler-cfg++", Order: 1, Calls: 1,
+		About:   "Euler that puts back the unguided noise; guidance scale 0 to 2",
+		Paper:   "Chung et al. 2024, arXiv 2406.08070",
+		Aliases: []string{"euler-cfg-pp"},
+	},
+	grid: explodingGrid, step: eulerCFGPP,
+	spacing: "linspace",
+}
+
 // eulerCFGPP is algorithm 2 of Chung et al. 2024 at α = 1: x' = x₀ + σ'·ε_u.
 func eulerCFGPP(w *walk, i int) error {
 	from, to := w.moves[i].from, w.moves[i].to
@@ -15,6 +26,17 @@ func eulerCFGPP(w *walk, i int) error {
 	}
 	combine(w.x, term{1, p.X0}, term{to.Sigma, p.unguided()})
 	return nil
+}
+
+var rowDPMpp2MCFGPP = sampler{
+	Info: Info{
+		Name: "dpm++2m-cfg++", Order: 2, Calls: 1,
+		About:   "dpm++2m that puts back the unguided noise; guidance scale 0 to 2",
+		Paper:   "Chung et al. 2024, arXiv 2406.08070",
+		Aliases: []string{"dpmpp-2m-cfg-pp", "dpm++2m-cfg-pp"},
+	},
+	grid: explodingGrid, step: dpmpp2mCFGPP,
+	spacing: "linspace", refuses: refuseDPMSolver,
 }
 
 // dpmpp2mCFGPP is DPM-Solver++(2M) with CFG++ (Chung et al. 2024, appendix A), h = ln σ/σ', r = h₋₁/h, u₀ the unguided x₀:

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -28,7 +30,8 @@ func TestConfigs(t *testing.T) {
 	accepted := 0
 	for class, data := range configs {
 		c, err := ParseConfig("scheduler_config.json", []byte(data))
-		if name, known := classes[class]; known {
+		if s, known := ofClass(class); known {
+			name := s.Name
 			accepted++
 			if err != nil || c.DefaultName() != name {
 				t.Errorf("%s: %q, %v, want %s", class, c.DefaultName(), err, name)
@@ -73,6 +76,32 @@ func TestFromConfig(t *testing.T) {
 		for i, w := range want {
 			if got := s.Levels()[i].T; got != w {
 				t.Errorf("%q: timestep %d is %v, want %v", name, i, got, w)
+			}
+		}
+	}
+}
+
+// TestTable: every row that lies beside a sampler is in the table, and the names that rows refer to are in it.
+func TestTable(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows += len(regexp.MustCompile(`(?m)^var row\w+ = sampler\{`).FindAll(text, -1))
+	}
+	if rows != len(samplers()) {
+		t.Errorf("%d rows and %d samplers in the table", rows, len(samplers()))
+	}
+	for _, s := range samplers() {
+		for _, name := range []string{s.onFlow, s.variant} {
+			if _, ok := lookup(name); name != "" && !ok {
+				t.Errorf("%s refers to %s", s.Name, name)
 			}
 		}
 	}

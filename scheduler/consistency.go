@@ -31,6 +31,18 @@ func distilledGrid(s *Schedule) error {
 	return nil
 }
 
+var rowLCM = sampler{
+	Info: Info{
+		Name: "lcm", Calls: 1, Stochastic: true,
+		About: "latent consistency: 1 to 8 steps of a model distilled for it",
+		Paper: "Luo et al. 2023, arXiv 2310.04378",
+	},
+	classes: []string{"LCMScheduler"},
+	grid:    distilledGrid, step: lcm,
+	zeroSNR: true, spacing: "leading",
+	quirks: quirks{clips: true, thresholds: true, wide: true},
+}
+
 // lcm is the multistep consistency sampler (Luo et al. 2023, arXiv 2310.04378, algorithm 3): jump to the picture by the
 // consistency function, add noise for the next level.
 //
@@ -55,6 +67,18 @@ func lcm(w *walk, i int) error {
 	}
 	combine(w.x, term{to.Alpha, w.x}, term{to.Sigma, z})
 	return nil
+}
+
+var rowTCD = sampler{
+	Info: Info{
+		Name: "tcd", Calls: 1, Stochastic: true,
+		About: "trajectory consistency: few steps of a distilled model, detail set by eta",
+		Paper: "Zheng et al. 2024, arXiv 2402.19159",
+	},
+	classes: []string{"TCDScheduler"},
+	grid:    distilledGrid, step: tcd,
+	zeroSNR: true, spacing: "leading", noisy: true, eta: 0.3,
+	quirks: quirks{wide: true},
 }
 
 // tcd is strategic stochastic sampling (Zheng et al. 2024, arXiv 2402.19159, algorithm 4) with γ = η: a deterministic jump to

@@ -22,6 +22,18 @@ func discreteGrid(s *Schedule) error {
 	return nil
 }
 
+var rowDDIM = sampler{
+	Info: Info{
+		Name: "ddim", Order: 1, Calls: 1,
+		About: "first order; deterministic at eta 0, ancestral at eta 1",
+		Paper: "Song et al. 2021, arXiv 2010.02502",
+	},
+	classes: []string{"DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler"},
+	grid:    discreteGrid, step: ddim,
+	zeroSNR: true, spacing: "leading", noisy: true, onStride: true,
+	quirks: quirks{clips: true, thresholds: true},
+}
+
 // ddim is eq. 12 of Song et al. 2021 (DDIM): first order, deterministic at η = 0, and at η = 1 the
 // ancestral sampler of ddpm.
 //

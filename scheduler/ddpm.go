@@ -21,6 +21,18 @@ func ddpmGrid(s *Schedule) error {
 	return nil
 }
 
+var rowDDPM = sampler{
+	Info: Info{
+		Name: "ddpm", Calls: 1, Stochastic: true,
+		About: "the original ancestral sampler; wants many steps",
+		Paper: "Ho et al. 2020, arXiv 2006.11239",
+	},
+	classes: []string{"DDPMScheduler", "DDPMParallelScheduler"},
+	grid:    ddpmGrid, step: ddpm,
+	zeroSNR: true, spacing: "leading", refuses: refuseLogVariance,
+	quirks: quirks{clips: true, thresholds: true},
+}
+
 // ddpm is algorithm 2 of Ho et al. 2020 in the form of its eq. 7: draw x' from q(x' | x, x₀).
 //
 //	x' = (α'·β/σ²)·x₀ + (a·σ'²/σ²)·x + √β̃·z,   a² = α²/α'², β = 1−a², β̃ = β·σ'²/σ²
@@ -53,4 +65,11 @@ func (w *walk) ddpmDeviation(β, βTilde float64) float64 {
 		return math.Sqrt(β)
 	}
 	return math.Sqrt(βTilde)
+}
+
+func refuseLogVariance(c Config) *refusal {
+	if c.VarianceType == "fixed_large_log" {
+		return &refusal{"variance_type", c.VarianceType, "supported are fixed_small, fixed_small_log, fixed_large"}
+	}
+	return nil
 }

@@ -1,5 +1,17 @@
 package scheduler
 
+var rowDEIS = sampler{
+	Info: Info{
+		Name: "deis", Order: 2, Calls: 1,
+		About: "polynomials in ln σ through the noise, order 1 to 3",
+		Paper: "Zhang and Chen 2023, arXiv 2204.13902",
+	},
+	classes: []string{"DEISMultistepScheduler"},
+	grid:    logSNRGrid, step: deis,
+	spacing: "linspace", orders: [2]int{1, 3}, lambda: true,
+	quirks: quirks{thresholds: true, sigmas: true, rounded: true, atMin: true},
+}
+
 // deis is tAB-DEIS in ln ρ, ρ = σ/α (Zhang and Chen 2023, arXiv 2204.13902, eq. 15): the polynomial in ln ρ through the last
 // noise predictions, integrated exactly over ρ.
 //

@@ -124,6 +124,17 @@ func fastCalls(s *Schedule) int {
 	return n
 }
 
+var rowDPMFast = sampler{
+	Info: Info{
+		Name: "dpm-fast", Order: 3, Calls: 1,
+		About:   "DPM-Solver of order 3 in one run of fixed cost; --steps counts model calls",
+		Paper:   "Lu et al. 2022, arXiv 2206.00927",
+		Aliases: []string{"k-dpm-fast"},
+	},
+	grid: fastGrid, step: dpmFast, calls: fastCalls,
+	spacing: "linspace", noisy: true,
+}
+
 // dpmFast is DPM-Solver-fast (Lu et al. 2022, section 3.4), with a share η of fresh noise as in k-diffusion.
 func dpmFast(w *walk, i int) error {
 	from, to := w.moves[i].from, w.moves[i].to
@@ -200,6 +211,17 @@ func adaptiveGrid(s *Schedule) error {
 		s.warnings = append(s.warnings, fmt.Sprintf("dpm-adaptive chooses its own steps: %d steps were asked for and are ignored", s.options.Steps))
 	}
 	return nil
+}
+
+var rowDPMAdaptive = sampler{
+	Info: Info{
+		Name: "dpm-adaptive", Order: 3,
+		About:   "DPM-Solver-23 that chooses its steps by its own error",
+		Paper:   "Lu et al. 2022, arXiv 2206.00927",
+		Aliases: []string{"k-dpm-adaptive"},
+	},
+	grid: adaptiveGrid, step: dpmAdaptive,
+	spacing: "linspace", noisy: true, orders: [2]int{2, 3}, adaptive: true,
 }
 
 // dpmAdaptive is DPM-Solver-12 or 23 (Lu et al. 2022, appendix C): the difference between two orders sets the step size in

@@ -2,6 +2,55 @@ package scheduler
 
 import "math"
 
+var rowDPMpp2M = sampler{
+	Info: Info{
+		Name: "dpm++2m", Order: 2, Calls: 1,
+		About:   "second order from one call a step; the usual choice at 15 to 30 steps",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095",
+		Aliases: []string{"dpmpp-2m", "dpm-solver++", "dpmsolver++", "k-dpmpp-2m"},
+	},
+	classes: []string{"DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler"},
+	grid:    logSNRGrid, step: dpmpp(2),
+	spacing: "linspace", variants: []string{"midpoint", "heun"}, lambda: true, choose: chooseDPMpp, refuses: refuseDPMSolver,
+	quirks: quirks{thresholds: true, sigmas: true},
+}
+
+var rowDPMpp2MSDE = sampler{
+	Info: Info{
+		Name: "dpm++2m-sde", Calls: 1, Stochastic: true,
+		About:   "dpm++2m on the SDE: fresh noise at each step",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095",
+		Aliases: []string{"dpmpp-2m-sde", "k-dpmpp-2m-sde"},
+	},
+	grid: logSNRGrid, step: dpmpp(2),
+	spacing: "linspace", variants: []string{"midpoint", "heun"}, noisy: true, eta: 1, lambda: true, refuses: refuseDPMSolver,
+	quirks: quirks{thresholds: true, sigmas: true},
+}
+
+var rowDPMpp3M = sampler{
+	Info: Info{
+		Name: "dpm++3m", Order: 2, Calls: 1,
+		About:   "multistep DPM-Solver++ from three predictions",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095",
+		Aliases: []string{"dpmpp-3m"},
+	},
+	grid: logSNRGrid, step: dpmpp(3),
+	spacing: "linspace", variants: []string{"midpoint", "heun"}, lambda: true, refuses: refuseDPMSolver,
+	quirks: quirks{thresholds: true, sigmas: true},
+}
+
+var rowDPMpp3MSDE = sampler{
+	Info: Info{
+		Name: "dpm++3m-sde", Calls: 1, Stochastic: true,
+		About:   "third-order multistep on the SDE; wants a karras or exponential schedule",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095; k-diffusion",
+		Aliases: []string{"dpmpp-3m-sde", "k-dpmpp-3m-sde"},
+	},
+	grid: logSNRGrid, step: dpmpp(3),
+	spacing: "linspace", variants: []string{"midpoint", "heun"}, noisy: true, eta: 1, lambda: true, refuses: refuseDPMSolver,
+	quirks: quirks{thresholds: true, sigmas: true},
+}
+
 // dpmpp is the multistep DPM-Solver++ of order 1 to 3 (Lu et al. 2022, arXiv 2211.01095, algorithm 2 and its SDE
 // variant in appendix B), for the equation with a share η of fresh noise (0 for the ODE, 1 for the SDE).
 // In λ = ln(α/σ), with h = λ' − λ, H = (1+η)·h, and D₀ = x₀, D₁ ≈ h·dx₀/dλ, D₂ ≈ h²·d²x₀/dλ²:
@@ -86,6 +135,19 @@ func (w *walk) variant() string {
 	return "midpoint" // bh1, bh2 and logrho of other solvers too, as in diffusers
 }
 
+var rowDPMpp2S = sampler{
+	Info: Info{
+		Name: "dpm++2s", Order: 2, Calls: 1,
+		About:   "second-order singlestep DPM-Solver++ over pairs of levels",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095",
+		Aliases: []string{"dpmpp-2s", "dpm-solver++-2s"},
+	},
+	classes: []string{"DPMSolverSinglestepScheduler"},
+	grid:    logSNRGrid, step: dpmppSingle,
+	spacing: "linspace", variants: []string{"midpoint", "heun"}, lambda: true, refuses: refuseDPMSolver,
+	quirks: quirks{thresholds: true, sigmas: true, rounded: true, linspace: true},
+}
+
 // dpmppSingle is the singlestep DPM-Solver++ of order 2 (Lu et al. 2022, algorithm 1), as diffusers runs it: over the
 // levels in pairs, so that N steps make N model calls. The first of a pair steps by itself (order 1),
 // the second starts again from the pair's beginning s and uses both predictions: r = (λ − λₛ)/(λ' − λₛ).
@@ -119,4 +181,24 @@ func dpmppSingle(w *walk, i int) error {
 func (w *walk) pairEnds(i int) bool {
 	lower := w.config.LowerOrderFinal != nil && *w.config.LowerOrderFinal
 	return i == len(w.moves)-1 && (lower || w.moves[i].to.Sigma == 0)
+}
+
+// chooseDPMpp is the sampler that a DPMSolverMultistepScheduler stands for.
+func chooseDPMpp(c Config) string {
+	name := "dpm++2m"
+	if c.SolverOrder == 3 {
+		name = "dpm++3m"
+	}
+	if c.Algorithm == "sde-dpmsolver++" {
+		name += "-sde"
+	}
+	return name
+}
+
+// refuseDPMSolver: the dpm++ family predicts x₀; DPM-Solver without ++ predicts ε.
+func refuseDPMSolver(c Config) *refusal {
+	if c.Algorithm == "dpmsolver" || c.Algorithm == "sde-dpmsolver" {
+		return &refusal{"algorithm_type", c.Algorithm, "supported are dpmsolver++ and sde-dpmsolver++"}
+	}
+	return nil
 }

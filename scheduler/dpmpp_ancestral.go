@@ -2,6 +2,17 @@ package scheduler
 
 import "math"
 
+var rowDPMpp2SAncestral = sampler{
+	Info: Info{
+		Name: "dpm++2s-a", Calls: 2, Stochastic: true,
+		About:   "second-order singlestep DPM-Solver++ with fresh noise",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095; k-diffusion",
+		Aliases: []string{"dpmpp-2s-a", "dpm++2s-ancestral", "dpmpp-2s-ancestral", "k-dpmpp-2s-a"},
+	},
+	grid: explodingGrid, step: dpmpp2sAncestral, calls: ancestralCalls(false),
+	spacing: "linspace", noisy: true, eta: 1, refuses: refuseDPMSolver,
+}
+
 // dpmpp2sAncestral is DPM-Solver++(2S) to a lower level, and fresh noise after it (k-diffusion's
 // sample_dpmpp_2s_ancestral; Lu et al. 2022, algorithm 1 with r = ½).
 func dpmpp2sAncestral(w *walk, i int) error {
@@ -30,6 +41,19 @@ func dpmpp2sAncestral(w *walk, i int) error {
 	}
 	add(w.x, up, z)
 	return nil
+}
+
+var rowDPMppSDE = sampler{
+	Info: Info{
+		Name: "dpm++sde", Calls: 2, Stochastic: true,
+		About:   "the stochastic singlestep DPM-Solver++; good textures, two calls a step",
+		Paper:   "Lu et al. 2022, arXiv 2211.01095; k-diffusion",
+		Aliases: []string{"dpmpp-sde", "k-dpmpp-sde"},
+	},
+	classes: []string{"DPMSolverSDEScheduler"},
+	grid:    explodingGrid, step: dpmppSDE, calls: twoCalls,
+	spacing: "linspace", noisy: true, eta: 1, refuses: refuseDPMSolver,
+	quirks: quirks{wide: true, sigmas: true},
 }
 
 // dpmppSDE is the stochastic DPM-Solver++(2S) (k-diffusion's sample_dpmpp_sde; Lu et al. 2022, appendix B): half a step in

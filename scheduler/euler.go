@@ -2,6 +2,19 @@ package scheduler
 
 import "math"
 
+var rowEuler = sampler{
+	Info: Info{
+		Name: "euler", Order: 1, Calls: 1,
+		About:   "first order along the probability-flow ODE",
+		Paper:   "Karras et al. 2022, arXiv 2206.00364",
+		Aliases: []string{"k-euler"},
+	},
+	classes: []string{"EulerDiscreteScheduler"},
+	grid:    explodingGrid, step: euler,
+	spacing: "linspace", churns: true, onFlow: "flow-euler",
+	quirks: quirks{sigmas: true},
+}
+
 // euler is algorithm 2 of Karras et al. 2022 without the second-order correction: one step along
 // dx/dσ = (x − x₀)/σ. With S_churn above 0 noise is first raised from σ to σ̂.
 func euler(w *walk, i int) error {
@@ -43,6 +56,18 @@ func (w *walk) churn(from, to Level) (Level, error) {
 	return hat, nil
 }
 
+var rowEulerAncestral = sampler{
+	Info: Info{
+		Name: "euler-a", Calls: 1, Stochastic: true,
+		About:   "Euler with fresh noise after each step; the picture keeps changing with the steps",
+		Paper:   "Song et al. 2021, arXiv 2011.13456; k-diffusion",
+		Aliases: []string{"euler-ancestral", "k-euler-a", "k-euler-ancestral"},
+	},
+	classes: []string{"EulerAncestralDiscreteScheduler"},
+	grid:    explodingGrid, step: eulerAncestral,
+	spacing: "linspace", noisy: true, eta: 1,
+}
+
 // eulerAncestral steps to a level below the next and adds the noise that is missing (Song et al. 2021, SDE,
 // in the form of k-diffusion's sample_euler_ancestral): with η = 1 the marginals are those of ddpm.
 func eulerAncestral(w *walk, i int) error {
@@ -71,3 +96,18 @@ func ancestralStep(σ, σʹ, η float64) (down, up float64) {
 }
 
 func sqrt32(v float32) float32 { return float32(math.Sqrt(float64(max(v, 0)))) }
+
+// ancestralCalls counts one call for steps so long that float32 leaves nothing of their lower level, too; slopes
+// says whether there is a mean of slopes besides.
+func ancestralCalls(slopes bool) func(*Schedule) int {
+	return func(s *Schedule) int {
+		n := 0
+		for _, m := range s.moves[s.start:] {
+			n++
+			if down, _ := ancestralStep(m.from.Sigma, m.to.Sigma, s.eta); down > 0 && !(slopes && s.pureNoise(m.from)) {
+				n++
+			}
+		}
+		return n
+	}
+}

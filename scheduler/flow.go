@@ -64,12 +64,25 @@ func (s *Schedule) flowLogSNR() ([]Level, error) {
 	var levels []Level
 	for i := range n {
 		σ := shifted(1-unit[n-i], shift)
-		if s.name == "unipc" {
+		if s.sampler.quirks.atOne {
 			σ = min(shifted(unit[i], shift), 1-1e-6)
 		}
 		levels = append(levels, flowLevel(σ, math.Trunc(σ*T)))
 	}
 	return append(levels, flowLevel(0, 0)), nil
+}
+
+var rowFlowEuler = sampler{
+	Info: Info{
+		Name: "flow-euler", Order: 1, Calls: 1,
+		About:   "Euler for flow models",
+		Paper:   "Esser et al. 2024, arXiv 2403.03206",
+		Aliases: []string{"flow-match-euler", "flowmatch-euler"},
+	},
+	classes: []string{"FlowMatchEulerDiscreteScheduler"},
+	grid:    flowGrid, step: flowEuler,
+	flow:   true,
+	quirks: quirks{sigmas: true},
 }
 
 // flowEuler is Euler's method along the predicted velocity. With stochastic_sampling the picture is predicted and
@@ -91,6 +104,18 @@ func flowEuler(w *walk, i int) error {
 	}
 	combine(w.x, term{to.Alpha, p.X0}, term{to.Sigma, z})
 	return nil
+}
+
+var rowFlowHeun = sampler{
+	Info: Info{
+		Name: "flow-heun", Order: 2, Calls: 2,
+		About:   "Heun for flow models",
+		Paper:   "Esser et al. 2024, arXiv 2403.03206",
+		Aliases: []string{"flow-match-heun", "flowmatch-heun"},
+	},
+	classes: []string{"FlowMatchHeunDiscreteScheduler"},
+	grid:    flowGrid, step: flowHeun, calls: twoCalls,
+	flow: true,
 }
 
 // flowHeun is Heun's method along the predicted velocity; the last step is Euler's.

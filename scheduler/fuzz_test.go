@@ -117,7 +117,7 @@ func checkLevels(s *Schedule, o Options) error {
 		return fmt.Errorf("%d levels for %d steps", len(levels), want)
 	}
 	for i, l := range levels[1:] {
-		last := i == len(levels)-2 && s.onStride()
+		last := i == len(levels)-2 && s.sampler.onStride
 		if s.Name() != "restart" && !(l.Ratio() < levels[i].Ratio() || last && l.Ratio() == levels[i].Ratio()) {
 			return fmt.Errorf("level %d: σ/α %v after %v", i+1, l.Ratio(), levels[i].Ratio())
 		}

@@ -104,7 +104,7 @@ func explodingGrid(s *Schedule) error {
 			l.T = float64(float32(0.25 * math.Log(l.Sigma)))
 		case given:
 			l.T = float64(float32(s.train.timeOf(σ)))
-			if s.sampler.rounded && s.options.Sigmas == "karras" {
+			if s.sampler.quirks.rounded && s.options.Sigmas == "karras" {
 				l.T = math.RoundToEven(s.train.timeOf(σ))
 			}
 		default:
@@ -149,7 +149,7 @@ func (s *Schedule) logSNRTimes(n int) []int {
 	}
 	ts := make([]int, n)
 	spacing := s.spacing()
-	if s.name == "dpm++2s" && s.options.Spacing == "" {
+	if s.sampler.quirks.linspace && s.options.Spacing == "" {
 		spacing = "linspace" // diffusers' singlestep solver knows no other
 	}
 	switch spacing {
@@ -199,7 +199,7 @@ func logSNRGrid(s *Schedule) error {
 		case "", "model":
 			t = float64(ts[i])
 		case "karras", "lu":
-			if c.BetaSchedule != "squaredcos_cap_v2" || s.sampler.rounded {
+			if c.BetaSchedule != "squaredcos_cap_v2" || s.sampler.quirks.rounded {
 				t = math.RoundToEven(t)
 			}
 			t = math.Trunc(t)
@@ -211,7 +211,7 @@ func logSNRGrid(s *Schedule) error {
 		levels = append(levels, vpLevel(σ, t))
 	}
 	last := s.lastSigma()
-	if s.sampler.atMin && !given {
+	if s.sampler.quirks.atMin && !given {
 		last = float64(s.train.sigmas[0])
 	}
 	s.setLevels(append(levels, vpLevel(last, 0)))

@@ -2,6 +2,19 @@ package scheduler
 
 import "math"
 
+var rowHeun = sampler{
+	Info: Info{
+		Name: "heun", Order: 2, Calls: 2,
+		About:   "second order, the mean of two slopes",
+		Paper:   "Karras et al. 2022, arXiv 2206.00364",
+		Aliases: []string{"k-heun"},
+	},
+	classes: []string{"HeunDiscreteScheduler"},
+	grid:    explodingGrid, step: heun, calls: slopeCalls,
+	spacing: "linspace", churns: true, onFlow: "flow-heun",
+	quirks: quirks{clips: true, sigmas: true},
+}
+
 // heun is algorithm 2 of Karras et al. 2022 (EDM): a step along the slope at σ, then again along the mean of
 // it and the slope at σ'. Second order; the step to σ = 0, where there is no slope, is Euler's.
 func heun(w *walk, i int) error {
@@ -30,11 +43,37 @@ func heun(w *walk, i int) error {
 	return nil
 }
 
+var rowDPM2 = sampler{
+	Info: Info{
+		Name: "dpm2", Order: 2, Calls: 2,
+		About:   "second order, the slope at the midpoint in ln σ",
+		Paper:   "Lu et al. 2022, arXiv 2206.00927; k-diffusion",
+		Aliases: []string{"k-dpm-2", "kdpm2", "kdpm-2", "dpm-2"},
+	},
+	classes: []string{"KDPM2DiscreteScheduler"},
+	grid:    explodingGrid, step: dpm2, calls: slopeCalls,
+	spacing: "linspace",
+	quirks:  quirks{sigmas: true, rounded: true},
+}
+
 // dpm2 is DPM-Solver-2 (Lu et al. 2022, arXiv 2206.00927) in the form of k-diffusion's sample_dpm_2: the midpoint rule,
 // the midpoint taken in ln σ.
 func dpm2(w *walk, i int) error {
 	from, to := w.moves[i].from, w.moves[i].to
 	return w.midpoint(from, to.Sigma)
+}
+
+var rowDPM2Ancestral = sampler{
+	Info: Info{
+		Name: "dpm2-a", Calls: 2, Stochastic: true,
+		About:   "dpm2 with fresh noise after each step",
+		Paper:   "Lu et al. 2022, arXiv 2206.00927; k-diffusion",
+		Aliases: []string{"dpm2-ancestral", "dpm-2-a", "dpm-2-ancestral", "k-dpm-2-a", "k-dpm-2-ancestral", "kdpm2-a", "kdpm-2-a"},
+	},
+	classes: []string{"KDPM2AncestralDiscreteScheduler"},
+	grid:    explodingGrid, step: dpm2Ancestral, calls: ancestralCalls(true),
+	spacing: "linspace", noisy: true, eta: 1,
+	quirks: quirks{sigmas: true, rounded: true},
 }
 
 // dpm2Ancestral is dpm2 to a lower level, and fresh noise after it.
@@ -82,4 +121,22 @@ func (s *Schedule) pureNoise(l Level) bool {
 func (s *Schedule) exploding(σ float64) Level {
 	σ = float64(float32(σ))
 	return Level{Alpha: 1, Sigma: σ, T: float64(float32(s.train.timeOf(σ)))}
+}
+
+// twoCalls is for samplers with two calls a step, but one where the step goes to σ = 0.
+func twoCalls(s *Schedule) int {
+	n := 2 * s.Steps()
+	if s.moves[len(s.moves)-1].to.Sigma == 0 {
+		n--
+	}
+	return n
+}
+
+// slopeCalls is twoCalls of the samplers with a mean of slopes, which take one from pure noise, too.
+func slopeCalls(s *Schedule) int {
+	n := twoCalls(s)
+	if first := s.moves[s.start]; s.pureNoise(first.from) && first.to.Sigma > 0 {
+		n--
+	}
+	return n
 }

@@ -4,6 +4,19 @@ import "fmt"
 
 // Linear multistep methods: the Adams-Bashforth family, which extrapolate the last slopes.
 
+var rowLMS = sampler{
+	Info: Info{
+		Name: "lms", Order: 4, Calls: 1,
+		About:   "linear multistep, up to fourth order",
+		Paper:   "k-diffusion; Liu et al. 2022",
+		Aliases: []string{"k-lms"},
+	},
+	classes: []string{"LMSDiscreteScheduler"},
+	grid:    explodingGrid, step: lms,
+	spacing: "linspace", orders: [2]int{1, 4},
+	quirks: quirks{sigmas: true},
+}
+
 // lms is the linear multistep method of order up to 4 on the probability-flow ODE (k-diffusion's sample_lms):
 // the polynomial through the last slopes, integrated exactly over the step.
 func lms(w *walk, i int) error {
@@ -37,6 +50,16 @@ func (w *walk) lagrangeIntegral(k int, a, b float64) float64 {
 	return (b - a) / 6 * (l(a) + 4*l((a+b)/2) + l(b))
 }
 
+var rowIPNDM = sampler{
+	Info: Info{
+		Name: "ipndm", Order: 2, Calls: 1,
+		About: "Adams-Bashforth with equal-step weights, up to fourth order; strong below 10 steps",
+		Paper: "Zhang and Chen 2023, arXiv 2204.13902",
+	},
+	grid: explodingGrid, step: ipndm,
+	spacing: "linspace", orders: [2]int{1, 4},
+}
+
 // ipndm is the improved pseudo-linear multistep method (Zhang and Chen 2023, arXiv 2204.13902, section 3.2; Liu et al.
 // 2022): Adams-Bashforth with the coefficients of equal steps, whatever the steps are, from lower orders up.
 func ipndm(w *walk, i int) error {
@@ -64,6 +87,27 @@ var adamsBashforth = [][]float64{
 	{3. / 2, -1. / 2},
 	{23. / 12, -16. / 12, 5. / 12},
 	{55. / 24, -59. / 24, 37. / 24, -9. / 24},
+}
+
+var rowPNDM = sampler{
+	Info: Info{
+		Name: "pndm", Order: 2, Calls: 1,
+		About: "fourth-order Adams-Bashforth on the noise, Runge-Kutta start (or Heun's: plms)",
+		Paper: "Liu et al. 2022, arXiv 2202.09778",
+	},
+	classes: []string{"PNDMScheduler"},
+	grid:    pndmGrid, step: pndm, calls: pndmCalls,
+	spacing: "leading", variants: []string{"plms"}, onStride: true,
+}
+
+var rowPLMS = sampler{
+	Info: Info{
+		Name: "plms", Order: 2, Calls: 1,
+		About: "pndm without the Runge-Kutta start",
+		Paper: "Liu et al. 2022, arXiv 2202.09778",
+	},
+	grid: pndmGrid, step: pndm, calls: pndmCalls,
+	spacing: "leading", onStride: true, variant: "plms",
 }
 
 // pndm is the pseudo numerical method of Liu et al. 2022 (arXiv 2202.09778): Adams-Bashforth on the predicted noise,
@@ -153,7 +197,7 @@ func (w *walk) pseudoRungeKutta(i int) error {
 
 // rungeKuttaStart says whether pndm starts with Runge-Kutta steps, for which there must be four at least.
 func (s *Schedule) rungeKuttaStart() bool {
-	skip := s.config.SkipPRK != nil && *s.config.SkipPRK || s.options.Variant == "plms" || s.name == "plms"
+	skip := s.config.SkipPRK != nil && *s.config.SkipPRK || or(s.options.Variant, s.sampler.variant) == "plms"
 	return !skip && s.Steps() >= 4
 }
 

@@ -59,6 +59,16 @@ func (s *Schedule) nearestMove(σ float64) int {
 	return best
 }
 
+var rowRestart = sampler{
+	Info: Info{
+		Name: "restart", Calls: 2, Stochastic: true,
+		About: "Heun with noise put back and taken away again near the picture",
+		Paper: "Xu et al. 2023, arXiv 2306.14878",
+	},
+	grid: restartGrid, step: restart, calls: slopeCalls,
+	spacing: "linspace", rises: true,
+}
+
 // restart is algorithm 1 of Xu et al. 2023 (arXiv 2306.14878): Heun's method, and where the schedule goes up from the end of
 // the last step, noise for the difference first.
 func restart(w *walk, i int) error {

@@ -139,9 +139,9 @@ func (w *walk) denoise(x []float32, at Level) (Prediction, error) {
 	if len(p.X0) != len(x) || len(p.Eps) != len(x) {
 		return p, fmt.Errorf("the denoiser gave %d and %d values for %d", len(p.X0), len(p.Eps), len(x))
 	}
-	if w.config.Thresholding && w.sampler.thresholds {
+	if w.config.Thresholding && w.sampler.quirks.thresholds {
 		w.config.threshold(p.X0)
-	} else if w.config.ClipSample && w.sampler.clips {
+	} else if w.config.ClipSample && w.sampler.quirks.clips {
 		w.config.clip(p.X0)
 	}
 	w.x0 = p.X0

@@ -2,6 +2,18 @@ package scheduler
 
 import "math"
 
+var rowSASolver = sampler{
+	Info: Info{
+		Name: "sa-solver", Calls: 1, Stochastic: true,
+		About: "stochastic Adams predictor and corrector",
+		Paper: "Xue et al. 2023, arXiv 2309.05019",
+	},
+	classes: []string{"SASolverScheduler"},
+	grid:    logSNRGrid, step: saSolver,
+	spacing: "linspace", noisy: true, eta: 1, orders: [2]int{1, 3}, lambda: true, refuses: refuseNoisePrediction,
+	quirks: quirks{thresholds: true, sigmas: true, rounded: true, atMin: true},
+}
+
 // saSolver is SA-Solver (Xue et al. 2023, arXiv 2309.05019, algorithm 1), predicting x₀: stochastic Adams steps with
 // noise share τ, a predictor (Bashforth) and a corrector (Moulton) on the same draw. With k = 1+τ²:
 //
@@ -81,4 +93,11 @@ func (w *walk) tau(at Level) float64 {
 		return w.eta
 	}
 	return 0
+}
+
+func refuseNoisePrediction(c Config) *refusal {
+	if c.Algorithm == "noise_prediction" {
+		return &refusal{"algorithm_type", c.Algorithm, "supported is data_prediction"}
+	}
+	return nil
 }

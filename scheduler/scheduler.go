@@ -13,7 +13,7 @@
 //
 // config.go (the model's scheduler_config.json) → training.go (the noise levels of training) →
 // grid.go and sigmas.go (which of them are visited) → run.go (the loop) → one file for each family
-// of samplers → names.go (the table of all samplers).
+// of samplers → sampler.go (the table of all samplers) → names.go (how they are found).
 //
 // Arithmetic on x is float32, coefficients are float64, and no operation on x is reordered or fused, so
 // that a run gives the same bits each time, alone or beside others.
@@ -81,7 +81,7 @@ type Schedule struct {
 }
 
 // move is one step: x goes from one level to another. As a rule to is the from of the next
-// move; ddim with linspace or trailing spacing is the exception (see ddimMoves).
+// move; ddim with linspace or trailing spacing is the exception (see discreteGrid).
 type move struct{ from, to Level }
 
 // New builds the schedule that o asks for on a model whose scheduler_config.json is c. Errors: an
@@ -232,10 +232,10 @@ func (s *Schedule) checkMoves() error {
 	}
 	for i, m := range s.moves {
 		next := m.to.Ratio()
-		if i+1 < len(s.moves) && s.name != "restart" {
+		if i+1 < len(s.moves) && !s.sampler.rises {
 			next = max(next, s.moves[i+1].from.Ratio())
 		}
-		stays := m.from.Ratio() == next && i == len(s.moves)-1 && (s.onStride() || s.config.FinalSigmas == "sigma_min")
+		stays := m.from.Ratio() == next && i == len(s.moves)-1 && (s.sampler.onStride || s.config.FinalSigmas == "sigma_min")
 		if stays {
 			s.warnings = append(s.warnings, fmt.Sprintf("the last step of %s changes nothing: it starts at the model's least noise already", s.name))
 		} else if !(m.from.Ratio() > next) {
@@ -245,6 +245,3 @@ func (s *Schedule) checkMoves() error {
 	}
 	return nil
 }
-
-// onStride says whether each step goes down by a fixed number of timesteps, wherever the next one starts.
-func (s *Schedule) onStride() bool { return s.name == "ddim" || s.name == "pndm" || s.name == "plms" }

@@ -2,6 +2,16 @@ package scheduler
 
 import "math"
 
+var rowERSDE = sampler{
+	Info: Info{
+		Name: "er-sde", Calls: 1, Stochastic: true,
+		About: "extended reverse-time SDE, order 1 to 3",
+		Paper: "Cui et al. 2023, arXiv 2309.06169",
+	},
+	grid: logSNRGrid, step: erSDE,
+	spacing: "linspace", orders: [2]int{1, 3}, lambda: true,
+}
+
 // erSDE is the extended reverse-time SDE solver of order up to 3 (Cui et al. 2023, arXiv 2309.06169, algorithm 3; the noise
 // scale is ER-SDE 5, φ(u) = u·(e^(u^0.3) + 10)). With u = σ/α and r = φ(u')/φ(u):
 //
@@ -59,6 +69,16 @@ func erIntegrals(u, uʹ float64) (s0, s1 float64) {
 	return s0, s1
 }
 
+var rowResMultistep = sampler{
+	Info: Info{
+		Name: "res-multistep", Order: 2, Calls: 1,
+		About: "refined exponential multistep, second order; takes eta",
+		Paper: "Zhang et al. 2023, arXiv 2308.02157",
+	},
+	grid: explodingGrid, step: resMultistep,
+	spacing: "linspace", noisy: true,
+}
+
 // resMultistep is the second-order multistep method of Zhang et al. 2023 (Refined Exponential Solver, arXiv 2308.02157,
 // eq. 16), with a share η of fresh noise as ancestral samplers have it. With c₂ = (λ₋₁ − λ)/h < 0:
 //
@@ -94,6 +114,17 @@ func resMultistep(w *walk, i int) error {
 	}
 	add(w.x, up, z)
 	return nil
+}
+
+var rowGradientEstimation = sampler{
+	Info: Info{
+		Name: "gradient-estimation", Order: 1, Calls: 1,
+		About:   "Euler along a slope corrected by the last one",
+		Paper:   "Permenter and Yuan 2024, arXiv 2306.04848",
+		Aliases: []string{"euler-ge"},
+	},
+	grid: explodingGrid, step: gradientEstimation,
+	spacing: "linspace",
 }
 
 // gradientEstimation is Euler's method along a corrected slope (Permenter and Yuan 2024, arXiv 2306.04848, algorithm 2):

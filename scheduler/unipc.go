@@ -5,6 +5,19 @@ import (
 	"slices"
 )
 
+var rowUniPC = sampler{
+	Info: Info{
+		Name: "unipc", Order: 3, Calls: 1,
+		About:   "predictor and corrector from one call a step, order 1 to 3",
+		Paper:   "Zhao et al. 2023, arXiv 2302.04867",
+		Aliases: []string{"uni-pc", "uni-pc-bh2"},
+	},
+	classes: []string{"UniPCMultistepScheduler"},
+	grid:    logSNRGrid, step: unipc,
+	spacing: "linspace", orders: [2]int{1, 3}, variants: []string{"bh1", "bh2"}, lambda: true, refuses: refuseNoiseSolver,
+	quirks: quirks{thresholds: true, sigmas: true, rounded: true, atOne: true},
+}
+
 // unipc is UniPC-p (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8), predicting x₀. The prediction at the new
 // level first corrects the step that led there (UniC), then makes the next (UniP); both take one model call.
 func unipc(w *walk, i int) error {
@@ -86,4 +99,11 @@ func (w *walk) variantOf(def string) string {
 		return v
 	}
 	return def
+}
+
+func refuseNoiseSolver(c Config) *refusal {
+	if c.PredictX0 != nil && !*c.PredictX0 {
+		return &refusal{"predict_x0", "false", "supported is true"}
+	}
+	return nil
 }
