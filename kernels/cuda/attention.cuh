@@ -7,13 +7,7 @@
 #pragma once
 #include "ptx.cuh"
 
-// Parameters of every kernel of this family; gemm.go fills them in this order.
-#define ATTENTION_PARAMETERS                                                                                    \
-  const void *q, const void *k, const void *v, void *o, int queries, int keys, int channels, int size, int causal, \
-      float scale
-#define ATTENTION_ARGUMENTS \
-  { q, k, v, o, queries, keys, channels, size, causal, scale }
-
+// Attention is the parameter of every kernel of this family, filled by attention.go.
 struct Attention {
   const void *q, *k, *v; // [N, queries, channels], [N, keys, channels] twice
   void* o;               // as q

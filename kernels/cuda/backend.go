@@ -3,10 +3,7 @@
 package cuda
 
 import (
-	"errors"
 	"fmt"
-	"math"
-	"reflect"
 	"runtime"
 	"unsafe"
 
@@ -180,7 +177,7 @@ func (b *Backend) fail(doing string, err error) {
 
 // explain turns an error of the driver into one of ours.
 func (b *Backend) explain(doing string, err error) error {
-	code := errorCode(err)
+	code := drv.Code(err)
 	if code == 0 {
 		return fmt.Errorf("%s: %s: %w", b.name, doing, err)
 	}
@@ -189,19 +186,6 @@ func (b *Backend) explain(doing string, err error) error {
 		b.broken = e
 	}
 	return e
-}
-
-// errorCode is the CUresult in an error of drv or of gorgonia.org/cu, 0 if there is none. The latter's
-// error type is an integer without an exported name.
-func errorCode(err error) int {
-	var e *drv.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	if v := reflect.ValueOf(err); v.IsValid() && v.Kind() == reflect.Int {
-		return int(v.Int())
-	}
-	return 0
 }
 
 // ---- launches ----
@@ -237,9 +221,8 @@ func (b *Backend) function(k kernel, shared int) (cu.Function, error) {
 	return f, nil
 }
 
-// launch queues a kernel on a grid of blocks. Parameters are cu.DevicePtr, int (32 bits of it) and
-// float32, in the kernel's order.
-func (b *Backend) launch(k kernel, grid [3]int, threads, shared int, parameters ...any) {
+// launch queues a kernel on a grid of blocks. Its one parameter is a struct with the layout of the kernel's.
+func launch[P any](b *Backend, k kernel, grid [3]int, threads, shared int, parameter *P) {
 	if b.err != nil {
 		return // the device is not to be trusted any more
 	}
@@ -248,27 +231,17 @@ func (b *Backend) launch(k kernel, grid [3]int, threads, shared int, parameters 
 		b.fail("loading "+k.name, err)
 		return
 	}
-	slots := make([]uint64, len(parameters))
-	pointers := make([]unsafe.Pointer, len(parameters))
-	for i, p := range parameters {
-		switch p := p.(type) {
-		case cu.DevicePtr:
-			slots[i] = uint64(p)
-		case int:
-			if p != int(int32(p)) {
-				panic(fmt.Sprintf("cuda: parameter %d of %s is %d, which does not fit 32 bits", i, k.name, p))
-			}
-			slots[i] = uint64(uint32(int32(p)))
-		case float32:
-			slots[i] = uint64(math.Float32bits(p))
-		default:
-			panic(fmt.Sprintf("cuda: parameter %d of %s has type %T", i, k.name, p))
-		}
-		pointers[i] = unsafe.Pointer(&slots[i])
-	}
-	if err := f.Launch(grid[0], grid[1], grid[2], threads, 1, 1, shared, b.stream, pointers); err != nil {
+	if err := drv.Launch(f, grid, threads, shared, b.stream, unsafe.Pointer(parameter)); err != nil {
 		b.fail(k.name, err)
 	}
+}
+
+// int32s is a size as a kernel takes it.
+func int32s(n int) int32 {
+	if n != int(int32(n)) {
+		panic(fmt.Sprintf("cuda: the size %d does not fit the 32 bits of a kernel's parameter", n))
+	}
+	return int32(n)
 }
 
 // suffix is the element type's name in the kernels'.

@@ -8,8 +8,9 @@
 #
 # The route: nvcc translates each source twice, for compute_75 and compute_80, to PTX. The fetched nvcc is
 # of version 13.5, whose PTX and machine code need a driver from R580 on; but what the kernels use exists
-# since PTX 7.8, so its version line is set to that, and ptxas 12.9 makes machine code that drivers from
-# R525 on load. A toolkit's own ptxas takes the same PTX. The PTX goes into the fatbin too, for GPUs that come later.
+# since PTX 7.8, so its version line is set to that (used_bytes_mask, a hint about loads, is newer and left out),
+# and ptxas 12.9 makes machine code that drivers from R525 on load. A toolkit's own ptxas takes the same PTX. The PTX
+# goes into the fatbin too, for GPUs that come later.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -34,7 +35,7 @@ compile() { # compile STEM
 	for arch in 75 80; do
 		ptx=$work/ptx/$stem.$arch.ptx
 		"$nvcc" -ptx -arch=compute_$arch -O3 -std=c++17 -lineinfo "$src" -o "$ptx"
-		sed -i 's/^\.version .*/.version 7.8/' "$ptx"
+		sed -i 's/^\.version .*/.version 7.8/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$ptx"
 		images="$images --image3=kind=ptx,sm=$arch,file=$ptx"
 	done
 	[ -n "$PTX_ONLY" ] && return 0

@@ -1,8 +1,10 @@
 // device.cuh: what every kernel needs: element types, 16-byte loads and stores, activations.
 //
-// The same sources are compiled by nvcc for GPUs and by g++ for the emulated device (CUDA_EMU); a kernel
-// is written KERNEL(name, threads a block, (parameters)) { … } and its dynamic shared memory
-// SHARED(type, name). WIDE_KERNEL is one that may use as many registers as leave room for two blocks of 128 threads. Parameters are pointers, int and float: each travels in a slot of 8 bytes.
+// The same sources are compiled by nvcc for GPUs and by g++ for the emulated device (CUDA_EMU). A kernel
+// is written KERNEL(name, threads a block, Type, p) { … } and its dynamic shared memory SHARED(type, name).
+// WIDE_KERNEL may use as many registers as leave room for two blocks of 128 threads. The one parameter p is a
+// struct by value, which a Go struct of the same layout fills (layout_test.go compares the two). It is not a
+// __grid_constant__: nvcc then reads fields again where they are used, and seven kernels spill registers.
 #pragma once
 #ifdef CUDA_EMU
 #include "device.h"
@@ -14,8 +16,10 @@
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define OLD_GPU
 #endif
-#define KERNEL(name, threads, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
-#define WIDE_KERNEL(name, threads, parameters) extern "C" __global__ void __launch_bounds__(threads, 2) name parameters
+#define KERNEL(name, threads, Type, p) \
+  extern "C" __global__ void __launch_bounds__(threads) name(const Type p)
+#define WIDE_KERNEL(name, threads, Type, p) \
+  extern "C" __global__ void __launch_bounds__(threads, 2) name(const Type p)
 #define SHARED(T, name)                                            \
   extern __shared__ __align__(128) unsigned char name##_bytes[];   \
   T* name = reinterpret_cast<T*>(name##_bytes)

@@ -1,17 +1,17 @@
 // gemm.cu: the kernels of Conv2D and Linear. A Linear is a 1×1 convolution of an image one pixel high.
 #include "gemm.cuh"
 
-#define SIMPLE(name, T)                              \
-  KERNEL(gemm_simple_##name, 256, (GEMM_PARAMETERS)) { \
-    SHARED(SimpleTiles, tiles);                      \
-    gemm_simple<T>(GEMM_ARGUMENTS, tiles);           \
+#define SIMPLE(name, T)                                                         \
+  KERNEL(gemm_simple_##name, 256, Gemm, g) {                                    \
+    SHARED(SimpleTiles, tiles);                                                 \
+    gemm_simple<T>(g, tiles);                                                   \
   }
 SIMPLE(f32, float)
 SIMPLE(f16, half_t)
 SIMPLE(bf16, bfloat_t)
 
-#define REDUCE(name, T) \
-  KERNEL(gemm_reduce_##name, 256, (GEMM_PARAMETERS)) { gemm_reduce<T>(GEMM_ARGUMENTS); }
+#define REDUCE(name, T)                                                         \
+  KERNEL(gemm_reduce_##name, 256, Gemm, g) { gemm_reduce<T>(g); }
 REDUCE(f32, float)
 REDUCE(f16, half_t)
 REDUCE(bf16, bfloat_t)
@@ -21,15 +21,15 @@ using Large = Tile<128, 128, 2, 2, 3>;
 using Medium = Tile<128, 64, 2, 2, 4>;
 using Small = Tile<64, 64, 2, 2, 4>;
 
-#define MMA(name, T, Tile, wide)                                 \
-  WIDE_KERNEL(gemm_mma_##name, Tile::kThreads, (GEMM_PARAMETERS)) {   \
-    SHARED(char, stages);                                        \
-    gemm_mma<T, Tile, wide>(GEMM_ARGUMENTS, stages);             \
+#define MMA(name, T, Tile, wide)                                                \
+  WIDE_KERNEL(gemm_mma_##name, Tile::kThreads, Gemm, g) {                       \
+    SHARED(char, stages);                                                       \
+    gemm_mma<T, Tile, wide>(g, stages);                                         \
   }
-#define ALL(name, T)                         \
-  MMA(name##_128x128, T, Large, true)        \
-  MMA(name##_128x64, T, Medium, true)        \
-  MMA(name##_64x64, T, Small, true)          \
+#define ALL(name, T)                                                            \
+  MMA(name##_128x128, T, Large, true)                                           \
+  MMA(name##_128x64, T, Medium, true)                                           \
+  MMA(name##_64x64, T, Small, true)                                             \
   MMA(name##_64x64_narrow, T, Small, false)
 ALL(f16, half_t)
 #ifndef OLD_GPU

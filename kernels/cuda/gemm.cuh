@@ -5,21 +5,9 @@
 // output pixel m, column k is tap and channel, and nothing is ever unfolded in memory).
 //
 // Two kernels: gemm_simple, plain float32 arithmetic for every type and shape, and gemm_mma on tensor cores.
-// ../lab/gemm holds earlier versions of gemm_mma, with what each change gained.
+// kernels/lab (gemm1, gemm2) holds earlier versions of gemm_mma, with what each change gained.
 #pragma once
 #include "ptx.cuh"
-
-// Parameters of every kernel of this family, one slot each; gemm.go fills them in this order.
-#define GEMM_PARAMETERS                                                                                         \
-  const void *a, const void *a2, const void *b, const float *bias, const void *per_channel,                     \
-      const void *residual, void *d, float *partial, int m, int n, int k, int ldb, int act, int splits,         \
-      int h, int w, int c1, int c2, int kw, int stride, int pad, int up_h, int up_w, int out_h, int out_w, int kh, \
-      unsigned pixels_factor, int pixels_shift, unsigned row_factor, int row_shift, unsigned up_h_factor,       \
-      int up_h_shift, unsigned up_w_factor, int up_w_shift
-#define GEMM_ARGUMENTS                                                                                     \
-  { a, a2, b, bias, per_channel, residual, d, partial, m, n, k, ldb, act, splits, h, w, c1, c2, kw, stride, pad, \
-    up_h, up_w, out_h, out_w, kh, {pixels_factor, pixels_shift}, {row_factor, row_shift},                  \
-    {up_h_factor, up_h_shift}, {up_w_factor, up_w_shift} }
 
 // Divisor divides by a number d that the host knows, with a multiplication in place of some 25 instructions:
 // factor = ⌈2^shift / d⌉ with shift = 31 + ⌈log₂ d⌉ is exact for 0 ≤ n < 2^31 (Granlund and Montgomery 1994).
@@ -29,6 +17,7 @@ struct Divisor {
   __device__ __forceinline__ int under(int n) const { return int(uint64_t(unsigned(n)) * factor >> shift); }
 };
 
+// Gemm is the parameter of every kernel of this family, filled by gemm.go.
 struct Gemm {
   const void *a, *a2;       // one input or two side by side in the channels
   const void* b;            // [N, ldb]
@@ -39,11 +28,10 @@ struct Gemm {
   float* partial;           // [splits, M, N] if splits > 1
   int m, n, k, ldb, act, splits;
   int h, w;                 // of the inputs
-  int c1, c2, kw;           // channels of a and a2; the filter's width
+  int c1, c2, kh, kw;       // channels of a and a2; the filter's size
   int stride, pad;
   int up_h, up_w;           // the size that the input is read at
   int out_h, out_w;
-  int kh;                   // the filter's height
   Divisor pixels, row, by_up_h, by_up_w; // by out_h·out_w, out_w, up_h, up_w
 };
 

@@ -3,7 +3,6 @@
 package cuda
 
 import (
-	"fmt"
 	"math/bits"
 
 	"gorgonia.org/cu"
@@ -12,13 +11,21 @@ import (
 	"darkroom/tensor"
 )
 
-// gemm is the parameters of gemm.cuh's kernels.
+// gemm is gemm.cuh's Gemm.
 type gemm struct {
-	a, a2, b, bias, perChannel, residual, d cu.DevicePtr
-	m, n, k                                 int // rows, columns (packed: 2·O with GEGLU) and depth
-	act                                     kernels.Activation
-	h, w, c1, c2, kh, kw                    int
-	stride, pad, upH, upW, outH, outW       int
+	a, a2, b, bias, perChannel, residual, d, partial cu.DevicePtr
+
+	m, n, k, ldb                      int32 // rows, columns (packed: 2·O with GEGLU), depth, and depth as packed
+	act, splits                       int32
+	h, w, c1, c2, kh, kw              int32
+	stride, pad, upH, upW, outH, outW int32
+	pixels, row, byUpH, byUpW         divisor
+}
+
+// divisor is gemm.cuh's Divisor.
+type divisor struct {
+	factor uint32
+	shift  int32
 }
 
 // Conv2D is an implicit GEMM: a row for each output pixel, a column for each output channel.
@@ -29,11 +36,12 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	g := gemm{
 		a: at(op.In), a2: at(op.In2), b: b.weightAt(op.W), bias: b.weightAt(op.Bias),
 		perChannel: at(op.PerChannel), residual: at(op.Residual), d: at(dst),
-		m: out[0] * out[1] * out[2], n: w[0], k: w[1] * w[2] * w[3], act: op.Act,
-		h: in[1], w: in[2], c1: in[3], c2: w[1] - in[3], kh: w[2], kw: w[3],
-		stride: op.Step(), pad: op.Pad[0], outH: out[1], outW: out[2],
+		m: int32s(out[0] * out[1] * out[2]), n: int32s(w[0]), k: int32s(w[1] * w[2] * w[3]), act: int32(op.Act),
+		h: int32s(in[1]), w: int32s(in[2]), c1: int32s(in[3]), c2: int32s(w[1] - in[3]), kh: int32s(w[2]), kw: int32s(w[3]),
+		stride: int32s(op.Step()), pad: int32s(op.Pad[0]), outH: int32s(out[1]), outW: int32s(out[2]),
 	}
-	g.upH, g.upW = op.InSize()
+	h, wd := op.InSize()
+	g.upH, g.upW = int32s(h), int32s(wd)
 	b.gemm(g)
 }
 
@@ -49,10 +57,11 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 		images = in[0]
 	}
 	rows := in.Len() / channels
+	width := int32s(rows / images)
 	g := gemm{
 		a: at(op.In), b: b.weightAt(op.W), bias: b.weightAt(op.Bias), residual: at(op.Residual), d: at(dst),
-		m: rows, n: op.W.Shape[0], k: channels, act: op.Act,
-		h: 1, w: rows / images, c1: channels, kh: 1, kw: 1, stride: 1, upH: 1, upW: rows / images, outH: 1, outW: rows / images,
+		m: int32s(rows), n: int32s(op.W.Shape[0]), k: int32s(channels), act: int32(op.Act),
+		h: 1, w: width, c1: int32s(channels), kh: 1, kw: 1, stride: 1, upH: 1, upW: width, outH: 1, outW: width,
 	}
 	b.gemm(g)
 }
@@ -81,36 +90,39 @@ func (b *Backend) gemm(g gemm) {
 	if g.m == 0 {
 		return
 	}
+	g.ldb, g.splits = ceil(g.k, depth)*depth, 1
+	g.pixels, g.row = divide(g.outH*g.outW), divide(g.outW)
+	g.byUpH, g.byUpW = divide(g.upH), divide(g.upW)
 	if b.simpleGEMM {
-		grid := [3]int{ceil(g.m, 64), ceil(g.n, 64), 1}
-		b.launchGEMM("gemm_simple_"+b.suffix(), grid, 256, 2*16*68*4, g, 0, 1)
+		grid := [3]int{int(ceil(g.m, 64)), int(ceil(g.n, 64)), 1}
+		launch(b, kernel{"gemm", "gemm_simple_" + b.suffix()}, grid, 256, 2*16*68*4, &g)
 		return
 	}
-	splits, chunk := splits(g.outH*g.outW, g.n, g.k), 16/b.dtype.Size()
-	if g.c1%chunk != 0 || g.c2%chunk != 0 {
-		b.product(g, tiles[2], "_narrow", splits)
+	g.splits = int32(splits(int(g.outH*g.outW), int(g.n), int(g.k)))
+	if chunk := int32(16 / b.dtype.Size()); g.c1%chunk != 0 || g.c2%chunk != 0 {
+		b.product(g, tiles[2], "_narrow")
 		return
 	}
-	t := b.tileFor(g, splits)
+	t := b.tileFor(g)
 	if t.shared() > b.sharedMost {
 		t = tiles[2]
 	}
-	b.product(g, t, "", splits)
+	b.product(g, t, "")
 }
 
 // product queues gemm_mma with a tile, and the sum of its parts.
-func (b *Backend) product(g gemm, t tile, suffix string, splits int) {
-	var partial cu.DevicePtr
+func (b *Backend) product(g gemm, t tile, suffix string) {
+	m, n, splits := int(g.m), int(g.n), int(g.splits)
 	if splits > 1 {
 		var ok bool
-		if partial, ok = b.scratchFor(4 * splits * g.m * g.n); !ok {
+		if g.partial, ok = b.scratchFor(4 * splits * m * n); !ok {
 			return
 		}
 	}
-	grid := [3]int{ceil(g.m, t.m), ceil(g.n, t.n), splits}
-	b.launchGEMM("gemm_mma_"+b.tensorCores()+"_"+t.name+suffix, grid, t.threads, t.shared(), g, partial, splits)
+	grid := [3]int{ceil(m, t.m), ceil(n, t.n), splits}
+	launch(b, kernel{"gemm", "gemm_mma_" + b.tensorCores() + "_" + t.name + suffix}, grid, t.threads, t.shared(), &g)
 	if splits > 1 {
-		b.launchGEMM("gemm_reduce_"+b.suffix(), [3]int{ceil(g.m*ceil(g.n, 4), 256), 1, 1}, 256, 0, g, partial, splits)
+		launch(b, kernel{"gemm", "gemm_reduce_" + b.suffix()}, [3]int{ceil(m*ceil(n, 4), 256), 1, 1}, 256, 0, &g)
 	}
 }
 
@@ -122,23 +134,10 @@ func (b *Backend) tensorCores() string {
 	return b.suffix()
 }
 
-func (b *Backend) launchGEMM(name string, grid [3]int, threads, shared int, g gemm, partial cu.DevicePtr, splits int) {
-	parameters := []any{
-		g.a, g.a2, g.b, g.bias, g.perChannel, g.residual, g.d, partial,
-		g.m, g.n, g.k, ceil(g.k, depth) * depth, int(g.act), splits,
-		g.h, g.w, g.c1, g.c2, g.kw, g.stride, g.pad, g.upH, g.upW, g.outH, g.outW, g.kh,
-	}
-	for _, d := range []int{g.outH * g.outW, g.outW, g.upH, g.upW} {
-		factor, shift := divisor(d)
-		parameters = append(parameters, int(int32(factor)), shift)
-	}
-	b.launch(kernel{"gemm", name}, grid, threads, shared, parameters...)
-}
-
-// divisor is gemm.cuh's Divisor: n/d is n·factor >> shift for every n from 0 to 2³¹-1.
-func divisor(d int) (factor uint32, shift int) {
-	shift = 31 + bits.Len(uint(d-1)) // 31 + ⌈log₂ d⌉
-	return uint32((uint64(1)<<shift + uint64(d) - 1) / uint64(d)), shift
+// divide is by d: n/d is n·factor >> shift for every n from 0 to 2³¹-1.
+func divide(d int32) divisor {
+	shift := 31 + bits.Len(uint(d-1)) // 31 + ⌈log₂ d⌉
+	return divisor{uint32((uint64(1)<<shift + uint64(d) - 1) / uint64(d)), int32(shift)}
 }
 
 // splits is into how many parts the sum over K is split, so that a small result with a deep sum keeps
@@ -165,59 +164,4 @@ func chooseTile(m, n, splits, processors int) tile {
 	return best
 }
 
-func ceil(a, b int) int { return (a + b - 1) / b }
-
-// flashTile is one of attention.cuh's Flash: the queries of a block, and the keys that it takes at a time.
-type flashTile struct{ size, queries, keys int }
-
-var flashTiles = []flashTile{{16, 128, 64}, {32, 128, 64}, {48, 128, 64}, {64, 128, 64}, {80, 64, 64}, {128, 64, 32}, {160, 64, 32}}
-
-// shared is of queries, and two tiles of keys and values each.
-func (t flashTile) shared() int { return (t.queries + 4*t.keys) * t.size * 2 }
-
-// Attention takes the tensor-core kernel of the smallest padded head size that holds the heads.
-func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
-	defer b.enter()()
-	b.want(dst, op.Q, op.K, op.V)
-	q := op.Q.Shape
-	size := q[2] / op.Heads
-	k, threads, shared, queries := b.attentionKernel(size, op.Factor())
-	causal := 0
-	if op.Causal {
-		causal = 1
-	}
-	b.launch(k, [3]int{ceil(q[1], queries), op.Heads, q[0]}, threads, shared,
-		at(op.Q), at(op.K), at(op.V), at(dst), q[1], op.K.Shape[1], q[2], size, causal, op.Factor())
-}
-
-// attentionKernel gives the kernel for a head size, its threads and shared memory, and the queries a
-// block takes. The fast ones look for the largest score before it is scaled, and want a positive scale.
-func (b *Backend) attentionKernel(size int, scale float32) (k kernel, threads, shared, queries int) {
-	if !b.simpleAttention && size%8 == 0 && scale > 0 {
-		for _, t := range flashTiles {
-			if size <= t.size && t.shared() <= b.sharedMost {
-				return kernel{"attention", fmt.Sprintf("attention_mma_%s_%d", b.suffix(), t.size)}, 128, t.shared(), t.queries
-			}
-		}
-		const wide = (32*512+32*512+32*40)*2 + 32*40*4 + 2*32*4 // attention.cuh's WideTiles
-		if size > 160 && size <= 512 && wide <= b.sharedMost {
-			return kernel{"attention", "attention_wide_" + b.suffix()}, 256, wide, 32
-		}
-	}
-	if size > 512 {
-		panic(fmt.Sprintf("cuda: attention heads of %d channels; at most 512 are supported", size))
-	}
-	return kernel{"attention", "attention_simple_" + b.suffix()}, 128, 4 * size * 4, 4
-}
-
-// Embed is one thread an element.
-func (b *Backend) Embed(dst *kernels.Tensor, op *kernels.Embed) {
-	defer b.enter()()
-	b.want(dst)
-	if op.IDs.DType != tensor.I32 {
-		panic("cuda: ids of " + op.IDs.DType.String())
-	}
-	s := dst.Shape
-	b.launch(kernel{"embed", "embed_" + b.suffix()}, [3]int{ceil(s.Len(), 256), 1, 1}, 256, 0,
-		at(op.IDs), b.weightAt(op.Tokens), b.weightAt(op.Positions), at(dst), s[0]*s[1], s[1], s[2])
-}
+func ceil[T int | int32](a, b T) T { return (a + b - 1) / b }

@@ -47,7 +47,7 @@ func (b *Backend) Alloc(n int) (kernels.Mem, error) {
 
 func (b *Backend) alloc(n int) (mem, error) {
 	p, err := cu.MemAlloc(int64(max(n, 1)))
-	if errorCode(err) == codeOutOfMemory {
+	if drv.Code(err) == codeOutOfMemory {
 		free, total, _ := cu.MemInfo()
 		return mem{}, &OutOfMemoryError{b.name, n, int(free), int(total)}
 	}

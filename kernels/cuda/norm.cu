@@ -5,13 +5,7 @@
 // into a scale and shift for each channel. groupnorm_apply: dst = act(x·scale + shift).
 #include "device.cuh"
 
-// Parameters of the three, in this order in norm.go.
-#define GROUPNORM_PARAMETERS                                                                                    \
-  const void *a, const void *a2, const float *gamma, const float *beta, void *d, float2 *chunk, float2 *scale,   \
-      int c1, int c2, int pixels, int groups, int chunk_pixels, int chunks, int slab, int act, float eps, int images
-#define GROUPNORM_ARGUMENTS \
-  { a, a2, gamma, beta, d, chunk, scale, c1, c2, pixels, groups, chunk_pixels, chunks, slab, act, eps, images }
-
+// GroupNorm is the parameter of the three, filled by norm.go.
 struct GroupNorm {
   const void *a, *a2;      // [N, pixels, c1], [N, pixels, c2] or null
   const float *gamma, *beta;
@@ -124,14 +118,20 @@ __device__ void groupnorm_apply(const GroupNorm& g) {
 
 // ---- LayerNorm: a warp a row, three passes over it ----
 
-#define LAYERNORM_PARAMETERS const void *a, const float *gamma, const float *beta, void *d, int rows, int channels, float eps
+struct LayerNorm {
+  const void* a;             // [rows, channels]
+  const float *gamma, *beta; // [channels]
+  void* d;                   // as a
+  int rows, channels;
+  float eps;
+};
 
 template <class T, int wide>
-__device__ void layernorm(const T* a, const float* gamma, const float* beta, T* d, int rows, int channels, float eps) {
-  int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (row >= rows) return;
-  a += int64_t(row) * channels;
-  d += int64_t(row) * channels;
+__device__ void layernorm(const LayerNorm& n) {
+  int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, channels = n.channels;
+  if (row >= n.rows) return;
+  const T* a = static_cast<const T*>(n.a) + int64_t(row) * channels;
+  T* d = static_cast<T*>(n.d) + int64_t(row) * channels;
   float sum = 0, squares = 0, v[wide];
   for (int c = lane * wide; c < channels; c += 32 * wide) {
     load(v, a + c);
@@ -142,30 +142,28 @@ __device__ void layernorm(const T* a, const float* gamma, const float* beta, T* 
     load(v, a + c);
     for (int e = 0; e < wide; e++) squares += (v[e] - mean) * (v[e] - mean);
   }
-  float inverse = 1 / sqrtf(warp_sum(squares) / channels + eps);
+  float inverse = 1 / sqrtf(warp_sum(squares) / channels + n.eps);
   for (int c = lane * wide; c < channels; c += 32 * wide) {
     float g[wide], b[wide];
     load(v, a + c);
-    load(g, gamma + c);
-    load(b, beta + c);
+    load(g, n.gamma + c);
+    load(b, n.beta + c);
     for (int e = 0; e < wide; e++) v[e] = (v[e] - mean) * inverse * g[e] + b[e];
     store(d + c, v);
   }
 }
 
-#define NORM(name, T, wide)                                                                                     \
-  KERNEL(groupnorm_chunks_##name##_##wide, kNormThreads, (GROUPNORM_PARAMETERS)) {                              \
-    SHARED(float, sums);                                                                                        \
-    groupnorm_chunks<T, wide>(GROUPNORM_ARGUMENTS, sums);                                                       \
-  }                                                                                                             \
-  KERNEL(groupnorm_apply_##name##_##wide, kNormThreads, (GROUPNORM_PARAMETERS)) { groupnorm_apply<T, wide>(GROUPNORM_ARGUMENTS); } \
-  KERNEL(layernorm_##name##_##wide, kNormThreads, (LAYERNORM_PARAMETERS)) {                                     \
-    layernorm<T, wide>(static_cast<const T*>(a), gamma, beta, static_cast<T*>(d), rows, channels, eps);         \
-  }
+#define NORM(name, T, wide)                                                                                   \
+  KERNEL(groupnorm_chunks_##name##_##wide, kNormThreads, GroupNorm, g) {                                      \
+    SHARED(float, sums);                                                                                      \
+    groupnorm_chunks<T, wide>(g, sums);                                                                       \
+  }                                                                                                           \
+  KERNEL(groupnorm_apply_##name##_##wide, kNormThreads, GroupNorm, g) { groupnorm_apply<T, wide>(g); }        \
+  KERNEL(layernorm_##name##_##wide, kNormThreads, LayerNorm, n) { layernorm<T, wide>(n); }
 NORM(f32, float, 1)
 NORM(f32, float, 4)
 NORM(f16, half_t, 1)
 NORM(f16, half_t, 8)
 NORM(bf16, bfloat_t, 1)
 NORM(bf16, bfloat_t, 8)
-KERNEL(groupnorm_scale, kNormThreads, (GROUPNORM_PARAMETERS)) { join_chunks(GROUPNORM_ARGUMENTS); }
+KERNEL(groupnorm_scale, kNormThreads, GroupNorm, g) { join_chunks(g); }

@@ -12,6 +12,21 @@ import (
 
 const normThreads = 256
 
+// groupNorm and layerNorm are norm.cu's GroupNorm and LayerNorm.
+type groupNorm struct {
+	a, a2, gamma, beta, d, chunk, scale cu.DevicePtr
+	c1, c2, pixels, groups              int32
+	chunkPixels, chunks, slab, act      int32
+	eps                                 float32
+	images                              int32
+}
+
+type layerNorm struct {
+	a, gamma, beta, d cu.DevicePtr
+	rows, channels    int32
+	eps               float32
+}
+
 // wide is how many neighbouring channels a thread moves at once: 16 bytes, if all counts are multiples
 // of that, else one element.
 func (b *Backend) wide(counts ...int) int {
@@ -44,11 +59,14 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	if !ok {
 		return
 	}
-	scale := chunk + cu.DevicePtr(8*n)
+	g := groupNorm{
+		a: at(op.In), a2: at(op.In2), gamma: b.weightAt(op.Gamma), beta: b.weightAt(op.Beta), d: at(dst),
+		chunk: chunk, scale: chunk + cu.DevicePtr(8*n),
+		c1: int32s(c1), c2: int32s(channels - c1), pixels: int32s(pixels), groups: int32s(op.Groups),
+		chunkPixels: int32s(p.chunkPixels), chunks: int32s(p.chunks), slab: int32s(p.slab), act: int32(op.Act), eps: op.Eps, images: int32s(images),
+	}
 	run := func(name string, grid [3]int, shared int) {
-		b.launch(kernel{"norm", name}, grid, normThreads, shared,
-			at(op.In), at(op.In2), b.weightAt(op.Gamma), b.weightAt(op.Beta), at(dst), chunk, scale,
-			c1, channels-c1, pixels, op.Groups, p.chunkPixels, p.chunks, p.slab, int(op.Act), op.Eps, images)
+		launch(b, kernel{"norm", name}, grid, normThreads, shared, &g)
 	}
 	suffix := fmt.Sprintf("_%s_%d", b.suffix(), p.wide)
 	run("groupnorm_chunks"+suffix, [3]int{p.chunks, ceil(op.Groups, p.slab), images}, 4*(2*normThreads*p.wide+p.slab))
@@ -97,9 +115,9 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	b.want(dst, op.In)
 	channels := dst.Shape[len(dst.Shape)-1]
 	rows := dst.Shape.Len() / channels
-	b.launch(kernel{"norm", fmt.Sprintf("layernorm_%s_%d", b.suffix(), b.wide(channels))},
-		[3]int{ceil(rows, normThreads/32), 1, 1}, normThreads, 0,
-		at(op.In), b.weightAt(op.Gamma), b.weightAt(op.Beta), at(dst), rows, channels, op.Eps)
+	n := layerNorm{at(op.In), b.weightAt(op.Gamma), b.weightAt(op.Beta), at(dst), int32s(rows), int32s(channels), op.Eps}
+	launch(b, kernel{"norm", fmt.Sprintf("layernorm_%s_%d", b.suffix(), b.wide(channels))},
+		[3]int{ceil(rows, normThreads/32), 1, 1}, normThreads, 0, &n)
 }
 
 var _ kernels.Backend = (*Backend)(nil)

@@ -22,8 +22,7 @@ struct Acc {
 using Shared = uint32_t;
 __device__ __forceinline__ Shared shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
-// kept is x, of which the compiler does not know any more where it comes from: so that it is computed once, before a
-// loop, and not again in each round.
+// kept hides x's origin from the compiler, so that x is computed once, before a loop, and not again in each round.
 __device__ __forceinline__ int kept(int x) {
   asm volatile("mov.b32 %0, %0;" : "+r"(x));
   return x;
@@ -86,7 +85,7 @@ __device__ __forceinline__ void mma_m16n8k16(Acc& c, const uint32_t (&a)[4], uin
 }
 
 // cp_async16 copies 16 bytes from global to shared memory while the thread goes on; where bytes is 0 it
-// writes zeros and reads nothing. Both addresses are aligned to 16. L1 is passed by.
+// writes zeros and reads nothing. Both addresses are aligned to 16. L1 is bypassed.
 __device__ __forceinline__ void cp_async16(Shared to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }

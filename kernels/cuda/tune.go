@@ -88,20 +88,20 @@ func (t *tuner) save(d Device) {
 }
 
 // shape names what the time of a product depends on.
-func (b *Backend) shape(g gemm, splits int) string {
-	return fmt.Sprintf("%s %dx%dx%d/%d %dx%d/%d of %d+%d at %dx%d act %d", b.tensorCores(), g.m, g.n, g.k, splits, g.kh, g.kw, g.stride, g.c1, g.c2, g.upH, g.upW, g.act)
+func (b *Backend) shape(g gemm) string {
+	return fmt.Sprintf("%s %dx%dx%d/%d %dx%d/%d of %d+%d at %dx%d act %d", b.tensorCores(), g.m, g.n, g.k, g.splits, g.kh, g.kw, g.stride, g.c1, g.c2, g.upH, g.upW, g.act)
 }
 
 // tileFor is the tile for a product: as measured, or as modelled.
-func (b *Backend) tileFor(g gemm, splits int) tile {
-	modelled := chooseTile(g.m, g.n, splits, b.device.Processors)
+func (b *Backend) tileFor(g gemm) tile {
+	modelled := chooseTile(int(g.m), int(g.n), int(g.splits), b.device.Processors)
 	if b.onlyTile != nil {
 		return *b.onlyTile
 	}
 	if b.tuner == nil {
 		return modelled
 	}
-	shape := b.shape(g, splits)
+	shape := b.shape(g)
 	if t := tileByName(b.tuner.chosen[shape]); t != nil {
 		return *t
 	}
@@ -109,7 +109,7 @@ func (b *Backend) tileFor(g gemm, splits int) tile {
 		return modelled
 	}
 	start := time.Now()
-	t := b.fastest(g, splits, modelled)
+	t := b.fastest(g, modelled)
 	b.tuner.left -= time.Since(start)
 	b.tuner.chosen[shape], b.tuner.dirty = t.name, true
 	return t
@@ -117,8 +117,8 @@ func (b *Backend) tileFor(g gemm, splits int) tile {
 
 // fastest times the product with each tile. The results go to memory of their own, because the real ones may lie where
 // an operand does.
-func (b *Backend) fastest(g gemm, splits int, modelled tile) tile {
-	result, err := b.alloc(g.m * g.n * b.dtype.Size())
+func (b *Backend) fastest(g gemm, modelled tile) tile {
+	result, err := b.alloc(int(g.m) * int(g.n) * b.dtype.Size())
 	if err != nil {
 		return modelled
 	}
@@ -137,12 +137,12 @@ func (b *Backend) fastest(g gemm, splits int, modelled tile) tile {
 		if t.shared() > b.sharedMost {
 			continue
 		}
-		b.product(g, t, "", splits) // loads the kernel and warms the caches
+		b.product(g, t, "") // loads the kernel and warms the caches
 		if events[0].Record(b.stream) != nil {
 			return modelled
 		}
 		for range runs {
-			b.product(g, t, "", splits)
+			b.product(g, t, "")
 		}
 		if events[1].Record(b.stream) != nil || events[1].Synchronize() != nil || b.err != nil {
 			return modelled

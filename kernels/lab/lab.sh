@@ -22,7 +22,7 @@ for version in ${*:-gemm1 gemm2 gemm attention1 attention}; do
 		"$cuda/emu/build.sh" "$lab/emu" "$here/$version"
 		(cd "$cuda" && LAB=$version LD_LIBRARY_PATH=$lab/emu "$work/lab.test" -test.run '^TestLab$' >&2)
 		"$bin/nvcc" -ptx -arch=compute_80 -O3 -std=c++17 -I"$cuda" "$here/$version/$family.cu" -o "$lab/ptx/$family.80.ptx"
-		sed -i 's/^\.version .*/.version 7.8/' "$lab/ptx/$family.80.ptx"
+		sed -i 's/^\.version .*/.version 7.8/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$lab/ptx/$family.80.ptx"
 		"$work/cuda12/nvidia/cuda_nvcc/bin/ptxas" -v -O3 -arch=sm_80 "$lab/ptx/$family.80.ptx" -o "$lab/cubin/$family.80.cubin" 2>"$lab/cubin/$family.80.cubin.log"
 	fi
 	(cd "$cuda" && LAB=$version COUNTS=$lab/counts.json EMU_PTX=$lab/ptx LD_LIBRARY_PATH=$root/build/emu-ptx "$work/lab.test" -test.run '^TestCounts$' >&2)

@@ -2,16 +2,27 @@
 
 package drv
 
+// gorgonia.org/cu links with -lcuda. stub/libcuda.a is an empty archive that satisfies the linker where no driver is
+// installed; trampolines.c defines the functions.
+
 /*
 #cgo LDFLAGS: -L${SRCDIR}/stub -ldl
 #include <cuda.h>
 #include <stdlib.h>
 int drv_status(const char **text);
+
+// The kernel's one parameter is a struct; the driver knows its size and copies it.
+static CUresult launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned threads, unsigned shared, CUstream s, void *parameter) {
+	void *parameters[] = {parameter};
+	return cuLaunchKernel(f, gx, gy, gz, threads, 1, 1, shared, s, parameters, 0);
+}
 */
 import "C"
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -25,6 +36,19 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s (CUDA error %d)", e.Call, e.Text, e.Code) }
+
+// Code is the CUresult in an error of this package or of gorgonia.org/cu, 0 if there is none. The type of the latter's
+// errors is an integer whose name is not exported, so only reflection can read it.
+func Code(err error) int {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	if v := reflect.ValueOf(err); v.IsValid() && v.Kind() == reflect.Int {
+		return int(v.Int())
+	}
+	return 0
+}
 
 func check(call string, r C.CUresult) error {
 	if r == 0 {
@@ -59,6 +83,12 @@ func stream(s cu.Stream) C.CUstream       { return *(*C.CUstream)(unsafe.Pointer
 // 48 KiB are the limit.
 func AllowSharedMemory(f cu.Function, n int) error {
 	return check("cuFuncSetAttribute", C.cuFuncSetAttribute(function(f), C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(n)))
+}
+
+// Launch queues a kernel whose one parameter is a struct of any size, which is copied before Launch returns.
+// (*cu.Function).Launch copies 8 bytes of each parameter.
+func Launch(f cu.Function, grid [3]int, threads, shared int, s cu.Stream, parameter unsafe.Pointer) error {
+	return check("cuLaunchKernel", C.launch(function(f), C.uint(grid[0]), C.uint(grid[1]), C.uint(grid[2]), C.uint(threads), C.uint(shared), stream(s), parameter))
 }
 
 // DestroyStream frees a stream after its queued work is done.

@@ -32,7 +32,7 @@ static Thread threads[kThreads];
 static Warp warps[kWarps];
 static int thread_count, warp_count, alive, waiting; // of the block that runs
 static const Function* function;
-static uint64_t* parameter_slots;
+static const void* parameter;
 static void* scheduler_stack;
 static char *stacks, *shared_memory;
 static sigjmp_buf failure;
@@ -48,8 +48,8 @@ static std::map<std::string, Function>& functions() {
   static std::map<std::string, Function> all;
   return all;
 }
-Register::Register(const char* name, void (*run)(uint64_t*), int parameters, int threads) {
-  functions()[name] = {name, run, parameters, threads};
+Register::Register(const char* name, void (*run)(const void*), size_t parameter_bytes, int threads) {
+  functions()[name] = {name, run, parameter_bytes, threads};
 }
 const Function* find_function(const char* name) {
   auto f = functions().find(name);
@@ -343,7 +343,7 @@ void wait_copies(int newest) {
 // ---- a block ----
 
 extern "C" void emu_thread_main() {
-  function->run(parameter_slots);
+  function->run(parameter);
   Thread* me = thread;
   Warp& w = *me->warp;
   if (me->mmas) settle_mma();
@@ -442,10 +442,10 @@ static void reserve_memory() {
   mprotect(shared_memory + kSharedMax, kGuard, PROT_NONE);
 }
 
-bool run_grid(const Function* f, Index grid, Index block, size_t shared, uint64_t* slots, unsigned seed, const char** error) {
+bool run_grid(const Function* f, Index grid, Index block, size_t shared, const void* p, unsigned seed, const char** error) {
   reserve_memory();
   function = f;
-  parameter_slots = slots;
+  parameter = p;
   grid_size = grid;
   block_size = block;
   dynamic_shared_bytes = shared;

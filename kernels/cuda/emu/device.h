@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #include "emu.h"
 
@@ -106,22 +105,12 @@ inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) { return {a, b}; }
 inline float2 __half22float2(__half2 h) { return {h.x, h.y}; }
 inline float2 __bfloat1622float2(__nv_bfloat162 h) { return {h.x, h.y}; }
 
-// ---- kernels: KERNEL(name, threads, (parameters)) { body } ----
+// ---- kernels: KERNEL(name, threads, Type, p) { body } ----
 
-template <class... P, size_t... I>
-void emu_call(void (*f)(P...), uint64_t* slots, std::index_sequence<I...>) {
-  f(*reinterpret_cast<std::remove_const_t<P>*>(&slots[I])...);
-}
-template <auto F>
-struct EmuThunk;
-template <class... P, void (*F)(P...)>
-struct EmuThunk<F> {
-  static void run(uint64_t* slots) { emu_call(F, slots, std::index_sequence_for<P...>()); }
-  static constexpr int count = sizeof...(P);
-};
-#define KERNEL(name, threads, parameters)                                                                       \
-  extern "C" void name parameters;                                                                              \
-  static emu::Register name##_registered(#name, EmuThunk<name>::run, EmuThunk<name>::count, threads);           \
-  extern "C" void name parameters
+#define KERNEL(name, threads, Type, p)                                                                          \
+  extern "C" void name(const Type&);                                                                            \
+  static emu::Register name##_registered(                                                                       \
+      #name, [](const void* parameter) { name(*static_cast<const Type*>(parameter)); }, sizeof(Type), threads); \
+  extern "C" void name(const Type& p)
 #define WIDE_KERNEL KERNEL
 #define SHARED(T, name) T* name = reinterpret_cast<T*>(emu::dynamic_shared)

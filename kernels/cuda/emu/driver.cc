@@ -16,6 +16,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -432,14 +433,22 @@ API cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
   return ((CUfunc_st*)f)->shared_limit = v, CUDA_SUCCESS;
 }
 
-static CUresult run(DeviceState& on, const Function* f, Index grid, Index block, unsigned shared, std::vector<uint64_t> slots) {
+// A launch's parameter, copied when it is queued. The compiler may ask for up to 128 bytes of alignment.
+using Parameter = std::shared_ptr<void>;
+static Parameter copy_parameter(const void* p, size_t bytes) {
+  Parameter copy(aligned_alloc(128, (bytes + 127) / 128 * 128), free);
+  memcpy(copy.get(), p, bytes);
+  return copy;
+}
+
+static CUresult run(DeviceState& on, const Function* f, Index grid, Index block, unsigned shared, const Parameter& parameter) {
   if (on.sticky) return on.sticky;
   launches++;
   if (++on.launches == fault_at && &on == &state[fault_device]) return on.sticky = CUresult(fault_code);
   if (wrong && !strncmp(f->name, wrong, strlen(wrong))) return CUDA_SUCCESS;
   counters = {};
   const char* error;
-  bool ok = run_grid(f, grid, block, shared, slots.data(), seed, &error);
+  bool ok = run_grid(f, grid, block, shared, parameter.get(), seed, &error);
   auto& [n, sum] = report[f->name];
   n++;
   static_assert(sizeof(Counters) % sizeof(uint64_t) == 0);
@@ -460,12 +469,11 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
             f->function->name, gx, gy, gz, bx, by, bz, shared);
     return CUDA_ERROR_INVALID_VALUE;
   }
-  std::vector<uint64_t> slots(f->function->parameters);
-  for (size_t i = 0; i < slots.size(); i++) slots[i] = *(uint64_t*)parameters[i];
+  Parameter parameter = copy_parameter(parameters[0], f->function->parameter_bytes);
   const Function* function = f->function;
   DeviceState* on = &here();
   trace(stream_of(stream), function->name);
-  return queue(stream, [=] { return run(*on, function, {gx, gy, gz}, {bx, by, bz}, shared, slots); });
+  return queue(stream, [=] { return run(*on, function, {gx, gy, gz}, {bx, by, bz}, shared, parameter); });
 }
 
 // ---- errors ----

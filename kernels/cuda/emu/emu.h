@@ -77,13 +77,15 @@ void commit_copies();
 void wait_copies(int newest);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
+// A kernel has one parameter, a struct of some bytes.
 struct Function {
   const char* name;
-  void (*run)(uint64_t* slots);
-  int parameters, threads;
+  void (*run)(const void* parameter);
+  size_t parameter_bytes;
+  int threads;
 };
 struct Register {
-  Register(const char* name, void (*run)(uint64_t*), int parameters, int threads);
+  Register(const char* name, void (*run)(const void*), size_t parameter_bytes, int threads);
 };
 const Function* find_function(const char* name);
 
@@ -97,7 +99,7 @@ struct Counters {
 extern Counters counters;
 
 // block.cc. The message of a failed launch is in *error.
-bool run_grid(const Function* f, Index grid, Index block, size_t shared, uint64_t* slots, unsigned seed, const char** error);
+bool run_grid(const Function* f, Index grid, Index block, size_t shared, const void* parameter, unsigned seed, const char** error);
 
 // memory.cc
 struct Allocation {

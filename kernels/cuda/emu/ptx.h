@@ -1,7 +1,7 @@
 // ptx.h: a kernel as nvcc compiled it, decoded for interpretation. ptx_parse.cc reads the text,
 // ptx_ops.cc holds an instruction's meaning, ptx_run.cc runs warps of them.
 //
-// Every operand is a register: immediates, parameters and special registers (%tid.x …) are registers that
+// Every operand is a register: immediates, the parameter's address and special registers (%tid.x …) are registers that
 // are filled before the first instruction. A register is 64 bits a lane, of which narrower types use the low ones.
 #pragma once
 #include <cstdint>
@@ -16,7 +16,7 @@ struct Op;
 using Handler = void (*)(const Op& op);
 
 enum Kind : uint8_t { kPlain, kBranch, kReturn, kBarrier, kWarpWide };
-enum Space : uint8_t { kGeneric, kGlobal, kShared, kLocal };
+enum Space : uint8_t { kGeneric, kGlobal, kShared, kLocal, kParameter };
 
 struct Op {
   Handler run;
@@ -40,11 +40,11 @@ struct Fill { // a register with the same value in every lane
 struct Kernel {
   std::string name;
   std::vector<Op> ops;
-  int registers = 0, parameters = 0, threads = 1024;
-  size_t local_bytes = 0;
+  int registers = 0, threads = 1024;
+  size_t local_bytes = 0, parameter_bytes = 0;
   std::vector<Fill> immediates;
-  std::vector<int> parameter_regs; // -1: not read
-  int local_base = -1;             // register that holds the lane's local memory
+  int parameter = -1;  // register that holds the address of the kernel's one parameter; -1: not read
+  int local_base = -1; // that of the lane's local memory
   int special[10];                 // registers of tid.xyz, ntid.xyz, ctaid.xyz, laneid; -1: not read
 };
 
@@ -72,5 +72,7 @@ struct Warp {
 extern Warp* warp;
 extern uint32_t mask;
 extern emu::Counters& counters;
+extern const char* parameter; // of the launch
+extern size_t parameter_bytes;
 
 } // namespace ptx

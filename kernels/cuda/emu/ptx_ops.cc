@@ -210,6 +210,8 @@ char* address(const Op& o, u64 at, int bytes, int lane) {
   char* p = (char*)at;
   const auto& local = warp->local;
   if (!local.empty() && p >= local.data() && p + bytes <= local.data() + local.size()) return p;
+  if (p >= parameter && p + bytes <= parameter + parameter_bytes) return p;
+  if (o.space == kParameter) emu::fail("parameter read out of bounds: offset %ld, %d bytes of %zu (line %d: %s)", long(p - parameter), bytes, parameter_bytes, o.line, o.name);
   if (!emu::inside(at, bytes)) {
     const emu::Allocation* a = emu::allocation_near(at);
     if (!a) emu::fail("lane %d: illegal address %#lx (line %d: %s)", lane, (long)at, o.line, o.name);
@@ -226,7 +228,7 @@ void count_access(const Op& o, const u64* at, int bytes) {
     u32 low[32];
     each([&](int l) { low[l] = u32(at[l]); });
     count_shared(low, bytes);
-  } else if (o.space != kLocal) {
+  } else if (o.space != kLocal && o.space != kParameter) {
     count_global(at, bytes);
   }
 }
@@ -253,12 +255,6 @@ void store(const Op& o) {
   each([&](int l) {
     char* p = address(o, at[l], total, l);
     for (int i = 0; i < n; i++) memcpy(p + i * o.bytes, &cell(o.arg[1][i], l), o.bytes);
-  });
-}
-void load_parameter(const Op& o) {
-  each([&](int l) {
-    u64 v = cell(o.arg[1][0], l);
-    cell(o.arg[0][0], l) = o.bytes == 8 ? v : u32(v);
   });
 }
 
@@ -526,12 +522,11 @@ Handler handler(const std::string& name, Op& op) {
   if (name == "ret" || name == "exit") return op.kind = kReturn, nothing;
   if (name == "bar.sync") return op.kind = kBarrier, nothing;
   if (name == "bar.warp.sync") return op.kind = kWarpWide, nothing;
-  if (starts(name, "cvta")) return op.bytes = 8, move; // generic addresses are global ones, and local ones their own
+  if (starts(name, "cvta")) return op.bytes = 8, move; // generic addresses are those of global memory and of the parameter, and local ones their own
   if (starts(name, "mov.")) return op.bytes = name == "mov.pred" ? 2 : width(name), move;
-  if (starts(name, "ld.param")) return op.bytes = width(name), load_parameter;
   if (starts(name, "ld.") || starts(name, "st.")) {
     op.bytes = width(name);
-    op.space = name.find(".shared") != name.npos ? kShared : name.find(".local") != name.npos ? kLocal : name.find(".global") != name.npos ? kGlobal : kGeneric;
+    op.space = name.find(".shared") != name.npos ? kShared : name.find(".local") != name.npos ? kLocal : name.find(".global") != name.npos ? kGlobal : name.find(".param") != name.npos ? kParameter : kGeneric;
     return name[0] == 'l' ? load : store;
   }
   return nullptr;

@@ -75,11 +75,9 @@ struct Parser {
     }
     if (word.compare(0, 2, "0f") == 0 || word.compare(0, 2, "0F") == 0) return immediate(std::stoull(word.substr(2), nullptr, 16));
     if (isdigit(word[0]) || word[0] == '-') return immediate(word[0] == '-' ? uint64_t(std::stoll(word, nullptr, 0)) : std::stoull(word, nullptr, 0));
-    if (size_t p = word.find("_param_"); p != std::string::npos) {
-      size_t n = std::stoul(word.substr(p + 7));
-      if (n >= k.parameter_regs.size()) k.parameter_regs.resize(n + 1, -1);
-      if (k.parameter_regs[n] < 0) k.parameter_regs[n] = fresh();
-      return k.parameter_regs[n];
+    if (word.find("_param_") != std::string::npos) {
+      if (k.parameter < 0) k.parameter = fresh();
+      return k.parameter;
     }
     if (word.compare(0, 14, "__local_depot1") == 0 || word.compare(0, 13, "__local_depot") == 0) {
       if (k.local_base < 0) k.local_base = fresh();
@@ -160,7 +158,10 @@ Kernel parse(const std::string& name, const std::string& text, size_t body, int 
 
   size_t open = text.find('{', body);
   std::string head = text.substr(body, open - body);
-  for (size_t at = 0; (at = head.find(".param", at)) != std::string::npos; at++) p.k.parameters++;
+  // One parameter, an array of bytes: ".param .align 8 .b8 name_param_0[208]".
+  size_t bytes = head.find('[');
+  if (head.find(".param") != head.rfind(".param") || bytes == std::string::npos) p.fail("a kernel has one struct as its parameter");
+  p.k.parameter_bytes = std::stoul(head.substr(bytes + 1));
   if (size_t at = head.find(".maxntid"); at != std::string::npos) p.k.threads = std::stoi(head.substr(at + 8));
   for (char c : head) p.line += c == '\n';
 

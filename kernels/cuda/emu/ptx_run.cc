@@ -30,6 +30,8 @@ namespace ptx {
 Warp* warp;
 uint32_t mask;
 emu::Counters& counters = emu::counters;
+const char* parameter;
+size_t parameter_bytes;
 
 // ---- the kernels: every entry of the .ptx files of a folder ----
 
@@ -81,7 +83,7 @@ static uint32_t random(uint32_t below) {
   return uint32_t(state >> 32) % below;
 }
 
-static void start_block(emu::Index block, const uint64_t* slots) {
+static void start_block(emu::Index block) {
   memset(emu::dynamic_shared, 0xff, emu::dynamic_shared_bytes);
   int threads = emu::block_size.x * emu::block_size.y * emu::block_size.z;
   warps.resize((threads + 31) / 32);
@@ -100,7 +102,7 @@ static void start_block(emu::Index block, const uint64_t* slots) {
       for (int l = 0; l < 32; l++) w.regs[size_t(reg) * 32 + l] = uint64_t(value(l));
     };
     for (const Fill& f : kernel->immediates) fill(f.reg, [&](int) { return f.value; });
-    for (size_t p = 0; p < kernel->parameter_regs.size(); p++) fill(kernel->parameter_regs[p], [&](int) { return slots[p]; });
+    fill(kernel->parameter, [&](int) { return (uint64_t)parameter; });
     fill(kernel->local_base, [&](int l) { return (uint64_t)(w.local.data() + l * kernel->local_bytes); });
     auto thread = [&](int l) { return unsigned(32 * i + l); };
     emu::Index s = emu::block_size;
@@ -159,8 +161,8 @@ static bool step(Warp& w) {
   return true;
 }
 
-static void run_block(emu::Index block, const uint64_t* slots) {
-  start_block(block, slots);
+static void run_block(emu::Index block) {
+  start_block(block);
   for (;;) {
     int ready[32], n = 0;
     bool alive = false;
@@ -196,7 +198,7 @@ const Function* find_function(const char* name) {
       fprintf(stderr, "PTX interpreter: %s\n", error.what());
       return nullptr;
     }
-    entry.function = {e->first.c_str(), nullptr, entry.kernel->parameters, entry.kernel->threads};
+    entry.function = {e->first.c_str(), nullptr, entry.kernel->parameter_bytes, entry.kernel->threads};
   }
   return &entry.function;
 }
@@ -210,10 +212,12 @@ void fail(const char* format, ...) {
   throw std::runtime_error(text);
 }
 
-bool run_grid(const Function* f, Index grid, Index block, size_t shared, uint64_t* slots, unsigned seed, const char** error) {
+bool run_grid(const Function* f, Index grid, Index block, size_t shared, const void* p, unsigned seed, const char** error) {
   static char* memory = (char*)mmap(nullptr, 228 << 10, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   static std::string message;
   ptx::kernel = ptx::entries().at(f->name).kernel.get();
+  ptx::parameter = (const char*)p;
+  ptx::parameter_bytes = f->parameter_bytes;
   grid_size = grid;
   block_size = block;
   dynamic_shared = memory;
@@ -223,7 +227,7 @@ bool run_grid(const Function* f, Index grid, Index block, size_t shared, uint64_
     for (uint64_t k = 0; k < blocks; k++) {
       ptx::state = (seed + 1) * 0x9E3779B97F4A7C15ull + k * 0xD1B54A32D192ED03ull + 1;
       block_index = {unsigned(k % grid.x), unsigned(k / grid.x % grid.y), unsigned(k / grid.x / grid.y)};
-      ptx::run_block(block_index, slots);
+      ptx::run_block(block_index);
     }
   } catch (const std::exception& e) {
     std::ostringstream s;

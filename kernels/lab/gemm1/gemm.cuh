@@ -13,15 +13,11 @@
 // The steps along K that a packed weight is padded to; weights.go agrees.
 constexpr int kDepth = 32;
 
-// Parameters of every kernel of this family, one slot each; gemm.go fills them in this order.
-#define GEMM_PARAMETERS                                                                                       \
-  const void *a, const void *a2, const void *b, const float *bias, const void *per_channel,                   \
-      const void *residual, void *d, float *partial, int m, int n, int k, int ldb, int act, int splits,       \
-      int h, int w, int c1, int c2, int kw, int stride, int pad, int up_h, int up_w, int out_h, int out_w
-#define GEMM_ARGUMENTS                                                                                     \
-  { a, a2, b, bias, per_channel, residual, d, partial, m, n, k, ldb, act, splits, h, w, c1, c2, kw, stride, pad, \
-    up_h, up_w, out_h, out_w }
-
+// Gemm is the parameter of every kernel of this family, filled by gemm.go. What came later is not read here.
+struct Divisor {
+  unsigned factor;
+  int shift;
+};
 struct Gemm {
   const void *a, *a2;       // one input or two side by side in the channels
   const void* b;            // [N, ldb]
@@ -32,10 +28,11 @@ struct Gemm {
   float* partial;           // [splits, M, N] if splits > 1
   int m, n, k, ldb, act, splits;
   int h, w;                 // of the inputs
-  int c1, c2, kw;           // channels of a and a2; the filter's width
+  int c1, c2, kh, kw;       // channels of a and a2; the filter's size
   int stride, pad;
   int up_h, up_w;           // the size that the input is read at
   int out_h, out_w;
+  Divisor pixels, row, by_up_h, by_up_w;
 };
 
 // Pixel is the place in the input that an output pixel's filter begins at.

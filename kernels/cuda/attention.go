@@ -1,0 +1,64 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"fmt"
+
+	"gorgonia.org/cu"
+
+	"darkroom/kernels"
+)
+
+// attention is attention.cuh's Attention.
+type attention struct {
+	q, k, v, o             cu.DevicePtr
+	queries, keys          int32
+	channels, size, causal int32
+	scale                  float32
+}
+
+// flashTile is one of attention.cuh's Flash: the queries of a block, and the keys that it takes at a time.
+type flashTile struct{ size, queries, keys int }
+
+var flashTiles = []flashTile{{16, 128, 64}, {32, 128, 64}, {48, 128, 64}, {64, 128, 64}, {80, 64, 64}, {128, 64, 32}, {160, 64, 32}}
+
+// shared is of queries, and two tiles of keys and values each.
+func (t flashTile) shared() int { return (t.queries + 4*t.keys) * t.size * 2 }
+
+// Attention takes the tensor-core kernel of the smallest padded head size that holds the heads.
+func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
+	defer b.enter()()
+	b.want(dst, op.Q, op.K, op.V)
+	q := op.Q.Shape
+	size := q[2] / op.Heads
+	k, threads, shared, queries := b.attentionKernel(size, op.Factor())
+	a := attention{
+		q: at(op.Q), k: at(op.K), v: at(op.V), o: at(dst),
+		queries: int32s(q[1]), keys: int32s(op.K.Shape[1]), channels: int32s(q[2]), size: int32s(size), scale: op.Factor(),
+	}
+	if op.Causal {
+		a.causal = 1
+	}
+	launch(b, k, [3]int{ceil(q[1], queries), op.Heads, q[0]}, threads, shared, &a)
+}
+
+// attentionKernel gives the kernel for a head size, its threads and shared memory, and the queries a
+// block takes. The fast ones look for the largest score before it is scaled, and want a positive scale.
+func (b *Backend) attentionKernel(size int, scale float32) (k kernel, threads, shared, queries int) {
+	if !b.simpleAttention && size%8 == 0 && scale > 0 {
+		for _, t := range flashTiles {
+			if size <= t.size && t.shared() <= b.sharedMost {
+				return kernel{"attention", fmt.Sprintf("attention_mma_%s_%d", b.suffix(), t.size)}, 128, t.shared(), t.queries
+			}
+		}
+		const wide = (32*512+32*512+32*40)*2 + 32*40*4 + 2*32*4 // attention.cuh's WideTiles
+		if size > 160 && size <= 512 && wide <= b.sharedMost {
+			return kernel{"attention", "attention_wide_" + b.suffix()}, 256, wide, 32
+		}
+	}
+	if size > 512 {
+		panic(fmt.Sprintf("cuda: attention heads of %d channels; at most 512 are supported", size))
+	}
+	return kernel{"attention", "attention_simple_" + b.suffix()}, 128, 4 * size * 4, 4
+}
