@@ -60,6 +60,7 @@ func (r Recipe) parameterFields() []Field {
 	add(r.SDENoise != "", "SDE noise", r.SDENoise)
 	add(r.Noise == "torch-cpu", "RNG", "CPU")
 	add(r.Noise == "torch-cuda", "RNG", "NV")
+	fields = append(fields, r.extraFields()...)
 	add(true, "Version", strings.TrimSpace("darkroom "+r.Version))
 	return fields
 }
@@ -229,7 +230,7 @@ func (p *Parameters) translate() {
 		case "Version":
 			r.Version = strings.TrimPrefix(f.Value, "darkroom ")
 		default:
-			ok = false
+			ok = r.takeField(f)
 		}
 		if !ok {
 			p.Unused = append(p.Unused, f)

@@ -48,7 +48,7 @@ func batchCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "batch",
 		Usage:     "render the pictures that a job file asks for",
-		ArgsUsage: "JOBS | status ID | cancel ID | retry ID",
+		ArgsUsage: "JOBS | status ID | cancel ID | retry ID | schema",
 		Description: `JOBS is YAML, JSON lines or CSV, or - for standard input; every field of generate, lists and ranges
 (seed: 1..100), templates ({a|b}, __file__, ${variable}): docs/batch.md describes them.
 
@@ -64,7 +64,8 @@ Examples:
    darkroom batch jobs.yaml -o pictures/ --name "{index:04}-{seed}-{slug}" --retry 2
    darkroom batch jobs.yaml -o /shared/pictures --queue nats://10.0.0.1:4222
    darkroom batch jobs.yaml -o pictures/ --workers 2
-   darkroom batch status 3f2a90c41d77 --queue nats://10.0.0.1:4222`,
+   darkroom batch status 3f2a90c41d77 --queue nats://10.0.0.1:4222
+   darkroom batch schema > jobs.schema.json                    # for editors that check and complete YAML`,
 		Flags: append(append(append(engineFlags(), queueFlags()...),
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for the pictures, or s3://BUCKET/PREFIX"},
 			&cli.StringFlag{Name: "records", Usage: "folder of the manifest, where the pictures go to a bucket", DefaultText: "the current folder"},
@@ -80,6 +81,10 @@ Examples:
 		Action: func(c *cli.Context) error {
 			if word := c.Args().First(); c.NArg() > 0 && (word == "status" || word == "cancel" || word == "retry") {
 				return batchControl(c, e, word)
+			}
+			if c.NArg() == 1 && c.Args().First() == "schema" {
+				_, err := e.stdout.Write(jobs.Schema())
+				return err
 			}
 			path, err := oneWord(c, "the job file")
 			if err != nil {

@@ -119,27 +119,11 @@ func complete(commands []*cli.Command, words []string) []string {
 
 // flagValues are the names that a flag takes, nil if it takes no names.
 func flagValues(flag string) []string {
-	switch flag {
-	case "scheduler":
-		return schedulerNames()
-	case "sigmas":
-		return sigmaNames()
-	case "guidance":
-		return guidanceNames()
-	case "sde-noise":
-		return recipe.SDENoises()
-	case "noise":
-		return []string{"torch-cpu", "torch-cuda"}
-	case "prompt-syntax":
-		return []string{"weighted", "plain"}
-	case "dtype":
-		return []string{"auto", "fp32", "tf32", "bf16", "fp16"}
-	case "backend":
-		return []string{"auto", "cpu", "cuda", "ref"}
-	case "format":
-		return []string{"png", "jpg", "webp"}
-	case "model":
+	if flag == "model" {
 		return modelNames()
+	}
+	if s, ok := recipe.Lookup(flag); ok && s.Choices != nil {
+		return s.Choices()
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func (s *source) request(p *pipeline.Pipeline) pipeline.Request {
 	}
 	q, r := s.recipe, p.NewRequest(s.recipe.Prompt)
 	r.Negative, r.Seed, r.ClipSkip, r.Rescale, r.Noise = q.Negative, q.Seed, q.ClipSkip, q.Rescale, q.Noise
-	r.Guidance, r.SDENoise = q.Guidance, q.SDENoise
+	r.Guidance, r.SDENoise, r.Extra = q.Guidance, q.SDENoise, q.Extra
 	if s.fields.Has("Steps") {
 		r.Steps = q.Steps
 	}

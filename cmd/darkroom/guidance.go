@@ -103,12 +103,3 @@ func unlessEndless(v float64) *float64 {
 	}
 	return &v
 }
-
-// guidanceNames are the names that complete.
-func guidanceNames() []string {
-	var names []string
-	for _, m := range guidance.Methods() {
-		names = append(names, m.Name)
-	}
-	return names
-}

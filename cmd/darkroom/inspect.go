@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strconv"
 	"strings"
 
 	"darkroom/checkpoint"
@@ -105,31 +104,49 @@ func inspectImage(e *env, path string, asJSON bool) error {
 	return nil
 }
 
-// recipeRows shows a recipe's settings by the names of their flags.
+// recipeRows shows a recipe's settings by the names of their flags, then what came of them.
 func recipeRows(t table.Writer, r recipe.Recipe) {
-	number := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
-	for _, row := range [][2]string{
-		{"prompt", r.Prompt}, {"negative", r.Negative}, {"prompt-syntax", r.PromptSyntax}, {"clip-skip", strconv.Itoa(r.ClipSkip)},
-		{"seed", strconv.FormatUint(r.Seed, 10)}, {"noise", r.Noise}, {"size", fmt.Sprintf("%d×%d", r.Width, r.Height)},
-		{"steps", strconv.Itoa(r.Steps)}, {"scheduler", r.Name()}, {"eta", number(r.Eta)},
-		{"cfg", number(r.CFG)}, {"guidance-rescale", number(r.Rescale)},
-		{"guidance", r.Guidance}, {"sde-noise", r.SDENoise},
-		{"model", r.Model}, {"weights", r.ModelHash}, {"prediction", r.Prediction},
-		{"dtype", r.DType}, {"backend", r.Backend}, {"device", r.Device},
-		{"decoded in", r.DecodeDType}, {"decoded", map[bool]string{true: "in tiles"}[r.VAETiling]},
-		{"noise hash", r.Result.Noise}, {"latents hash", r.Result.Latents}, {"pixels hash", r.Result.Pixels},
-	} {
-		if row[1] == "" && (row[0] == "guidance" || row[0] == "sde-noise" || strings.HasPrefix(row[0], "decoded")) {
-			continue // the usual
+	row := func(name, value string) { t.AppendRow(table.Row{name, printable(value)}) }
+	for _, group := range recipe.Groups() {
+		for _, s := range recipe.All() {
+			if s.Group == group && s.InRecipe() {
+				if name, value, ok := recipeRow(&s, &r); ok {
+					row(name, value)
+				}
+			}
 		}
-		t.AppendRow(table.Row{row[0], printable(row[1])})
 	}
-	if len(r.SigmaList) > 0 {
-		t.AppendRow(table.Row{"sigmas", strings.Trim(fmt.Sprint(r.SigmaList), "[]")})
+	row("weights", r.ModelHash)
+	row("prediction", r.Prediction)
+	row("device", r.Device)
+	if r.DecodeDType != "" {
+		row("decoded in", r.DecodeDType)
 	}
+	row("noise hash", r.Result.Noise)
+	row("latents hash", r.Result.Latents)
+	row("pixels hash", r.Result.Pixels)
 	for _, name := range sortedKeys(r.Unknown) {
 		t.AppendRow(table.Row{printable(name), string(r.Unknown[name]) + " (not known to this version)"})
 	}
+}
+
+// recipeRow is what is shown of a setting: nothing of what is as usual.
+func recipeRow(s *recipe.Setting, r *recipe.Recipe) (name, value string, ok bool) {
+	v := s.FromRecipe(r)
+	switch s.Name {
+	case "width":
+		return "size", fmt.Sprintf("%d×%d", r.Width, r.Height), true
+	case "height":
+		return "", "", false // with the width
+	case "scheduler":
+		return s.Name, r.Name(), true // with the name of its sigmas
+	case "sigmas":
+		return s.Name, s.Format(v), len(r.SigmaList) > 0
+	}
+	if s.Recipe == nil {
+		return s.Name, s.Format(v), r.Extra[s.Name] != nil
+	}
+	return s.Name, s.Format(v), v != "" && v != false || s.Zero
 }
 
 func sortedKeys(f recipe.Fields) []string {

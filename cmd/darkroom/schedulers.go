@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"darkroom/scheduler"
 
@@ -69,21 +68,4 @@ func schedulers(e *env, asJSON bool) error {
 	}
 	t.Render()
 	return nil
-}
-
-// schedulerNames are the names that complete.
-func schedulerNames() []string {
-	var names []string
-	for _, s := range scheduler.Names() {
-		names = append(names, s.Name)
-	}
-	return names
-}
-
-func sigmaNames() []string {
-	var names []string
-	for _, s := range scheduler.SigmaSchedules() {
-		names = append(names, strings.TrimSpace(s[0]))
-	}
-	return names
 }
