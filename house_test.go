@@ -3,6 +3,7 @@
 package darkroom_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -147,21 +148,51 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
-// notOurs must not be in the repository: it speaks of the product, not of where it was made.
-var notOurs = regexp.MustCompile(`(?m)(^|[\s"'=:(])/(work|root)/(main|shared|venv)|\.(?:pypi|pythonhosted|npmjs)\.org|registry\.npm`)
+// machinePath is an absolute path that some machine has and others do not: a home, a place for work or for mounted disks. What every
+// system has (/usr, /etc, /dev, /proc) is none, nor is a path that begins with a name of examplePaths.
+var machinePath = regexp.MustCompile(`(?m)(?:^|[\s"'` + "`" + `=:(,\[{])((?:file://)?/(?:home|Users|root|work|mnt|media|opt|srv|var|data|scratch|private|workspace)/[A-Za-z0-9_.-]+|[A-Za-z]:\\Users\\\w+)`)
 
-func TestNoTraceOfThisMachine(t *testing.T) {
+// examplePaths are in examples that users read.
+var examplePaths = []string{"/data/models", "/data/sd15"}
+
+// registries are hosts that packages came from: a lock file of some machine, not ours.
+var registries = regexp.MustCompile(`\.(?:pypi|pythonhosted|npmjs)\.org|registry\.npm`)
+
+func TestNoTraceOfAMachine(t *testing.T) {
 	for _, name := range tracked(t) {
 		info, err := os.Stat(name)
 		if err != nil || info.Size() > 1<<20 || name == "house_test.go" {
 			continue
 		}
 		text, err := os.ReadFile(name)
-		if err != nil {
+		if err != nil || bytes.IndexByte(text, 0) >= 0 { // not a text
 			continue
 		}
-		if m := notOurs.Find(text); m != nil {
-			t.Errorf("%s mentions %q", name, m)
+		for _, trace := range traces(text) {
+			t.Errorf("%s mentions %q", name, trace)
+		}
+	}
+}
+
+func traces(text []byte) (found []string) {
+	for _, m := range machinePath.FindAllSubmatch(text, -1) {
+		if !slices.ContainsFunc(examplePaths, func(e string) bool { return strings.HasPrefix(string(m[1]), e) }) {
+			found = append(found, string(m[1]))
+		}
+	}
+	for _, m := range registries.FindAll(text, -1) {
+		found = append(found, string(m))
+	}
+	return found
+}
+
+func TestFindsTraces(t *testing.T) {
+	for text, want := range map[string]int{
+		`model = "/home/ada/models"`: 1, "see /Users/ada/x": 1, `(C:\Users\ada)`: 1, "/root/.cache/a /work/b": 2, "https://files.python" + "hosted.org/x": 1,
+		"/usr/share/x /etc/hosts /dev/null": 0, "/data/models/sd15": 0, "a/home/b": 0, "https://example.org/home/x": 0,
+	} {
+		if got := traces([]byte(text)); len(got) != want {
+			t.Errorf("%s: found %q, want %d", text, got, want)
 		}
 	}
 }
