@@ -22,8 +22,8 @@ import (
 // featuresDir keeps what judges saw, features/JUDGE/ID.f32, so that nothing is looked at twice.
 const featuresDir = "features"
 
-// sight is a picture as it is measured.
-type sight struct {
+// measured is a picture as it is measured.
+type measured struct {
 	record   *Record
 	pixels   *image.NRGBA
 	latents  []float32
@@ -33,7 +33,7 @@ type sight struct {
 // evaluation gathers measures, item by item.
 type evaluation struct {
 	*session
-	judge  *eye
+	judge  *scorer
 	report *Report
 	items  []Item
 	values map[string][][]float64         // by measure: [setting][item], NaN where missing
@@ -46,7 +46,7 @@ type evaluation struct {
 type convergence struct{ rmse, relative, ssim float64 }
 
 // evaluate measures what the folder holds.
-func (s *session) evaluate(ctx context.Context, judge *eye) (*Report, error) {
+func (s *session) evaluate(ctx context.Context, judge *scorer) (*Report, error) {
 	e := &evaluation{
 		session: s, judge: judge, items: s.Grid.Items(), values: map[string][][]float64{},
 		seen:  make([]metrics.Features, len(s.settings)),
@@ -91,9 +91,9 @@ func table(rows, columns int) [][]float64 {
 
 // measureItem measures all pictures of one item against the item's converged solutions.
 func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
-	ideal := map[Setting]*sight{}
+	ideal := map[Setting]*measured{}
 	for problem, ref := range e.refs {
-		x, err := e.look(ctx, ref, item)
+		x, err := e.load(ctx, ref, item)
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
 		}
 		e.addLook(problem, metrics.LookOf(x.pixels))
 		if e.checked(n) {
-			y, err := e.look(ctx, finer(ref), item)
+			y, err := e.load(ctx, finer(ref), item)
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
 		}
 	}
 	for i, set := range e.settings {
-		x, err := e.look(ctx, set, item)
+		x, err := e.load(ctx, set, item)
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
 }
 
 // measurePicture takes every measure of one picture that can be taken.
-func (e *evaluation) measurePicture(ctx context.Context, x, ideal *sight, comparable bool, prompt string) (Values, error) {
+func (e *evaluation) measurePicture(ctx context.Context, x, ideal *measured, comparable bool, prompt string) (Values, error) {
 	l := metrics.LookOf(x.pixels)
 	v := Values{"sharpness": l.Sharpness, "contrast": l.Contrast, "saturation": l.Saturation, "colourful": l.Colourful, "burnt": l.Burnt}
 	if ideal != nil && comparable {
@@ -161,13 +161,13 @@ func (e *evaluation) measurePicture(ctx context.Context, x, ideal *sight, compar
 	return v, nil
 }
 
-// look reads a picture of the folder, and shows it to the judge if it was not before.
-func (e *evaluation) look(ctx context.Context, set Setting, item Item) (*sight, error) {
-	j, err := e.studio.job(&e.Grid, set, item, "")
+// load reads a picture of the folder, and shows it to the judge if it was not before.
+func (e *evaluation) load(ctx context.Context, set Setting, item Item) (*measured, error) {
+	j, err := e.renderer.job(&e.Grid, set, item, "")
 	if err != nil {
 		return nil, err
 	}
-	x := &sight{record: e.folder.pictures[j.key]}
+	x := &measured{record: e.folder.pictures[j.key]}
 	if x.record == nil {
 		return nil, fmt.Errorf("the journal has no picture of %s, seed %d: run the comparison again", set.Scheduler, item.Seed)
 	}
@@ -293,7 +293,7 @@ func (e *evaluation) references() {
 		r.RMSE = median(func(c convergence) float64 { return c.rmse })
 		r.SSIM = median(func(c convergence) float64 { return c.ssim })
 		for _, item := range e.items {
-			if j, err := e.studio.job(&e.Grid, ref, item, ""); err == nil {
+			if j, err := e.renderer.job(&e.Grid, ref, item, ""); err == nil {
 				if rec := e.folder.pictures[j.key]; rec != nil {
 					r.Files[fmt.Sprintf("%d/%d", item.Prompt, item.Seed)] = path.Join(imagesDir, rec.ID+".png")
 				}

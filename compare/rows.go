@@ -20,7 +20,7 @@ func (e *evaluation) settingRows() error {
 		}
 		var seconds, joules, calls []float64
 		for _, item := range e.items {
-			j, err := e.studio.job(&e.Grid, set, item, "")
+			j, err := e.renderer.job(&e.Grid, set, item, "")
 			if err != nil {
 				return err
 			}

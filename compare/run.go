@@ -46,7 +46,7 @@ const checkedItems = 4
 // session is a comparison at work.
 type session struct {
 	Options
-	studio   *studio
+	renderer *renderer
 	folder   *folder
 	settings []Setting
 	refs     map[Setting]Setting // by a setting's problem: the reference's setting
@@ -65,9 +65,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Grid.Check(); err != nil {
 		return nil, err
 	}
-	s := &session{Options: o, studio: newStudio(o.Engine), refs: map[Setting]Setting{}, warned: map[string]bool{}}
-	defer s.studio.Close()
-	s.studio.meter = openMeter(o.Engine)
+	s := &session{Options: o, renderer: newRenderer(o.Engine), refs: map[Setting]Setting{}, warned: map[string]bool{}}
+	defer s.renderer.Close()
+	s.renderer.meter = openMeter(o.Engine)
 	judge, err := openJudge(o.Judge, o.Grid.Models, o.Engine)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (s *session) header() (header, error) {
 	h := header{Grid: s.Grid, Hashes: map[string]string{}, Numerics: pipeline.Numerics}
 	for _, model := range or(s.Grid.Models, "") {
 		for _, dtype := range or(s.Grid.DTypes, "auto") {
-			p, err := s.studio.pipeline(model, dtype)
+			p, err := s.renderer.pipeline(model, dtype)
 			if err != nil {
 				return h, err
 			}
@@ -130,7 +130,7 @@ func (s *session) header() (header, error) {
 			h.Hashes[modelName(model)] = hash
 		}
 	}
-	h.Backend = s.studio.backend()
+	h.Backend = s.renderer.backend()
 	return h, nil
 }
 
@@ -151,7 +151,7 @@ func (s *session) firstSteps(set Setting) []int {
 
 // plan makes the settings and checks each against its model. Settings that are the same under two names are one.
 func (s *session) plan(steps func(Setting) []int) error {
-	all, err := s.Grid.settings(s.studio.defaults, steps)
+	all, err := s.Grid.settings(s.renderer.defaults, steps)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *session) plan(steps func(Setting) []int) error {
 	seen := map[string]Setting{}
 	item := s.Grid.Items()[0]
 	for _, set := range all {
-		j, err := s.studio.job(&s.Grid, set, item, "")
+		j, err := s.renderer.job(&s.Grid, set, item, "")
 		if err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func (s *session) addReference(set Setting, item Item) error {
 	for _, name := range references {
 		ref := set.problem()
 		ref.Scheduler, ref.Steps = name, s.Grid.ReferenceSteps
-		if _, err = s.studio.job(&s.Grid, ref, item, ""); err == nil {
+		if _, err = s.renderer.job(&s.Grid, ref, item, ""); err == nil {
 			s.refs[set.problem()] = ref
 			return nil
 		}
@@ -211,7 +211,7 @@ func (s *session) jobs() ([]job, error) {
 	for n, item := range s.Grid.Items() {
 		var block []job
 		add := func(set Setting, purpose string) error {
-			j, err := s.studio.job(&s.Grid, set, item, purpose)
+			j, err := s.renderer.job(&s.Grid, set, item, purpose)
 			block = append(block, j)
 			return err
 		}
@@ -282,7 +282,7 @@ func (s *session) renderJobs(ctx context.Context, jobs []job, doing string) erro
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		record, png, latents, err := s.studio.render(ctx, j)
+		record, png, latents, err := s.renderer.render(ctx, j)
 		if err != nil {
 			return fmt.Errorf("%s, prompt %d (%.40q), seed %d: %w", j.Setting.Name(everyAxis),
 				j.Item.Prompt+1, s.Grid.Prompts[j.Item.Prompt], j.Item.Seed, err)
@@ -315,7 +315,7 @@ func (s *session) search(ctx context.Context) error {
 	var jobs []job
 	for n, item := range items {
 		for _, i := range shuffled(len(trials), uint64(n)) {
-			j, err := s.studio.job(&s.Grid, trials[i], item, "budget")
+			j, err := s.renderer.job(&s.Grid, trials[i], item, "budget")
 			if err != nil {
 				return err
 			}

@@ -91,11 +91,11 @@ func play(ctx context.Context, role string) error {
 	if err != nil {
 		return err
 	}
-	book, err := manifest.Open(os.Getenv(dirVar))
+	records, err := manifest.Open(os.Getenv(dirVar))
 	if err != nil {
 		return err
 	}
-	o := queue.RunOptions{Options: batch.Options{Images: images, Manifest: book, Store: place, StorePatience: time.Minute}, Name: "crash", Place: "test", Look: 500 * time.Millisecond}
+	o := queue.RunOptions{Options: batch.Options{Images: images, Manifest: records, Store: place, StorePatience: time.Minute}, Name: "crash", Place: "test", Look: 500 * time.Millisecond}
 	sum, err := q.Run(ctx, o)
 	if err == nil && sum.Failed > 0 {
 		err = fmt.Errorf("%d images failed", sum.Failed)

@@ -1,4 +1,4 @@
-// Package manifest keeps a batch's book: manifest.jsonl, a line of JSON for each image that was finished or
+// Package manifest keeps a batch's records: manifest.jsonl, a line of JSON for each image that was finished or
 // failed. It is the truth about a batch: a line is written and synced when its file is under its final name, and
 // what has no line is rendered.
 package manifest

@@ -178,11 +178,11 @@ func TestManyJobs(t *testing.T) {
 	images := parse(t, fmt.Sprintf("- {prompt: a red apple on a wooden table in the morning light, seed: 1..%d, steps: 20, cfg: 7.5}", n))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	book, err := manifest.Open(p.dir)
+	records, err := manifest.Open(p.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer book.Close()
+	defer records.Close()
 	peak := uint64(0)
 	stop := make(chan struct{})
 	var watch sync.WaitGroup
@@ -202,7 +202,7 @@ func TestManyJobs(t *testing.T) {
 	done := make(chan error, 1)
 	run, end := context.WithCancel(ctx)
 	go func() {
-		_, err := p.q.Run(run, RunOptions{Options: batch.Options{Images: images, Manifest: book, Store: p.store}, Place: p.dir})
+		_, err := p.q.Run(run, RunOptions{Options: batch.Options{Images: images, Manifest: records, Store: p.store}, Place: p.dir})
 		done <- err
 	}()
 	b := Batch{ID: BatchID(images, p.dir)}

@@ -138,7 +138,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	e.where.set("reading %s", o.Jobs)
+	e.status.set("reading %s", o.Jobs)
 	list, err := jobs.ReadFile(o.Jobs, e.stdin, o.Read)
 	var mistakes jobs.Errors
 	if errors.As(err, &mistakes) {
@@ -156,7 +156,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err := checkJobs(o, list, first); err != nil {
 		return &usageError{"batch", err.Error()}
 	}
-	past := openDiary()
+	past := newHistoryLog()
 	defer past.close()
 	if o.DryRun {
 		known, err := past.open()
@@ -165,28 +165,28 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		}
 		return dryRun(e, o, list, known, first)
 	}
-	book, err := manifest.Open(o.records())
+	records, err := manifest.Open(o.records())
 	if err != nil {
 		return err
 	}
-	defer book.Close()
+	defer records.Close()
 	place, done, err := openStore(ctx, o.Out)
 	if err != nil {
 		return err
 	}
 	defer done()
 	show := newBatchProgress(e, o.Quiet, o.JSON, len(list.Images))
-	for _, note := range book.Notes() {
+	for _, note := range records.Notes() {
 		show.note("warning: " + note)
 	}
 	if list.Twice > 0 && !o.Quiet {
 		show.note(fmt.Sprintf("%d requests are in %s more than once, and are rendered once", list.Twice, o.Jobs))
 	}
 	options := batch.Options{
-		Images: list.Images, Manifest: book, Store: place, Worker: hostName(), Retry: o.Retry, FailFast: o.FailFast, AtOnce: o.AtOnce,
+		Images: list.Images, Manifest: records, Store: place, Worker: hostName(), Retry: o.Retry, FailFast: o.FailFast, AtOnce: o.AtOnce,
 		OnEvent: func(ev batch.Event) {
 			show.event(ev)
-			e.where.finished(ev.Kept+ev.Finished, ev.Total)
+			e.status.finished(ev.Kept+ev.Finished, ev.Total)
 			if ev.Kind == batch.Finished && !o.Remote && o.Workers == 0 {
 				if err := past.add(historyEntry(ev.Record, place)); err != nil {
 					show.note("warning: " + err.Error())
@@ -194,7 +194,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 			}
 		},
 	}
-	e.where.set("rendering %s", o.Jobs)
+	e.status.set("rendering %s", o.Jobs)
 	var sum batch.Summary
 	switch {
 	case o.Remote:

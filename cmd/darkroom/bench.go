@@ -109,7 +109,7 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 		if !o.wants(what) {
 			continue
 		}
-		e.where.set("measuring %s", what)
+		e.status.set("measuring %s", what)
 		fmt.Fprintf(e.stderr, "measuring %s\n", what)
 		if err := o.measure(ctx, b, r, what); err != nil {
 			return fmt.Errorf("measuring %s: %w", what, err)

@@ -311,7 +311,7 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 	show := newGridProgress(e.stderr, o.Quiet)
 	defer show.end()
 	o.Progress = func(p compare.Progress) {
-		e.where.set("%s, picture %d of %d", p.Doing, min(p.Done+1, p.Total), p.Total)
+		e.status.set("%s, picture %d of %d", p.Doing, min(p.Done+1, p.Total), p.Total)
 		show.update(p)
 	}
 	o.Warn = func(m string) { show.note("warning: " + m) }

@@ -100,9 +100,9 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 		return err
 	}
 	show := newProgress(e.stderr, o.Quiet)
-	past := openDiary()
+	past := newHistoryLog()
 	defer past.close()
-	e.where.set("opening the model")
+	e.status.set("opening the model")
 	models, err := o.open(from, show)
 	defer func() {
 		for _, m := range models {
@@ -116,7 +116,7 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	if err != nil {
 		return err
 	}
-	e.where.finished(0, o.Count)
+	e.status.finished(0, o.Count)
 	g := &generation{e: e, o: o, request: request, out: out, from: from, show: show, past: past}
 	return g.run(ctx, models)
 }

@@ -23,7 +23,7 @@ type generation struct {
 	out     *target
 	from    *source
 	show    progress
-	past    *diary
+	past    *historyLog
 	model   string // path or name, for the history
 	devices int
 	beside  bool // pictures are decoded while others are denoised
@@ -61,7 +61,7 @@ func (g *generation) run(ctx context.Context, models []*sharing.Model) error {
 		}
 	}
 	defer g.show.end()
-	defer g.e.where.sweep()
+	defer g.e.status.sweep()
 	o := sharing.Options[int]{
 		Source: sharing.Count(g.o.Count), Lanes: models[0].Lanes(),
 		Begin: g.begin, Events: g.events, Made: g.made, Failed: g.failed,
@@ -93,7 +93,7 @@ func (g *generation) startAll(p *pipeline.Pipeline) error {
 	}
 	g.noteSeed()
 	g.show.start(fmt.Sprintf("%d pictures on %d devices", g.o.Count, g.devices), max(plan.Steps, 1)*g.o.Count)
-	g.e.where.set("rendering on %d devices", g.devices)
+	g.e.status.set("rendering on %d devices", g.devices)
 	return nil
 }
 
@@ -112,9 +112,9 @@ func (g *generation) picture(i int) (r pipeline.Request, title string) {
 }
 
 // where says what the program is at, if that is one thing.
-func (g *generation) where(format string, args ...any) {
+func (g *generation) doing(format string, args ...any) {
 	if g.devices == 1 {
-		g.e.where.set(format, args...)
+		g.e.status.set(format, args...)
 	}
 }
 
@@ -138,7 +138,7 @@ func (g *generation) begin(items []int, _ string) {
 		g.companies[i] = c
 	}
 	if g.showing == nil {
-		g.where("preparing %s", c.what)
+		g.doing("preparing %s", c.what)
 	}
 }
 
@@ -173,7 +173,7 @@ func (g *generation) events(i int, _ string) pipeline.Events {
 	}
 	if g.o.Preview > 0 {
 		path := g.out.previewPath(i, r)
-		g.e.where.temporary(path)
+		g.e.status.temporary(path)
 		events.Preview = func(_ int, picture *image.NRGBA) error { return writePreview(path, picture) }
 	}
 	return events
@@ -188,7 +188,7 @@ func (g *generation) start(c *company, steps int) {
 		g.show.end()
 	}
 	g.showing, c.steps = c, steps
-	g.where("denoising %s, before step 1 of %d", c.what, steps)
+	g.doing("denoising %s, before step 1 of %d", c.what, steps)
 	g.noteSeed()
 	g.show.start(c.title, steps)
 }
@@ -205,9 +205,9 @@ func (g *generation) step(c *company, n int) {
 	c.step = n
 	g.show.step(n)
 	if n < c.steps {
-		g.where("denoising %s, after step %d of %d", c.what, n, c.steps)
+		g.doing("denoising %s, after step %d of %d", c.what, n, c.steps)
 	} else {
-		g.where("decoding %s", c.what)
+		g.doing("decoding %s", c.what)
 	}
 }
 
@@ -220,7 +220,7 @@ func (g *generation) leave(i int) {
 	delete(g.companies, i)
 	if g.o.Preview > 0 {
 		r, _ := g.picture(i)
-		g.e.where.remove(g.out.previewPath(i, r))
+		g.e.status.remove(g.out.previewPath(i, r))
 	}
 }
 
@@ -236,7 +236,7 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 		warnIfDifferent(g.from.recipe, picture.Recipe, g.from.file, g.show)
 	}
 	if !g.beside {
-		g.where("writing %s", title)
+		g.doing("writing %s", title)
 	}
 	path, data, err := g.out.write(i, picture)
 	if err != nil {
@@ -244,7 +244,7 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 		return
 	}
 	g.written++
-	g.e.where.finished(g.written, g.o.Count)
+	g.e.status.finished(g.written, g.o.Count)
 	rendered := time.Duration(t.Seconds * float64(time.Second))
 	if err := g.o.printResult(g.e.stdout, path, picture.Recipe, rendered+time.Since(begun)); err != nil {
 		g.cancel(&sharing.StopError{Err: err})

@@ -50,20 +50,20 @@ func openHistory() (*history.History, error) {
 	return h, nil
 }
 
-// diary writes down pictures, once it is open, which happens beside the rendering. No picture depends on it: its first
+// historyLog writes down pictures, once it is open, which happens beside the rendering. No picture depends on it: its first
 // error is told, and then it is silent. It is for one goroutine.
-type diary struct {
+type historyLog struct {
 	open   func() (*history.History, error)
 	failed bool
 }
 
-func openDiary() *diary {
-	d := &diary{open: sync.OnceValues(openHistory)}
+func newHistoryLog() *historyLog {
+	d := &historyLog{open: sync.OnceValues(openHistory)}
 	go d.open()
 	return d
 }
 
-func (d *diary) add(e history.Entry) error {
+func (d *historyLog) add(e history.Entry) error {
 	if d.failed {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (d *diary) add(e history.Entry) error {
 	return err
 }
 
-func (d *diary) close() {
+func (d *historyLog) close() {
 	if h, _ := d.open(); h != nil {
 		_ = h.Close() // what was added is in it
 	}

@@ -32,7 +32,7 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer // results
 	stderr io.Writer // progress, warnings, errors
-	where  where
+	status status
 	drain  atomic.Bool // an interruption waits for the command to end by itself, however long that takes
 }
 
@@ -71,7 +71,7 @@ func run(ctx context.Context, e *env, args []string) int {
 		case err = <-result:
 		case <-wait:
 			err = ctx.Err()
-			e.where.sweep()
+			e.status.sweep()
 		}
 	}
 	return report(ctx, e, err)
@@ -87,7 +87,7 @@ func report(ctx context.Context, e *env, err error) int {
 	var request *pipeline.UsageError
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintf(e.stderr, "darkroom: interrupted%s\n", e.where.String())
+		fmt.Fprintf(e.stderr, "darkroom: interrupted%s\n", e.status.String())
 		return exitInterrupted
 	case errors.As(err, &usage):
 		fmt.Fprintf(e.stderr, "darkroom: %s\n", text)

@@ -94,7 +94,7 @@ func selftest(ctx context.Context, e *env, o selftestOptions) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e.where.set("testing %s in %s", s.name, s.dtype)
+		e.status.set("testing %s in %s", s.name, s.dtype)
 		begun := time.Now()
 		r := s.run(o.Full)
 		r.Seconds = time.Since(begun).Round(time.Millisecond).Seconds()

@@ -140,7 +140,7 @@ func openTokenizer(model string) (*clip.Tokenizer, int, error) {
 func tokenizeLines(ctx context.Context, e *env, tokenizer *clip.Tokenizer) error {
 	in, out := bufio.NewReaderSize(e.stdin, 1<<16), bufio.NewWriterSize(e.stdout, 1<<16)
 	for n := 1; ctx.Err() == nil; n++ {
-		e.where.set("reading line %d", n)
+		e.status.set("reading line %d", n)
 		line, err := in.ReadBytes('\n')
 		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return out.Flush()

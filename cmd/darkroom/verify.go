@@ -77,7 +77,7 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 		return fmt.Errorf("%s: there are no hashes in the file to compare with: only darkroom's own files have them (generate --from %s makes a picture like it)", o.File, o.File)
 	}
 	show := newProgress(e.stderr, o.Quiet)
-	e.where.set("opening the model")
+	e.status.set("opening the model")
 	p, err := src.open(o.Engine, show)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 // compareSeams renders the picture again, unless the weights differ: then nothing behind them can agree.
 func compareSeams(ctx context.Context, e *env, p *pipeline.Pipeline, src *source, show progress) (*verdict, error) {
 	v := &verdict{File: src.file}
-	e.where.set("hashing the weights")
+	e.status.set("hashing the weights")
 	hash, err := p.Hash()
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func compareSeams(ctx context.Context, e *env, p *pipeline.Pipeline, src *source
 	picture, err := p.Render(ctx, pipeline.FromRecipe(src.recipe), pipeline.Events{
 		Start: func(steps int) { show.start("rendering", steps) },
 		Step: func(n int) {
-			e.where.set("rendering, after step %d", n)
+			e.status.set("rendering, after step %d", n)
 			show.step(n)
 		},
 	})

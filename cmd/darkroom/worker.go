@@ -173,7 +173,7 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 	if o.ID == "" {
 		o.ID = workerID(o.Engine)
 	}
-	past := openDiary()
+	past := newHistoryLog()
 	defer past.close()
 	e.drain.Store(true) // the picture that it is at is waited for
 	return q.Work(ctx, queue.WorkerOptions{

@@ -15,15 +15,15 @@ import (
 	"darkroom/pipeline"
 )
 
-// eye is a judge at work; nil is none.
-type eye struct{ judge.Judge }
+// scorer is a judge at work; nil is none.
+type scorer struct{ judge.Judge }
 
 // NoJudge is the value of Options.Judge that does without.
 const NoJudge = "none"
 
 // openJudge opens the judge that was named. With "", that is the small one that comes with the embedded model, where this
 // build has it, and only for that model's pictures: of others it knows nothing.
-func openJudge(name string, models []string, o pipeline.Options) (*eye, error) {
+func openJudge(name string, models []string, o pipeline.Options) (*scorer, error) {
 	backend := func() (kernels.Backend, error) {
 		o.Model, o.DType = "", "fp32"
 		return pipeline.NewBackend(o)
@@ -48,23 +48,23 @@ func openJudge(name string, models []string, o pipeline.Options) (*eye, error) {
 	var missing *fs.PathError
 	switch {
 	case err == nil:
-		return &eye{j}, nil
+		return &scorer{j}, nil
 	case errors.As(err, &missing):
 		return nil, err
 	}
 	return nil, &pipeline.UsageError{Err: fmt.Errorf("--judge: %w", err)}
 }
 
-func (e *eye) name() string {
+func (e *scorer) name() string {
 	if e == nil {
 		return ""
 	}
 	return e.Name()
 }
 
-func (e *eye) id() string { return e.ID() }
+func (e *scorer) id() string { return e.ID() }
 
-func (e *eye) see(ctx context.Context, p *image.NRGBA) ([]float32, error) {
+func (e *scorer) see(ctx context.Context, p *image.NRGBA) ([]float32, error) {
 	f, err := e.See(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.Name(), err)
@@ -73,7 +73,7 @@ func (e *eye) see(ctx context.Context, p *image.NRGBA) ([]float32, error) {
 }
 
 // agreement is NaN where the judge cannot tell.
-func (e *eye) agreement(ctx context.Context, features []float64, prompt string) (float64, error) {
+func (e *scorer) agreement(ctx context.Context, features []float64, prompt string) (float64, error) {
 	v, ok, err := e.Agreement(ctx, features, prompt)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", e.Name(), err)
@@ -85,7 +85,7 @@ func (e *eye) agreement(ctx context.Context, features []float64, prompt string) 
 }
 
 // preference is NaN where the judge has none.
-func (e *eye) preference(features []float64) float64 {
+func (e *scorer) preference(features []float64) float64 {
 	v, ok := e.Preference(features)
 	if !ok {
 		return math.NaN()

@@ -7,7 +7,7 @@ import (
 )
 
 // where is what the program is busy with, for the message of an interruption. Written by the command, read by run.
-type where struct {
+type status struct {
 	mu    sync.Mutex
 	doing string
 	done  int // finished pictures
@@ -16,7 +16,7 @@ type where struct {
 }
 
 // temporary names a file to be removed at the end, however that comes.
-func (w *where) temporary(path string) {
+func (w *status) temporary(path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.temp == nil {
@@ -26,7 +26,7 @@ func (w *where) temporary(path string) {
 }
 
 // remove removes one of them.
-func (w *where) remove(path string) {
+func (w *status) remove(path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_ = os.Remove(path) // it may not have been written yet
@@ -34,7 +34,7 @@ func (w *where) remove(path string) {
 }
 
 // sweep removes all.
-func (w *where) sweep() {
+func (w *status) sweep() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for path := range w.temp {
@@ -43,20 +43,20 @@ func (w *where) sweep() {
 	w.temp = nil
 }
 
-func (w *where) set(format string, args ...any) {
+func (w *status) set(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.doing = fmt.Sprintf(format, args...)
 }
 
-func (w *where) finished(done, of int) {
+func (w *status) finished(done, of int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.done, w.of = done, of
 }
 
 // String continues the word "interrupted".
-func (w *where) String() string {
+func (w *status) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := ""

@@ -13,18 +13,18 @@ import (
 	"darkroom/recipe"
 )
 
-// studio holds the open models, one a model and type, and renders on them.
-type studio struct {
+// renderer holds the open models, one a model and type, and renders on them.
+type renderer struct {
 	options pipeline.Options
 	open    map[engine]*pipeline.Pipeline
-	warm    map[warmth]bool
+	warm    map[programSize]bool
 	meter   meter
 }
 
 type engine struct{ model, dtype string }
 
-// warmth is what must have run once before time is taken: programs are compiled and memory is touched for the first time.
-type warmth struct {
+// programSize is what must have run once before time is taken: programs are compiled and memory is touched for the first time.
+type programSize struct {
 	engine
 	rows          int
 	width, height int
@@ -35,11 +35,11 @@ type meter interface {
 	Joules() (float64, error)
 }
 
-func newStudio(o pipeline.Options) *studio {
-	return &studio{options: o, open: map[engine]*pipeline.Pipeline{}, warm: map[warmth]bool{}}
+func newRenderer(o pipeline.Options) *renderer {
+	return &renderer{options: o, open: map[engine]*pipeline.Pipeline{}, warm: map[programSize]bool{}}
 }
 
-func (s *studio) Close() error {
+func (s *renderer) Close() error {
 	var errs []error
 	for _, p := range s.open {
 		errs = append(errs, p.Close())
@@ -48,7 +48,7 @@ func (s *studio) Close() error {
 }
 
 // pipeline opens a model once. Both names "" are the embedded model and the backend's own type.
-func (s *studio) pipeline(model, dtype string) (*pipeline.Pipeline, error) {
+func (s *renderer) pipeline(model, dtype string) (*pipeline.Pipeline, error) {
 	e := engine{model, dtype}
 	if p := s.open[e]; p != nil {
 		return p, nil
@@ -64,7 +64,7 @@ func (s *studio) pipeline(model, dtype string) (*pipeline.Pipeline, error) {
 }
 
 // defaults is the request that a model's own settings make.
-func (s *studio) defaults(model, dtype string) (pipeline.Request, error) {
+func (s *renderer) defaults(model, dtype string) (pipeline.Request, error) {
 	p, err := s.pipeline(model, dtype)
 	if err != nil {
 		return pipeline.Request{}, err
@@ -91,7 +91,7 @@ type job struct {
 }
 
 // jobKey is of everything that decides the picture.
-func (s *studio) job(g *Grid, set Setting, item Item, purpose string) (job, error) {
+func (s *renderer) job(g *Grid, set Setting, item Item, purpose string) (job, error) {
 	p, err := s.pipeline(set.Model, set.DType)
 	if err != nil {
 		return job{}, err
@@ -112,7 +112,7 @@ func (s *studio) job(g *Grid, set Setting, item Item, purpose string) (job, erro
 }
 
 // backend is the name without the device's number.
-func (s *studio) backend() string {
+func (s *renderer) backend() string {
 	for _, p := range s.open {
 		name, _, _ := strings.Cut(p.Backend(), ":")
 		return name
@@ -131,7 +131,7 @@ func (j job) cost() float64 {
 
 // render makes the picture. Time is taken from the first step to the finished pixels: the text encoder's result is shared, so
 // it is not counted.
-func (s *studio) render(ctx context.Context, j job) (*Record, []byte, []float32, error) {
+func (s *renderer) render(ctx context.Context, j job) (*Record, []byte, []float32, error) {
 	p, err := s.pipeline(j.Setting.Model, j.Setting.DType)
 	if err != nil {
 		return nil, nil, nil, err
@@ -169,8 +169,8 @@ func recipeID(r recipe.Recipe) string {
 }
 
 // warmUp renders two steps that nobody sees, the first time that a program of that shape runs.
-func (s *studio) warmUp(ctx context.Context, p *pipeline.Pipeline, j job) error {
-	w := warmth{engine{j.Setting.Model, j.Setting.DType}, j.plan.Rows, j.request.Width, j.request.Height}
+func (s *renderer) warmUp(ctx context.Context, p *pipeline.Pipeline, j job) error {
+	w := programSize{engine{j.Setting.Model, j.Setting.DType}, j.plan.Rows, j.request.Width, j.request.Height}
 	if s.warm[w] {
 		return nil
 	}
@@ -184,7 +184,7 @@ func (s *studio) warmUp(ctx context.Context, p *pipeline.Pipeline, j job) error 
 }
 
 // joules is the meter's reading, 0 where there is none.
-func (s *studio) joules() float64 {
+func (s *renderer) joules() float64 {
 	if s.meter == nil {
 		return 0
 	}
