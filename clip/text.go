@@ -1,6 +1,8 @@
 package clip
 
 import (
+	"slices"
+
 	"darkroom/checkpoint"
 	"darkroom/kernels"
 	"darkroom/nn"
@@ -17,23 +19,49 @@ type TextConfig struct {
 	MaxPositionEmbeddings int // the window, start and end tokens included
 	Act                   kernels.Activation
 	LayerNormEps          float32
+
+	EOSTokenID int
+	// ProjectionDim is the width of the text's embedding, which a CLIPTextModelWithProjection gives; 0 for none.
+	ProjectionDim int
+	// Penultimate asks for the states before the last layer, without the final norm, as SDXL reads them. The file does
+	// not say so: the family does.
+	Penultimate bool
 }
 
-// harmlessTextKeys say nothing about the encoder's arithmetic: they are of training, of the tokenizer, of
+// EOS is the token whose state stands for the whole text, as transformers finds it: the first end token; in files from
+// before that was put right, which say 2, the token of the highest number.
+func (c TextConfig) EOS(ids []int32) int {
+	if c.EOSTokenID == 2 {
+		return slices.Index(ids, slices.Max(ids))
+	}
+	return max(slices.Index(ids, int32(c.EOSTokenID)), 0)
+}
+
+// harmlessKeys say nothing about the encoder's arithmetic: they are of training, of the tokenizer, of
 // ranking pictures, or of generating text, for which transformers wrote its whole list into older files.
-var harmlessTextKeys = []string{
-	"architectures", "attention_dropout", "dropout", "initializer_factor", "initializer_range", "projection_dim",
-	"torch_dtype", "dtype", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "use_cache",
+var harmlessKeys = []string{
+	"attention_dropout", "dropout", "initializer_factor", "initializer_range",
+	"torch_dtype", "dtype", "transformers_version", "bos_token_id", "pad_token_id", "sep_token_id", "use_cache",
 	"output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward", "id2label", "label2id", "problem_type",
 	"attn_implementation", "tie_word_embeddings", "pruned_heads", "task_specific_params", "tokenizer_class", "prefix",
 	"diversity_penalty", "encoder_no_repeat_ngram_size", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
 	"num_beam_groups", "num_beams", "num_return_sequences", "repetition_penalty", "temperature", "top_k", "top_p", "typical_p",
 }
 
+// most bounds what a hostile file can ask for.
+const most = 1 << 24
+
+func readAct(c *checkpoint.Config) kernels.Activation {
+	if c.OneOf("hidden_act", "quick_gelu", "gelu") == "gelu" {
+		return kernels.GELU
+	}
+	return kernels.QuickGELU
+}
+
 // ReadTextConfig reads text_encoder/config.json. A value that this program does not support is an
 // error that names file, key and value. Defaults are those of transformers' CLIPTextConfig.
 func ReadTextConfig(c *checkpoint.Config) (TextConfig, error) {
-	c.Ignore(harmlessTextKeys...)
+	c.Ignore(harmlessKeys...)
 	c.OneOf("model_type", "clip_text_model")
 	m := TextConfig{
 		VocabSize: c.Int("vocab_size", 49408), HiddenSize: c.Int("hidden_size", 512),
@@ -41,11 +69,15 @@ func ReadTextConfig(c *checkpoint.Config) (TextConfig, error) {
 		NumAttentionHeads: c.Int("num_attention_heads", 8), MaxPositionEmbeddings: c.Int("max_position_embeddings", 77),
 		LayerNormEps: float32(c.Float("layer_norm_eps", 1e-5)),
 	}
-	m.Act = kernels.QuickGELU
-	if c.OneOf("hidden_act", "quick_gelu", "gelu") == "gelu" {
-		m.Act = kernels.GELU
+	m.Act = readAct(c)
+	m.EOSTokenID = c.Int("eos_token_id", 49407)
+	dim := c.Int("projection_dim", 512)
+	if slices.Contains(c.Strings("architectures", 0, ""), "CLIPTextModelWithProjection") {
+		m.ProjectionDim = dim
+		if dim < 1 || dim > most {
+			c.Fail("projection_dim", "it is out of range")
+		}
 	}
-	const most = 1 << 24
 	for _, v := range []struct {
 		key        string
 		value, low int
@@ -69,67 +101,78 @@ type TextModel struct {
 	tokens, positions *kernels.Weight
 	layers            []encoderLayer
 	finalLayerNorm    nn.LayerNorm
-}
-
-// encoderLayer is x += attention(LN x); x += MLP(LN x).
-type encoderLayer struct {
-	layerNorm1, layerNorm2 nn.LayerNorm
-	selfAttn               nn.Attention
-	fc1, fc2               nn.Linear
+	textProjection    *nn.Linear // nil where there is none
 }
 
 // NewText puts the encoder together; the error lists every weight that is missing or of another shape.
 func NewText(c TextConfig, l nn.Loader) (*TextModel, error) {
+	root := l
+	var projection *nn.Linear
 	if l.Has("text_model.final_layer_norm.weight") { // as transformers wrote it before version 5
 		l = l.At("text_model")
+	}
+	if c.ProjectionDim > 0 {
+		p := root.At("text_projection").Linear(c.HiddenSize, c.ProjectionDim)
+		projection = &p
 	}
 	m := &TextModel{
 		Config:         c,
 		tokens:         l.At("embeddings.token_embedding").Weight("weight", kernels.Table, c.VocabSize, c.HiddenSize),
 		positions:      l.At("embeddings.position_embedding").Weight("weight", kernels.Table, c.MaxPositionEmbeddings, c.HiddenSize),
 		finalLayerNorm: l.At("final_layer_norm").LayerNorm(c.HiddenSize, c.LayerNormEps),
+		textProjection: projection,
 	}
 	for i := range c.NumHiddenLayers {
-		m.layers = append(m.layers, newEncoderLayer(l.At("encoder.layers", i), c))
+		m.layers = append(m.layers, newEncoderLayer(l.At("encoder.layers", i), layerConfig{
+			width: c.HiddenSize, inner: c.IntermediateSize, heads: c.NumAttentionHeads, eps: c.LayerNormEps, act: c.Act, causal: true,
+		}))
 	}
 	return m, l.Err()
 }
 
-func newEncoderLayer(l nn.Loader, c TextConfig) encoderLayer {
-	names := nn.AttentionNames{Q: "q_proj", K: "k_proj", V: "v_proj", Out: "out_proj"}
-	b := encoderLayer{
-		layerNorm1: l.At("layer_norm1").LayerNorm(c.HiddenSize, c.LayerNormEps),
-		layerNorm2: l.At("layer_norm2").LayerNorm(c.HiddenSize, c.LayerNormEps),
-		selfAttn:   l.At("self_attn").Attention(names, c.HiddenSize, c.HiddenSize, c.NumAttentionHeads),
-		fc1:        l.At("mlp.fc1").Linear(c.HiddenSize, c.IntermediateSize),
-		fc2:        l.At("mlp.fc2").Linear(c.IntermediateSize, c.HiddenSize),
+// Layers is how many transformer layers there are to leave off: less than that many may be.
+func (m *TextModel) Layers() int {
+	if m.Config.Penultimate {
+		return m.Config.NumHiddenLayers - 1
 	}
-	b.selfAttn.Causal = true
-	return b
+	return m.Config.NumHiddenLayers
 }
 
-func (b encoderLayer) forward(g *kernels.Graph, x *kernels.Tensor, act kernels.Activation) *kernels.Tensor {
-	x = b.selfAttn.Forward(g, b.layerNorm1.Forward(g, x), nil, x)
-	h := b.fc1.Forward(g, b.layerNorm2.Forward(g, x), act, nil)
-	return b.fc2.Forward(g, h, kernels.Identity, x)
-}
-
-// Layers is the number of transformer layers.
-func (m *TextModel) Layers() int { return m.Config.NumHiddenLayers }
-
-// Forward writes the encoder into g: ids, [N,T] of type I32, to hidden states [N,T,HiddenSize] after
-// the final layer norm. Skip leaves off so many layers from the end ("clip skip"); 0 is the whole
-// encoder. (Stable Diffusion 2.x reads the layer before the last: its files hold one layer fewer.)
-func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) *kernels.Tensor {
+// Forward writes the encoder into g: ids, [N,T] of type I32, to hidden states [N,T,HiddenSize] after the final layer
+// norm, or without it where the family reads Penultimate ones. Skip leaves off so many layers from the end ("clip
+// skip"); 0 is all that the family reads. (Stable Diffusion 2.x reads the layer before the last: its files hold one
+// layer fewer.) Where there is a projection, pooled is the embedding of the text up to each token, [N,T,ProjectionDim]:
+// that of the token EOS is the text's, whatever skip is.
+func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) (hidden, pooled *kernels.Tensor) {
 	x := g.Add("", &kernels.Embed{IDs: ids, Tokens: m.tokens, Positions: m.positions})
-	for _, b := range m.layers[:len(m.layers)-skip] {
-		x = b.forward(g, x, m.Config.Act)
+	last := m.Layers() - skip
+	for i, b := range m.layers {
+		if i == last {
+			hidden = x
+			if m.textProjection == nil {
+				break
+			}
+		}
+		x = b.forward(g, x)
 	}
-	return m.finalLayerNorm.Forward(g, x)
+	if hidden == nil {
+		hidden = x
+	}
+	if !m.Config.Penultimate {
+		hidden = m.finalLayerNorm.Forward(g, hidden)
+	}
+	if m.textProjection != nil {
+		pooled = m.textProjection.Forward(g, m.finalLayerNorm.Forward(g, x), kernels.Identity, nil)
+	}
+	return hidden, pooled
 }
 
 // Write writes the encoder into g, for Rows windows of MaxPositionEmbeddings tokens and a clip skip of Skip: "ids" to
-// "hidden". It implements nn.Network.
+// "hidden" and, where there is a projection, "pooled", as Forward has them. It implements nn.Network.
 func (m *TextModel) Write(g *kernels.Graph, s nn.Sizes) {
-	g.Output("hidden", m.Forward(g, g.Input("ids", tensor.I32, s.Rows, m.Config.MaxPositionEmbeddings), s.Skip))
+	hidden, pooled := m.Forward(g, g.Input("ids", tensor.I32, s.Rows, m.Config.MaxPositionEmbeddings), s.Skip)
+	g.Output("hidden", hidden)
+	if pooled != nil {
+		g.Output("pooled", pooled)
+	}
 }

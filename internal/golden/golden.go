@@ -201,7 +201,7 @@ func (in *Inputs) Value(key string, f func(float32) float32) *kernels.Tensor {
 			values[i] = f(v)
 		}
 	}
-	return in.of(values, shape)
+	return in.Given(values, shape...)
 }
 
 // Part is an input of the channels [from, to) of a value.
@@ -214,10 +214,11 @@ func (in *Inputs) Part(key string, from, to int) *kernels.Tensor {
 	}
 	shape = slices.Clone(shape)
 	shape[len(shape)-1] = to - from
-	return in.of(part, shape)
+	return in.Given(part, shape...)
 }
 
-func (in *Inputs) of(values []float32, shape tensor.Shape) *kernels.Tensor {
+// Given is an input that holds these values.
+func (in *Inputs) Given(values []float32, shape ...int) *kernels.Tensor {
 	x := in.graph.Input(in.name(), tensor.F32, shape...)
 	in.write = append(in.write, func(p *kernels.Program) error { return p.Write(x, values) })
 	return x
@@ -260,10 +261,30 @@ func (in *Inputs) IDs(key string) *kernels.Tensor {
 // may differ by the tolerance times the largest number of each.
 func (c Call) Check(t testing.TB, tolerance float64, write func(g *kernels.Graph, in *Inputs) Results) {
 	t.Helper()
+	compared := 0
+	c.run(t, write, func(key string, got []float32, shape tensor.Shape) {
+		if !c.Has(key) {
+			return
+		}
+		compared++
+		want, wanted := c.Floats(t, key)
+		if !shape.Equal(wanted) {
+			t.Errorf("%s is %v, want %v", key, shape, wanted)
+			return
+		}
+		Compare(t, key, got, want, tolerance)
+	})
+	if compared == 0 {
+		t.Errorf("the golden file has no result of %s", c.prefix)
+	}
+}
+
+// run gives each of a graph's results to f.
+func (c Call) run(t testing.TB, write func(g *kernels.Graph, in *Inputs) Results, f func(key string, got []float32, shape tensor.Shape)) {
+	t.Helper()
 	g := kernels.NewGraph(tensor.F32)
 	in := &Inputs{t: t, call: c, graph: g}
-	results := write(g, in)
-	for key, r := range results {
+	for key, r := range write(g, in) {
 		g.Output(key, r)
 	}
 	p, err := g.Compile(ref.New(1))
@@ -279,42 +300,42 @@ func (c Call) Check(t testing.TB, tolerance float64, write func(g *kernels.Graph
 	if err := p.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	compared := 0
 	for _, key := range g.OutputNames() {
-		if !c.Has(key) {
-			continue
-		}
-		compared++
-		r := g.Out(key)
-		want, shape := c.Floats(t, key)
-		if !r.Shape.Equal(shape) {
-			t.Errorf("%s is %v, want %v", key, r.Shape, shape)
-			continue
-		}
-		got := make([]float32, len(want))
-		if err := p.Read(got, r); err != nil {
+		out := g.Out(key)
+		got := make([]float32, out.Shape.Len())
+		if err := p.Read(got, out); err != nil {
 			t.Fatal(err)
 		}
-		compare(t, key, got, want, tolerance)
+		f(key, got, out.Shape)
 	}
-	if compared == 0 {
-		t.Errorf("%s: the golden file has none of the outputs %v", c.prefix, g.OutputNames())
+}
+
+// Run runs a network on the values of its inputs' names and returns what it gives.
+func (c Call) Run(t testing.TB, net nn.Network, s nn.Sizes) map[string][]float32 {
+	t.Helper()
+	out := map[string][]float32{}
+	c.run(t, c.network(net, s), func(key string, got []float32, _ tensor.Shape) { out[key] = got })
+	return out
+}
+
+func (c Call) network(net nn.Network, s nn.Sizes) func(g *kernels.Graph, in *Inputs) Results {
+	return func(g *kernels.Graph, in *Inputs) Results {
+		net.Write(g, s)
+		for _, name := range g.InputNames() {
+			in.fill(name, g.In(name))
+		}
+		return nil
 	}
 }
 
 // CheckNetwork runs a network on the values of its inputs' names and compares those outputs that the call kept.
 func (c Call) CheckNetwork(t testing.TB, tolerance float64, net nn.Network, s nn.Sizes) {
 	t.Helper()
-	c.Check(t, tolerance, func(g *kernels.Graph, in *Inputs) Results {
-		net.Write(g, s)
-		for _, name := range g.InputNames() {
-			in.fill(name, g.In(name))
-		}
-		return nil
-	})
+	c.Check(t, tolerance, c.network(net, s))
 }
 
-func compare(t testing.TB, key string, got, want []float32, tolerance float64) {
+// Compare fails the test if a value is off by more than the tolerance times the largest that is wanted.
+func Compare(t testing.TB, key string, got, want []float32, tolerance float64) {
 	t.Helper()
 	var largest, worst float64
 	at := 0
