@@ -134,6 +134,7 @@ func conv2DCases() []testCase {
 		{h: 7, w: 9, c: 5, o: 6, k: 3, stride: 2},
 		{h: 9, w: 9, c: 5, o: 6, k: 1, stride: 2},
 		{h: 9, w: 9, c: 5, o: 6, k: 3, stride: 3, pad: same},
+		{n: 2, h: 10, w: 1, c: 16, o: 6, k: 1, stride: 10}, // of a list of tokens, the first one
 		{h: 6, w: 6, c: 3, o: 8, k: 2, stride: 2},
 		{h: 6, w: 6, c: 3, o: 8, k: 5, pad: [2]int{2, 2}},
 		{h: 2, w: 2, c: 3, o: 8, k: 3, pad: [2]int{2, 2}},
