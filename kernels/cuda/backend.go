@@ -18,16 +18,16 @@ import (
 // everything is queued in order. Errors of queued work are kept until Sync.
 type Backend struct {
 	kernels.Loaded
-	name   string
-	device Device
-	dtype  tensor.DType
-	tf32   bool // weights are rounded to it, and so are activations as they are multiplied
-	// the simple kernels instead of the tensor cores'
-	simpleGEMM, simpleAttention bool
-	tuner                       *tuner // nil: tiles by the model alone
-	recording                   bool
-	onlyTile                    *tile // of gemm_mma, for tests; nil: chosen by shape
-	sharedMost                  int   // bytes of shared memory that a block can have
+	name            string
+	device          Device
+	dtype           tensor.DType
+	tf32            bool    // weights are rounded to it, and so are activations as they are multiplied
+	products        class   // the best that may compute products
+	only            *family // of products that have a choice, for tests
+	simpleAttention bool    // in place of the tensor cores'
+	tuner           *tuner  // nil: the model alone chooses
+	recording       bool
+	sharedMost      int // bytes of shared memory that a block can have
 
 	gpu     cu.Device
 	context cu.CUContext
@@ -72,7 +72,7 @@ func (b *Backend) Fork() (kernels.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.simpleGEMM, f.simpleAttention = b.simpleGEMM, b.simpleAttention
+	f.products, f.simpleAttention = b.products, b.simpleAttention
 	if b.tuner != nil {
 		f.tuner = newTuner(b.tuner.path)
 	}
@@ -91,7 +91,9 @@ func start(d Device, o Options) (*Backend, error) {
 		tf32: o.TF32 && o.DType == tensor.F32, simpleAttention: simple,
 		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{},
 	}
-	b.simpleGEMM = simple && (!b.tf32 || o.Simple)
+	if !simple || b.tf32 && !o.Simple {
+		b.products = mmaSync
+	}
 	if b.gpu, err = cu.GetDevice(d.Index); err != nil {
 		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}

@@ -24,7 +24,7 @@ type countCase struct {
 	Blocks int
 	Steps  int // of the main loop of a block
 	build  func(g *kernels.Graph) kernels.Op
-	tile   *tile
+	family *family
 }
 
 func countCases() (all []countCase) {
@@ -32,9 +32,9 @@ func countCases() (all []countCase) {
 		return kernels.NewWeight("w", role, tensor.Tensor{DType: tensor.F16, Shape: s, Data: make([]byte, 2*tensor.Shape(s).Len())})
 	}
 	// 640×512 results: too many blocks for their sums to be split.
-	for i := range tiles {
-		t := &tiles[i]
-		c := countCase{Kernel: "gemm_mma_f16_" + t.name, Blocks: 640 * 512 / t.m / t.n, tile: t}
+	for i := range families[:3] {
+		f := &families[i]
+		c := countCase{Kernel: "gemm_mma_f16_" + f.name, Blocks: 640 * 512 / f.m / f.n, family: f}
 		for _, k := range []int{320, 1280} {
 			c.Name, c.Steps = fmt.Sprint("linear ", k), k/32
 			c.build = func(g *kernels.Graph) kernels.Op {
@@ -100,7 +100,7 @@ func TestCountSubject(t *testing.T) {
 	labTiles(t)
 	c := countCases()[i]
 	b := open(t, Options{DType: tensor.F16})
-	b.onlyTile = c.tile
+	b.only = c.family
 	g := kernels.NewGraph(tensor.F16)
 	op := c.build(g)
 	g.Output("out", g.Add("", op))
@@ -117,10 +117,10 @@ func TestCountSubject(t *testing.T) {
 	}
 }
 
-// labVersions are the tiles of the versions in kernels/lab that are launched otherwise than the present kernels.
+// labVersions set what is launched otherwise of the versions in kernels/lab than of the present kernels.
 var labVersions = map[string]func(){
 	"gemm1": func() {
-		tiles = []tile{{"128x128", 128, 128, 256, 4, 1}, {"128x64", 128, 64, 128, 4, 1}, {"64x64", 64, 64, 128, 4, 1}}
+		families[0].threads, families[0].shared = 256, 4*(128+128)*64
 	},
 	"attention1": func() {
 		for i := range flashTiles {
@@ -132,9 +132,9 @@ var labVersions = map[string]func(){
 // labTiles launches kernels as the version that LAB names wants.
 func labTiles(t *testing.T) {
 	if set := labVersions[os.Getenv("LAB")]; set != nil {
-		tilesNow, flashNow := tiles, append([]flashTile{}, flashTiles...)
+		familiesNow, flashNow := append([]family{}, families...), append([]flashTile{}, flashTiles...)
 		set()
-		t.Cleanup(func() { tiles, flashTiles = tilesNow, flashNow })
+		t.Cleanup(func() { families, flashTiles = familiesNow, flashNow })
 	}
 }
 
@@ -146,9 +146,9 @@ func TestLab(t *testing.T) {
 	}
 	labTiles(t)
 	gemm := strings.HasPrefix(version, "gemm")
-	for i := range tiles {
+	for i := range families[:3] {
 		b := open(t, Options{DType: tensor.F16})
-		b.onlyTile = &tiles[i]
+		b.only = &families[i]
 		suite.Run(t, b, conformance.Options{Short: true, Match: func(name string) bool {
 			if gemm {
 				return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")

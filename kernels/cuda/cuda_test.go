@@ -60,17 +60,50 @@ func product(name string) bool {
 	return strings.HasPrefix(name, "conv2d") || strings.HasPrefix(name, "linear")
 }
 
-// Every tile of gemm_mma gives the same bits for every shape: the choice may depend on the device and on measured time, a
-// picture may not. That the tile of TestConformance's choice gives right ones is shown there.
-func TestTiles(t *testing.T) {
+// Every family of a class gives the same bits for every shape: the choice may depend on the device and on measured time, a
+// picture may not. That the family of TestConformance's choice gives right ones is shown there.
+func TestFamilies(t *testing.T) {
 	for _, o := range []Options{{DType: tensor.F16}, {DType: tensor.BF16}, {DType: tensor.F32, TF32: true}} {
 		first := open(t, o)
-		for i := range tiles {
-			t.Run(first.tensorCores()+" "+tiles[i].name, func(t *testing.T) {
+		for _, f := range first.choices() {
+			t.Run(first.tensorCores()+" "+f.name, func(t *testing.T) {
 				b := open(t, o)
-				b.onlyTile = &tiles[i]
+				b.only = f
 				suite.Same(t, first, b, conformance.Options{Short: testing.Short(), Match: product})
 			})
+		}
+	}
+}
+
+// A shape's class is that of one image: neither the batch nor what was measured may change it.
+func TestClass(t *testing.T) {
+	b := open(t, Options{DType: tensor.F16})
+	for _, c := range []struct {
+		c1, c2 int32
+		most   class
+		want   class
+		names  string
+	}{
+		{320, 0, mmaSync, mmaSync, "128x128 128x64 64x64"},
+		{64, 32, mmaSync, mmaSync, "128x128 128x64 64x64"},
+		{4, 0, mmaSync, mmaSync, "64x64_narrow"},
+		{320, 4, mmaSync, mmaSync, "64x64_narrow"},
+		{320, 0, plain, plain, "simple"},
+		{4, 0, plain, plain, "simple"},
+	} {
+		b.products = c.most
+		for batch := range int32(3) {
+			g := gemm{m: 64 << batch, n: 64, k: c.c1 + c.c2, c1: c.c1, c2: c.c2, outH: 8, outW: 8, splits: 1}
+			var names []string
+			for _, f := range b.candidates(g) {
+				names = append(names, f.name)
+				if f.class != c.want {
+					t.Errorf("%d+%d channels: %s is of class %d, not %d", c.c1, c.c2, f.name, f.class, c.want)
+				}
+			}
+			if got := strings.Join(names, " "); got != c.names {
+				t.Errorf("%d+%d channels, batch %d: candidates %q, want %q", c.c1, c.c2, 1<<batch, got, c.names)
+			}
 		}
 	}
 }

@@ -66,26 +66,7 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 	b.gemm(g)
 }
 
-// tile is one of gemm.cu's tile shapes.
-type tile struct {
-	name            string
-	m, n            int
-	threads, stages int
-	// share is how much of the tensor cores' peak the tile's inner loop can reach: each value that comes
-	// from shared memory serves m (or n) others, and small warps' tiles are bound by ldmatrix. Modelled, not measured.
-	share float64
-}
-
-var tiles = []tile{
-	{"128x128", 128, 128, 128, 3, 1.0},
-	{"128x64", 128, 64, 128, 4, 0.85},
-	{"64x64", 64, 64, 128, 4, 0.65},
-}
-
-// shared is the size of the tile's stages: gemm.cuh's kStageBytes, 64 bytes of each row of A and B.
-func (t tile) shared() int { return t.stages * (t.m + t.n) * 64 }
-
-// gemm chooses the kernel and queues it.
+// gemm chooses the family and queues it.
 func (b *Backend) gemm(g gemm) {
 	if g.m == 0 {
 		return
@@ -93,25 +74,14 @@ func (b *Backend) gemm(g gemm) {
 	g.ldb, g.splits = ceil(g.k, depth)*depth, 1
 	g.pixels, g.row = divide(g.outH*g.outW), divide(g.outW)
 	g.byUpH, g.byUpW = divide(g.upH), divide(g.upW)
-	if b.simpleGEMM {
-		grid := [3]int{int(ceil(g.m, 64)), int(ceil(g.n, 64)), 1}
-		launch(b, kernel{"gemm", "gemm_simple_" + b.suffix()}, grid, 256, 2*16*68*4, &g)
-		return
+	if b.products != plain {
+		g.splits = int32(splits(int(g.outH*g.outW), int(g.n), int(g.k)))
 	}
-	g.splits = int32(splits(int(g.outH*g.outW), int(g.n), int(g.k)))
-	if chunk := int32(16 / b.dtype.Size()); g.c1%chunk != 0 || g.c2%chunk != 0 {
-		b.product(g, tiles[2], "_narrow")
-		return
-	}
-	t := b.tileFor(g)
-	if t.shared() > b.sharedMost {
-		t = tiles[2]
-	}
-	b.product(g, t, "")
+	b.product(g, b.familyFor(g))
 }
 
-// product queues gemm_mma with a tile, and the sum of its parts.
-func (b *Backend) product(g gemm, t tile, suffix string) {
+// product queues a family's kernel, and the sum of its parts.
+func (b *Backend) product(g gemm, f *family) {
 	m, n, splits := int(g.m), int(g.n), int(g.splits)
 	if splits > 1 {
 		var ok bool
@@ -119,8 +89,7 @@ func (b *Backend) product(g gemm, t tile, suffix string) {
 			return
 		}
 	}
-	grid := [3]int{ceil(m, t.m), ceil(n, t.n), splits}
-	launch(b, kernel{"gemm", "gemm_mma_" + b.tensorCores() + "_" + t.name + suffix}, grid, t.threads, t.shared(), &g)
+	launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, f.shared, &g)
 	if splits > 1 {
 		launch(b, kernel{"gemm", "gemm_reduce_" + b.suffix()}, [3]int{ceil(m*ceil(n, 4), 256), 1, 1}, 256, 0, &g)
 	}
@@ -148,20 +117,6 @@ func splits(rows, n, k int) int {
 	blocks := ceil(rows, 64) * ceil(n, 64)
 	// At least 8 tiles deep: less would not fill the pipeline of 4 stages.
 	return max(1, min(wanted/blocks, ceil(k, depth)/8, 16))
-}
-
-// chooseTile takes the shape with the least modelled time: waves of blocks over the processors, each as
-// long as the tile is large, by the share of the peak that its loop reaches. Two blocks share a processor.
-func chooseTile(m, n, splits, processors int) tile {
-	best, least := tiles[len(tiles)-1], 0.0
-	for _, t := range tiles {
-		blocks := ceil(m, t.m) * ceil(n, t.n) * splits
-		time := float64(ceil(blocks, max(1, 2*processors))) * float64(t.m*t.n) / t.share
-		if least == 0 || time < least {
-			best, least = t, time
-		}
-	}
-	return best
 }
 
 func ceil[T int | int32](a, b T) T { return (a + b - 1) / b }

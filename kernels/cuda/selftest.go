@@ -95,25 +95,22 @@ func (b *Backend) selfTest(o conformance.Options) Report {
 	return r
 }
 
-// check runs the suite, and its products once more on each tile, because measured time may choose any of them later.
+// check runs the suite, and its products once more by each family, because measured time may choose any of them later.
 func (b *Backend) check(o conformance.Options) []conformance.Verdict {
 	o.TF32 = b.tf32
 	all := conformance.Check(b, o)
-	if b.simpleGEMM {
-		return all
-	}
 	products := o
 	products.Match = func(name string) bool {
 		return (strings.HasPrefix(name, "conv2d/") || strings.HasPrefix(name, "linear/")) && (o.Match == nil || o.Match(name))
 	}
-	for i := range tiles {
-		b.onlyTile = &tiles[i]
+	for _, f := range b.choices() {
+		b.only = f
 		for _, v := range conformance.Check(b, products) {
-			v.Check += ", tile " + tiles[i].name
+			v.Check += ", tile " + f.name
 			all = append(all, v)
 		}
 	}
-	b.onlyTile = nil
+	b.only = nil
 	return all
 }
 
@@ -126,7 +123,9 @@ func (b *Backend) typeName() string {
 }
 
 func (b *Backend) apply(v Verdict) {
-	b.simpleGEMM = b.simpleGEMM || v.SimpleGEMM
+	if v.SimpleGEMM {
+		b.products = plain
+	}
 	b.simpleAttention = b.simpleAttention || v.SimpleAttention
 }
 

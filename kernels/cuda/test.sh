@@ -42,4 +42,4 @@ echo "cuda: the program, on emulated devices"
 run emu-check 1 -test.short -test.run '^TestConformance$/^F16$' "$@"
 EMU_REPORT=$root/build/cuda/counts.json run emu-ptx 1 -test.short -test.run '^TestConformance$' "$@"
 run emu-ptx 1 -test.short -test.run '^TestTF32$' "$@"
-run emu-ptx 1 -test.short -test.run '^TestTiles$/^f16_128x(128|64)' "$@" # the larger tiles, which the suite's shapes do not lead to
+run emu-ptx 1 -test.short -test.run '^TestFamilies$/^f16_128x(128|64)' "$@" # the larger tiles, which the suite's shapes do not lead to

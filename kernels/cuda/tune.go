@@ -13,12 +13,12 @@ import (
 	"gorgonia.org/cu"
 )
 
-// tuner chooses gemm_mma's tile for each shape by time measured on the device at the shape's first use, and keeps
-// the choices in a file. All tiles give the same bits (TestTiles), so that a choice, however it falls, changes no picture.
-// Where nothing could be measured, chooseTile's model decides.
+// tuner chooses a shape's family by time measured on the device at the shape's first use, and keeps the choices in a
+// file. It chooses among families that give the same bits, so a choice, however it falls, changes no picture.
+// Where nothing could be measured, a model decides.
 type tuner struct {
 	path   string            // of the file; "" keeps nothing
-	chosen map[string]string // tile names by shape
+	chosen map[string]string // families' names by shape
 	left   time.Duration     // that may still be spent on measuring
 	dirty  bool
 }
@@ -37,8 +37,12 @@ type choices struct {
 // shapes are measured again.
 func newTuner(path string) *tuner {
 	t := &tuner{path: path, chosen: map[string]string{}, left: measuringTime}
+	known := map[string]bool{}
+	for _, f := range families {
+		known[f.name] = true
+	}
 	for shape, name := range readChoices(path) {
-		if tileByName(name) != nil {
+		if known[name] {
 			t.chosen[shape] = name
 		}
 	}
@@ -57,15 +61,6 @@ func readChoices(path string) map[string]string {
 		return nil
 	}
 	return c.Tiles
-}
-
-func tileByName(name string) *tile {
-	for i := range tiles {
-		if tiles[i].name == name {
-			return &tiles[i]
-		}
-	}
-	return nil
 }
 
 // save writes the choices beside what another process has put there meanwhile.
@@ -92,32 +87,26 @@ func (b *Backend) shape(g gemm) string {
 	return fmt.Sprintf("%s %dx%dx%d/%d %dx%d/%d of %d+%d at %dx%d act %d", b.tensorCores(), g.m, g.n, g.k, g.splits, g.kh, g.kw, g.stride, g.c1, g.c2, g.upH, g.upW, g.act)
 }
 
-// tileFor is the tile for a product: as measured, or as modelled.
-func (b *Backend) tileFor(g gemm) tile {
-	modelled := chooseTile(int(g.m), int(g.n), int(g.splits), b.device.Processors)
-	if b.onlyTile != nil {
-		return *b.onlyTile
-	}
-	if b.tuner == nil {
-		return modelled
-	}
+// choose is the candidate that was measured as the fastest, now or earlier.
+func (t *tuner) choose(b *Backend, g gemm, candidates []*family) *family {
 	shape := b.shape(g)
-	if t := tileByName(b.tuner.chosen[shape]); t != nil {
-		return *t
+	if f := named(candidates, t.chosen[shape]); f != nil {
+		return f
 	}
-	if b.recording || b.err != nil || b.tuner.left <= 0 {
+	modelled := b.modelled(g, candidates)
+	if b.recording || b.err != nil || t.left <= 0 {
 		return modelled
 	}
 	start := time.Now()
-	t := b.fastest(g, modelled)
-	b.tuner.left -= time.Since(start)
-	b.tuner.chosen[shape], b.tuner.dirty = t.name, true
-	return t
+	f := b.fastest(g, candidates, modelled)
+	t.left -= time.Since(start)
+	t.chosen[shape], t.dirty = f.name, true
+	return f
 }
 
-// fastest times the product with each tile. The results go to memory of their own, because the real ones may lie where
+// fastest times the product by each candidate. The results go to memory of their own, because the real ones may lie where
 // an operand does.
-func (b *Backend) fastest(g gemm, modelled tile) tile {
+func (b *Backend) fastest(g gemm, candidates []*family, modelled *family) *family {
 	result, err := b.alloc(int(g.m) * int(g.n) * b.dtype.Size())
 	if err != nil {
 		return modelled
@@ -133,16 +122,13 @@ func (b *Backend) fastest(g gemm, modelled tile) tile {
 	}
 	const runs = 3
 	best, least := modelled, 0.0
-	for _, t := range tiles {
-		if t.shared() > b.sharedMost {
-			continue
-		}
-		b.product(g, t, "") // loads the kernel and warms the caches
+	for _, f := range candidates {
+		b.product(g, f) // loads the kernel and warms the caches
 		if events[0].Record(b.stream) != nil {
 			return modelled
 		}
 		for range runs {
-			b.product(g, t, "")
+			b.product(g, f)
 		}
 		if events[1].Record(b.stream) != nil || events[1].Synchronize() != nil || b.err != nil {
 			return modelled
@@ -152,7 +138,7 @@ func (b *Backend) fastest(g gemm, modelled tile) tile {
 			return modelled
 		}
 		if least == 0 || ms < least {
-			best, least = t, ms
+			best, least = f, ms
 		}
 	}
 	return best

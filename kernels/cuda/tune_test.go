@@ -42,7 +42,7 @@ func TestTuner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tiles.json")
 	b := tuned(t, path)
 	runLinear(t, b)
-	for _, want := range tiles {
+	for _, want := range b.choices() {
 		if _, ok := b.loaded["gemm_mma_f16_"+want.name]; !ok {
 			t.Errorf("tile %s was not tried", want.name)
 		}
@@ -53,12 +53,12 @@ func TestTuner(t *testing.T) {
 	}
 	// A later process takes what it finds there, whatever it is, and measures nothing.
 	for shape := range kept {
-		for _, want := range tiles {
+		for _, want := range b.choices() {
 			body, _ := json.Marshal(choices{Tiles: map[string]string{shape: want.name}})
 			write(t, path, string(body))
 			b := tuned(t, path)
 			runLinear(t, b)
-			for _, other := range tiles {
+			for _, other := range b.choices() {
 				if _, loaded := b.loaded["gemm_mma_f16_"+other.name]; loaded != (other.name == want.name) {
 					t.Errorf("with %s in the file, %s was loaded: %v", want.name, other.name, loaded)
 				}
@@ -91,9 +91,9 @@ func TestTunerFile(t *testing.T) {
 			t.Errorf("%s: read as %d choices", name, len(c))
 		}
 		b := newTuner(path)
-		b.chosen["shape"], b.dirty = tiles[0].name, true
+		b.chosen["shape"], b.dirty = families[0].name, true
 		b.save(Device{})
-		if got := newTuner(path).chosen["shape"]; got != tiles[0].name {
+		if got := newTuner(path).chosen["shape"]; got != families[0].name {
 			t.Errorf("%s: then a choice was written and read as %q", name, got)
 		}
 	}
