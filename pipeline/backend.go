@@ -98,10 +98,10 @@ func newCPU(o Options) (kernels.Backend, error) {
 func (p *Pipeline) openDevice(o Options) error {
 	warn := func(text string) { p.warnings = append(p.warnings, text) }
 	var err error
-	if p.backend, p.dtype, err = newBackend(o, warn); err != nil {
+	if p.device.Backend, p.device.DType, err = newBackend(o, warn); err != nil {
 		return err
 	}
-	info := p.backend.Info()
+	info := p.device.Backend.Info()
 	if info.Free == nil {
 		return nil
 	}
@@ -122,8 +122,8 @@ func (p *Pipeline) openDevice(o Options) error {
 		return short // a type that the CPU does not compute in
 	}
 	warn(fmt.Sprintf("%s has too little memory and the CPU is used: %v", info.Name, short))
-	err = p.backend.Close()
-	p.backend, p.dtype, p.free = b, dtype, machine.FreeMemory
+	err = p.device.Backend.Close()
+	p.device.Backend, p.device.DType, p.free = b, dtype, machine.FreeMemory
 	return err
 }
 
@@ -141,10 +141,10 @@ func (p *Pipeline) shortOfMemory(width, height int) error {
 		rows = 2
 	}
 	free, known := p.free()
-	if f := p.decoderConfig.Factor(); !known || width < f || height < f || width > recipe.MaxSide || height > recipe.MaxSide {
-		return nil // what is wrong with the size is told by the plan
+	if f := p.model.Latent.Factor; !known || width < f || height < f || width > recipe.MaxSide || height > recipe.MaxSide {
+		return nil // plan reports a bad size
 	}
-	if n := p.need(width, height, rows); n.Total() > free {
+	if n := p.need(width, height, rows, p.device.LowMemory); n.Total() > free {
 		return p.memoryError(n, free, width, height, rows)
 	}
 	return nil
@@ -168,30 +168,30 @@ func openCUDA(o Options, warn func(string)) (kernels.Backend, error) {
 	return b, nil
 }
 
-// dtypeNames are the names on the command line.
-var dtypeNames = map[tensor.DType]string{tensor.F32: "fp32", tensor.BF16: "bf16", tensor.F16: "fp16"}
+// dtypes are those that can be asked for.
+var dtypes = []tensor.DType{tensor.F32, tensor.BF16, tensor.F16}
 
 // tf32 is float32 whose products a GPU's tensor cores may round to TF32.
 const tf32 = "tf32"
 
 // dtypeName is what the pipeline computes in.
 func (p *Pipeline) dtypeName() string {
-	if p.backend.Info().TF32 {
+	if p.device.Backend.Info().TF32 {
 		return tf32
 	}
-	return dtypeNames[p.dtype]
+	return p.device.DType.Name()
 }
 
 // parseDType reads the name of a type; nil is auto.
 func parseDType(name string) (*tensor.DType, error) {
 	if name == tf32 {
-		name = dtypeNames[tensor.F32]
+		name = tensor.F32.Name()
 	}
 	if name == Auto || name == "" {
 		return nil, nil
 	}
-	for d, n := range dtypeNames {
-		if n == name {
+	for _, d := range dtypes {
+		if d.Name() == name {
 			return &d, nil
 		}
 	}
@@ -213,7 +213,7 @@ func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
 	}
 	var names []string
 	for _, s := range info.DTypes {
-		names = append(names, dtypeNames[s])
+		names = append(names, s.Name())
 	}
 	return 0, usagef("--dtype %s: the %s backend computes in %v only", name, info.Name, names)
 }

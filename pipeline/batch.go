@@ -55,7 +55,7 @@ func (p *Pipeline) DenoiseBatch(ctx context.Context, requests []Request, events 
 	}
 }
 
-// batchKey is what the rows of one run of the U-Net share.
+// batchKey is what the rows of one run of the denoiser share.
 type batchKey struct{ h, w, tokens int }
 
 // batched is the picture of a request.
@@ -73,20 +73,20 @@ func (p *Pipeline) beginSafely(ctx context.Context, r Request, ev Events) (m *pi
 	return p.begin(ctx, r, ev)
 }
 
-// denoiseTogether denoises pictures at one table.
+// denoiseTogether denoises pictures in one batcher.
 func (p *Pipeline) denoiseTogether(ctx context.Context, all []batched) []error {
 	rows := 0
 	for _, m := range all {
 		rows += m.rows()
 	}
-	t := &table{p: p, most: p.rowsThatFit(all[0].plan, rows), seated: len(all)}
+	b := &batcher{p: p, most: p.rowsThatFit(all[0].plan, rows), pictures: len(all)}
 	errs := make([]error, len(all))
 	var events sync.Mutex
 	var pictures sync.WaitGroup
 	for i, m := range all {
-		m.sit(t, i, &events)
+		m.join(b, i, &events)
 		pictures.Go(func() {
-			defer t.leave(ctx)
+			defer b.leave(ctx)
 			defer func() {
 				if v := recover(); v != nil {
 					errs[i] = NewPanicError(v)
@@ -99,20 +99,10 @@ func (p *Pipeline) denoiseTogether(ctx context.Context, all []batched) []error {
 	return errs
 }
 
-// DecodeSafely is Decode with a panic as a *PanicError.
-func (l *Latents) DecodeSafely(ctx context.Context) (img *Image, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			img, err = nil, NewPanicError(v)
-		}
-	}()
-	return l.Decode(ctx)
-}
-
-// rowsThatFit is for how many rows of the U-Net, up to so many, there is memory; at least those of one picture.
+// rowsThatFit is for how many rows of the denoiser, up to so many, there is memory; at least those of one picture.
 func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
-	if u := p.unetProg; u != nil && u.h == pl.latentH && u.w == pl.latentW && u.batch >= rows && p.decodesSize(p.decodeSize(pl)) {
-		return rows // they ran before
+	if p.ran(pl, rows) {
+		return rows
 	}
 	free, known := p.free()
 	if !known {
@@ -120,7 +110,7 @@ func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
 	}
 	one := min(pl.rows(), rows)
 	return one + sort.Search(rows-one, func(more int) bool {
-		return p.need(pl.Width, pl.Height, one+more+1).Total() > free
+		return p.need(pl.Width, pl.Height, one+more+1, p.tiled(pl)).Total() > free
 	})
 }
 
@@ -136,7 +126,7 @@ func (p *Pipeline) BatchSize(r Request, most int) int {
 	}
 	n := most
 	if n <= 0 {
-		n = min(max(p.backend.Info().FullAt/(r.Width*r.Height), 1), mostAtOnce)
+		n = min(max(p.device.Backend.Info().FullAt/(r.Width*r.Height), 1), mostAtOnce)
 	}
 	return max(p.rowsThatFit(pl, pl.rows()*n)/pl.rows(), 1)
 }

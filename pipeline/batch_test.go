@@ -11,7 +11,6 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
-	"darkroom/nn"
 	"darkroom/recipe"
 )
 
@@ -159,11 +158,11 @@ func TestBatchMemory(t *testing.T) {
 	p := open(t, Options{Model: "testdata/models/sd1"})
 	requests := cats(p, 6)
 	want, _ := together(t, p, requests, nil)
-	if p.unetProg.batch != 12 {
-		t.Errorf("%d rows ran at once, not 12", p.unetProg.batch)
+	if p.model.Denoiser.Part().Size().Rows != 12 {
+		t.Errorf("%d rows ran at once, not 12", p.model.Denoiser.Part().Size().Rows)
 	}
-	p.closePrograms()
-	room := p.need(requests[0].Width, requests[0].Height, 5).Total()
+	p.model.Shed()
+	room := p.need(requests[0].Width, requests[0].Height, 5, false).Total()
 	p.free = func() (uint64, bool) { return room, true }
 	if n := p.BatchSize(requests[0], 6); n != 2 {
 		t.Errorf("there is room for 5 rows, and %d pictures are rendered at once", n)
@@ -172,8 +171,8 @@ func TestBatchMemory(t *testing.T) {
 		t.Errorf("left to the program it is %d pictures", n)
 	}
 	got, errs := together(t, p, requests, nil)
-	if p.unetProg.batch > 4 {
-		t.Errorf("%d rows ran at once, with memory for 5", p.unetProg.batch)
+	if p.model.Denoiser.Part().Size().Rows > 4 {
+		t.Errorf("%d rows ran at once, with memory for 5", p.model.Denoiser.Part().Size().Rows)
 	}
 	for i := range want {
 		if errs[i] != nil || got[i].Recipe.Result != want[i].Recipe.Result {
@@ -201,20 +200,21 @@ func TestBatchOutOfMemory(t *testing.T) {
 	p := open(t, Options{Model: "testdata/models/sd1"})
 	requests := cats(p, 4)
 	want, _ := together(t, p, requests, nil)
-	f := p.decoderConfig.Factor()
-	h, w := requests[0].Height/f, requests[0].Width/f
-	one := nn.Graph(p.unet, p.dtype, nn.Sizes{Rows: 2, H: h, W: w, Tokens: 77})
-	decoder := nn.Graph(p.decoder, p.dtype, nn.Sizes{Rows: 1, H: h, W: w})
-	p.closePrograms()
-	p.backend = &fewBytes{p.backend, max(one.ArenaBytes(), decoder.ArenaBytes())}
+	graph := func(part string) *kernels.Graph {
+		p := p.model.Part(part)
+		return p.Graph(p.Sizes(requests[0].Width, requests[0].Height, 2, false))
+	}
+	one, decoder := graph("unet"), graph("vae")
+	p.model.Shed()
+	p.device.Backend = &fewBytes{p.device.Backend, max(one.ArenaBytes(), decoder.ArenaBytes())}
 	got, errs := together(t, p, requests, nil)
 	for i := range want {
 		if errs[i] != nil || got[i].Recipe.Result != want[i].Recipe.Result {
 			t.Errorf("request %d: %v, or another picture", i, errs[i])
 		}
 	}
-	p.closePrograms()
-	p.backend.(*fewBytes).most = one.ArenaBytes() - 1
+	p.model.Shed()
+	p.device.Backend.(*fewBytes).most = one.ArenaBytes() - 1
 	_, errs = together(t, p, requests, nil)
 	for i, err := range errs {
 		if err == nil || !strings.Contains(err.Error(), "out of memory") {

@@ -1,10 +1,6 @@
 package pipeline
 
-import (
-	"fmt"
-
-	"darkroom/clip"
-)
+import "fmt"
 
 // Check says what is wrong with a request for this model, as a *UsageError: what Render would refuse before its first
 // number, and mistakes in the prompts. It loads no weights and takes a fraction of a millisecond.
@@ -23,11 +19,10 @@ func (p *Pipeline) Check(r Request) error {
 
 // CheckPrompt is the part of Check that differs between requests of the same settings. name begins its message.
 func (p *Pipeline) CheckPrompt(name, text, syntax string) error {
-	s, err := clip.ParseSyntax(syntax)
-	if err != nil {
-		return usagef("--prompt-syntax: %w", err)
+	if err := checkSyntax(syntax); err != nil {
+		return err
 	}
-	if _, err := p.tokenizer.Prompt(text, s, p.text.Config.MaxPositionEmbeddings); err != nil {
+	if err := p.model.Text.Check(text, syntax); err != nil {
 		return &UsageError{fmt.Errorf("%s: %w", name, err)}
 	}
 	return nil

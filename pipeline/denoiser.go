@@ -2,44 +2,41 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 
+	"darkroom/family"
 	"darkroom/guidance"
-	"darkroom/kernels"
 	"darkroom/scheduler"
 )
 
-// denoiser is the edge between a sampler, which knows x and a noise level, and the U-Net, which
-// knows scaled latents, timesteps and text. Prediction types and guidance are settled here, once.
+// denoiser is the edge between a sampler, which knows x and a noise level, and the network, which knows scaled latents,
+// a clock and conditions. Prediction types and guidance are settled here, once.
 type denoiser struct {
-	table      *table
-	number     int // among those of the table
+	batcher    *batcher
+	number     int // among the batcher's pictures
 	plan       *plan
 	prediction scheduler.PredictionType
 	guide      *guidance.Guide // this picture's alone: some methods remember; nil without guidance
 	step       int             // of the run, from 0
 
-	text   []float32   // [rows,tokens,width]
-	tokens int         // of a row
-	rows   [][]float32 // [C,h,w] each
+	conds  []family.Cond // one a row
+	tokens int           // of a row
+	rows   [][]float32   // [C,h,w] each
 	split  scheduler.Prediction
 }
 
-// The rows of the U-Net's batch. A picture without guidance has the first alone, and none but guidance.NeedsEmpty the third.
+// The rows of the network's batch. A picture without guidance has the first alone, and none but guidance.NeedsEmpty the third.
 const (
 	condRow = iota
 	uncondRow
 	emptyRow
 )
 
-// newDenoiser is for a plan. It has no table yet.
+// newDenoiser is for a plan. It has no batcher yet.
 func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	n := pl.latentValues
 	d := &denoiser{
-		plan: pl, prediction: p.schedulerConfig.PredictionType, guide: pl.newGuide(),
-		text: slices.Concat(c.cond, c.uncond, c.empty), tokens: c.tokens,
+		plan: pl, prediction: p.model.Sampling.PredictionType, guide: pl.newGuide(),
+		conds: c.Conds, tokens: c.Tokens,
 		split: scheduler.Prediction{X0: make([]float32, n), Eps: make([]float32, n)},
 	}
 	for range pl.rows() {
@@ -48,15 +45,15 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	return d
 }
 
-// predict is a scheduler.Denoiser. Outside of the interval in which there is guidance the U-Net is asked about the
-// prompt alone.
+// predict is a scheduler.Denoiser. Outside of the interval in which there is guidance the network is asked
+// about the prompt alone.
 func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level) (scheduler.Prediction, error) {
 	place := guidance.At{Step: d.step, Steps: d.plan.schedule.Steps(), Ratio: at.Ratio()}
 	rows := 1
 	if d.guide != nil && d.guide.Active(place) {
 		rows = d.plan.rows()
 	}
-	if err := d.table.ask(ctx, d, rows, x, at); err != nil {
+	if err := d.batcher.predict(ctx, d, rows, x, at); err != nil {
 		return scheduler.Prediction{}, err
 	}
 	p, cond, prediction := d.split, d.rows[condRow], d.prediction
@@ -78,17 +75,4 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 		d.guide.Combine(cond, cond, uncond, empty, place)
 	}
 	return prediction.SplitInto(p, x, cond, at), nil
-}
-
-// diagnose finds the layer that first gave NaN or infinity and wraps it with what was being done.
-func diagnose(ctx context.Context, p *kernels.Program, what string) error {
-	err := p.Diagnose(ctx)
-	var bad *kernels.NonFiniteError
-	switch {
-	case errors.As(err, &bad):
-		return fmt.Errorf("%s: no picture: %w. The weights may be damaged, or their values too large for the type: try --dtype fp32", what, bad)
-	case err != nil:
-		return fmt.Errorf("%s gave a number that is not finite; looking for the layer: %w", what, err)
-	}
-	return fmt.Errorf("%s gave a number that is not finite, but not when run again: the machine's memory or processor may be faulty", what)
 }

@@ -9,9 +9,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"darkroom/checkpoint"
+	"darkroom/tensor"
 )
 
 // goldenCase is one picture of train/goldens.py: what diffusers was asked for.
@@ -89,7 +91,11 @@ func compare(t *testing.T, c goldenCase, backend string) {
 		t.Fatal(err)
 	}
 	// 1e-5 of the largest value: a few roundings of float32 for each of the encoder's layers.
-	closeTo(t, "hidden states", append(append([]float32{}, cond.uncond...), cond.cond...), g.get(t, "prompt_embeds"), 1e-5)
+	var hidden []float32 // the negative prompt's first, as diffusers has them
+	for _, c := range slices.Backward(cond.Conds) {
+		hidden = append(hidden, tensor.Floats(c["text"].Data)...)
+	}
+	closeTo(t, "hidden states", hidden, g.get(t, "prompt_embeds"), 1e-5)
 
 	want := g.get(t, "latents")
 	size := len(want) / c.Steps

@@ -111,8 +111,8 @@ func TestGuidanceInterval(t *testing.T) {
 			t.Errorf("stop=0.5, step %d: like with guidance is %v, want %v", i+1, got, want)
 		}
 	}
-	if p.unetProg.batch != 1 {
-		t.Errorf("after guidance ended the batch is %d", p.unetProg.batch)
+	if p.model.Denoiser.Part().Size().Rows != 1 {
+		t.Errorf("after guidance ended the batch is %d", p.model.Denoiser.Part().Size().Rows)
 	}
 	r.Guidance = "cfg:low=100000"
 	never, _ := latentsOf(t, p, r)
@@ -133,13 +133,13 @@ func TestPerpNeg(t *testing.T) {
 	if d := rms(alone[2], cfg[2]); d > 1e-4 {
 		t.Errorf("perp-neg without a negative prompt is %.2g from cfg", d)
 	}
-	if p.unetProg.batch != 2 {
-		t.Errorf("the batch is %d, want 2: empty and negative prompt are one", p.unetProg.batch)
+	if p.model.Denoiser.Part().Size().Rows != 2 {
+		t.Errorf("the batch is %d, want 2: empty and negative prompt are one", p.model.Denoiser.Part().Size().Rows)
 	}
 	r.Negative = "a dog"
 	render(t, p, r)
-	if p.unetProg.batch != 3 {
-		t.Errorf("the batch is %d, want 3", p.unetProg.batch)
+	if p.model.Denoiser.Part().Size().Rows != 3 {
+		t.Errorf("the batch is %d, want 3", p.model.Denoiser.Part().Size().Rows)
 	}
 }
 

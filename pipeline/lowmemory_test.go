@@ -1,58 +1,12 @@
 package pipeline
 
 import (
-	"fmt"
-	"math"
-	"path/filepath"
 	"testing"
 
-	"darkroom/checkpoint"
 	"darkroom/kernels"
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/ref"
-	"darkroom/nn"
-	"darkroom/tensor"
 )
-
-// Tiles and their blending are those of diffusers, seam by seam: see train/goldens_tiling.py.
-func TestTilingAsDiffusers(t *testing.T) {
-	file, err := checkpoint.Open(filepath.Join("testdata", "tiling.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	p := open(t, Options{Model: "testdata/models/sd1"})
-	for _, size := range [][2]int{{6, 7}, {4, 9}} {
-		h, w := size[0], size[1]
-		get := func(name string) []float32 { return goldens{file}.get(t, fmt.Sprintf("%s-%dx%d", name, h, w)) }
-		latents := get("z")
-		for i := range latents { // z is what the decoder is given
-			latents[i] *= float32(p.decoderConfig.ScalingFactor)
-		}
-		d, err := p.decoding()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tile := p.tileFor(h, w)
-		if tile == nil {
-			t.Fatalf("%d×%d latents are decoded whole", h, w)
-		}
-		values, err := d.run(t.Context(), latents, h, w, tile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := make([]float32, len(values))
-		toNHWC(want, get("image"), 3)
-		worst := 0.0
-		for i, v := range values {
-			worst = max(worst, math.Abs(float64(v-want[i])))
-		}
-		// float32 sums in another order, as in the goldens of the whole decoder: values are of order 1.
-		if worst > 1e-4 {
-			t.Errorf("%d×%d: %g from diffusers' tiles", h, w, worst)
-		}
-	}
-}
 
 // A picture of the embedded model in tiles is close to the whole one: what is lost is told by the PSNR.
 func TestTiledPicture(t *testing.T) {
@@ -64,7 +18,9 @@ func TestTiledPicture(t *testing.T) {
 	if b := render(t, whole, r); b.Recipe.VAETiling || b.Recipe.Result != a.Recipe.Result {
 		t.Error("a picture of the size of a tile was decoded in tiles")
 	}
-	whole.decoderConfig.SampleSize = max(r.Width/2, r.Height/2) // tiles of a quarter
+	r.Width, r.Tiled = 2*r.Width, false // tiles of half the picture and a rest
+	a = render(t, whole, r)
+	r.Tiled = true
 	b := render(t, whole, r)
 	if !b.Recipe.VAETiling || b.Recipe.Result.Latents != a.Recipe.Result.Latents || b.Recipe.Result.Pixels == a.Recipe.Result.Pixels {
 		t.Fatalf("tiled: %+v, whole: %+v", b.Recipe, a.Recipe)
@@ -72,7 +28,7 @@ func TestTiledPicture(t *testing.T) {
 	if again := FromRecipe(b.Recipe); !again.Tiled {
 		t.Error("the recipe's picture would be decoded whole")
 	}
-	// A quarter of the picture sees a quarter of its surroundings. Below 20 dB tiles would be plain to see.
+	// A tile sees no more than its part of the picture. Below 20 dB tiles would be plain to see.
 	if got := psnr(a.Pixels, b.Pixels); got < 20 {
 		t.Errorf("%.1f dB between tiled and whole", got)
 	} else {
@@ -98,7 +54,7 @@ func TestLowMemoryIsTheSame(t *testing.T) {
 				t.Errorf("%s, %s: %+v and %+v", backend, c.prompt, a, b)
 			}
 		}
-		if streamed.textProg != nil {
+		if streamed.model.Part("text_encoder").Loaded() {
 			t.Error("the text encoder was not dropped")
 		}
 	}
@@ -131,11 +87,11 @@ func TestNeedIsTaken(t *testing.T) {
 	for i, low := range []bool{false, true} {
 		p := open(t, Options{Model: "testdata/models/sd1", Backend: Ref, LowMemory: low})
 		b := &counting{Backend: ref.New(0)}
-		p.backend = b
+		p.device.Backend = b
 		for _, prompt := range []string{"a cat", "a dog"} {
 			r := p.NewRequest(prompt)
 			r.Steps, r.Width, r.Height = 2, 64, 64
-			need := p.need(r.Width, r.Height, 2)
+			need := p.need(r.Width, r.Height, 2, low)
 			before := b.used
 			render(t, p, r)
 			if most := b.most - before; i == 0 && prompt == "a cat" && uint64(most) != need.Total() || uint64(most) > need.Total() {
@@ -146,47 +102,6 @@ func TestNeedIsTaken(t *testing.T) {
 	}
 	if most[1] > most[0]*3/4 {
 		t.Errorf("%d bytes with --low-memory, %d without", most[1], most[0])
-	}
-}
-
-// halves counts weights as the CUDA backend packs them in float16: rows filled up to 32 elements, vectors in float32.
-type halves struct{ *ref.Backend }
-
-func (halves) PackedBytes(role kernels.Role, s tensor.Shape) int {
-	switch role {
-	case kernels.Vector:
-		return 4 * s.Len()
-	case kernels.Table:
-		return 2 * s.Len()
-	}
-	width := s.Len() / s[0]
-	return 2 * s[0] * ((width + 31) / 32 * 32)
-}
-
-// Stable Diffusion 1.5 at 512×512 with guidance, in float16 with --low-memory, fits into 2 GiB as counted by arenas and
-// slots; and a picture of 1024×1024 fits into the same decoder. The plan needs no weights.
-func TestStableDiffusionInTwoGiB(t *testing.T) {
-	p := stableDiffusion(t)
-	p.backend, p.dtype, p.lowMemory = halves{ref.New(1)}, tensor.F16, true
-	need := p.need(512, 512, 2)
-	if need.Total() > 2<<30 {
-		t.Errorf("%s of weights and %s of activations: more than 2 GiB", gib(need.Weights), gib(need.Activations))
-	}
-	t.Logf("low memory: weights %s, activations %s; otherwise %s", gib(need.Weights), gib(need.Activations), gib(p.needWhere(512, 512, 2, false).Total()))
-	// Without, the weights alone are 1.06 G parameters of 2 bytes.
-	if whole := p.needWhere(512, 512, 2, false); whole.Weights < 1032e6*2 || need.Weights > whole.Weights/5 {
-		t.Errorf("weights: %s with --low-memory, %s without", gib(need.Weights), gib(whole.Weights))
-	}
-	decoder := func(side int) uint64 {
-		h := side / 8
-		if tile := p.tileFor(h, h); tile != nil {
-			h = tile.tile
-		}
-		g := nn.Graph(p.decoder, p.dtype, nn.Sizes{Rows: 1, H: h, W: h})
-		return uint64(g.ArenaBytes())
-	}
-	if a, b := decoder(512), decoder(2048); a != b {
-		t.Errorf("the decoder takes %d bytes at 512×512, %d at 2048×2048", a, b)
 	}
 }
 
@@ -241,7 +156,7 @@ func TestDecodingBeside(t *testing.T) {
 		t.Error("the reference backend has one queue")
 	}
 	picture := 1
-	p.backend = queues{ref.New(1), make(chan struct{}), make(chan struct{}), &picture}
+	p.device.Backend = queues{ref.New(1), make(chan struct{}), make(chan struct{}), &picture}
 	if !p.DecodesBeside() {
 		t.Fatal("a backend with two queues does not decode beside")
 	}
@@ -258,7 +173,7 @@ func TestDecodingBeside(t *testing.T) {
 		}
 		decoded <- img
 	}()
-	<-p.backend.(queues).decoding // the decoder is at work, and stays so until the next picture is
+	<-p.device.Backend.(queues).decoding // the decoder is at work, and stays so until the next picture is
 	second, err := p.Denoise(t.Context(), next, Events{})
 	if err != nil {
 		t.Fatal(err)

@@ -75,8 +75,8 @@ func TestSameBits(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := open(t, Options{Model: "testdata/models/sd1"})
-		p.backend.Close()
-		p.backend = b
+		p.device.Backend.Close()
+		p.device.Backend = b
 		if got := render(t, p, request(p)).Recipe.Result; got != want {
 			t.Errorf("%s differs: %+v, %+v", set, want, got)
 		}

@@ -35,11 +35,11 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled := pl.Settings
 	eta := pl.schedule.Eta()
 	settled.Noise, settled.Scheduler, settled.Sigmas, settled.Eta = kind, pl.schedule.Name(), pl.schedule.Sigmas(), &eta
-	settled.Tiled = p.tile(pl) != nil
+	settled.Tiled = p.tiled(pl) && p.model.Codec.Tiled(pl.latentH, pl.latentW)
 	r := recipe.Recipe{
 		Version: Version(), Numerics: Numerics,
-		Model: p.name, ModelHash: hash, Prediction: p.schedulerConfig.PredictionType.String(),
-		DType: p.dtypeName(), Backend: p.backend.Info().Kind, Device: p.backend.Info().Device, Result: result,
+		Model: p.name, ModelHash: hash, Prediction: p.model.Sampling.PredictionType.String(),
+		DType: p.dtypeName(), Backend: p.device.Backend.Info().Kind, Device: p.device.Backend.Info().Device, Result: result,
 	}
 	r.Set(settled)
 	return r, nil

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"image"
-	"math"
 	"slices"
 	"sync"
 
@@ -54,7 +53,7 @@ type picture struct {
 	p        *Pipeline
 	ev       Events
 	denoiser *denoiser
-	events   sync.Locker // one at a time among the pictures of a table
+	events   sync.Locker // one at a time among the pictures of a batcher
 	x        []float32   // latents, [C,h,w]
 	draw     func(dst []float32)
 	brownian func(dst []float32, σ, σNext float64) error
@@ -81,8 +80,8 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
-	if err := p.readyToDecode(pl); err != nil {
-		return nil, err
+	if err := p.model.Codec.Ready(pl.latentH, pl.latentW, p.tiled(pl)); err != nil {
+		return nil, fmt.Errorf("model %s: %w", p.name, err)
 	}
 	m := &picture{plan: pl, p: p, ev: ev, denoiser: p.newDenoiser(pl, c)}
 
@@ -90,7 +89,7 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, err
 	}
-	m.draw = func(dst []float32) { source.NormalAs(dst, noiseType(p.dtype)) }
+	m.draw = func(dst []float32) { source.NormalAs(dst, noiseType(p.device.DType)) }
 	m.x = make([]float32, pl.latentValues)
 	m.draw(m.x)
 	m.result.Noise = hashFloats(m.x)
@@ -101,9 +100,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	return m, nil
 }
 
-// sit gives the picture its place at a table, where events are called one at a time.
-func (m *picture) sit(t *table, number int, events sync.Locker) {
-	m.denoiser.table, m.denoiser.number, m.events = t, number, events
+// join puts the picture among those of a batcher, whose events are called one at a time.
+func (m *picture) join(b *batcher, number int, events sync.Locker) {
+	m.denoiser.batcher, m.denoiser.number, m.events = b, number, events
 }
 
 // event calls a callback.
@@ -147,15 +146,15 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.result.Pixels = recipe.HashPixels(d.pixels)
+	m.result.Pixels = recipe.HashPixels(d.Pixels)
 	out, err := m.p.recipe(m.plan, m.result)
 	if err != nil {
 		return nil, err
 	}
-	if d.dtype != m.p.dtype {
-		out.DecodeDType = dtypeNames[d.dtype]
+	if d.DType != m.p.device.DType {
+		out.DecodeDType = d.DType.Name()
 	}
-	return &Image{d.pixels, out}, nil
+	return &Image{d.Pixels, out}, nil
 }
 
 // brownian is the path that a stochastic sampler's noise comes from, seeded as the picture is; nil where each step
@@ -169,7 +168,7 @@ func (p *Pipeline) brownian(pl *plan) (func(dst []float32, σ, σNext float64) e
 		if err != nil {
 			panic("pipeline: " + err.Error()) // the plan checked it
 		}
-		source.NormalAs(dst, noiseType(p.dtype))
+		source.NormalAs(dst, noiseType(p.device.DType))
 	})
 	if err != nil {
 		return nil, err
@@ -186,7 +185,7 @@ func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x,
 		if err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}
-		if err := ev.Preview(step, d.pixels); err != nil {
+		if err := ev.Preview(step, d.Pixels); err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}
 	}
@@ -194,20 +193,6 @@ func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x,
 		ev.Step(step)
 	}
 	return nil
-}
-
-// toPicture maps values from [-1, 1] to 8 bits as diffusers does: halved and shifted in float32, cut to
-// [0, 1], times 255, to the nearest, ties to even.
-func toPicture(values []float32, width, height int) *image.NRGBA {
-	picture := image.NewNRGBA(image.Rect(0, 0, width, height))
-	for i := range width * height {
-		for c := range 3 {
-			v := min(max(values[3*i+c]*0.5+0.5, 0), 1)
-			picture.Pix[4*i+c] = uint8(math.RoundToEven(float64(v * 255)))
-		}
-		picture.Pix[4*i+3] = 255
-	}
-	return picture
 }
 
 // noiseType is the type in which torch draws latents for a model of that type.

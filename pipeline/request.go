@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"darkroom/clip"
+	"darkroom/family"
 	"darkroom/guidance"
 	"darkroom/noise"
 	"darkroom/recipe"
@@ -24,22 +24,13 @@ const (
 
 // Default values where a model's folder does not say otherwise.
 const (
-	DefaultSteps = 25
-	DefaultCFG   = 7.5
+	DefaultSteps = family.DefaultSteps
+	DefaultCFG   = family.DefaultCFG
 )
-
-// UsageError is a request that cannot be meant: the caller's mistake, found before any work.
-type UsageError struct{ Err error }
-
-func (e *UsageError) Error() string { return e.Err.Error() }
-func (e *UsageError) Unwrap() error { return e.Err }
-
-func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
 // plan is a request checked against the model: everything that is known before the first number.
 type plan struct {
 	Request
-	syntax       clip.Syntax
 	schedule     *scheduler.Schedule
 	method       guidance.Method // Guidance and Rescale together
 	warnings     []string
@@ -49,7 +40,7 @@ type plan struct {
 }
 
 func (p *Pipeline) plan(r Request) (*plan, error) {
-	f := p.decoderConfig.Factor()
+	f := p.model.Latent.Factor
 	switch {
 	case r.Steps < 1 && !(r.Steps == 0 && stepless(r)):
 		return nil, usagef("--steps %d: at least 1 is needed", r.Steps)
@@ -64,24 +55,23 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, usagef("--cfg %v: it must be a finite number", r.CFG)
 	case !(r.Rescale >= 0 && r.Rescale <= 1):
 		return nil, usagef("guidance rescale %v: it must be from 0 to 1", r.Rescale)
-	case r.ClipSkip < 0 || r.ClipSkip >= p.text.Layers():
-		return nil, usagef("clip skip %d: the text encoder has %d layers", r.ClipSkip, p.text.Layers())
+	case r.ClipSkip < 0 || r.ClipSkip >= p.model.Text.Layers():
+		return nil, usagef("clip skip %d: the text encoder has %d layers", r.ClipSkip, p.model.Text.Layers())
 	}
-	syntax, err := clip.ParseSyntax(r.Syntax)
-	if err != nil {
-		return nil, usagef("--prompt-syntax: %w", err)
+	if err := checkSyntax(r.Syntax); err != nil {
+		return nil, err
 	}
 	if _, err := noise.New(r.Noise, r.Seed); err != nil {
 		return nil, usagef("--noise: %w", err)
 	}
-	s, err := scheduler.New(p.schedulerConfig, scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta})
+	s, err := scheduler.New(p.model.Sampling, scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta})
 	if err != nil {
 		return nil, &UsageError{err}
 	}
 	h, w := r.Height/f, r.Width/f
-	pl := &plan{Request: r, syntax: syntax, schedule: s, latentH: h, latentW: w, latentValues: p.unet.Config.InChannels * h * w}
+	pl := &plan{Request: r, schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
-	if err := pl.settleGuidance(p.schedulerConfig.PredictionType); err != nil {
+	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err
 	}
 	return pl, pl.settleNoise()
@@ -103,7 +93,7 @@ func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
 		m = m.With("zero", 1)
 	}
 	if m.BySteps() && pl.schedule.Steps() < 0 {
-		return usagef("--guidance %s: %s chooses its own steps, of which nobody knows the share beforehand: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
+		return usagef("--guidance %s: %s chooses its own steps, so a share of the steps is not known in advance: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
 	}
 	if !pl.guided() && !m.Plain() {
 		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at --cfg %v: there is guidance above 1 only", m, pl.CFG))
@@ -161,4 +151,12 @@ func (pl *plan) newGuide() *guidance.Guide {
 		return nil
 	}
 	return &guidance.Guide{Method: pl.method, Scale: pl.CFG, Channels: pl.latentValues / (pl.latentH * pl.latentW)}
+}
+
+// checkSyntax says what is wrong with the name of a prompt syntax.
+func checkSyntax(name string) error {
+	if !slices.Contains(recipe.Syntaxes(), name) {
+		return usagef("--prompt-syntax: unknown prompt syntax %.40q: choose %s", name, strings.Join(recipe.Syntaxes(), " or "))
+	}
+	return nil
 }

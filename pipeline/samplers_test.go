@@ -78,9 +78,9 @@ func TestEverySampler(t *testing.T) {
 		bottom[c.Model] += c.Height
 		t.Run(c.String(), func(t *testing.T) {
 			p := models[c.Model]
-			was := p.schedulerConfig
-			defer func() { p.schedulerConfig = was }()
-			p.schedulerConfig = c.schedulerConfig(t)
+			was := p.model.Sampling
+			defer func() { p.model.Sampling = was }()
+			p.model.Sampling = c.schedulerConfig(t)
 			r := p.NewRequest(c.Prompt)
 			r.Negative, r.Syntax, r.Seed, r.Steps, r.CFG, r.Scheduler = c.Negative, "plain", c.Seed, c.Steps, c.CFG, c.Scheduler
 			r.Width, r.Height, r.Eta, r.Guidance, r.SDENoise = c.Width, c.Height, c.Eta, c.Guidance, c.SDENoise

@@ -114,6 +114,20 @@ func Of(values []float32, shape ...int) Tensor {
 	return Tensor{F32, s, Bytes(values)}
 }
 
+// OfIDs wraps int32 values without copying.
+func OfIDs(ids []int32, shape ...int) Tensor {
+	s := Shape(shape)
+	if s.Len() != len(ids) {
+		panic(fmt.Sprintf("tensor: %d ids for shape %v", len(ids), s))
+	}
+	return Tensor{I32, s, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(ids))), 4*len(ids))}
+}
+
+// IDs views the elements of a tensor of type I32 that OfIDs made.
+func IDs(t Tensor) []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(t.Data))), t.Len())
+}
+
 // Len is the number of elements.
 func (t Tensor) Len() int { return t.Shape.Len() }
 
@@ -221,4 +235,39 @@ func FloatToBFloat(f float32) uint16 {
 		return uint16(b>>16) | 0x40
 	}
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// Name is the type as the command line spells it: "fp32", "bf16", "fp16"; another type's own name.
+func (d DType) Name() string {
+	switch d {
+	case F32:
+		return "fp32"
+	case F16:
+		return "fp16"
+	case BF16:
+		return "bf16"
+	}
+	return d.String()
+}
+
+// ToNHWC copies an image from channel planes [C,H·W], the order in which torch draws noise and the samplers work, to
+// interleaved channels [H·W,C], the order of the kernels.
+func ToNHWC(dst, src []float32, channels int) {
+	pixels := len(src) / channels
+	for c := range channels {
+		for i, v := range src[c*pixels:][:pixels] {
+			dst[i*channels+c] = v
+		}
+	}
+}
+
+// ToNCHW is the inverse of ToNHWC.
+func ToNCHW(dst, src []float32, channels int) {
+	pixels := len(src) / channels
+	for c := range channels {
+		plane := dst[c*pixels:][:pixels]
+		for i := range plane {
+			plane[i] = src[i*channels+c]
+		}
+	}
 }

@@ -1,0 +1,214 @@
+package family
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"math"
+	"sync"
+
+	"darkroom/kernels"
+	"darkroom/nn"
+	"darkroom/stage"
+	"darkroom/tensor"
+	"darkroom/vae"
+)
+
+// autoencoder is the Codec of diffusers' AutoencoderKL.
+type autoencoder struct {
+	config  vae.Config
+	device  *stage.Device
+	decoder *stage.Part
+	encoder *stage.Part // nil where the files have none
+
+	opening sync.Mutex  // guards own, while it is opened
+	own     *stage.Part // the decoder on its queue; decoder itself where there is no other
+	mu      sync.Mutex  // one decode at a time; guards wide
+	wide    *stage.Part // for what overflows float16
+}
+
+// trainedAt is how many pixels a side the autoencoder was trained on.
+func (c *autoencoder) trainedAt() int {
+	if c.config.SampleSize == 0 {
+		return 512
+	}
+	return c.config.SampleSize
+}
+
+// tiles are those for latents of h×w; nil where the whole is no larger than a tile.
+func (c *autoencoder) tiles(h, w int) *stage.Tiles {
+	t := stage.DecodeTiles(c.trainedAt(), c.config.Factor())
+	if h <= t.Tile && w <= t.Tile {
+		return nil
+	}
+	return t
+}
+
+func (c *autoencoder) Tiled(h, w int) bool { return c.tiles(h, w) != nil }
+
+// sizes are those of what the decoder is given at once.
+func (c *autoencoder) sizes(h, w int, tiled bool) nn.Sizes {
+	if t := c.tiles(h, w); t != nil && tiled {
+		h, w = min(h, t.Tile), min(w, t.Tile)
+	}
+	return nn.Sizes{Rows: 1, H: h, W: w}
+}
+
+func (c *autoencoder) Beside() bool {
+	_, ok := c.device.Backend.(kernels.Forker)
+	return ok && !c.device.LowMemory
+}
+
+// queue is the decoder on a queue of its own, opened when it is first needed, where it runs beside the denoiser.
+func (c *autoencoder) queue() (*stage.Part, error) {
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	if c.own != nil {
+		return c.own, nil
+	}
+	if !c.Beside() {
+		c.own = c.decoder
+		return c.own, nil
+	}
+	b, err := c.device.Backend.(kernels.Forker).Fork()
+	if err != nil {
+		return nil, fmt.Errorf("a queue for the decoder: %w", err)
+	}
+	d := *c.device
+	d.Backend = b
+	c.own = c.decoder.RunsOn(&d)
+	return c.own, nil
+}
+
+func (c *autoencoder) Ready(h, w int, tiled bool) error {
+	if !c.Beside() {
+		return nil
+	}
+	p, err := c.queue()
+	if err != nil || p.Ran(c.sizes(h, w, tiled)) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return p.Ready(c.sizes(h, w, tiled))
+}
+
+func (c *autoencoder) Ran(h, w int, tiled bool) bool {
+	c.opening.Lock()
+	p := c.own
+	c.opening.Unlock()
+	return p != nil && p.Ran(c.sizes(h, w, tiled))
+}
+
+// Decode decodes. Where float16 overflows, which some autoencoders do on some pictures, that decode is done once more in
+// a type with float32's range. Whether it is follows from the latents alone, so a picture has the same bytes whatever was
+// decoded before.
+func (c *autoencoder) Decode(ctx context.Context, latents []float32, h, w int, tiled bool, warn func(string)) (Decoded, error) {
+	p, err := c.queue()
+	if err != nil {
+		return Decoded{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	values, err := c.run(ctx, p, latents, h, w, tiled)
+	var bad *stage.NotFiniteError
+	if errors.As(err, &bad) && p.Device().DType == tensor.F16 {
+		wide, otherErr := c.widened(c.sizes(h, w, tiled))
+		if otherErr != nil {
+			return Decoded{}, fmt.Errorf("%w; and decoding in a wider type is not possible: %w", bad.Diagnosis(ctx, ""), otherErr)
+		}
+		warn(fmt.Sprintf("the decoder's numbers are too large for fp16: this picture is decoded once more in %s", wide.Device().DType.Name()))
+		p = wide
+		values, err = c.run(ctx, p, latents, h, w, tiled)
+	}
+	if errors.As(err, &bad) {
+		return Decoded{}, bad.Diagnosis(ctx, "")
+	}
+	if err != nil {
+		return Decoded{}, fmt.Errorf("decoding: %w", err)
+	}
+	f := c.config.Factor()
+	return Decoded{toPicture(values, f*w, f*h), p.Device().DType}, nil
+}
+
+// widened is the decoder in float32, or where memory is short in bfloat16, on the same device. The caller holds mu.
+func (c *autoencoder) widened(s nn.Sizes) (*stage.Part, error) {
+	if c.wide != nil {
+		return c.wide, nil
+	}
+	if c.device.Another == nil {
+		return nil, errors.New("this device computes in one type only")
+	}
+	var errs []error
+	for _, t := range []tensor.DType{tensor.F32, tensor.BF16} {
+		b, err := c.device.Another(t)
+		if err != nil {
+			return nil, err
+		}
+		d := *c.device
+		d.Backend, d.DType = b, t
+		p := c.decoder.On(&d)
+		if err = p.Ready(s); err == nil {
+			c.wide = p
+			return p, nil
+		}
+		errs = append(errs, err, b.Close())
+	}
+	return nil, errors.Join(errs...)
+}
+
+// run decodes latents [C,h,w] to values [H,W,3] from -1 to 1.
+func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32, h, w int, tiled bool) ([]float32, error) {
+	z := make([]float32, len(latents))
+	for i, v := range latents {
+		z[i] = v/float32(c.config.ScalingFactor) + float32(c.config.ShiftFactor)
+	}
+	nhwc := make([]float32, len(z))
+	tensor.ToNHWC(nhwc, z, c.config.LatentChannels)
+	decode := func(z []float32, h, w int) ([]float32, error) {
+		out, err := p.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w}, stage.Values{"latent": tensor.Of(z, 1, h, w, c.config.LatentChannels)}, "image")
+		if err != nil {
+			return nil, err
+		}
+		return tensor.Floats(out["image"].Data), nil
+	}
+	if t := c.tiles(h, w); t != nil && tiled {
+		return t.Run(nhwc, h, w, c.config.LatentChannels, c.config.OutChannels, decode)
+	}
+	return decode(nhwc, h, w)
+}
+
+func (c *autoencoder) Shed() {
+	if c.own != nil {
+		c.own.Close()
+	}
+}
+
+func (c *autoencoder) Close() error {
+	var errs []error
+	for _, p := range []*stage.Part{c.wide, c.own} {
+		if p == nil {
+			continue
+		}
+		p.Close()
+		if p.Device() != c.device {
+			errs = append(errs, p.Device().Backend.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// toPicture maps values from [-1, 1] to 8 bits as diffusers does: halved and shifted in float32, cut to
+// [0, 1], times 255, to the nearest, ties to even.
+func toPicture(values []float32, width, height int) *image.NRGBA {
+	picture := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for i := range width * height {
+		for c := range 3 {
+			v := min(max(values[3*i+c]*0.5+0.5, 0), 1)
+			picture.Pix[4*i+c] = uint8(math.RoundToEven(float64(v * 255)))
+		}
+		picture.Pix[4*i+3] = 255
+	}
+	return picture
+}

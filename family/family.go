@@ -1,0 +1,309 @@
+// Package family knows the families of models: which parts each has, how a prompt becomes what its denoiser reads, and
+// how a noise level does. One file a family; nothing above asks which family a model is, or imports a network.
+package family
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"slices"
+	"strings"
+
+	"darkroom/checkpoint"
+	"darkroom/nn"
+	"darkroom/scheduler"
+	"darkroom/stage"
+	"darkroom/tensor"
+)
+
+// Cond is what one row of the denoiser reads of a prompt, by input and without the row's axis: "text" [T,W], and what
+// else the family has.
+type Cond = stage.Values
+
+// Model is an open model.
+type Model struct {
+	// Family is its name: "Stable Diffusion".
+	Family string
+	// Parts are in the order in which data flows: hash, memory, inspect and --low-memory walk this list.
+	Parts    []*stage.Part
+	Text     TextEncoder
+	Denoiser Denoiser
+	Codec    Codec
+	Latent   Latent
+	Sampling scheduler.Config
+	Defaults Defaults
+	// Warnings are what the user should know of its files.
+	Warnings []string
+	// Sets are the parts' weights as they lie on disk, in the order of Parts.
+	Sets []*checkpoint.Set
+}
+
+// Latent is the size of what is denoised.
+type Latent struct {
+	Channels int
+	Factor   int // pixels a side of one latent pixel
+	Side     int // latent pixels a side that the model was trained at
+}
+
+// TextOptions say how texts are read.
+type TextOptions struct {
+	Syntax        string // recipe.Weighted or recipe.Plain
+	Skip          int    // layers left off the encoder's end
+	Width, Height int    // of the picture, in pixels
+}
+
+// Encoded are texts as the denoiser reads them, all of the same length.
+type Encoded struct {
+	Conds  []Cond
+	Tokens int      // of each
+	Cut    []string // the end of each text that did not fit; "" where all of it did
+	Window int      // tokens that fit where texts are cut
+}
+
+// TextEncoder turns texts into conditions.
+type TextEncoder interface {
+	// Check says what is wrong with a text. It computes nothing.
+	Check(text, syntax string) error
+	// Layers bounds TextOptions.Skip.
+	Layers() int
+	// Tokens is the length of a short prompt, for which memory is planned.
+	Tokens() int
+	// Encode encodes texts to one length: the prompt, perhaps the negative prompt, perhaps the empty one. What is wrong
+	// with one of them is a *TextError.
+	Encode(ctx context.Context, texts []string, o TextOptions) (*Encoded, error)
+}
+
+// TextError is what went wrong with one of several texts.
+type TextError struct {
+	Text  int  // its index
+	Usage bool // the text itself is at fault
+	Err   error
+}
+
+func (e *TextError) Error() string { return e.Err.Error() }
+func (e *TextError) Unwrap() error { return e.Err }
+
+// Denoiser is the network that the sampler asks.
+type Denoiser interface {
+	// Part reads "sample" [N,h,w,C], the names of Cond and those of Clock; it writes "prediction" [N,h,w,C].
+	Part() *stage.Part
+	// Clock is what changes with the noise level, for one row.
+	Clock(at scheduler.Level) Cond
+}
+
+// Codec is the autoencoder.
+type Codec interface {
+	// Decode turns latents [C,h,w], as the denoiser has them, into a picture, in tiles where that is asked for and they
+	// are large. It may run in another goroutine than the denoiser where Beside says so. DType is what it was decoded in.
+	Decode(ctx context.Context, latents []float32, h, w int, tiled bool, warn func(string)) (Decoded, error)
+	// Tiled says whether tiles are used for latents of h×w.
+	Tiled(h, w int) bool
+	// Beside says whether pictures can be decoded while others are denoised: on a GPU, where the decoder has a queue of
+	// its own. Processors are all busy with one of both. To save memory there is one after the other.
+	Beside() bool
+	// Ready loads the decoder's weights where decoding goes on beside, so that memory is counted with them.
+	Ready(h, w int, tiled bool) error
+	// Ran says whether latents of that size were decoded before and need no further memory.
+	Ran(h, w int, tiled bool) bool
+	// Shed frees activations and weights that come block by block.
+	Shed()
+	// Close frees what On made.
+	Close() error
+}
+
+// Decoded is a picture, and the type that it was decoded in.
+type Decoded struct {
+	Pixels *image.NRGBA
+	DType  tensor.DType
+}
+
+// Defaults are what a request without these settings gets from a model.
+type Defaults struct {
+	Steps         int
+	CFG           float64
+	Scheduler     string // "": the class of scheduler_config.json
+	Negative      string
+	Width, Height int // pixels
+}
+
+// Default values where a model's folder does not say otherwise.
+const (
+	DefaultSteps = 25
+	DefaultCFG   = 7.5
+)
+
+// opener opens a family's models.
+type opener struct {
+	is   func(*checkpoint.Index) bool
+	open func(*files, *stage.Device) (*Model, error)
+}
+
+// families are asked in this order.
+var families = []opener{stableDiffusion}
+
+// Open opens a model on a device, whose backend may be set later, before the first picture. Weights are mapped, not read.
+func Open(f *checkpoint.Folder, d *stage.Device) (*Model, error) {
+	index, err := f.Index()
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range families {
+		if !o.is(index) {
+			continue
+		}
+		x := &files{folder: f}
+		m, err := o.open(x, d)
+		if err != nil {
+			return nil, errors.Join(err, x.close())
+		}
+		m.Sets, m.Warnings = x.sets, append(x.warnings, m.Warnings...)
+		return m, nil
+	}
+	return nil, unknown(f, index)
+}
+
+// Part finds a part by its name, nil if the model has none.
+func (m *Model) Part(name string) *stage.Part {
+	for _, p := range m.Parts {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Shed frees the activations of all parts, and weights that come block by block.
+func (m *Model) Shed() {
+	for _, p := range m.Parts {
+		p.Close()
+	}
+	m.Codec.Shed()
+}
+
+// Need estimates the memory that a picture takes on top of what is loaded already, with low as --low-memory does: parts
+// that run once a prompt are gone when the others come, whose weights come block by block.
+func (m *Model) Need(width, height, rows int, low, tiled bool) stage.Need {
+	var once, rest, most stage.Need
+	for _, p := range m.Parts {
+		n := p.Need(p.Sizes(width, height, rows, tiled), low)
+		if !p.Once {
+			rest = rest.Plus(n)
+			continue
+		}
+		once = once.Plus(n)
+		if n.Total() > most.Total() {
+			most = n
+		}
+	}
+	switch {
+	case !low:
+		return rest.Plus(once)
+	case most.Total() < rest.Total():
+		return rest // the first prompt; with the next one the programs are closed before
+	}
+	return most
+}
+
+// Close unmaps the weights, after the programs were closed.
+func (m *Model) Close() error {
+	x := files{sets: m.Sets}
+	return x.close()
+}
+
+// files are a model's files while it is opened.
+type files struct {
+	folder   *checkpoint.Folder
+	sets     []*checkpoint.Set
+	warnings []string
+}
+
+func (x *files) close() error {
+	var errs []error
+	for _, s := range x.sets {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// network opens one part: its configuration, its weights, and the network that they make.
+func network[C, N any](x *files, name string, read func(*checkpoint.Config) (C, error), build func(C, nn.Loader) (N, error)) (n N, err error) {
+	config, err := x.folder.Config(name)
+	if err != nil {
+		return n, err
+	}
+	c, err := read(config)
+	if err != nil {
+		return n, err
+	}
+	set, err := x.folder.Weights(name)
+	if err != nil {
+		return n, err
+	}
+	x.sets = append(x.sets, set)
+	l := nn.NewLoader(name, set)
+	if n, err = build(c, l); err != nil {
+		return n, fmt.Errorf("model %s: %w", x.folder.Name(), err)
+	}
+	x.leftover(name, l.Unused(set.Names()))
+	return n, nil
+}
+
+// leftover warns of weights that the network does not read: another program would have used them.
+func (x *files) leftover(part string, names []string) {
+	names = slices.DeleteFunc(names, harmless)
+	if len(names) == 0 {
+		return
+	}
+	const shown = 3
+	list, more := names, ""
+	if len(list) > shown {
+		list, more = list[:shown], ", …"
+	}
+	what := "weights are"
+	if len(names) == 1 {
+		what = "weight is"
+	}
+	x.warnings = append(x.warnings, fmt.Sprintf("%s/%s: %d %s not used: %s%s. The picture may differ from other programs'",
+		x.folder.Name(), part, len(names), what, strings.Join(list, ", "), more))
+}
+
+// harmless are weights that say nothing: counters, tables that are recomputed, and what training left behind.
+func harmless(name string) bool {
+	for _, end := range []string{"position_ids", "logit_scale", "num_batches_tracked"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return strings.HasPrefix(name, "model_ema.")
+}
+
+// readDefaults reads the file darkroom.json, with which a model may say how it wants to be used; a folder need not have
+// one.
+func readDefaults(f *checkpoint.Folder, l Latent) (Defaults, error) {
+	d := Defaults{Steps: DefaultSteps, CFG: DefaultCFG, Width: l.Side * l.Factor, Height: l.Side * l.Factor}
+	if !f.Exists("darkroom.json") {
+		return d, nil
+	}
+	c, err := f.Config("darkroom.json")
+	if err != nil {
+		return d, err
+	}
+	d.Steps = c.Int("steps", d.Steps)
+	d.CFG = c.Float("cfg", d.CFG)
+	d.Scheduler = c.String("scheduler", "")
+	d.Negative = c.String("negative", "")
+	d.Width = c.Int("width", d.Width)
+	d.Height = c.Int("height", d.Height)
+	return d, c.Done()
+}
+
+// readSampling reads the scheduler's configuration.
+func readSampling(f *checkpoint.Folder) (scheduler.Config, error) {
+	const file = "scheduler/scheduler_config.json"
+	text, err := f.ReadFile(file)
+	if err != nil {
+		return scheduler.Config{}, err
+	}
+	return scheduler.ParseConfig(f.Name()+"/"+file, text)
+}

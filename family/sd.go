@@ -1,0 +1,212 @@
+package family
+
+import (
+	"fmt"
+
+	"darkroom/checkpoint"
+	"darkroom/clip"
+	"darkroom/config"
+	"darkroom/nn"
+	"darkroom/scheduler"
+	"darkroom/stage"
+	"darkroom/tensor"
+	"darkroom/unet"
+	"darkroom/vae"
+)
+
+// stableDiffusion is Stable Diffusion 1.x and 2.x (Rombach et al. 2022): one CLIP text encoder, a U-Net, an autoencoder.
+var stableDiffusion = opener{isStableDiffusion, openStableDiffusion}
+
+// sdParts are its parts and their classes.
+var sdParts = map[string]string{"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+
+func isStableDiffusion(index *checkpoint.Index) bool {
+	for _, other := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior", "controlnet"} {
+		if _, ok := index.Components[other]; ok {
+			return false
+		}
+	}
+	for part, class := range sdParts {
+		if index.Components[part].Class != class {
+			return false
+		}
+	}
+	return true
+}
+
+// unknown refuses folders of other kinds of models, before their parts give puzzling errors.
+func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
+	for part, class := range sdParts {
+		c, ok := index.Components[part]
+		if !ok {
+			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x and 2.x models (a StableDiffusionPipeline in the diffusers layout) are supported", f.Name(), index.Class, part)
+		}
+		if c.Class != class {
+			return fmt.Errorf("%s/model_index.json: %s is a %s: only %s is supported", f.Name(), part, c.Class, class)
+		}
+	}
+	for _, extra := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior", "controlnet"} {
+		if c, ok := index.Components[extra]; ok {
+			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x and 2.x", f.Name(), extra, c.Class, index.Class)
+		}
+	}
+	return fmt.Errorf("model %s is a %s, which is not supported", f.Name(), index.Class)
+}
+
+func openStableDiffusion(x *files, d *stage.Device) (*Model, error) {
+	sampling, err := readSampling(x.folder)
+	if err != nil {
+		return nil, err
+	}
+	text, err := openCLIP(x, d, "text_encoder", "tokenizer")
+	if err != nil {
+		return nil, err
+	}
+	u, err := network(x, "unet", readUNet, unet.New)
+	if err != nil {
+		return nil, err
+	}
+	codec, err := openAutoencoder(x, d, "vae")
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case u.Config.InChannels != codec.config.LatentChannels:
+		return nil, fmt.Errorf("model %s: unet/config.json has in_channels %d, vae/config.json latent_channels %d: they must agree", x.folder.Name(), u.Config.InChannels, codec.config.LatentChannels)
+	case u.Config.CrossAttentionDim[0] != text.model.Config.HiddenSize:
+		return nil, fmt.Errorf("model %s: unet/config.json has cross_attention_dim %d, text_encoder/config.json hidden_size %d: they must agree", x.folder.Name(), u.Config.CrossAttentionDim[0], text.model.Config.HiddenSize)
+	}
+	m := assembleSD(text, u, codec, d)
+	m.Sampling = sampling
+	m.Defaults, err = readDefaults(x.folder, m.Latent)
+	return m, err
+}
+
+// readUNet refuses U-Nets that read more than latents, a time and a text.
+func readUNet(c *config.Object) (unet.Config, error) {
+	m, err := unet.ReadConfig(c)
+	if err != nil {
+		return m, err
+	}
+	for _, key := range []string{"addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim"} {
+		if c.Has(key) {
+			c.Fail(key, "not supported, only null")
+		}
+	}
+	if m.InChannels != m.OutChannels {
+		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: models that read a picture are not supported", m.OutChannels))
+	}
+	return m, c.Done()
+}
+
+// assembleSD puts the parts together.
+func assembleSD(text *clipText, u *unet.Model, codec *autoencoder, d *stage.Device) *Model {
+	m := &Model{Family: "Stable Diffusion", Text: text, Codec: codec}
+	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize}
+	if m.Latent.Side == 0 {
+		m.Latent.Side = 64 // what Stable Diffusion was trained at
+	}
+	denoiser := newUNet(u, d, m.Latent.Factor, text.Tokens())
+	m.Denoiser = denoiser
+	m.Parts = []*stage.Part{text.part, denoiser.part, codec.decoder}
+	return m
+}
+
+// The configurations of Stable Diffusion 1.5; what they leave out is diffusers' default.
+const (
+	sd15Text = `{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "vocab_size": 49408}`
+	sd15UNet = `{"cross_attention_dim": 768, "sample_size": 64}`
+	sd15VAE  = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 512,
+		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`
+)
+
+// StableDiffusion15 is a model of Stable Diffusion 1.5's sizes with weights from src, such as nn.Random, for benchmarks
+// and plans of memory. It has no tokenizer: only its parts can run.
+func StableDiffusion15(d *stage.Device, src nn.Source) (*Model, error) {
+	text, err := sized(sd15Text, "text_encoder", src, clip.ReadTextConfig, clip.NewText)
+	if err != nil {
+		return nil, err
+	}
+	u, err := sized(sd15UNet, "unet", src, unet.ReadConfig, unet.New)
+	if err != nil {
+		return nil, err
+	}
+	codec := &autoencoder{device: d}
+	decoder, err := sized(sd15VAE, "vae", src, vae.ReadConfig, func(c vae.Config, l nn.Loader) (*vae.Decoder, error) {
+		codec.config = c
+		return vae.NewDecoder(c, l)
+	})
+	if err != nil {
+		return nil, err
+	}
+	codec.put(decoder, "vae")
+	return assembleSD(newCLIPText(nil, text, "text_encoder", d), u, codec, d), nil
+}
+
+// sized is a network of a configuration that is given as text.
+func sized[C, N any](text, name string, src nn.Source, read func(*config.Object) (C, error), build func(C, nn.Loader) (N, error)) (n N, err error) {
+	raw, err := config.Parse([]byte(text), name+"/config.json")
+	if err != nil {
+		return n, err
+	}
+	c, err := read(raw)
+	if err != nil {
+		return n, err
+	}
+	return build(c, nn.NewLoader(name, src))
+}
+
+// unetDenoiser is a U-Net whose clock is the sinusoid of the timestep.
+type unetDenoiser struct {
+	config unet.Config
+	part   *stage.Part
+}
+
+func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
+	return &unetDenoiser{u.Config, (&stage.Part{
+		Name: "unet", Title: "the U-Net", Net: u,
+		Sizes: func(width, height, rows int, _ bool) nn.Sizes {
+			return nn.Sizes{Rows: rows, H: height / factor, W: width / factor, Tokens: tokens}
+		},
+	}).On(d)}
+}
+
+func (u *unetDenoiser) Part() *stage.Part { return u.part }
+
+func (u *unetDenoiser) Clock(at scheduler.Level) Cond {
+	proj := u.config.TimeProj(at.T)
+	return Cond{"time": tensor.Of(proj, len(proj))}
+}
+
+// openAutoencoder opens a part that is an AutoencoderKL.
+func openAutoencoder(x *files, d *stage.Device, name string) (*autoencoder, error) {
+	c := &autoencoder{device: d}
+	build := func(config vae.Config, l nn.Loader) (*vae.Decoder, error) {
+		c.config = config
+		if l.At("encoder.conv_in").Has("weight") {
+			e, err := vae.NewEncoder(config, l)
+			if err != nil {
+				return nil, err
+			}
+			c.encoder = (&stage.Part{Name: name + "_encoder", Title: "the encoder", Net: e}).On(d)
+		}
+		return vae.NewDecoder(config, l)
+	}
+	decoder, err := network(x, name, vae.ReadConfig, build)
+	if err != nil {
+		return nil, err
+	}
+	c.put(decoder, name)
+	return c, nil
+}
+
+// put gives the codec its decoder.
+func (c *autoencoder) put(decoder *vae.Decoder, name string) {
+	c.decoder = (&stage.Part{
+		Name: name, Title: "the decoder", Net: decoder,
+		Sizes: func(width, height, _ int, tiled bool) nn.Sizes {
+			f := c.config.Factor()
+			return c.sizes(height/f, width/f, tiled)
+		},
+	}).On(c.device)
+}

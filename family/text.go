@@ -1,0 +1,114 @@
+package family
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"darkroom/clip"
+	"darkroom/nn"
+	"darkroom/stage"
+	"darkroom/tensor"
+)
+
+// clipText is one CLIP text encoder with its tokenizer: prompts of any length, a window of tokens at a time.
+type clipText struct {
+	tokenizer *clip.Tokenizer
+	model     *clip.TextModel
+	part      *stage.Part
+}
+
+// openCLIP opens the encoder in the folder name and the tokenizer in another.
+func openCLIP(x *files, d *stage.Device, name, tokenizer string) (*clipText, error) {
+	t, err := clip.LoadTokenizer(x.folder.Sub(tokenizer))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", x.folder.Name(), err)
+	}
+	m, err := network(x, name, clip.ReadTextConfig, clip.NewText)
+	if err != nil {
+		return nil, err
+	}
+	if n := t.Size(); n > m.Config.VocabSize {
+		return nil, fmt.Errorf("model %s: the tokenizer has %d tokens, %s/config.json vocab_size %d: they must agree", x.folder.Name(), n, name, m.Config.VocabSize)
+	}
+	return newCLIPText(t, m, name, d), nil
+}
+
+func newCLIPText(t *clip.Tokenizer, m *clip.TextModel, name string, d *stage.Device) *clipText {
+	return &clipText{t, m, (&stage.Part{
+		Name: name, Title: "the text encoder", Net: m, Once: true,
+		Sizes: func(int, int, int, bool) nn.Sizes { return nn.Sizes{Rows: 1} },
+	}).On(d)}
+}
+
+func (t *clipText) Layers() int { return t.model.Layers() }
+func (t *clipText) Tokens() int { return t.model.Config.MaxPositionEmbeddings }
+
+func (t *clipText) Check(text, syntax string) error {
+	_, err := t.read(text, syntax)
+	return err
+}
+
+func (t *clipText) read(text, syntax string) (*clip.Prompt, error) {
+	s, err := clip.ParseSyntax(syntax)
+	if err != nil {
+		return nil, err
+	}
+	p, err := t.tokenizer.Prompt(text, s, t.Tokens())
+	return &p, err
+}
+
+// readAll reads texts and fills them up to one length.
+func (t *clipText) readAll(texts []string, syntax string) (prompts []*clip.Prompt, err error) {
+	for i, text := range texts {
+		p, err := t.read(text, syntax)
+		if err != nil {
+			return nil, &TextError{i, true, err}
+		}
+		prompts = append(prompts, p)
+	}
+	clip.Align(prompts...)
+	return prompts, nil
+}
+
+// Encode gives the hidden states of all chunks, one after the other, as "text" [tokens, width].
+func (t *clipText) Encode(ctx context.Context, texts []string, o TextOptions) (*Encoded, error) {
+	prompts, err := t.readAll(texts, o.Syntax)
+	if err != nil {
+		return nil, err
+	}
+	if t.part.Device().LowMemory {
+		defer t.part.Unload()
+	}
+	e := &Encoded{Window: t.Tokens()}
+	width := t.model.Config.HiddenSize
+	for i, p := range prompts {
+		hidden, err := t.encode(ctx, p, o.Skip)
+		if err != nil {
+			return nil, &TextError{i, false, err}
+		}
+		e.Tokens = len(hidden) / width
+		e.Conds = append(e.Conds, Cond{"text": tensor.Of(hidden, e.Tokens, width)})
+		e.Cut = append(e.Cut, p.Cut)
+	}
+	return e, nil
+}
+
+// encode runs the encoder over each window of tokens.
+func (t *clipText) encode(ctx context.Context, p *clip.Prompt, skip int) ([]float32, error) {
+	var all []float32
+	for _, chunk := range p.Chunks {
+		out, err := t.part.Run(ctx, nn.Sizes{Rows: 1, Skip: skip}, stage.Values{"ids": tensor.OfIDs(chunk.IDs, 1, len(chunk.IDs))}, "hidden")
+		var bad *stage.NotFiniteError
+		if errors.As(err, &bad) {
+			return nil, bad.Diagnosis(ctx, "")
+		}
+		if err != nil {
+			return nil, err
+		}
+		hidden := tensor.Floats(out["hidden"].Data)
+		clip.ApplyWeights(hidden, chunk.Weights, t.model.Config.HiddenSize)
+		all = append(all, hidden...)
+	}
+	return all, nil
+}

@@ -1,0 +1,223 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"darkroom/kernels"
+	"darkroom/nn"
+	"darkroom/scheduler"
+	"darkroom/tensor"
+)
+
+// batcher runs the denoiser for several pictures at once. Each has a sampler of its own, in a goroutine of its own; their
+// requests are gathered until every picture waits, answered by one run on all rows together, and handed out. A picture
+// that is finished or has failed leaves, and the others go on without it.
+//
+// The kernels compute each row of a batch as they compute it alone, so that no picture depends on its batch.
+type batcher struct {
+	p    *Pipeline
+	most int // rows of a run; fewer after one that did not fit
+
+	mu       sync.Mutex
+	pictures int // that may still ask
+	waiting  []*request
+
+	ready   bool   // there is a program for the rows of the latest run
+	written []rows // whose conditions are in the program
+
+	sample []float32 // [rows,h,w,C]
+	output []float32 // [rows,h,w,C]
+}
+
+// rows are the first n conditions of a picture.
+type rows struct {
+	d *denoiser
+	n int
+}
+
+// request asks for the denoiser's output for x at a level. The answer is put into the picture's rows.
+type request struct {
+	rows
+	x      []float32
+	at     scheduler.Level
+	answer chan error
+}
+
+// predict waits until all others have asked too, and for the answer.
+func (b *batcher) predict(ctx context.Context, d *denoiser, n int, x []float32, at scheduler.Level) error {
+	r := &request{rows{d, n}, x, at, make(chan error, 1)}
+	b.mu.Lock()
+	b.waiting = append(b.waiting, r)
+	b.runIfAll(ctx)
+	b.mu.Unlock()
+	return <-r.answer
+}
+
+// leave says that a picture will ask no more.
+func (b *batcher) leave(ctx context.Context) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pictures--
+	b.runIfAll(ctx)
+}
+
+func (b *batcher) runIfAll(ctx context.Context) {
+	if len(b.waiting) < b.pictures || len(b.waiting) == 0 {
+		return
+	}
+	all := b.waiting
+	b.waiting = nil
+	slices.SortFunc(all, func(a, b *request) int { return a.d.number - b.d.number })
+	for len(all) > 0 {
+		some := all[:b.fitting(all)]
+		err := b.run(ctx, some)
+		if err != nil && len(some) > 1 && !b.ready { // no room for the program: try with fewer
+			b.most = rowsOf(some) / 2
+			continue
+		}
+		for _, r := range some {
+			if err != nil {
+				r.answer <- err
+			}
+		}
+		all = all[len(some):]
+	}
+}
+
+// fitting is how many of the requests one run may answer, at least one.
+func (b *batcher) fitting(all []*request) (count int) {
+	sum := 0
+	for count < len(all) && (count == 0 || sum+all[count].n <= b.most) {
+		sum += all[count].n
+		count++
+	}
+	return count
+}
+
+func rowsOf(some []*request) (n int) {
+	for _, r := range some {
+		n += r.n
+	}
+	return n
+}
+
+// run answers the requests in one run of the denoiser. With an error none of them is answered.
+func (b *batcher) run(ctx context.Context, some []*request) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = NewPanicError(v)
+		}
+	}()
+	if err := b.prepare(some); err != nil {
+		return err
+	}
+	if err := b.write(some); err != nil {
+		return err
+	}
+	part, channels := b.p.model.Denoiser.Part(), b.p.model.Latent.Channels
+	if err := part.Exec(ctx); err != nil {
+		return err
+	}
+	if err := part.Read("prediction", b.output); err != nil {
+		return err
+	}
+	n := some[0].d.plan.latentValues
+	answers := make([]error, len(some))
+	at := 0
+	for i, r := range some {
+		own := b.output[at*n : (at+r.n)*n]
+		at += r.n
+		if kernels.NonFinite(own) >= 0 {
+			answers[i] = part.NotFinite().Diagnosis(ctx, fmt.Sprintf(" at timestep %.4g", r.at.T))
+			continue
+		}
+		for j := range r.n {
+			tensor.ToNCHW(r.d.rows[j], own[j*n:(j+1)*n], channels)
+		}
+	}
+	for i, r := range some {
+		r.answer <- answers[i]
+	}
+	return nil
+}
+
+// write fills the program's inputs: the scaled latents, what depends on the noise level, and the conditions where others
+// are in the program.
+func (b *batcher) write(some []*request) error {
+	part, channels := b.p.model.Denoiser.Part(), b.p.model.Latent.Channels
+	n := some[0].d.plan.latentValues
+	clock := map[string][]float32{}
+	at := 0 // the next row
+	for _, r := range some {
+		scaled := r.d.rows[condRow] // free until the output comes
+		scale := float32(r.d.prediction.InputScale(r.at))
+		for i, v := range r.x {
+			scaled[i] = v * scale
+		}
+		now := b.p.model.Denoiser.Clock(r.at)
+		for range r.n {
+			tensor.ToNHWC(b.sample[at*n:(at+1)*n], scaled, channels)
+			at++
+			for name, v := range now {
+				clock[name] = append(clock[name], tensor.Floats(v.Data)...)
+			}
+		}
+	}
+	if err := part.Write("sample", b.sample); err != nil {
+		return err
+	}
+	for name, values := range clock {
+		if err := part.Write(name, values); err != nil {
+			return err
+		}
+	}
+	return b.writeConditions(some)
+}
+
+func (b *batcher) writeConditions(some []*request) error {
+	now := make([]rows, len(some))
+	for i, r := range some {
+		now[i] = r.rows
+	}
+	if slices.Equal(now, b.written) {
+		return nil
+	}
+	b.written = nil
+	part := b.p.model.Denoiser.Part()
+	for name := range some[0].d.conds[condRow] {
+		if part.Shape(name) == nil {
+			continue // this network does not read it
+		}
+		values := make([]float32, 0, part.Shape(name).Len())
+		for _, r := range now {
+			for _, cond := range r.d.conds[:r.n] {
+				values = append(values, tensor.Floats(cond[name].Data)...)
+			}
+		}
+		if err := part.Write(name, values); err != nil {
+			return err
+		}
+	}
+	b.written = now
+	return nil
+}
+
+// prepare compiles the program for the requests.
+func (b *batcher) prepare(some []*request) error {
+	d, part := some[0].d, b.p.model.Denoiser.Part()
+	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens}
+	if b.ready && part.Loaded() && part.Size() == s {
+		return nil
+	}
+	b.ready, b.written = false, nil
+	if err := part.Ready(s); err != nil {
+		return fmt.Errorf("model %s: %w", b.p.name, err)
+	}
+	b.ready = true
+	n := s.Rows * d.plan.latentValues
+	b.sample, b.output = make([]float32, n), make([]float32, n)
+	return nil
+}

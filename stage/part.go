@@ -1,0 +1,247 @@
+// Package stage puts networks on devices. A Part is a network with its programs: compiled for the size at hand, fed and
+// read by the names of its inputs and outputs, streamed where memory is short, and asked which layer failed. What the
+// network is, a Part does not know.
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"darkroom/kernels"
+	"darkroom/nn"
+	"darkroom/tensor"
+)
+
+// Device is where parts run.
+type Device struct {
+	Backend kernels.Backend
+	DType   tensor.DType // of activations
+	// LowMemory brings weights to the device block by block, except those of parts that run Once.
+	LowMemory bool
+	// Another opens the same device anew in that type; nil where there is one type only.
+	Another func(tensor.DType) (kernels.Backend, error)
+}
+
+// Part is a network on a device. Its methods are called from one goroutine at a time, except Ran.
+type Part struct {
+	// Name is the part's in the model's files, "unet". Title is for messages: "the U-Net".
+	Name, Title string
+	Net         nn.Network
+	// Sizes are those of a picture of width×height pixels with so many rows of the denoiser's batch: what memory is planned
+	// for. tiled says that large pictures are decoded in tiles.
+	Sizes func(width, height, rows int, tiled bool) nn.Sizes
+	// Once says that the part runs once a prompt and not once a step, so that its weights may go after use.
+	Once bool
+
+	device  *Device
+	runs    *Part // where the part runs instead: see RunsOn
+	program *kernels.Program
+	graph   *kernels.Graph
+	size    nn.Sizes
+	ran     atomic.Pointer[nn.Sizes] // size, for Ran
+}
+
+// On is the part on a device: the same network, with programs of its own. The weights are shared, and packed once a
+// backend.
+func (p *Part) On(d *Device) *Part {
+	return &Part{Name: p.Name, Title: p.Title, Net: p.Net, Sizes: p.Sizes, Once: p.Once, device: d}
+}
+
+// RunsOn is On for a part that runs on d and no longer on its own device: memory is counted there.
+func (p *Part) RunsOn(d *Device) *Part {
+	p.runs = p.On(d)
+	return p.runs
+}
+
+// Device is where the part runs.
+func (p *Part) Device() *Device { return p.device }
+
+// Graph is the network written down for those sizes.
+func (p *Part) Graph(s nn.Sizes) *kernels.Graph { return nn.Graph(p.Net, p.device.DType, s) }
+
+// Ready compiles the program for those sizes. The latest one is kept: requests in a row have mostly the same. Another
+// size replaces it, so that memory for activations does not add up.
+func (p *Part) Ready(s nn.Sizes) error {
+	if p.program != nil && p.size == s {
+		return nil
+	}
+	p.Close()
+	g := p.Graph(s)
+	program, err := p.compile(g)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Title, err)
+	}
+	p.graph, p.program, p.size = g, program, s
+	p.ran.Store(&s)
+	return nil
+}
+
+func (p *Part) compile(g *kernels.Graph) (*kernels.Program, error) {
+	if s, ok := p.device.Backend.(kernels.Streamer); ok && p.streamed() {
+		return g.CompileStreamed(s)
+	}
+	return g.Compile(p.device.Backend)
+}
+
+func (p *Part) streamed() bool { return p.device.LowMemory && !p.Once }
+
+// Loaded says whether there is a program, and Size of what.
+func (p *Part) Loaded() bool   { return p.program != nil }
+func (p *Part) Size() nn.Sizes { return p.size }
+
+// Ran says whether there is a program of those sizes with at least that many rows. It may be called while the part runs.
+func (p *Part) Ran(s nn.Sizes) bool {
+	now := p.ran.Load()
+	if now == nil || now.Rows < s.Rows {
+		return false
+	}
+	s.Rows = now.Rows
+	return *now == s
+}
+
+// Shape is that of an input or output of the program that is ready; nil if the network has none of that name.
+func (p *Part) Shape(name string) tensor.Shape {
+	for _, t := range []*kernels.Tensor{p.graph.In(name), p.graph.Out(name)} {
+		if t != nil {
+			return t.Shape
+		}
+	}
+	return nil
+}
+
+// Inputs lists the names of what the network reads.
+func (p *Part) Inputs() []string { return p.graph.InputNames() }
+
+// Write fills an input of the program that is ready. What was written stays until it is written again.
+func (p *Part) Write(name string, values []float32) error {
+	return p.program.Write(p.graph.In(name), values)
+}
+
+// Exec runs the program that is ready on what was written.
+func (p *Part) Exec(ctx context.Context) error { return p.program.Run(ctx) }
+
+// Read fetches an output of the latest Exec.
+func (p *Part) Read(name string, dst []float32) error {
+	return p.program.Read(dst, p.graph.Out(name))
+}
+
+// Values are arrays by the names of inputs or outputs: float32, or int32 for the ids of tokens.
+type Values map[string]tensor.Tensor
+
+// Run runs the network on all of its inputs and returns the outputs of those names. Values that are not finite are a
+// *NotFiniteError.
+func (p *Part) Run(ctx context.Context, s nn.Sizes, in Values, out ...string) (Values, error) {
+	if err := p.Ready(s); err != nil {
+		return nil, err
+	}
+	for _, name := range p.Inputs() {
+		v, ok := in[name]
+		if !ok {
+			panic(fmt.Sprintf("stage: nothing was given for the input %q of %s", name, p.Title))
+		}
+		var err error
+		if v.DType == tensor.I32 {
+			err = p.program.WriteIDs(p.graph.In(name), tensor.IDs(v))
+		} else {
+			err = p.Write(name, tensor.Floats(v.Data))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := p.Exec(ctx); err != nil {
+		return nil, err
+	}
+	results := Values{}
+	for _, name := range out {
+		shape := p.Shape(name)
+		values := make([]float32, shape.Len())
+		if err := p.Read(name, values); err != nil {
+			return nil, err
+		}
+		if kernels.NonFinite(values) >= 0 {
+			return nil, &NotFiniteError{p, p.program}
+		}
+		results[name] = tensor.Of(values, shape...)
+	}
+	return results, nil
+}
+
+// NotFiniteError says that a part gave NaN or infinity.
+type NotFiniteError struct {
+	part    *Part
+	program *kernels.Program
+}
+
+func (e *NotFiniteError) Error() string { return e.part.Title + " gave a number that is not finite" }
+
+// Diagnosis runs the program again and names the layer. where, such as " at timestep 981", follows the part's title.
+func (e *NotFiniteError) Diagnosis(ctx context.Context, where string) error {
+	what := e.part.Title + where
+	err := e.program.Diagnose(ctx)
+	var bad *kernels.NonFiniteError
+	switch {
+	case errors.As(err, &bad):
+		return fmt.Errorf("%s: no picture: %w. The weights may be damaged, or their values too large for the type: try --dtype fp32", what, bad)
+	case err != nil:
+		return fmt.Errorf("%s gave a number that is not finite; looking for the layer: %w", what, err)
+	}
+	return fmt.Errorf("%s gave a number that is not finite, but not when run again: the machine's memory or processor may be faulty", what)
+}
+
+// NotFinite is the error for a result of the latest Exec that was found to hold NaN or infinity.
+func (p *Part) NotFinite() *NotFiniteError { return &NotFiniteError{p, p.program} }
+
+// Close frees the activations, and weights that come block by block. The other weights stay.
+func (p *Part) Close() {
+	if p.program != nil {
+		p.program.Close()
+		p.program, p.graph = nil, nil
+		p.ran.Store(nil)
+	}
+}
+
+// Unload frees the activations and the weights.
+func (p *Part) Unload() {
+	if p.program == nil {
+		return
+	}
+	weights := p.graph.Weights()
+	p.Close()
+	for _, w := range weights {
+		p.device.Backend.Unload(w)
+	}
+}
+
+// Need is an estimate of memory in bytes, made from shapes alone.
+type Need struct {
+	Weights     uint64 // packed for the backend, of the parts that are not loaded yet
+	Activations uint64 // the arenas at their fullest
+}
+
+// Total is the sum.
+func (n Need) Total() uint64 { return n.Weights + n.Activations }
+
+// Plus adds what is needed at the same time.
+func (n Need) Plus(o Need) Need { return Need{n.Weights + o.Weights, n.Activations + o.Activations} }
+
+// Need is what the part takes for those sizes on top of what is loaded: its weights whole, or streamed.
+func (p *Part) Need(s nn.Sizes, streamed bool) Need {
+	if p.runs != nil {
+		p = p.runs
+	}
+	g, b := p.Graph(s), p.device.Backend
+	n := Need{Activations: uint64(g.ArenaBytes())}
+	if streamed && !p.Once {
+		n.Weights = uint64(g.StreamedBytes(b))
+		return n
+	}
+	for _, w := range g.Weights() {
+		if b.Packed(w) == nil {
+			n.Weights += uint64(b.PackedBytes(w.Role, w.Shape))
+		}
+	}
+	return n
+}
