@@ -80,7 +80,7 @@ func openCPU(o Options) (kernels.Backend, error) {
 // newCPU opens the processor in float32 unless bfloat16 is asked for.
 func newCPU(o Options) (kernels.Backend, error) {
 	c := cpu.Options{Threads: o.Threads}
-	if o.DType == dtypeNames[tensor.BF16] {
+	if o.DType == tensor.BF16.Name() {
 		c.DType = tensor.BF16
 	}
 	b, err := cpu.New(c)

@@ -9,15 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"darkroom/checkpoint"
+	"darkroom/family"
 	"darkroom/kernels"
 	"darkroom/kernels/bench"
 	"darkroom/machine"
 	"darkroom/nn"
 	"darkroom/pipeline"
+	"darkroom/stage"
 	"darkroom/tensor"
-	"darkroom/unet"
-	"darkroom/vae"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -167,15 +166,26 @@ func (o *benchOptions) measure(ctx context.Context, b kernels.Backend, r *benchR
 	case "image":
 		return o.measureImage(ctx, r)
 	}
-	parts, err := o.openParts()
+	m, err := o.openModel(b)
 	if err != nil {
 		return err
 	}
-	defer parts.close()
-	g, shape := parts.unetGraph(b)
-	if what == "vae" {
-		g, shape = parts.vaeGraph(b)
+	defer release(m)
+	width, height := m.Latent.Side*m.Latent.Factor, m.Latent.Side*m.Latent.Factor
+	override(&width, o.Width)
+	override(&height, o.Height)
+	if f := m.Latent.Factor; width < f || height < f || width%f != 0 || height%f != 0 {
+		return usagef("%d×%d pixels: width and height must be multiples of %d", width, height, f)
 	}
+	part, shape := m.Part("vae"), fmt.Sprintf("%d×%d pixels", width, height)
+	if what == "unet" {
+		part = m.Denoiser.Part()
+	}
+	sizes := part.Sizes(width, height, 2, false) // a step with guidance is a batch of two
+	if what == "unet" {
+		shape = fmt.Sprintf("2×%d×%d×%d, %d tokens", sizes.H, sizes.W, m.Latent.Channels, sizes.Tokens)
+	}
+	g := part.Graph(sizes)
 	program, err := g.Compile(b)
 	defer func() {
 		for _, w := range g.Weights() {
@@ -233,125 +243,22 @@ func (o *benchOptions) measureImage(ctx context.Context, r *benchReport) error {
 	return nil
 }
 
-// benchModel is a U-Net and a decoder with a size to run them at.
-type benchModel struct {
-	unet          *unet.Model
-	decoder       *vae.Decoder
-	tokens        int
-	width, height int // pixels
-	sets          []*checkpoint.Set
-}
-
-func (m *benchModel) close() {
-	for _, s := range m.sets {
-		release(s)
+// openModel opens the model whose parts are timed.
+func (o *benchOptions) openModel(b kernels.Backend) (*family.Model, error) {
+	d := &stage.Device{Backend: b, DType: b.Info().DTypes[0]}
+	if o.SD15 {
+		return family.StableDiffusion15(d, nn.Random{DType: tensor.F16}) // stored as float16, as such models are
 	}
-}
-
-// unetGraph is one step with guidance: a batch of two.
-func (m *benchModel) unetGraph(b kernels.Backend) (*kernels.Graph, string) {
-	f := m.decoder.Config.Factor()
-	h, w := m.height/f, m.width/f
-	g := nn.Graph(m.unet, b.Info().DTypes[0], nn.Sizes{Rows: 2, H: h, W: w, Tokens: m.tokens})
-	return g, fmt.Sprintf("2×%d×%d×%d, %d tokens", h, w, m.unet.Config.InChannels, m.tokens)
-}
-
-func (m *benchModel) vaeGraph(b kernels.Backend) (*kernels.Graph, string) {
-	f := m.decoder.Config.Factor()
-	g := nn.Graph(m.decoder, b.Info().DTypes[0], nn.Sizes{Rows: 1, H: m.height / f, W: m.width / f})
-	return g, fmt.Sprintf("%d×%d pixels", m.width, m.height)
-}
-
-func (o *benchOptions) openParts() (*benchModel, error) {
-	m := &benchModel{tokens: 77}
-	err := m.open(o)
+	path, err := findModel(o.Engine.Model)
 	if err != nil {
-		m.close()
 		return nil, err
 	}
-	override(&m.width, o.Width)
-	override(&m.height, o.Height)
-	if f := m.decoder.Config.Factor(); m.width < f || m.height < f || m.width%f != 0 || m.height%f != 0 {
-		m.close()
-		return nil, usagef("%d×%d pixels: width and height must be multiples of %d", m.width, m.height, f)
+	folder, err := pipeline.OpenFolder(pipeline.Options{Model: path})
+	if err != nil {
+		return nil, err
 	}
-	return m, nil
+	return family.Open(folder, d)
 }
-
-func (m *benchModel) open(o *benchOptions) error {
-	var unetConfig, vaeConfig *checkpoint.Config
-	// Stored as float16, as such models are.
-	var unetSource, vaeSource nn.Source = nn.Random{DType: tensor.F16}, nn.Random{DType: tensor.F16}
-	if o.SD15 {
-		var err error
-		if unetConfig, err = checkpoint.ParseConfig([]byte(sd15UNet), "unet"); err != nil {
-			return err
-		}
-		if vaeConfig, err = checkpoint.ParseConfig([]byte(sd15VAE), "vae"); err != nil {
-			return err
-		}
-	} else {
-		path, err := findModel(o.Engine.Model)
-		if err != nil {
-			return err
-		}
-		folder, err := pipeline.OpenFolder(pipeline.Options{Model: path})
-		if err != nil {
-			return err
-		}
-		if unetConfig, unetSource, err = m.part(folder, "unet"); err != nil {
-			return err
-		}
-		if vaeConfig, vaeSource, err = m.part(folder, "vae"); err != nil {
-			return err
-		}
-	}
-	uc, err := unet.ReadConfig(unetConfig)
-	if err != nil {
-		return err
-	}
-	vc, err := vae.ReadConfig(vaeConfig)
-	if err != nil {
-		return err
-	}
-	if m.unet, err = unet.New(uc, nn.NewLoader("unet", unetSource)); err != nil {
-		return err
-	}
-	if m.decoder, err = vae.NewDecoder(vc, nn.NewLoader("vae", vaeSource)); err != nil {
-		return err
-	}
-	side := uc.SampleSize
-	if side == 0 {
-		side = 64
-	}
-	m.width, m.height = side*vc.Factor(), side*vc.Factor()
-	return nil
-}
-
-func (m *benchModel) part(folder *checkpoint.Folder, name string) (*checkpoint.Config, nn.Source, error) {
-	config, err := folder.Config(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	set, err := folder.Weights(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	m.sets = append(m.sets, set)
-	return config, set, nil
-}
-
-// The sizes of Stable Diffusion 1.5, as its unet/config.json and vae/config.json have them.
-const (
-	sd15UNet = `{"sample_size": 64, "in_channels": 4, "out_channels": 4, "block_out_channels": [320, 640, 1280, 1280],
-		"down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
-		"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-		"layers_per_block": 2, "attention_head_dim": 8, "cross_attention_dim": 768}`
-	sd15VAE = `{"in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": [128, 256, 512, 512],
-		"down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
-		"up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
-		"layers_per_block": 2, "norm_num_groups": 32, "sample_size": 512, "scaling_factor": 0.18215}`
-)
 
 func (r *benchReport) print(e *env) {
 	head := fmt.Sprintf("%s on %s", r.Backend, r.Device)

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
-	"darkroom/clip"
+	"darkroom/family"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 
@@ -49,11 +51,10 @@ Examples:
 }
 
 func tokenize(ctx context.Context, e *env, o tokenizeOptions) error {
-	syntax, err := clip.ParseSyntax(o.Syntax)
-	if err != nil {
-		return usagef("--prompt-syntax: %v", err)
+	if !slices.Contains(recipe.Syntaxes(), o.Syntax) {
+		return usagef("--prompt-syntax %.40q: choose %s", o.Syntax, strings.Join(recipe.Syntaxes(), " or "))
 	}
-	tokenizer, window, err := openTokenizer(o.Model)
+	tokenizer, err := openTokenizer(o.Model)
 	if err != nil {
 		return err
 	}
@@ -70,20 +71,19 @@ func tokenize(ctx context.Context, e *env, o tokenizeOptions) error {
 	if !utf8.ValidString(o.Text) {
 		return usagef("the text is not UTF-8")
 	}
-	prompt, err := tokenizer.Prompt(o.Text, syntax, window)
+	prompt, err := tokenizer.Read(o.Text, o.Syntax)
 	if err != nil {
 		return usagef("the prompt: %v", err)
 	}
 	if prompt.Cut != "" {
-		fmt.Fprintf(e.stderr, "warning: the last %d tokens do not fit into %d and were cut off: %s\n", prompt.NumCut, window, prompt.Cut)
+		fmt.Fprintf(e.stderr, "warning: the last %d tokens do not fit into %d and were cut off: %s\n", prompt.NumCut, prompt.Window, prompt.Cut)
 	}
-	rows := tokenizer.Report(prompt)
 	if o.JSON {
-		return printTokensJSON(e.stdout, prompt, rows)
+		return printTokensJSON(e.stdout, prompt)
 	}
 	t := newTable(e.stdout)
 	t.AppendHeader(table.Row{"chunk", "position", "id", "token", "weight"})
-	for _, r := range rows {
+	for _, r := range prompt.Rows {
 		t.AppendRow(table.Row{r.Chunk, r.Position, r.ID, r.Token, r.Weight})
 	}
 	t.Render()
@@ -99,45 +99,32 @@ type tokenLine struct {
 	Weight   float32 `json:"weight"`
 }
 
-func printTokensJSON(w io.Writer, prompt clip.Prompt, rows []clip.Row) error {
+func printTokensJSON(w io.Writer, prompt family.Tokens) error {
 	out := struct {
 		Chunks int         `json:"chunks"`
 		Tokens []tokenLine `json:"tokens"`
 		Cut    string      `json:"cut"`
-	}{len(prompt.Chunks), []tokenLine{}, prompt.Cut}
-	for _, r := range rows {
+	}{prompt.Chunks, []tokenLine{}, prompt.Cut}
+	for _, r := range prompt.Rows {
 		out.Tokens = append(out.Tokens, tokenLine{r.Chunk, r.Position, r.ID, r.Token, r.Weight})
 	}
 	return printJSON(w, out)
 }
 
-// openTokenizer opens no more of a model than is needed: the tokenizer, and the length of its window.
-func openTokenizer(model string) (*clip.Tokenizer, int, error) {
+func openTokenizer(model string) (*family.Tokenizer, error) {
 	path, err := findModel(model)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	folder, err := pipeline.OpenFolder(pipeline.Options{Model: path})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	tokenizer, err := clip.LoadTokenizer(folder.Sub("tokenizer"))
-	if err != nil {
-		return nil, 0, fmt.Errorf("model %s: %w", folder.Name(), err)
-	}
-	config, err := folder.Config("text_encoder")
-	if err != nil {
-		return nil, 0, err
-	}
-	text, err := clip.ReadTextConfig(config)
-	if err != nil {
-		return nil, 0, err
-	}
-	return tokenizer, text.MaxPositionEmbeddings, nil
+	return family.OpenTokenizer(folder)
 }
 
 // tokenizeLines answers each line, a JSON string, by a line, the JSON array of its ids.
-func tokenizeLines(ctx context.Context, e *env, tokenizer *clip.Tokenizer) error {
+func tokenizeLines(ctx context.Context, e *env, tokenizer *family.Tokenizer) error {
 	in, out := bufio.NewReaderSize(e.stdin, 1<<16), bufio.NewWriterSize(e.stdout, 1<<16)
 	for n := 1; ctx.Err() == nil; n++ {
 		e.status.set("reading line %d", n)

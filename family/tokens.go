@@ -1,0 +1,59 @@
+package family
+
+import (
+	"fmt"
+
+	"darkroom/checkpoint"
+	"darkroom/clip"
+)
+
+// Tokens are what a prompt becomes before it is encoded.
+type Tokens struct {
+	Chunks int
+	Rows   []Token
+	Cut    string // the end of the text that did not fit, as tokens spell it
+	NumCut int
+	Window int // tokens of a chunk
+}
+
+// Token is one of them: its chunk and its position there, both from 0.
+type Token = clip.Row
+
+// Tokenizer takes prompts apart, without weights of a model.
+type Tokenizer struct {
+	clip   *clip.Tokenizer
+	window int
+}
+
+// OpenTokenizer opens no more of a model than is needed: the tokenizer, and the length of its window.
+func OpenTokenizer(f *checkpoint.Folder) (*Tokenizer, error) {
+	t, err := clip.LoadTokenizer(f.Sub("tokenizer"))
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", f.Name(), err)
+	}
+	raw, err := f.Config("text_encoder")
+	if err != nil {
+		return nil, err
+	}
+	c, err := clip.ReadTextConfig(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &Tokenizer{t, c.MaxPositionEmbeddings}, nil
+}
+
+// Encode gives the ids of the raw text: nothing is added and nothing is cut off.
+func (t *Tokenizer) Encode(text string) []int32 { return t.clip.Encode(text) }
+
+// Read reads a prompt in a syntax, recipe.Weighted or recipe.Plain.
+func (t *Tokenizer) Read(text, syntax string) (Tokens, error) {
+	s, err := clip.ParseSyntax(syntax)
+	if err != nil {
+		return Tokens{}, err
+	}
+	p, err := t.clip.Prompt(text, s, t.window)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{len(p.Chunks), t.clip.Report(p), p.Cut, p.NumCut, t.window}, nil
+}
