@@ -3,26 +3,34 @@ package imagefile
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"golang.org/x/text/encoding/japanese"
 )
 
 // Tags and types of EXIF 2.3 (CIPA DC-008), which is TIFF 6.0 with tags of its own.
 const (
-	tagExifIFD     = 0x8769
-	tagUserComment = 0x9286
-	tagColorSpace  = 0xa001
+	tagImageDescription = 0x010e
+	tagExifIFD          = 0x8769
+	tagUserComment      = 0x9286
+	tagXPComment        = 0x9c9c // Windows' own
+	tagColorSpace       = 0xa001
 
+	typeByte      = 1
+	typeASCII     = 2
 	typeShort     = 3
 	typeLong      = 4
 	typeUndefined = 7
 
 	unicodePrefix = "UNICODE\x00"
 	asciiPrefix   = "ASCII\x00\x00\x00"
+	jisPrefix     = "JIS\x00\x00\x00\x00\x00"
 )
 
 // writeEXIF is an EXIF block with one comment, in UTF-16 and big-endian throughout: what AUTOMATIC1111's interface writes
@@ -50,21 +58,25 @@ func writeEXIF(comment string) []byte {
 	return append(b, text...)
 }
 
-// takeEXIF looks for a user comment in an EXIF block. A block that cannot be read is a text with a problem, not an
-// error: the picture is no worse for it.
+// takeEXIF looks for texts in an EXIF block. A block that cannot be read is a text with a problem, not an error: the
+// picture is no worse for it.
 func (info *Info) takeEXIF(data []byte) {
-	comment, err := exifComment(data)
+	err := exifTexts(data, func(key, value string) {
+		if value != "" {
+			info.addText(Text{Key: key, Value: value})
+		}
+	})
 	if err != nil {
 		info.addText(Text{Key: "EXIF", Problem: err.Error()})
-	} else if comment != "" {
-		info.addText(Text{Key: "parameters", Value: comment})
 	}
 }
 
-func exifComment(data []byte) (string, error) {
+// exifTexts gives the texts of an EXIF block to take, the user comment last, which counts most: it is what other
+// programs' parameters stand in.
+func exifTexts(data []byte, take func(key, value string)) error {
 	damaged := errors.New("the EXIF block is damaged")
 	if len(data) < 8 {
-		return "", damaged
+		return damaged
 	}
 	var order binary.ByteOrder
 	switch string(data[:4]) {
@@ -73,44 +85,77 @@ func exifComment(data []byte) (string, error) {
 	case "II\x2a\x00":
 		order = binary.LittleEndian
 	default:
-		return "", damaged
+		return damaged
 	}
+	comment := ""
 	// Two directories at most: the first, and EXIF's own. The comment belongs into the second; Fooocus puts it in the first.
 	at := uint64(order.Uint32(data[4:]))
 	for range 2 {
 		next := uint64(0)
 		if at+2 > uint64(len(data)) {
-			return "", damaged
+			return damaged
 		}
 		entries := data[at+2:]
 		for range order.Uint16(data[at:]) {
 			if len(entries) < 12 {
-				return "", damaged
+				return damaged
 			}
-			tag, count := order.Uint16(entries), uint64(order.Uint32(entries[4:]))
+			tag, kind, count := order.Uint16(entries), order.Uint16(entries[2:]), uint64(order.Uint32(entries[4:]))
 			value := uint64(order.Uint32(entries[8:]))
-			switch {
-			case tag == tagExifIFD:
-				next = value
-			case tag == tagUserComment && count > 4: // four bytes or less are not even a prefix
-				if value+count > uint64(len(data)) {
-					return "", damaged
-				}
-				return commentText(data[value : value+count]), nil
-			}
+			entry := entries
 			entries = entries[12:]
+			if tag == tagExifIFD {
+				next = value
+				continue
+			}
+			if kind != typeByte && kind != typeASCII && kind != typeUndefined || tag != tagUserComment && tag != tagXPComment && kind != typeASCII {
+				continue
+			}
+			text := entry[8:12]
+			if count <= 4 {
+				text = text[:count]
+			} else if value+count > uint64(len(data)) {
+				return damaged
+			} else {
+				text = data[value : value+count]
+			}
+			switch {
+			case tag == tagUserComment:
+				comment = commentText(text)
+			case tag == tagXPComment:
+				take("XPComment", utf16Text(text, binary.LittleEndian))
+			case tag == tagImageDescription:
+				takeASCII("ImageDescription", text, take)
+			default:
+				takeASCII("", text, take)
+			}
 		}
 		if next == 0 {
 			break
 		}
 		at = next
 	}
-	return "", nil
+	take("parameters", comment)
+	return nil
+}
+
+// takeASCII gives a text field to take. ComfyUI puts its texts into the fields for the camera's name and the like, each behind
+// its key: "prompt:{…}". Others without a name of their own are the camera's.
+func takeASCII(name string, b []byte, take func(key, value string)) {
+	text := plainText(b)
+	if key, value, ok := strings.Cut(text, ":"); ok && strings.HasPrefix(strings.TrimSpace(value), "{") && json.Valid([]byte(value)) && !strings.ContainsAny(key, " {}\"") {
+		take(strings.ToLower(key), value)
+	} else if name != "" {
+		take(name, text)
+	}
 }
 
 // commentText decodes a user comment: eight bytes say how, if they do.
 func commentText(b []byte) string {
 	if text, ok := bytes.CutPrefix(b, []byte(unicodePrefix)); ok {
+		if !bytes.Contains(bytes.TrimRight(text, "\x00"), []byte{0}) && utf8.Valid(text) {
+			return plainText(text) // UTF-8 all the same: UTF-16 has zeros wherever there is a letter of Latin
+		}
 		// The standard does not say which byte order. Most write big-endian always, some the file's.
 		big, little := utf16Text(text, binary.BigEndian), utf16Text(text, binary.LittleEndian)
 		if latinShare(little) > latinShare(big) {
@@ -118,12 +163,22 @@ func commentText(b []byte) string {
 		}
 		return big
 	}
-	b = bytes.TrimPrefix(bytes.TrimPrefix(b, []byte(asciiPrefix)), make([]byte, 8))
+	if text, ok := bytes.CutPrefix(b, []byte(jisPrefix)); ok {
+		if decoded, err := japanese.ISO2022JP.NewDecoder().Bytes(text); err == nil && bytes.ContainsRune(text, 0x1b) {
+			return plainText(decoded)
+		}
+		return plainText(text)
+	}
+	return plainText(bytes.TrimPrefix(bytes.TrimPrefix(b, []byte(asciiPrefix)), make([]byte, 8)))
+}
+
+// plainText is a text that should be ASCII: UTF-8, or else Latin-1.
+func plainText(b []byte) string {
 	b = bytes.TrimRight(b, "\x00 ")
 	if !utf8.Valid(b) {
 		return latin1(b)
 	}
-	return string(b)
+	return strings.TrimPrefix(string(b), "\ufeff")
 }
 
 func utf16Text(b []byte, order binary.ByteOrder) string {
@@ -150,25 +205,35 @@ func latinShare(s string) int {
 const xmpNamespace = "urn:darkroom:1.0/"
 
 // writeXMP is an XMP packet (ISO 16684-1) with the recipe's JSON as a text property.
-func writeXMP(json string) string {
+func writeXMP(recipe string) string {
 	// JSON escapes control characters itself. Two more characters may not stand in XML; in JSON they stand in strings only.
-	json = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`).Replace(json)
+	recipe = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`).Replace(recipe)
 	var text strings.Builder
-	if err := xml.EscapeText(&text, []byte(json)); err != nil {
+	if err := xml.EscapeText(&text, []byte(recipe)); err != nil {
 		panic(err) // a strings.Builder does not fail
 	}
-	return `<?xpacket begin="` + "\ufeff" + `" id="W5M0MpCehiHzreSzNTczkc9d"?>` +
-		`<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">` +
-		`<rdf:Description rdf:about="" xmlns:darkroom="` + xmpNamespace + `"><darkroom:recipe>` + text.String() +
-		`</darkroom:recipe></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>`
+	return xmpPacket(xmpMeta(`xmlns:darkroom="` + xmpNamespace + `"><darkroom:recipe>` + text.String() + `</darkroom:recipe></rdf:Description>`))
 }
 
+// xmpMeta is the inside of a packet, with one description.
+func xmpMeta(description string) string {
+	return `<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">` +
+		`<rdf:Description rdf:about="" ` + description + `</rdf:RDF></x:xmpmeta>`
+}
+
+const (
+	xmpBegin = `<?xpacket begin="` + "\ufeff" + `" id="W5M0MpCehiHzreSzNTczkc9d"?>`
+	xmpEnd   = `<?xpacket end="r"?>`
+)
+
+func xmpPacket(meta string) string { return xmpBegin + meta + xmpEnd }
+
 func (info *Info) takeXMP(packet string) {
-	json, err := xmpRecipe(packet)
+	text, err := xmpRecipe(packet)
 	if err != nil {
 		info.addText(Text{Key: "XMP", Problem: err.Error()})
-	} else if json != "" {
-		info.addText(Text{Key: "darkroom", Value: json})
+	} else if text != "" {
+		info.addText(Text{Key: "darkroom", Value: text})
 	}
 }
 

@@ -2,7 +2,7 @@
 // one, whichever program wrote it.
 //
 //	format  pixels                              parameters text             recipe as JSON
-//	PNG     lossless                            tEXt or iTXt "parameters"   iTXt "darkroom"
+//	PNG     lossless                            tEXt "parameters" (+ iTXt)  iTXt "darkroom"
 //	JPEG    lossy, quality 95                   EXIF UserComment            XMP darkroom:recipe
 //	WebP    lossless; lossy with a quality      EXIF UserComment            XMP darkroom:recipe
 //

@@ -11,6 +11,8 @@ import (
 	"image/png"
 	"io"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const pngSignature = "\x89PNG\r\n\x1a\n"
@@ -45,18 +47,26 @@ func writeColourChunks(w *bytes.Buffer) {
 	writeChunk(w, "sRGB", []byte{0}) // rendering intent: perceptual
 }
 
-// writeTextChunk writes a tEXt chunk where the text is Latin-1, as most readers expect, and an iTXt chunk otherwise. This
-// is what Pillow does, and with it the programs whose files others learnt to read.
+// writeTextChunk writes a tEXt chunk, and after it an iTXt chunk where the text is not Latin-1, which is all that tEXt holds:
+// there the first has \u732b in place of a character, as JSON spells it, for readers that know no iTXt; for others the last
+// counts. A text whose Latin-1 reads as UTF-8, as some programs write it, gets the second chunk too.
 func writeTextChunk(w *bytes.Buffer, key, text string) {
 	data := append([]byte(key), 0)
+	exact := true
 	for _, c := range text {
-		if c > 0xff {
-			writeInternationalTextChunk(w, key, text)
-			return
+		if c <= 0xff {
+			data = append(data, byte(c))
+			continue
 		}
-		data = append(data, byte(c))
+		exact = false
+		for _, unit := range utf16.Encode([]rune{c}) {
+			data = fmt.Appendf(data, `\u%04x`, unit)
+		}
 	}
 	writeChunk(w, "tEXt", data)
+	if !exact || pngLatin1(data) != latin1(data) {
+		writeInternationalTextChunk(w, key, text)
+	}
 }
 
 func writeInternationalTextChunk(w *bytes.Buffer, key, text string) {
@@ -149,13 +159,13 @@ func pngText(kind string, data []byte) (key, text string, err error) {
 	}
 	switch kind {
 	case "tEXt":
-		return key, latin1(rest), nil
+		return key, pngLatin1(rest), nil
 	case "zTXt":
 		if len(rest) < 1 || rest[0] != 0 {
 			return key, "", errors.New("unknown compression")
 		}
 		plain, err := inflate(rest[1:])
-		return key, latin1(plain), err
+		return key, pngLatin1(plain), err
 	}
 	if len(rest) < 2 {
 		return key, "", errors.New("no text")
@@ -185,6 +195,15 @@ func inflate(data []byte) ([]byte, error) {
 		return nil, errors.New("too long to be read")
 	}
 	return plain, err
+}
+
+// pngLatin1 decodes what should be Latin-1. Some programs write UTF-8 there, and Latin-1 that is valid UTF-8 by chance
+// is not met with.
+func pngLatin1(b []byte) string {
+	if utf8.Valid(b) {
+		return string(b)
+	}
+	return latin1(b)
 }
 
 func latin1(b []byte) string {

@@ -18,12 +18,12 @@ type Info struct {
 	Lossless      bool  // the pixels are those that were written
 
 	// Recipe is what the picture was made from: the one that this program wrote, if there is one, else what could be
-	// translated from another program's parameters text. nil: neither is there.
+	// translated from another program's description. nil: neither is there.
 	Recipe *recipe.Recipe
 	// Complete says that the recipe is this program's own, with every setting.
 	Complete bool
-	// Parameters is the parameters text taken apart, nil if there is none.
-	Parameters *recipe.Parameters
+	// Parameters is the description that other programs read and write, taken apart; nil if there is none.
+	Parameters *recipe.Foreign
 
 	// Texts are all texts in the file, in its order.
 	Texts []Text
@@ -116,19 +116,20 @@ func Read(r io.ReaderAt, size int64) (Info, error) {
 
 // findRecipe looks for a recipe among the texts. Where a key is there twice the last counts, as for other readers.
 func (info *Info) findRecipe() error {
+	var others []recipe.Field
 	for _, t := range info.Texts {
-		switch t.Key {
-		case "darkroom":
-			var r recipe.Recipe
-			if err := json.Unmarshal([]byte(t.Value), &r); err != nil {
-				return fmt.Errorf("the recipe in the file cannot be read: %w", err)
-			}
-			info.Recipe, info.Complete = &r, true
-		case "parameters":
-			if p, err := recipe.ParseParameters(t.Value); err == nil {
-				info.Parameters = &p
-			}
+		if t.Key != "darkroom" {
+			others = append(others, recipe.Field{Key: t.Key, Value: t.Value})
+			continue
 		}
+		var r recipe.Recipe
+		if err := json.Unmarshal([]byte(t.Value), &r); err != nil {
+			return fmt.Errorf("the recipe in the file cannot be read: %w", err)
+		}
+		info.Recipe, info.Complete = &r, true
+	}
+	if p, err := recipe.FromTexts(others); err == nil {
+		info.Parameters = &p
 	}
 	if info.Recipe == nil && info.Parameters != nil {
 		r := info.Parameters.Recipe

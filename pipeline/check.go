@@ -27,3 +27,6 @@ func (p *Pipeline) CheckPrompt(name, text, syntax string) error {
 	}
 	return nil
 }
+
+// Factor is what a picture's sides must be multiples of, in pixels.
+func (p *Pipeline) Factor() int { return p.model.Latent.Factor }

@@ -106,10 +106,14 @@ func cutSchedule(name string) (spec sampler, schedule string, ok bool) {
 
 // normalSchedule is a sigma schedule's name without alias.
 func normalSchedule(name string) string {
-	name, number, has := strings.Cut(normal(name), ":")
+	name, discards := strings.CutSuffix(normal(name), discarding)
+	name, number, has := strings.Cut(name, ":")
 	name = or(sigmaAliases[name], name)
 	if has {
-		return name + ":" + number
+		name += ":" + number
+	}
+	if discards {
+		name += discarding
 	}
 	return name
 }

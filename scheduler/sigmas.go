@@ -33,6 +33,7 @@ func sigmaSchedules() []sigmaSchedule {
 		{"simple", "every so many of the training's levels, from the noisiest", simple, 0, true},
 		{"align-your-steps", "levels optimised for Stable Diffusion 1.5 (Sabour et al. 2024), interpolated in ln σ", ays(aysSD15), 0, true},
 		{"align-your-steps-xl", "the same for SDXL", ays(aysSDXL), 0, true},
+		{"ddim-uniform", "the model's timesteps a fixed number apart, from the second: ddim's with leading spacing", ddimUniform, 0, true},
 		{"lu", "even in λ = ln(α/σ): exponential with timesteps rounded as diffusers does (Lu et al. 2022)", exponential, 0, false},
 	}
 }
@@ -50,9 +51,13 @@ func SigmaSchedules() [][2]string {
 	return list
 }
 
+// discarding at the end of a schedule's name says that it is made for one step more, and the last but one of its levels, which
+// is the last before 0, left out: what k-diffusion's users call discarding the penultimate sigma.
+const discarding = "-discard"
+
 // parseSchedule splits karras:5 and checks both halves.
 func parseSchedule(text string) (sigmaSchedule, error) {
-	name, number, has := strings.Cut(text, ":")
+	name, number, has := strings.Cut(strings.TrimSuffix(text, discarding), ":")
 	name = or(sigmaAliases[name], name)
 	var names []string
 	for _, sched := range sigmaSchedules() {
@@ -91,7 +96,11 @@ func (s *Schedule) chosenSigmas(own []float64, r sigmaRange) (σs []float64, giv
 	if sched.trained && s.sampler.flow {
 		return nil, false, fmt.Errorf("%s: the %s schedule picks timesteps of a model with β, which a flow model has not", s.name, sched.name)
 	}
-	return sched.make(s, r, s.options.Steps, sched.parameter), true, nil
+	n := s.options.Steps
+	if strings.HasSuffix(name, discarding) {
+		return sched.make(s, r, n+1, sched.parameter)[:n], true, nil
+	}
+	return sched.make(s, r, n, sched.parameter), true, nil
 }
 
 func isList(s string) bool {
@@ -183,6 +192,16 @@ func simple(s *Schedule, _ sigmaRange, n int, _ float64) []float64 {
 	T := len(s.train.sigmas)
 	for i := range σs {
 		σs[i] = float64(s.train.sigmas[T-1-int(float64(i)*(float64(T)/float64(n)))])
+	}
+	return σs
+}
+
+// ddimUniform takes every ⌊T/n⌋th of the training's levels, from the second on.
+func ddimUniform(s *Schedule, _ sigmaRange, n int, _ float64) []float64 {
+	σs := make([]float64, n)
+	T := len(s.train.sigmas)
+	for i := range σs {
+		σs[n-1-i] = float64(s.train.sigmas[min(1+i*(T/n), T-1)])
 	}
 	return σs
 }

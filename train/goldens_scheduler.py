@@ -523,6 +523,10 @@ def schedules():
             ("kl-optimal", np.tan(np.arange(n) / (n - 1) * np.arctan(low) + (1 - np.arange(n) / (n - 1)) * np.arctan(high))),
             ("normal", at(np.linspace(999, 0, n))), ("sgm-uniform", at(np.linspace(999, 0, n + 1))[:n]),
             ("simple", np.array([trained[-(1 + int(i * (1000 / n)))] for i in range(n)])),
+            ("ddim-uniform", np.array([trained[1 + i * (1000 // n)] for i in reversed(range(n))])),
+            *[(f"{name}-discard", sigmas(n + 1)[:n]) for name, sigmas in [  # sigmas and 0 without the last but one
+                ("karras", lambda m: K.get_sigmas_karras(m, low, high)), ("exponential", lambda m: K.get_sigmas_exponential(m, low, high)),
+                ("normal", lambda m: at(np.linspace(999, 0, m)))]],
             ("ays", interpolated(sd15, n)), ("align-your-steps-xl", interpolated(sdxl, n)),
         ]:
             out.append({"name": name, "sigmas": [float(s) for s in sigmas]})

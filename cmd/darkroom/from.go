@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"darkroom/imagefile"
+	defaultmodel "darkroom/models/default"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 )
@@ -17,41 +19,51 @@ import (
 type source struct {
 	file     string
 	recipe   recipe.Recipe
-	complete bool               // the recipe is this program's, with every setting
-	fields   *recipe.Parameters // of a recipe that is not complete
+	complete bool            // the recipe is this program's, with every setting
+	foreign  *recipe.Foreign // of a recipe that is not complete
+	model    string          // the folder or name that the recipe's model was found under; "": it was not looked for
 }
 
-// readSource reads a recipe from an image, from a file with the recipe's JSON, or from one with a parameters text.
+// readSource reads a recipe from an image, from a file with the recipe's JSON, or from one with a text that another program
+// wrote.
 func readSource(file string) (*source, error) {
 	info, err := imagefile.Inspect(file)
 	if err == nil {
 		if info.Recipe == nil {
 			return nil, fmt.Errorf("%s: there is no recipe in this %v file: nothing says how the picture was made", file, info.Format)
 		}
-		return checkSource(&source{file, *info.Recipe, info.Complete, info.Parameters})
+		return checkSource(&source{file: file, recipe: *info.Recipe, complete: info.Complete, foreign: info.Parameters})
 	}
 	if !errors.Is(err, imagefile.ErrNotImage) {
 		return nil, unopened(err)
 	}
+	return readTextSource(file)
+}
+
+// readTextSource reads a file that is no image.
+func readTextSource(file string) (*source, error) {
 	f, openErr := os.Open(file)
 	if openErr != nil {
 		return nil, unopened(openErr)
 	}
 	defer f.Close()
-	text, readErr := io.ReadAll(io.LimitReader(f, recipe.MaxJSON+1))
+	text, readErr := io.ReadAll(io.LimitReader(f, recipe.MaxForeign+1))
 	if readErr != nil {
 		return nil, readErr
 	}
 	s := &source{file: file}
-	if jsonErr := json.Unmarshal(text, &s.recipe); jsonErr == nil && s.recipe.Scheduler != "" {
+	var foreign recipe.Foreign
+	switch err := json.Unmarshal(text, &s.recipe); {
+	case json.Unmarshal(text, &foreign) == nil:
+	case err == nil && s.recipe.Scheduler != "" && (len(s.recipe.Unknown) == 0 || s.recipe.Numerics != ""):
 		s.complete = true
 		return checkSource(s)
+	default:
+		if foreign, err = recipe.ParseForeign(string(text)); err != nil {
+			return nil, fmt.Errorf("%s: neither an image with a recipe, nor a recipe as JSON, nor a text with generation parameters", file)
+		}
 	}
-	p, paramErr := recipe.ParseParameters(string(text))
-	if paramErr != nil {
-		return nil, fmt.Errorf("%s: neither an image with a recipe, nor a recipe as JSON, nor a parameters text", file)
-	}
-	s.recipe, s.fields = p.Recipe, &p
+	s.recipe, s.foreign = foreign.Recipe, &foreign
 	return checkSource(s)
 }
 
@@ -75,12 +87,11 @@ func checkSource(s *source) (*source, error) {
 // open opens the model that the recipe names, on the backend that it names, where the command line does not say
 // otherwise. A backend that this machine lacks is replaced, with a warning.
 func (s *source) open(o pipeline.Options, show progress) (*pipeline.Pipeline, error) {
-	if o.Model == "" && s.complete {
-		folder, err := findModel(s.recipe.Model)
-		if err != nil {
-			return nil, fmt.Errorf("%s was made with the model %q (weights %.10s…), which is not here: say where it is with --model", s.file, s.recipe.Model, s.recipe.ModelHash)
+	if o.Model == "" {
+		if err := s.findModel(show); err != nil {
+			return nil, err
 		}
-		o.Model = folder
+		o.Model = s.model
 	}
 	as := o
 	if as.Backend == "" {
@@ -100,31 +111,104 @@ func (s *source) open(o pipeline.Options, show progress) (*pipeline.Pipeline, er
 	return p, otherErr
 }
 
-// request is the recipe's, on top of the model's defaults for what a foreign text leaves out.
-func (s *source) request(p *pipeline.Pipeline) pipeline.Request {
-	if s.complete {
-		return pipeline.FromRecipe(s.recipe)
+// findModel looks for the recipe's model by name, and by the hash of its weights where it goes by another name here. Another
+// program's picture is made with the embedded model if there is no other, with a warning.
+func (s *source) findModel(show progress) error {
+	if s.model != "" {
+		return nil
 	}
-	q, r := s.recipe, p.NewRequest(s.recipe.Prompt)
-	r.Negative, r.Seed, r.ClipSkip, r.Rescale, r.Noise = q.Negative, q.Seed, q.ClipSkip, q.Rescale, q.Noise
-	r.Guidance, r.SDENoise, r.Extra = q.Guidance, q.SDENoise, q.Extra
-	if s.fields.Has("Steps") {
-		r.Steps = q.Steps
+	if name := s.recipe.Model; name != "" || s.complete {
+		folder, err := findModel(name)
+		if err == nil {
+			s.model = folder
+			return nil
+		}
+		if s.complete {
+			if s.model = modelByHash(s.recipe.ModelHash); s.model == "" {
+				return fmt.Errorf("%s was made with the model %q (weights %.10s…), which is not here: say where it is with --model", s.file, name, s.recipe.ModelHash)
+			}
+			show.note(fmt.Sprintf("%s was made with the model %q, whose weights are here as %s", s.file, name, filepath.Base(s.model)))
+			return nil
+		}
+		show.note(fmt.Sprintf("warning: %s was made with the model %q, which is not here: the embedded one draws instead, another picture. Name a model with --model", s.file, name))
 	}
-	if s.fields.Has("CFG scale") {
-		r.CFG = q.CFG
-	}
-	if q.Width > 0 && q.Height > 0 {
-		r.Width, r.Height = q.Width, q.Height
-	}
-	if q.Scheduler != "" {
-		r.Scheduler, r.Sigmas = q.Scheduler, q.Sigmas
-	}
-	if s.fields.Has("Eta") || s.fields.Has("Eta DDIM") {
-		r.Eta = &q.Eta
-	}
-	return r
+	s.model = defaultmodel.Name
+	return nil
 }
+
+// modelByHash is the folder of the installed model with these weights, "" if there is none.
+func modelByHash(hash string) string {
+	if hash == "" {
+		return ""
+	}
+	for _, path := range append([]string{defaultmodel.Name}, installedModels()...) {
+		p, err := openPipeline(pipeline.Options{Model: path, Backend: pipeline.Ref, HashCache: hashCache()})
+		if err != nil {
+			continue
+		}
+		got, err := p.Hash()
+		release(p)
+		if err == nil && got == hash {
+			return path
+		}
+	}
+	return ""
+}
+
+// request is the recipe's, on top of r, the model's defaults, for what another program's description leaves out.
+func (s *source) request(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Request, []string) {
+	if s.complete {
+		return pipeline.FromRecipe(s.recipe), nil
+	}
+	given := s.foreign.Given()
+	given.Apply(&r.Settings)
+	return s.usable(p, r)
+}
+
+// usable takes out of another program's settings what this model would refuse, and says what was taken instead: such a
+// picture is alike at best, and no reason to stop.
+func (s *source) usable(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Request, []string) {
+	own := p.NewRequest("")
+	f := p.Factor()
+	var notes []string
+	if w, h := roundTo(r.Width, f), roundTo(r.Height, f); w != r.Width || h != r.Height {
+		notes = append(notes, fmt.Sprintf("%d×%d pixels: this model makes pictures in steps of %d pixels: %d×%d are taken instead", r.Width, r.Height, f, w, h))
+		r.Width, r.Height = w, h
+	}
+	repairs := []struct {
+		name string
+		do   func(*pipeline.Request)
+	}{
+		{"eta", func(r *pipeline.Request) { r.Eta = nil }},
+		{"sigmas", func(r *pipeline.Request) { r.Sigmas = "" }},
+		{"clip-skip", func(r *pipeline.Request) { r.ClipSkip = 0 }},
+		{"guidance", func(r *pipeline.Request) { r.Guidance = "" }},
+		{"scheduler", func(r *pipeline.Request) { r.Scheduler, r.Sigmas = own.Scheduler, own.Sigmas }},
+		{"number of steps", func(r *pipeline.Request) { r.Steps = own.Steps }},
+	}
+	for range repairs {
+		_, err := p.Plan(r)
+		if err == nil {
+			break
+		}
+		for _, repair := range repairs { // the first that makes a difference
+			changed := r
+			repair.do(&changed)
+			if _, still := p.Plan(changed); still == nil || still.Error() != err.Error() {
+				notes = append(notes, fmt.Sprintf("%v: the default %s is taken instead", err, repair.name))
+				r = changed
+				break
+			}
+		}
+	}
+	return r, notes
+}
+
+// roundTo is the multiple of f nearest to n, at least f.
+func roundTo(n, f int) int { return max((n+f/2)/f, 1) * f }
+
+// hasSeed says whether the source decides the seed.
+func (s *source) hasSeed() bool { return s.complete || s.foreign.Knows("seed") }
 
 // warnings are what the user should know before trusting the result to be the same picture.
 func (s *source) warnings() []string {
@@ -137,11 +221,17 @@ func (s *source) warnings() []string {
 	}
 	w = append(w, s.file+" was made by another program: the picture will be alike at best")
 	var unused []string
-	for _, f := range s.fields.Unused {
-		unused = append(unused, fmt.Sprintf("%s: %.40s", f.Key, f.Value))
+	for _, f := range s.foreign.Unused {
+		unused = append(unused, printable(fmt.Sprintf("%.40s: %.40s", f.Key, f.Value)))
 	}
 	if len(unused) > 0 {
 		w = append(w, "settings of that program that are not used: "+strings.Join(unused, "; "))
+	}
+	for _, note := range s.foreign.Notes {
+		w = append(w, printable(note))
+	}
+	if !s.hasSeed() {
+		w = append(w, s.file+" does not say a seed: one is drawn")
 	}
 	return w
 }

@@ -176,7 +176,11 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		if err := from.sameWeights(p); err != nil {
 			show.note("warning: " + err.Error())
 		}
-		r = from.request(p)
+		var notes []string
+		r, notes = from.request(p, r)
+		for _, note := range notes {
+			show.note("warning: " + note)
+		}
 	}
 	o.Request.Apply(&r.Settings)
 	if last := r.Seed + uint64(o.Count-1); last < r.Seed {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func inspectCommand(e *env) *cli.Command {
 		Name:      "inspect",
 		Usage:     "show how a picture was made, or what a model consists of",
 		ArgsUsage: "FILE|FOLDER",
-		Description: `Reads the recipe of PNG, JPEG and WebP files, of this and of other programs. Of a model's folder, or
+		Description: `Reads the recipe of PNG, JPEG and WebP files, and of texts, of this and of other programs. Of a model's folder, or
 a model's name, it shows parts, parameters, types, hashes and the memory that it needs.
 
 Examples:
@@ -59,18 +60,20 @@ func inspect(ctx context.Context, e *env, path string, asJSON bool) error {
 
 func inspectImage(e *env, path string, asJSON bool) error {
 	info, err := imagefile.Inspect(path)
+	if errors.Is(err, imagefile.ErrNotImage) {
+		return inspectText(e, path, asJSON)
+	}
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		if info.Recipe == nil {
-			return fmt.Errorf("%s: there is no recipe in this %v file", path, info.Format)
+		switch {
+		case info.Complete:
+			return printRecipe(e, *info.Recipe)
+		case info.Parameters != nil:
+			return printRecipe(e, *info.Parameters)
 		}
-		text, err := info.Recipe.MarshalJSON()
-		if err != nil {
-			return err
-		}
-		return println(e.stdout, string(text))
+		return fmt.Errorf("%s: there is no recipe in this %v file", path, info.Format)
 	}
 	t := newTable(e.stdout)
 	t.AppendRow(table.Row{"file", fmt.Sprintf("%s, %d×%d pixels, %s", info.Format, info.Width, info.Height, bytesText(uint64(info.Size)))})
@@ -78,30 +81,96 @@ func inspectImage(e *env, path string, asJSON bool) error {
 	case info.Complete:
 		t.AppendRow(table.Row{"made by", printable("darkroom " + info.Recipe.Version + ", numerics " + info.Recipe.Numerics)})
 		recipeRows(t, *info.Recipe)
-	case info.Recipe != nil:
-		t.AppendRow(table.Row{"made by", "another program"})
-		for _, row := range [][2]string{{"prompt", info.Recipe.Prompt}, {"negative", info.Recipe.Negative}} {
-			t.AppendRow(table.Row{row[0], printable(row[1])})
-		}
-		for _, f := range info.Parameters.Fields {
-			t.AppendRow(table.Row{printable(f.Key), printable(f.Value)})
-		}
-		if info.Recipe.Scheduler != "" {
-			t.AppendRow(table.Row{"in terms of darkroom", "--scheduler " + info.Recipe.Name()})
-		}
+	case info.Parameters != nil:
+		foreignRows(t, *info.Parameters)
 	default:
-		t.AppendRow(table.Row{"recipe", "none"})
+		t.AppendRow(table.Row{"recipe", "none that can be read"})
 	}
 	for _, x := range info.Texts {
 		switch {
 		case x.Problem != "":
 			t.AppendRow(table.Row{printable(x.Key), "cannot be read: " + x.Problem})
-		case x.Key != "darkroom" && x.Key != "parameters":
-			t.AppendRow(table.Row{printable(x.Key), printable(fmt.Sprintf("%.200s", x.Value))})
+		case x.Key == "darkroom" || x.Key == "parameters" && info.Recipe != nil:
+		default:
+			t.AppendRow(table.Row{printable(x.Key), printable(shorten(x.Value, 200))})
 		}
 	}
 	t.Render()
 	return nil
+}
+
+// inspectText shows a recipe as JSON, or another program's text.
+func inspectText(e *env, path string, asJSON bool) error {
+	s, err := readTextSource(path)
+	if err != nil {
+		return err
+	}
+	if asJSON && s.complete {
+		return printRecipe(e, s.recipe)
+	}
+	if asJSON {
+		return printRecipe(e, *s.foreign)
+	}
+	t := newTable(e.stdout)
+	if t.AppendRow(table.Row{"file", "a text"}); s.complete {
+		t.AppendRow(table.Row{"made by", printable("darkroom " + s.recipe.Version + ", numerics " + s.recipe.Numerics)})
+		recipeRows(t, s.recipe)
+	} else {
+		foreignRows(t, *s.foreign)
+	}
+	t.Render()
+	return nil
+}
+
+// printRecipe prints a recipe, or another program's description, as JSON without escapes for HTML.
+func printRecipe(e *env, r json.Marshaler) error {
+	text, err := r.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	return println(e.stdout, string(text))
+}
+
+// shorten is the beginning of a long text.
+func shorten(s string, most int) string {
+	if runes := []rune(s); len(runes) > most {
+		return fmt.Sprintf("%s… (%d characters)", string(runes[:most]), len(runes))
+	}
+	return s
+}
+
+// foreignRows shows what another program wrote, and what it means here.
+func foreignRows(t table.Writer, f recipe.Foreign) {
+	made := "another program"
+	if f.Program != "" {
+		made += ": " + printable(shorten(f.Program, 80))
+	}
+	t.AppendRow(table.Row{"made by", made})
+	r := f.Recipe
+	for _, row := range [][2]string{{"prompt", r.Prompt}, {"negative", r.Negative}} {
+		t.AppendRow(table.Row{row[0], printable(row[1])})
+	}
+	for _, x := range f.Fields {
+		t.AppendRow(table.Row{printable(x.Key), printable(shorten(x.Value, 200))})
+	}
+	given := f.Given()
+	given.Drop("prompt")
+	given.Drop("negative")
+	if given.Has("scheduler") {
+		given.Drop("sigmas")
+		given.Set("scheduler", r.Name())
+	}
+	words := given.Flags()
+	if r.Model != "" {
+		words = append(words, "--model", r.Model)
+	}
+	t.AppendRow(table.Row{"in terms of darkroom", printable(strings.Join(words, " "))})
+	for _, note := range f.Notes {
+		t.AppendRow(table.Row{"note", printable(note)})
+	}
+	for _, x := range f.Unused {
+		t.AppendRow(table.Row{"not used", printable(shorten(x.Key+": "+x.Value, 80))})
+	}
 }
 
 // recipeRows shows a recipe's settings by the names of their flags, then what came of them.

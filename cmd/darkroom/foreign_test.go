@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"hash/crc32"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// foreignFiles are pictures and texts as other programs write them: what the recipe of a picture made from each must
+// have, and what the warnings must name.
+var foreignFiles = []struct {
+	file     string
+	want     string // JSON of the recipe's fields
+	warnings []string
+}{
+	{"brace-emphasis.png", `{"prompt":"{{a clay jug}}, on a shelf","negative":"text","seed":5201,"steps":6,"scheduler":"euler-a","sigmas":"","cfg":5,"width":64,"height":64}`, nil},
+	{"brace-choice.txt", `{"prompt":"{red|green} mill by a river","negative":"text","seed":5202,"steps":6,"scheduler":"euler-a"}`, nil},
+	{"json-prompt.png", `{"prompt":"{\"scene\": \"a mill\", \"light\": \"dusk\"}","negative":"text","seed":5203,"steps":6}`, nil},
+	{"sdcpp.png", `{"prompt":"a lamp on a desk","negative":"text","seed":5204,"noise":"torch-cuda","width":64,"height":64,"steps":6,"scheduler":"dpm++2m","sigmas":"karras","cfg":5,"guidance":null}`,
+		[]string{"not used: Guidance: 3.500000", `the model "river"`}},
+	{"llamabox.png", `{"seed":5205,"steps":6,"scheduler":"euler-a","sigmas":"karras","cfg":5,"noise":"torch-cuda","guidance":null}`, []string{"not used: Guidance: 3.500000"}},
+	{"capital-cfg.png", `{"prompt":"a mill","seed":5210,"steps":6,"scheduler":"euler-a","cfg":5,"noise":"torch-cpu"}`, []string{`the model "river", which is not here`}},
+	{"horde.png", `{"prompt":"a paper lantern","negative":"text, b&w","seed":5207,"steps":6,"scheduler":"dpm++2s-a","sigmas":"","cfg":5,"width":64,"height":64}`, nil},
+	{"horde.jpg", `{"prompt":"a paper lantern","seed":5209,"scheduler":"euler","sigmas":""}`, nil},
+	{"utf8-in-text.png", `{"prompt":"a clay jug 壺, café","negative":"text","seed":5211}`, nil},
+}
+
+func TestForeignFiles(t *testing.T) {
+	for _, c := range foreignFiles {
+		t.Run(c.file, func(t *testing.T) {
+			file := filepath.Join("testdata", "foreign", c.file)
+			out := filepath.Join(t.TempDir(), "out.png")
+			code, _, errs := command(t, "", "generate", "--from", file, "-o", out, "-q", "--model", tiny)
+			if code != 0 {
+				t.Fatalf("exit code %d, %s", code, errs)
+			}
+			r := inspected(t, out)
+			got := fieldsOf(t, r)
+			for name, want := range fieldsOf(t, json.RawMessage(c.want)) {
+				if (string(want) != "null" || got[name] != nil) && !bytes.Equal(want, got[name]) {
+					t.Errorf("%s is %s, want %s", name, got[name], want)
+				}
+			}
+			if code, _, errs = command(t, "", "generate", "--from", file, "-o", out+".png", "-q", "--steps", "1", "--width", "8", "--height", "8"); code != 0 {
+				t.Errorf("without --model: exit code %d, %s", code, errs)
+			}
+			for _, w := range append(c.warnings, "made by another program") {
+				if !strings.Contains(errs, w) {
+					t.Errorf("no warning has %q:\n%s", w, errs)
+				}
+			}
+			// What inspect --json gives, --from takes, with the same warnings.
+			code, text, errs := command(t, "", "inspect", "--json", file)
+			if code != 0 {
+				t.Fatalf("inspect --json: exit code %d, %s", code, errs)
+			}
+			described := filepath.Join(t.TempDir(), "r.json")
+			save(t, described, []byte(text))
+			_, _, before := command(t, "", "generate", "--from", file, "-o", out, "-q", "--model", tiny)
+			code, _, after := command(t, "", "generate", "--from", described, "-o", out+".webp", "-q", "--model", tiny)
+			if code != 0 || strings.ReplaceAll(after, described, file) != before {
+				t.Errorf("--from the JSON: exit code %d, %s\n--from the file: %s", code, after, before)
+			}
+			if second := inspected(t, out+".webp"); second.Result != r.Result {
+				t.Errorf("--from %s gives another picture", text)
+			}
+			code, shown, errs := command(t, "", "inspect", file)
+			if code != 0 || !strings.Contains(shown, "another program") || !strings.Contains(shown, "in terms of darkroom") {
+				t.Errorf("inspect: exit code %d, %s\n%s", code, errs, shown)
+			}
+			if code, again, _ := command(t, "", "inspect", "--json", described); code != 0 || again != text {
+				t.Errorf("inspect --json of its own output: exit code %d, %s", code, again)
+			}
+		})
+	}
+}
+
+func fieldsOf(t *testing.T, r json.Marshaler) map[string]json.RawMessage {
+	t.Helper()
+	text, err := r.MarshalJSON()
+	var fields map[string]json.RawMessage
+	if err == nil {
+		err = json.Unmarshal(text, &fields)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fields
+}
+
+// What a description does not say is not in its JSON, and comes from the model; a seed is drawn, and said.
+func TestForeignLeavesOut(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "a.txt")
+	save(t, text, []byte("a cat\nSteps: 2, Sampler: Euler, Seed: -1, Size: 33x64, Eta: 0.67, Clip skip: 90"))
+	code, out, errs := command(t, "", "inspect", "--json", text)
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	for _, name := range []string{`"cfg"`, `"seed"`, `"model"`, `"dtype"`, `"result"`, `"numerics"`} {
+		if strings.Contains(out, name) {
+			t.Errorf("%s is in %s", name, out)
+		}
+	}
+	seeds := map[uint64]bool{}
+	for range 2 {
+		path := filepath.Join(dir, "x.png")
+		code, _, errs := command(t, "", "generate", "--from", text, "--model", tiny, "-o", path)
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		r := inspected(t, path)
+		seeds[r.Seed] = true
+		if r.CFG != 7.5 || r.Width != 34 || r.Eta != 0 || r.ClipSkip != 0 {
+			t.Errorf("%+v", r)
+		}
+		for _, want := range []string{"does not say a seed: one is drawn", "34×64 are taken instead", "default eta", "default clip-skip", "\nseed "} {
+			if !strings.Contains(errs, want) {
+				t.Errorf("%q is not in\n%s", want, errs)
+			}
+		}
+	}
+	if seeds[0] || len(seeds) != 2 {
+		t.Errorf("seeds %v", seeds)
+	}
+}
+
+// A picture that cannot be understood is shown all the same.
+func TestInspectShowsWhatItCannotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.png")
+	file := read(t, filepath.Join("testdata", "foreign", "capital-cfg.png"))
+	save(t, path, pngWith(t, file, "parameters", "nothing but words"))
+	code, out, errs := command(t, "", "inspect", path)
+	if code != 0 || !strings.Contains(out, "none that can be read") || !strings.Contains(out, "nothing but words") {
+		t.Errorf("exit code %d, %s\n%s", code, errs, out)
+	}
+	if code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny); code != 1 || !strings.Contains(errs, "no recipe in this PNG") {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+}
+
+// pngWith is a PNG with its text chunks replaced by one.
+func pngWith(t *testing.T, file []byte, key, text string) []byte {
+	t.Helper()
+	chunk := func(kind, data string) []byte {
+		b := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
+		b = append(append(b, kind...), data...)
+		return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[4:]))
+	}
+	out := bytes.Clone(file[:8+25]) // signature and IHDR
+	out = append(out, chunk("tEXt", key+"\x00"+text)...)
+	for at := 8 + 25; at < len(file); {
+		n := int(binary.BigEndian.Uint32(file[at:])) + 12
+		if kind := string(file[at+4 : at+8]); !strings.HasSuffix(kind, "Xt") {
+			out = append(out, file[at:at+n]...)
+		}
+		at += n
+	}
+	return out
+}
