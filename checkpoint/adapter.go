@@ -1,0 +1,308 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"darkroom/tensor"
+)
+
+// Adapter is a file of changes to a model's weights: LoRA and its relatives, in the spellings of their trainers.
+type Adapter struct {
+	source  *Source
+	modules map[string]*module // by the name that the file has, without suffixes
+	alphas  peftAlphas
+}
+
+// module is the arrays of an adapter that change one layer, by their part: "down", "up", "alpha", "hada_w1_a", "diff".
+type module map[string]tensor.Array
+
+// adapterSuffixes say which part of a module an array is: the first that a name ends in.
+var adapterSuffixes = []struct{ suffix, part string }{
+	{".lora_down.weight", "down"}, {".lora_up.weight", "up"}, {".lora_mid.weight", "mid"}, // kohya
+	{".lora_A.default.weight", "down"}, {".lora_B.default.weight", "up"}, {".lora_A.weight", "down"}, {".lora_B.weight", "up"}, // PEFT
+	{"_lora.down.weight", "down"}, {"_lora.up.weight", "up"}, {".lora.down.weight", "down"}, {".lora.up.weight", "up"}, // diffusers
+	{".lora_linear_layer.down.weight", "down"}, {".lora_linear_layer.up.weight", "up"},
+	{".lora_magnitude_vector.default.weight", "magnitude"}, {".lora_magnitude_vector.weight", "magnitude"}, {".lora_magnitude_vector", "magnitude"},
+	{".dora_scale", "dora"}, {".alpha", "alpha"},
+	{".hada_w1_a", "hada_w1_a"}, {".hada_w1_b", "hada_w1_b"}, {".hada_w2_a", "hada_w2_a"}, {".hada_w2_b", "hada_w2_b"},
+	{".hada_t1", "hada_t1"}, {".hada_t2", "hada_t2"},
+	{".lokr_w1_a", "lokr_w1_a"}, {".lokr_w1_b", "lokr_w1_b"}, {".lokr_w2_a", "lokr_w2_a"}, {".lokr_w2_b", "lokr_w2_b"},
+	{".lokr_w1", "lokr_w1"}, {".lokr_w2", "lokr_w2"}, {".lokr_t1", "lokr_t1"}, {".lokr_t2", "lokr_t2"},
+	{".diff_b", "diff_b"}, {".diff", "diff"}, {".set_weight", "set"}, {".w_norm", "diff"}, {".b_norm", "diff_b"},
+	{".on_input", "on_input"},
+	{".oft_blocks", "oft"}, {".oft_diag", "oft"}, {".oft_R.weight", "oft"}, {".rescale", "oft"},
+	{".a1.weight", "glora"}, {".a2.weight", "glora"}, {".b1.weight", "glora"}, {".b2.weight", "glora"},
+	{".reshape_weight", "reshape"}, {".lora_up.bias", "bias"}, {".lora_B.bias", "bias"},
+}
+
+// IsAdapter says whether a file is one.
+func IsAdapter(s *Source) bool {
+	for _, name := range s.Names() {
+		_, part := adapterPart(name)
+		switch part {
+		case "", "alpha", "on_input", "diff", "diff_b":
+			continue
+		}
+		return true
+	}
+	return false
+}
+
+func adapterPart(name string) (base, part string) {
+	for _, s := range adapterSuffixes {
+		if base, ok := strings.CutSuffix(name, s.suffix); ok {
+			if strings.HasPrefix(s.suffix, "_lora.") { // ….attn1.processor.to_q_lora
+				base = strings.Replace(base, ".processor.", ".", 1)
+				if strings.HasSuffix(base, ".to_out") {
+					base += ".0"
+				}
+			}
+			return base, s.part
+		}
+	}
+	return name, ""
+}
+
+// ReadAdapter sorts a file's arrays by the layers that they change.
+func ReadAdapter(s *Source) (*Adapter, error) {
+	a := &Adapter{source: s, modules: map[string]*module{}}
+	for _, name := range s.Names() {
+		base, part := adapterPart(name)
+		if part == "" || strings.HasPrefix(name, "bundle_emb.") {
+			continue
+		}
+		m := a.modules[base]
+		if m == nil {
+			m = &module{}
+			a.modules[base] = m
+		}
+		(*m)[part] = s.arrays[name]
+	}
+	for base, m := range a.modules {
+		if (*m)["on_input"] != nil { // IA3's weight has no suffix of its own
+			(*m)["ia3"] = s.arrays[base+".weight"]
+		}
+	}
+	if len(a.modules) == 0 {
+		return nil, fmt.Errorf("%s: %w", s.Name(), wrongKind(Describe(s), "a LoRA or one of its relatives"))
+	}
+	var err error
+	if a.alphas, err = readAlphas(s); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	return a, nil
+}
+
+// Name is the file's.
+func (a *Adapter) Name() string { return a.source.Name() }
+
+// Source is the file.
+func (a *Adapter) Source() *Source { return a.source }
+
+// Modules are the names of the layers that the file changes, as it spells them.
+func (a *Adapter) Modules() []string { return slices.Sorted(maps.Keys(a.modules)) }
+
+// peftAlphas are the alphas that PEFT keeps outside the arrays: one for all, and some by names.
+type peftAlphas struct {
+	all      map[string]float64 // by the part's prefix: "unet.", ""
+	patterns map[string]float64
+	rsLoRA   bool
+}
+
+// readAlphas reads diffusers' metadata, or the adapter_config.json beside a file of PEFT's own.
+func readAlphas(s *Source) (peftAlphas, error) {
+	p := peftAlphas{all: map[string]float64{}, patterns: map[string]float64{}}
+	text, what := []byte(s.Metadata()["lora_adapter_metadata"]), "lora_adapter_metadata"
+	if len(text) == 0 && s.path != "" {
+		what = filepath.Join(filepath.Dir(s.path), "adapter_config.json")
+		info, err := os.Stat(what)
+		if err != nil || info.Size() > 1<<20 || !strings.HasPrefix(filepath.Base(s.path), "adapter_model.") {
+			return p, nil
+		}
+		if text, err = os.ReadFile(what); err != nil {
+			return p, err
+		}
+	}
+	if len(text) == 0 {
+		return p, nil
+	}
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(text, &values); err != nil {
+		return p, fmt.Errorf("%s: %w", what, err)
+	}
+	for key, raw := range values {
+		prefix, last := "", key
+		if i := strings.LastIndexByte(key, '.'); i >= 0 {
+			prefix, last = key[:i+1], key[i+1:]
+		}
+		var err error
+		switch last {
+		case "lora_alpha":
+			var v float64
+			err = json.Unmarshal(raw, &v)
+			p.all[prefix] = v
+		case "alpha_pattern":
+			var list map[string]float64
+			err = json.Unmarshal(raw, &list)
+			for name, v := range list {
+				p.patterns[prefix+name] = v
+			}
+		case "use_rslora":
+			err = json.Unmarshal(raw, &p.rsLoRA)
+		}
+		if err != nil {
+			return p, fmt.Errorf("%s: %s: %w", what, key, err)
+		}
+	}
+	return p, nil
+}
+
+// of is the alpha of a module, if it is known.
+func (p peftAlphas) of(name string) (float64, bool) {
+	name = strings.TrimPrefix(name, "base_model.model.")
+	for pattern, v := range p.patterns {
+		if name == pattern || strings.HasSuffix(name, "."+pattern) {
+			return v, true
+		}
+	}
+	for prefix, v := range p.all {
+		if prefix != "" && strings.HasPrefix(name, prefix) {
+			return v, true
+		}
+	}
+	v, ok := p.all[""]
+	return v, ok
+}
+
+// Matched is an adapter laid onto an open model: what it changes, by part and array.
+type Matched struct {
+	Adapter   *Adapter
+	Unmatched []string // modules that the model has no layer for, sorted
+	changes   map[string]map[string]*change
+}
+
+// Touched lists the arrays of a part that change, sorted.
+func (m *Matched) Touched(part string) []string { return slices.Sorted(maps.Keys(m.changes[part])) }
+
+// Count is the number of arrays that change.
+func (m *Matched) Count() int {
+	n := 0
+	for _, c := range m.changes {
+		n += len(c)
+	}
+	return n
+}
+
+// Match finds the model's layers for the adapter's modules. parts are the open model's, by diffusers' names. Some modules
+// without a layer are no error, they are listed; it is one if none of those for the denoiser has a layer.
+func (a *Adapter) Match(parts map[string]Weights) (*Matched, error) {
+	names := layerNames(parts)
+	m := &Matched{Adapter: a, changes: map[string]map[string]*change{}}
+	var misfit error
+	denoiser := 0 // modules that are for it, by their names
+	for _, name := range a.Modules() {
+		at, ok := names.find(name)
+		if !strings.HasPrefix(at.part, "text_encoder") {
+			denoiser++
+		}
+		if !ok {
+			m.Unmatched = append(m.Unmatched, name)
+			continue
+		}
+		if err := m.add(name, at, parts[at.part]); err != nil {
+			m.Unmatched = append(m.Unmatched, name)
+			if misfit == nil {
+				misfit = err
+			}
+		}
+	}
+	// Text encoders are shared by families: what fits them alone, of an adapter that is for more, is of another one.
+	if m.Count() > 0 && (denoiser == 0 || len(m.changes["unet"])+len(m.changes["transformer"]) > 0) {
+		return m, nil
+	}
+	d := Describe(a.source)
+	if misfit != nil {
+		return nil, fmt.Errorf("%s: this is %s, and nothing of it fits the model: %w", a.Name(), d.What, misfit)
+	}
+	return nil, fmt.Errorf("%s: this is %s, and %d of its layers are not in the model, such as %s", a.Name(), d.What, len(m.Unmatched), strings.Join(m.Unmatched[:min(3, len(m.Unmatched))], ", "))
+}
+
+// add makes the changes of one module: to a layer's weight, and to its bias.
+func (m *Matched) add(name string, at layer, w Weights) error {
+	parts := *m.Adapter.modules[name]
+	put := func(array string, c *change) {
+		if m.changes[at.part] == nil {
+			m.changes[at.part] = map[string]*change{}
+		}
+		m.changes[at.part][array] = c
+	}
+	weight, ok := w.Array(at.name + ".weight")
+	if !ok {
+		return fmt.Errorf("%s has no weight in the model", name)
+	}
+	if diff := parts["diff_b"]; diff != nil {
+		bias, ok := w.Array(at.name + ".bias")
+		if !ok || bias.Shape().Len() != diff.Shape().Len() {
+			return fmt.Errorf("%s changes a bias of %v, which the model does not have", name, diff.Shape())
+		}
+		put(at.name+".bias", &change{shape: bias.Shape(), kind: fullChange, parts: module{"diff": diff}, scale: 1})
+		if len(parts) == 1 {
+			return nil
+		}
+	}
+	c, err := newChange(parts, weight.Shape())
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	c.scale = c.rankScale(m.Adapter.alphas, name)
+	put(at.name+".weight", c)
+	return nil
+}
+
+// Use is an adapter with its strengths, for the denoiser and for the text encoders.
+type Use struct {
+	*Matched
+	Weight, TextWeight float64
+}
+
+// Patched is the weights of a part with adapters laid over them: W + Σ s·ΔW, computed when an array is decoded.
+func Patched(w Weights, part string, uses ...Use) Weights {
+	p := &patched{Weights: w, by: map[string][]scaledChange{}}
+	for _, u := range uses {
+		s := u.Weight
+		if strings.HasPrefix(part, "text_encoder") {
+			s = u.TextWeight
+		}
+		if s == 0 {
+			continue
+		}
+		for name, c := range u.changes[part] {
+			p.by[name] = append(p.by[name], scaledChange{c, s})
+		}
+	}
+	return p
+}
+
+type scaledChange struct {
+	*change
+	s float64
+}
+
+type patched struct {
+	Weights
+	by map[string][]scaledChange
+}
+
+func (p *patched) Array(name string) (tensor.Array, bool) {
+	a, ok := p.Weights.Array(name)
+	if changes := p.by[name]; ok && len(changes) > 0 {
+		return &patchedArray{Array: a, changes: changes}, true
+	}
+	return a, ok
+}

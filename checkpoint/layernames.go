@@ -1,0 +1,163 @@
+package checkpoint
+
+import (
+	"fmt"
+	"strings"
+)
+
+// layer is a layer of an open model.
+type layer struct{ part, name string }
+
+// nameMap finds the layers of an open model by the names that trainers write, with _ for each dot: lora_unet_ and a
+// path of diffusers or of LDM. Such names are ambiguous by themselves; the model's own layers are not.
+type nameMap struct {
+	byPart map[string]map[string]layer // part → flattened name → layer
+}
+
+// layerNames flattens every layer's name, of the U-Net in both spellings.
+func layerNames(parts map[string]Weights) nameMap {
+	m := nameMap{byPart: map[string]map[string]layer{}}
+	for part, w := range parts {
+		flat := map[string]layer{}
+		m.byPart[part] = flat
+		names := w.Names()
+		has := map[string]bool{}
+		for _, n := range names {
+			has[n] = true
+		}
+		var spellings []renamer
+		if part == "unet" {
+			spellings = []renamer{ldmSpelling(names, has, 0), ldmSpelling(names, has, 3)}
+		}
+		for _, n := range names {
+			base, ok := strings.CutSuffix(n, ".weight")
+			if !ok {
+				continue
+			}
+			l := layer{part, base}
+			flat[flatten(base)] = l
+			if strings.HasPrefix(part, "text_encoder") { // transformers' names, of either age
+				bare := strings.TrimPrefix(base, "text_model.")
+				flat[flatten(bare)], flat[flatten("text_model."+bare)] = l, l
+			}
+			for _, s := range spellings {
+				if ldm, ok := ldmName(base, s); ok {
+					flat[flatten(ldm)] = l
+				}
+			}
+		}
+	}
+	return m
+}
+
+func flatten(name string) string { return strings.ReplaceAll(name, ".", "_") }
+
+// adapterPrefixes name the part that a module belongs to. Those without one may stand before others.
+var adapterPrefixes = []struct{ prefix, part string }{
+	{"lora_unet_", "unet"}, {"lora_te1_", "text_encoder"}, {"lora_te2_", "text_encoder_2"}, {"lora_te_", "text_encoder"},
+	{"lora_transformer_", "transformer"}, {"lycoris_", ""}, {"base_model.model.", ""}, {"text_encoder_2.", "text_encoder_2"},
+	{"text_encoder.", "text_encoder"}, {"unet.", "unet"}, {"unet_", "unet"}, {"diffusion_model.", "unet"}, {"model.diffusion_model.", "unet"},
+	{"transformer.", "transformer"}, {"clip_l.", "text_encoder"}, {"clip_g.", "text_encoder_2"}, {"te1_", "text_encoder"}, {"te2_", "text_encoder_2"},
+}
+
+// find is the layer for a module's name; without one, the part is what the name says.
+func (m nameMap) find(name string) (layer, bool) {
+	part := "unet"
+	if m.byPart["unet"] == nil {
+		part = "transformer"
+	}
+	for {
+		if l, ok := m.byPart[part][flatten(name)]; ok {
+			return l, true
+		}
+		cut := false
+		for _, p := range adapterPrefixes {
+			rest, ok := strings.CutPrefix(name, p.prefix)
+			if !ok {
+				continue
+			}
+			name, cut = rest, true
+			if p.part != "" {
+				part = p.part
+			}
+			if part == "text_encoder" && m.byPart[part] == nil { // the refiner's only one is SDXL's second
+				part = "text_encoder_2"
+			}
+			break
+		}
+		if !cut {
+			return layer{part: part}, false
+		}
+	}
+}
+
+// ldmSpelling gives the LDM names of a U-Net's blocks, numbered without gaps, or with so many places a level as if each had
+// layers-1 blocks.
+func ldmSpelling(names []string, has map[string]bool, layers int) renamer {
+	r := renamer{
+		"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "time_embedding.cond_proj": "time_embed.cond_proj",
+		"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
+		"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
+	}
+	n := 1
+	for _, level := range indices(names, "down_blocks.") {
+		block, start := fmt.Sprintf("down_blocks.%d.", level), n
+		for _, j := range indices(names, block+"resnets.") {
+			r[fmt.Sprintf("%sresnets.%d", block, j)] = fmt.Sprintf("input_blocks.%d.0", n)
+			r[fmt.Sprintf("%sattentions.%d", block, j)] = fmt.Sprintf("input_blocks.%d.1", n)
+			n++
+		}
+		if layers > 0 {
+			n = start + layers - 1
+		}
+		r[block+"downsamplers.0.conv"] = fmt.Sprintf("input_blocks.%d.0.op", n)
+		n++
+	}
+	middle := 0
+	for _, j := range indices(names, "mid_block.resnets.") {
+		r[fmt.Sprintf("mid_block.resnets.%d", j)] = fmt.Sprintf("middle_block.%d", middle)
+		middle++
+		if has[fmt.Sprintf("mid_block.attentions.%d.norm.weight", j)] {
+			r[fmt.Sprintf("mid_block.attentions.%d", j)] = fmt.Sprintf("middle_block.%d", middle)
+			middle++
+		}
+	}
+	n = 0
+	for _, level := range indices(names, "up_blocks.") {
+		block, start := fmt.Sprintf("up_blocks.%d.", level), n
+		for _, j := range indices(names, block+"resnets.") {
+			r[fmt.Sprintf("%sresnets.%d", block, j)] = fmt.Sprintf("output_blocks.%d.0", n)
+			r[fmt.Sprintf("%sattentions.%d", block, j)] = fmt.Sprintf("output_blocks.%d.1", n)
+			n++
+		}
+		if layers > 0 {
+			n = start + layers
+		}
+		slot := 1
+		if has[block+"attentions.0.norm.weight"] {
+			slot = 2
+		}
+		r[block+"upsamplers.0.conv"] = fmt.Sprintf("output_blocks.%d.%d.conv", n-1, slot)
+	}
+	return r
+}
+
+// resnetLDM are the names within a residual block, from diffusers to LDM.
+var resnetLDM = func() renamer {
+	r := renamer{}
+	for _, p := range resnetKeys {
+		r[p[1]] = p[0]
+	}
+	return r
+}()
+
+// ldmName is a layer's LDM name.
+func ldmName(name string, blocks renamer) (string, bool) {
+	block, rest, isResnet := cutResnet(name)
+	if !isResnet {
+		return blocks.apply(name)
+	}
+	to, ok := blocks.apply(strings.TrimSuffix(block, "."))
+	rest, ok2 := resnetLDM.apply(rest)
+	return to + "." + rest, ok && ok2
+}

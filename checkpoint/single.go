@@ -1,0 +1,162 @@
+package checkpoint
+
+import (
+	"fmt"
+	"slices"
+)
+
+// SingleOptions are what may be said of a single file.
+type SingleOptions struct {
+	// Prediction overrides what the file shows: "", Epsilon, VPrediction or FlowPred.
+	Prediction string
+	// EMA takes the averaged weights where the file has both.
+	EMA bool
+}
+
+// Single is a model that is one file, seen as the folder that diffusers would make of it.
+type Single struct {
+	Family     Family
+	FamilyWhy  string
+	Prediction Prediction
+	Class      string   // the pipeline of model_index.json
+	Layout     string   // how the U-Net's names are written: "LDM" or "diffusers"
+	Parts      []string // those that the file has: "unet", "vae", "text_encoder", "text_encoder_2"
+	Missing    []string // those that the family needs besides
+	EMA        bool     // there are averaged weights too
+
+	source  *Source
+	files   Embedded // configurations by name: "unet/config.json"
+	weights map[string]table
+}
+
+// NewSingle finds the parts of a model in a file. A file of something else is an error that says what it is.
+func NewSingle(s *Source, o SingleOptions) (*Single, error) {
+	m, err := newSingle(s, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	return m, nil
+}
+
+func newSingle(s *Source, o SingleOptions) (*Single, error) {
+	p, err := splitParts(s.arrays, o.EMA)
+	if err != nil {
+		return nil, err
+	}
+	if p.unet == nil {
+		return nil, wrongKind(Describe(s), "a model")
+	}
+	m := &Single{Layout: "diffusers", EMA: p.ema, source: s, files: Embedded{}, weights: map[string]table{}}
+	if p.ldm {
+		m.Layout = "LDM"
+	}
+	if m.Family, m.FamilyWhy, err = p.family(); err != nil {
+		return nil, err
+	}
+	if m.Prediction, err = p.predict(m.Family, s, o.Prediction); err != nil {
+		return nil, err
+	}
+	if m.Class, err = p.pipelineClass(m.Family); err != nil {
+		return nil, err
+	}
+	unet, err := p.unetConfig(m.Family, m.Prediction)
+	if err != nil {
+		return nil, err
+	}
+	m.add("unet", p.unet, unet)
+	if p.vae != nil {
+		vae, err := p.vaeConfig(m.Family)
+		if err != nil {
+			return nil, err
+		}
+		if m.Prediction.EDM == "edm" {
+			vae["latents_mean"], vae["latents_std"], vae["scaling_factor"] = m.Prediction.mean, m.Prediction.std, 0.5
+		}
+		m.add("vae", p.vae, vae)
+	}
+	if p.text != nil {
+		c, err := textConfig(p.text, p.openCLIP || m.Family == SD2)
+		if err != nil {
+			return nil, err
+		}
+		pad := "<|endoftext|>"
+		if m.Family == SD2 {
+			pad = "!"
+		}
+		m.add("text_encoder", p.text, c)
+		m.files["tokenizer/tokenizer_config.json"] = tokenizerConfig(c["max_position_embeddings"].(int), pad).text()
+	}
+	if p.text2 != nil {
+		c, err := textConfig(p.text2, true)
+		if err != nil {
+			return nil, err
+		}
+		m.add("text_encoder_2", p.text2, c)
+		m.files["tokenizer_2/tokenizer_config.json"] = tokenizerConfig(c["max_position_embeddings"].(int), "!").text()
+	}
+	m.files["scheduler/scheduler_config.json"] = schedulerConfig(m.Family, m.Prediction).text()
+	m.files["model_index.json"] = p.indexConfig(m.Family, m.Class).text()
+	for _, part := range m.Family.parts() {
+		if m.weights[part] == nil {
+			m.Missing = append(m.Missing, part)
+		}
+	}
+	return m, nil
+}
+
+func (m *Single) add(part string, t table, config object) {
+	m.weights[part] = t
+	m.files[part+"/config.json"] = config.text()
+	m.Parts = append(m.Parts, part)
+}
+
+// parts are those that a model of the family has.
+func (f Family) parts() []string {
+	switch f {
+	case SDXL:
+		return []string{"unet", "vae", "text_encoder", "text_encoder_2"}
+	case Refiner:
+		return []string{"unet", "vae", "text_encoder_2"}
+	}
+	return []string{"unet", "vae", "text_encoder"}
+}
+
+// VAEOf reads a file that holds an autoencoder, alone or within a model, as the part of a model of the family f.
+func VAEOf(s *Source, f Family) (weights Weights, config *Config, err error) {
+	p, err := splitParts(s.arrays, false)
+	if err == nil && p.vae == nil {
+		err = wrongKind(Describe(s), "a VAE")
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	c, err := p.vaeConfig(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	config, err = ParseConfig([]byte(c.text()), s.Name())
+	return p.vae, config, err
+}
+
+// wrongKind says what a file is instead of what was wanted.
+func wrongKind(d Description, wanted string) error {
+	if d.Hint != "" {
+		return fmt.Errorf("this is %s: %s", d.What, d.Hint)
+	}
+	return fmt.Errorf("this is %s, not %s", d.What, wanted)
+}
+
+// Weights are the arrays of a part by diffusers' names; false if the file lacks it.
+func (m *Single) Weights(part string) (Weights, bool) {
+	t, ok := m.weights[part]
+	return t, ok
+}
+
+// Has says whether the file has a part.
+func (m *Single) Has(part string) bool { return slices.Contains(m.Parts, part) }
+
+// Config is a part's configuration, "unet" or "scheduler/scheduler_config.json", derived from the file.
+func (m *Single) Config(name string) (*Config, error) {
+	f := FromFS(m.files, m.source.Name())
+	return f.Config(name)
+}
