@@ -17,7 +17,7 @@ import (
 // layers lists the folders from the bottom up. An import points to a lower layer or to another
 // package of the same folder, never up and never sideways.
 var layers = [][]string{
-	{"config", "atomicfile", "machine", "scheduler", "noise", "tensor", "guidance"},
+	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "guidance"},
 	{"recipe"},
 	{"imagefile"},
 	{"kernels"},

@@ -1,4 +1,4 @@
-// Package machine says what the computer has: its processor and its memory.
+// Package machine says what the computer has: its processor, its memory, and places for a user's files.
 package machine
 
 import (

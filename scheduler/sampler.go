@@ -7,13 +7,13 @@ import (
 
 // Info describes a sampler for a list that users read.
 type Info struct {
-	Name       string
-	About      string // one line
-	Order      int    // of convergence on the probability-flow ODE, as measured (see docs/schedulers.md); 0 where that is not the measure
-	Calls      int    // model calls a step (the last may take fewer)
-	Stochastic bool   // draws noise after the first
-	Paper      string
-	Aliases    []string
+	Name       string   `json:"name"`
+	About      string   `json:"about"`      // one line
+	Order      int      `json:"order"`      // of convergence on the probability-flow ODE, as measured (see docs/schedulers.md); 0 where that is not the measure
+	Calls      int      `json:"calls"`      // model calls a step (the last may take fewer)
+	Stochastic bool     `json:"stochastic"` // draws noise after the first
+	Paper      string   `json:"paper"`
+	Aliases    []string `json:"aliases,omitempty"`
 }
 
 // sampler is a row of the table: what is listed, how levels are made, the step, and what it takes.

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 
+	"darkroom/similar"
+
 	"github.com/urfave/cli/v2"
 )
 
@@ -98,7 +100,7 @@ func (a app) unknownCommand(name string) error {
 			names = append(names, c.Name)
 		}
 	}
-	like := nearest(name, names)
+	like := similar.Hint(name, names)
 	if like == "" {
 		like = "; to make a picture: darkroom generate \"" + name + "\""
 	}

@@ -1,13 +1,12 @@
 package main
 
 import (
-	"slices"
 	"strings"
 
 	"darkroom/recipe"
+	"darkroom/similar"
 
 	"github.com/urfave/cli/v2"
-	"github.com/xrash/smetrics"
 )
 
 // arrange puts a command's arguments into the order that urfave/cli understands: it stops looking for flags at the first
@@ -89,7 +88,7 @@ func unknownFlag(cmd *cli.Command, arg, name string) error {
 			names = append(names, "--"+n)
 		}
 	}
-	text := arg + " is not a flag of " + cmd.Name + nearest("--"+name, names)
+	text := arg + " is not a flag of " + cmd.Name + similar.Hint("--"+name, names)
 	if takesPrompt(cmd) {
 		text += `. A text that begins with a dash goes behind "--", or into --prompt=TEXT`
 	}
@@ -99,21 +98,4 @@ func unknownFlag(cmd *cli.Command, arg, name string) error {
 func takesPrompt(cmd *cli.Command) bool {
 	_, ok := flagKinds(cmd.Flags)["prompt"]
 	return ok
-}
-
-// nearest is "; nearest: a, b, c" with the names most like the wrong one, "" if none is like it at all.
-func nearest(wrong string, names []string) string {
-	slices.Sort(names)
-	distance := func(name string) int { return smetrics.WagnerFischer(wrong, name, 1, 1, 1) }
-	slices.SortStableFunc(names, func(a, b string) int { return distance(a) - distance(b) })
-	var like []string
-	for _, name := range names[:min(3, len(names))] {
-		if d := distance(name); d <= max(2, len(name)/3) && d <= distance(names[0])+1 {
-			like = append(like, name)
-		}
-	}
-	if len(like) == 0 {
-		return ""
-	}
-	return "; nearest: " + strings.Join(like, ", ")
 }

@@ -18,6 +18,7 @@ import (
 	"darkroom/batch/manifest"
 	"darkroom/batch/queue"
 	"darkroom/batch/store"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 	sharing "darkroom/render"
 
@@ -250,7 +251,7 @@ func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
 		q := m.Request
 		if o.Remote {
 			q.Backend, q.DType = "", ""
-			if _, err := findModel(q.Model); err != nil {
+			if _, err := library.Find(q.Model); err != nil {
 				return nil
 			}
 		}
@@ -278,7 +279,7 @@ func (o *batchOptions) engine(as pipeline.Options) *engine.Engine {
 
 // mustFind finds a model whose name is part of a request: without it the request is wrong.
 func mustFind(model string) (string, error) {
-	path, err := findModel(model)
+	path, err := library.Find(model)
 	if err != nil {
 		return "", &pipeline.UsageError{Err: err}
 	}

@@ -13,8 +13,10 @@ import (
 	"darkroom/kernels"
 	"darkroom/kernels/bench"
 	"darkroom/machine"
+	"darkroom/models/library"
 	"darkroom/nn"
 	"darkroom/pipeline"
+	"darkroom/similar"
 	"darkroom/stage"
 	"darkroom/tensor"
 
@@ -132,7 +134,7 @@ func (o *benchOptions) check() error {
 			known = known || w == p
 		}
 		if !known {
-			return usagef("bench %q: choose %s, or leave it out for all%s", w, strings.Join(benchParts, ", "), nearest(w, append([]string(nil), benchParts...)))
+			return usagef("bench %q: choose %s, or leave it out for all%s", w, strings.Join(benchParts, ", "), similar.Hint(w, append([]string(nil), benchParts...)))
 		}
 		if w == "image" && o.SD15 {
 			return usagef("bench image --sd15: random weights make no picture: leave one out")
@@ -249,7 +251,7 @@ func (o *benchOptions) openModel(b kernels.Backend) (*family.Model, error) {
 	if o.SD15 {
 		return family.StableDiffusion15(d, nn.Random{DType: tensor.F16}) // stored as float16, as such models are
 	}
-	path, err := findModel(o.Engine.Model)
+	path, err := library.Find(o.Engine.Model)
 	if err != nil {
 		return nil, err
 	}

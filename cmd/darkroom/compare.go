@@ -19,6 +19,7 @@ import (
 	"darkroom/compare"
 	"darkroom/guidance"
 	defaultmodel "darkroom/models/default"
+	"darkroom/models/library"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -300,7 +301,7 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 		}
 	}
 	for i, model := range o.Grid.Models {
-		path, err := findModel(model)
+		path, err := library.Find(model)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"darkroom/models/library"
 	"darkroom/recipe"
 
 	"github.com/urfave/cli/v2"
@@ -120,7 +121,7 @@ func complete(commands []*cli.Command, words []string) []string {
 // flagValues are the names that a flag takes, nil if it takes no names.
 func flagValues(flag string) []string {
 	if flag == "model" {
-		return modelNames()
+		return library.Names()
 	}
 	if s, ok := recipe.Lookup(flag); ok && s.Choices != nil {
 		return s.Choices()

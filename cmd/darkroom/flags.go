@@ -2,11 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"unicode/utf8"
 
+	"darkroom/machine"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 
@@ -120,7 +119,7 @@ func readEngines(c *cli.Context) (pipeline.Options, deviceList, error) {
 func readEngine(c *cli.Context) (pipeline.Options, error) {
 	o := pipeline.Options{
 		Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"),
-		Threads: c.Int("threads"), HashCache: hashCache(), LowMemory: c.Bool("low-memory"),
+		Threads: c.Int("threads"), HashCache: machine.HashFolder(), LowMemory: c.Bool("low-memory"),
 	}
 	if c.IsSet("threads") && o.Threads < 1 {
 		return o, &usageError{c.Command.Name, fmt.Sprintf("--threads %d: at least 1 is needed; leave it out to use all processors", o.Threads)}
@@ -129,15 +128,6 @@ func readEngine(c *cli.Context) (pipeline.Options, error) {
 		return o, &usageError{c.Command.Name, "--model is empty: name a folder or a model, or leave it out for the embedded one"}
 	}
 	return o, nil
-}
-
-// hashCache is where hashes of big weight files are kept between runs, "" if the system has no place for such things.
-func hashCache() string {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(dir, "darkroom", "hashes")
 }
 
 func quietFlag() cli.Flag {

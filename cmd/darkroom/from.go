@@ -10,7 +10,9 @@ import (
 	"strings"
 
 	"darkroom/imagefile"
+	"darkroom/machine"
 	defaultmodel "darkroom/models/default"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 )
@@ -118,7 +120,7 @@ func (s *source) findModel(show progress) error {
 		return nil
 	}
 	if name := s.recipe.Model; name != "" || s.complete {
-		folder, err := findModel(name)
+		folder, err := library.Find(name)
 		if err == nil {
 			s.model = folder
 			return nil
@@ -141,8 +143,8 @@ func modelByHash(hash string) string {
 	if hash == "" {
 		return ""
 	}
-	for _, path := range append([]string{defaultmodel.Name}, installedModels()...) {
-		p, err := openPipeline(pipeline.Options{Model: path, Backend: pipeline.Ref, HashCache: hashCache()})
+	for _, path := range append([]string{defaultmodel.Name}, library.Installed()...) {
+		p, err := openPipeline(pipeline.Options{Model: path, Backend: pipeline.Ref, HashCache: machine.HashFolder()})
 		if err != nil {
 			continue
 		}

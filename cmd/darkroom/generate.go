@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"image"
-	"image/png"
 	"io"
 	"math/rand/v2"
 	"time"
 
-	"darkroom/atomicfile"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 	sharing "darkroom/render"
@@ -96,7 +93,7 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 			return err
 		}
 	}
-	if err := out.check(); err != nil {
+	if err := out.Check(); err != nil {
 		return err
 	}
 	show := newProgress(e.stderr, o.Quiet)
@@ -187,11 +184,6 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)
 	}
 	return r, nil
-}
-
-// writePreview writes a small-lived file for a viewer to watch: whole at any time, without a recipe.
-func writePreview(path string, picture *image.NRGBA) error {
-	return atomicfile.Write(path, func(w io.Writer) error { return png.Encode(w, picture) })
 }
 
 // warnIfDifferent says so when the same recipe did not give the same picture.

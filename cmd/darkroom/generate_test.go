@@ -18,6 +18,7 @@ import (
 	"darkroom/imagefile"
 	"darkroom/pipeline"
 	"darkroom/recipe"
+	sharing "darkroom/render"
 )
 
 // Flags behind the prompt, before it, and a prompt that looks like a flag.
@@ -137,7 +138,7 @@ func TestFolder(t *testing.T) {
 	if got := files(t, dir); got != "a-red-apple-ripe-1-2-5-2.png a-red-apple-ripe-1-2-5-3.png a-red-apple-ripe-1-2-5.png" {
 		t.Errorf("the folder holds %s", got)
 	}
-	if got := baseName("猫 "+strings.Repeat("x", 100), 1) + baseName("🍎/../..", 2); got != "猫-1picture-2" {
+	if got := sharing.BaseName("猫 "+strings.Repeat("x", 100), 1) + sharing.BaseName("🍎/../..", 2); got != "猫-1picture-2" {
 		t.Errorf("names %q", got)
 	}
 }

@@ -20,7 +20,7 @@ type generation struct {
 	e       *env
 	o       generateOptions
 	request pipeline.Request // of the first picture
-	out     *target
+	out     *sharing.Target
 	from    *source
 	show    progress
 	past    *historyLog
@@ -34,6 +34,7 @@ type generation struct {
 	written   int
 	noted     bool            // the seed was
 	shown     map[string]bool // warnings
+	previews  map[int]*sharing.Preview
 	companies map[int]*company
 	showing   *company // on one device: whose progress is shown
 	errs      map[int]error
@@ -50,7 +51,8 @@ type company struct {
 
 // run makes all pictures. The error names those that are not there.
 func (g *generation) run(ctx context.Context, models []*sharing.Model) error {
-	g.shown, g.companies, g.errs = map[string]bool{}, map[int]*company{}, map[int]error{}
+	g.shown, g.errs = map[string]bool{}, map[int]error{}
+	g.companies, g.previews = map[int]*company{}, map[int]*sharing.Preview{}
 	g.devices, g.beside = len(models), models[0].Lanes() > 1
 	g.model = models[0].Pipeline().Folder()
 	ctx, g.cancel = context.WithCancelCause(ctx)
@@ -172,9 +174,12 @@ func (g *generation) events(i int, _ string) pipeline.Events {
 		PreviewEvery: g.o.Preview,
 	}
 	if g.o.Preview > 0 {
-		path := g.out.previewPath(i, r)
-		g.e.status.temporary(path)
-		events.Preview = func(_ int, picture *image.NRGBA) error { return writePreview(path, picture) }
+		preview := g.out.Preview(i, r.Prompt, r.Seed)
+		g.mu.Lock()
+		g.previews[i] = preview
+		g.mu.Unlock()
+		g.e.status.temporary(preview)
+		events.Preview = func(_ int, picture *image.NRGBA) error { return preview.Show(picture) }
 	}
 	return events
 }
@@ -218,9 +223,9 @@ func (g *generation) leave(i int) {
 		g.showing = nil
 	}
 	delete(g.companies, i)
-	if g.o.Preview > 0 {
-		r, _ := g.picture(i)
-		g.e.status.remove(g.out.previewPath(i, r))
+	if p := g.previews[i]; p != nil {
+		g.e.status.remove(p)
+		delete(g.previews, i)
 	}
 }
 
@@ -238,7 +243,7 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 	if !g.beside {
 		g.doing("writing %s", title)
 	}
-	path, data, err := g.out.write(i, picture)
+	path, data, err := g.out.Write(i, picture)
 	if err != nil {
 		g.fail(i, err)
 		return
@@ -249,7 +254,7 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 	if err := g.o.printResult(g.e.stdout, path, picture.Recipe, rendered+time.Since(begun)); err != nil {
 		g.cancel(&sharing.StopError{Err: err})
 	}
-	if err := g.past.add(generated(g.model, r, g.out.encode, picture, path, data, rendered)); err != nil {
+	if err := g.past.add(generated(g.model, r, g.out.Encode, picture, path, data, rendered)); err != nil {
 		g.show.note("warning: " + err.Error())
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -14,7 +13,9 @@ import (
 	"darkroom/batch/history"
 	"darkroom/batch/jobs"
 	"darkroom/imagefile"
+	"darkroom/machine"
 	defaultmodel "darkroom/models/default"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 
@@ -22,24 +23,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// historyPath is where the history of this machine's user is, "" if there is no place for it.
-func historyPath() string {
-	if path := os.Getenv("DARKROOM_HISTORY"); path != "" {
-		return path
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "darkroom", "history.db")
-	}
-	dir, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(dir, ".local", "state", "darkroom", "history.db")
-}
-
 // openHistory opens the history; nil where none is kept (DARKROOM_HISTORY=off).
 func openHistory() (*history.History, error) {
-	path := historyPath()
+	path := machine.HistoryFile()
 	if path == "" || path == "off" {
 		return nil, nil
 	}
@@ -102,7 +88,7 @@ func generated(model string, r pipeline.Request, encode imagefile.Options, pictu
 
 // historyModel is how the history names a model: a path that holds in every folder, or a name.
 func historyModel(model string) string {
-	path, err := findModel(model)
+	path, err := library.Find(model)
 	if err != nil || path == defaultmodel.Name {
 		return cmp.Or(model, defaultmodel.Name)
 	}
@@ -143,7 +129,7 @@ Examples:
 			if !q.Until.IsZero() {
 				q.Until = q.Until.AddDate(0, 0, 1)
 			}
-			path := historyPath()
+			path := machine.HistoryFile()
 			if path == "" || path == "off" {
 				return usagef("no history is kept here (DARKROOM_HISTORY)")
 			}

@@ -12,6 +12,8 @@ import (
 
 	"darkroom/checkpoint"
 	"darkroom/imagefile"
+	"darkroom/machine"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 
@@ -52,7 +54,7 @@ func inspect(ctx context.Context, e *env, path string, asJSON bool) error {
 	case err == nil:
 		return inspectImage(e, path, asJSON)
 	}
-	if folder, findErr := findModel(path); findErr == nil {
+	if folder, findErr := library.Find(path); findErr == nil {
 		return inspectModel(ctx, e, folder, asJSON)
 	}
 	return unopened(err)
@@ -256,7 +258,7 @@ type partFacts struct {
 }
 
 func inspectModel(_ context.Context, e *env, path string, asJSON bool) error {
-	options := pipeline.Options{Model: path, HashCache: hashCache()}
+	options := pipeline.Options{Model: path, HashCache: machine.HashFolder()}
 	folder, err := pipeline.OpenFolder(options)
 	if err != nil {
 		return err
@@ -266,7 +268,7 @@ func inspectModel(_ context.Context, e *env, path string, asJSON bool) error {
 		return err
 	}
 	m := modelFacts{Name: filepath.Base(path), Path: folder.Name(), Class: index.Class}
-	for _, name := range weightParts(index) {
+	for _, name := range library.WeightParts(index) {
 		part, err := describePart(folder, name)
 		if err != nil {
 			return err

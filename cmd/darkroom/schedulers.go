@@ -28,21 +28,10 @@ Examples:
 	}
 }
 
-// schedulerInfo is a line of schedulers --json.
-type schedulerInfo struct {
-	Name       string   `json:"name"`
-	About      string   `json:"about"`
-	Order      int      `json:"order"` // of convergence; 0 where there is none
-	Calls      int      `json:"calls"` // of the model, a step
-	Stochastic bool     `json:"stochastic"`
-	Paper      string   `json:"paper"`
-	Aliases    []string `json:"aliases,omitempty"`
-}
-
 func schedulers(e *env, asJSON bool) error {
 	if asJSON {
 		for _, s := range scheduler.Names() {
-			if err := printJSON(e.stdout, schedulerInfo(s)); err != nil {
+			if err := printJSON(e.stdout, s); err != nil {
 				return err
 			}
 		}

@@ -214,7 +214,7 @@ func cudaSubject(n int, dtype string) subject {
 	name := fmt.Sprintf("cuda:%d", n)
 	return subject{name, dtype, func(full bool) selftestResult {
 		r := selftestResult{Backend: name, DType: dtype}
-		report, err := cuda.SelfTest(cuda.Options{Device: n, DType: t, TF32: dtype == "tf32"}, hashCache(), full)
+		report, err := cuda.SelfTest(cuda.Options{Device: n, DType: t, TF32: dtype == "tf32"}, machine.HashFolder(), full)
 		if err != nil {
 			r.Error = err.Error()
 			return r

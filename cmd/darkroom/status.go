@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"sync"
 )
 
@@ -12,33 +11,36 @@ type status struct {
 	doing string
 	done  int // finished pictures
 	of    int
-	temp  map[string]bool // files that must not be left
+	temp  map[temporary]bool // files that must not be left
 }
 
+// temporary is a file that must not be left, such as a preview.
+type temporary interface{ Remove() }
+
 // temporary names a file to be removed at the end, however that comes.
-func (w *status) temporary(path string) {
+func (w *status) temporary(f temporary) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.temp == nil {
-		w.temp = map[string]bool{}
+		w.temp = map[temporary]bool{}
 	}
-	w.temp[path] = true
+	w.temp[f] = true
 }
 
 // remove removes one of them.
-func (w *status) remove(path string) {
+func (w *status) remove(f temporary) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_ = os.Remove(path) // it may not have been written yet
-	delete(w.temp, path)
+	f.Remove()
+	delete(w.temp, f)
 }
 
 // sweep removes all.
 func (w *status) sweep() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for path := range w.temp {
-		_ = os.Remove(path)
+	for f := range w.temp {
+		f.Remove()
 	}
 	w.temp = nil
 }

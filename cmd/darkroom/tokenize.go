@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"darkroom/family"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 
@@ -112,7 +113,7 @@ func printTokensJSON(w io.Writer, prompt family.Tokens) error {
 }
 
 func openTokenizer(model string) (*family.Tokenizer, error) {
-	path, err := findModel(model)
+	path, err := library.Find(model)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"darkroom/batch/manifest"
 	"darkroom/batch/queue"
 	"darkroom/batch/store"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -192,15 +193,10 @@ func (o *workerOptions) resolve(model string) (string, error) {
 		return "", &pipeline.UsageError{Err: fmt.Errorf("model %q: this worker takes names of models (darkroom models), not paths", model)}
 	}
 	if model == o.Engine.Model || o.AnyModel {
-		return findModel(model)
+		return library.Find(model)
 	}
-	for _, path := range installedModels() {
-		if filepath.Base(path) == model {
-			return path, nil
-		}
-	}
-	if model == "default" {
-		return model, nil
+	if path, ok := library.Named(model); ok {
+		return path, nil
 	}
 	return "", &pipeline.UsageError{Err: fmt.Errorf("model %q is not installed on this worker", model)}
 }

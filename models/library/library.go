@@ -1,0 +1,147 @@
+// Package library finds models by name: the embedded one, and those in the user's folders.
+package library
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"darkroom/checkpoint"
+	"darkroom/machine"
+	defaultmodel "darkroom/models/default"
+	"darkroom/similar"
+)
+
+// Installed are the paths of all models in the user's folders; of one name, the first.
+func Installed() []string {
+	var paths []string
+	for _, folder := range machine.ModelFolders() {
+		found, _ := filepath.Glob(filepath.Join(escapeGlob(folder), "*", "model_index.json"))
+		for _, index := range found {
+			path := filepath.Dir(index)
+			same := func(p string) bool { return filepath.Base(p) == filepath.Base(path) }
+			if !slices.ContainsFunc(paths, same) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+func escapeGlob(path string) string {
+	if runtime.GOOS == "windows" {
+		return path
+	}
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
+
+// Names are all names that Find takes, the embedded model's first.
+func Names() []string {
+	names := []string{defaultmodel.Name}
+	for _, path := range Installed() {
+		names = append(names, filepath.Base(path))
+	}
+	return names
+}
+
+// Named is the model of that name: the embedded one's name, or a folder's path. It takes no paths, and is for names that
+// others send.
+func Named(name string) (path string, ok bool) {
+	if name == defaultmodel.Name {
+		return name, true
+	}
+	for _, path := range Installed() {
+		if filepath.Base(path) == name {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// Find turns a name or a path, as --model takes it, into what pipeline.Open takes: the embedded model's name or a folder.
+func Find(name string) (string, error) {
+	if name == "" || name == defaultmodel.Name {
+		return defaultmodel.Name, nil
+	}
+	st, err := os.Stat(name)
+	if err == nil && st.IsDir() {
+		return name, nil
+	}
+	if err == nil {
+		return "", fmt.Errorf("--model %s: it is a file: a folder in the diffusers layout (with model_index.json) is needed", name)
+	}
+	if path, ok := Named(name); ok {
+		return path, nil
+	}
+	return "", fmt.Errorf("--model %s: there is no such folder, and no model of that name in %s%s", name, strings.Join(machine.ModelFolders(), ", "), similar.Hint(name, Names()))
+}
+
+// Info is what a list of models shows.
+type Info struct {
+	Name       string `json:"name"`
+	Path       string `json:"path"` // "" for the embedded one
+	Class      string `json:"class"`
+	Parameters int64  `json:"parameters"`
+	Bytes      int64  `json:"bytes"` // of the weights on disk
+	Problem    string `json:"problem,omitempty"`
+}
+
+// List describes the embedded model and all that are installed.
+func List() []Info {
+	all := []Info{describe(defaultmodel.Name, "")}
+	for _, path := range Installed() {
+		all = append(all, describe(filepath.Base(path), path))
+	}
+	return all
+}
+
+func describe(name, path string) Info {
+	m := Info{Name: name, Path: path}
+	if err := m.read(); err != nil {
+		m.Problem = err.Error()
+	}
+	return m
+}
+
+func (m *Info) read() error {
+	open := func() (*checkpoint.Folder, error) { return checkpoint.OpenFolder(m.Path) }
+	if m.Path == "" {
+		open = defaultmodel.Folder
+	}
+	folder, err := open()
+	if err != nil {
+		return err
+	}
+	index, err := folder.Index()
+	if err != nil {
+		return err
+	}
+	m.Class = index.Class
+	for _, part := range WeightParts(index) {
+		set, err := folder.Weights(part)
+		if err != nil {
+			return err
+		}
+		st := set.Stats()
+		m.Parameters += st.Parameters
+		m.Bytes += st.Bytes
+		if err := set.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WeightParts are the model's parts that have weights, in the order of the data.
+func WeightParts(index *checkpoint.Index) []string {
+	var parts []string
+	for _, part := range []string{"text_encoder", "text_encoder_2", "unet", "vae"} {
+		if _, ok := index.Components[part]; ok {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
