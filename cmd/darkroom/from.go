@@ -62,7 +62,7 @@ func readTextSource(file string) (*source, error) {
 		return checkSource(s)
 	default:
 		if foreign, err = recipe.ParseForeign(string(text)); err != nil {
-			return nil, fmt.Errorf("%s: neither an image with a recipe, nor a recipe as JSON, nor a text with generation parameters", file)
+			return nil, fmt.Errorf("%s: neither an image with a recipe, nor a recipe as JSON, nor a parameters text", file)
 		}
 	}
 	s.recipe, s.foreign = foreign.Recipe, &foreign
