@@ -41,6 +41,10 @@ type Prompt struct {
 	Cut string
 	// NumCut is the number of tokens in Cut.
 	NumCut int
+	// Tags are the networks that a Weighted text asks for; they are no part of Chunks.
+	Tags []Tag
+	// Warnings are sentences on what the text asks for and does not get.
+	Warnings []string
 
 	empty Chunk // the chunk of an empty prompt
 }
@@ -66,7 +70,7 @@ func (t *Tokenizer) Prompt(text string, syntax Syntax, window int) (Prompt, erro
 	if window < 3 {
 		panic(fmt.Sprintf("clip: a window of %d ids has no room for text", window))
 	}
-	p := Prompt{empty: t.chunk(nil, nil, window)}
+	p := Prompt{empty: t.chunk(nil, nil, window), Warnings: warnings(text, syntax)}
 	if syntax == Plain {
 		ids := t.Encode(text)
 		if room := window - 2; len(ids) > room {
@@ -76,6 +80,7 @@ func (t *Tokenizer) Prompt(text string, syntax Syntax, window int) (Prompt, erro
 		p.Chunks = []Chunk{t.chunk(ids, nil, window)}
 		return p, nil
 	}
+	text, p.Tags = CutTags(text)
 	spans, err := parseWeighted(text)
 	if err != nil {
 		return Prompt{}, err

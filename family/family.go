@@ -59,6 +59,8 @@ type Encoded struct {
 	Tokens int      // of each
 	Cut    []string // the end of each text that did not fit; "" where all of it did
 	Window int      // tokens that fit where texts are cut
+	// Warnings are sentences on what each text asks for and does not get.
+	Warnings [][]string
 }
 
 // TextEncoder turns texts into conditions.

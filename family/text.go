@@ -90,6 +90,7 @@ func (t *clipText) Encode(ctx context.Context, texts []string, o TextOptions) (*
 		e.Tokens = len(hidden) / width
 		e.Conds = append(e.Conds, Cond{"text": tensor.Of(hidden, e.Tokens, width)})
 		e.Cut = append(e.Cut, p.Cut)
+		e.Warnings = append(e.Warnings, p.Warnings)
 	}
 	return e, nil
 }

@@ -14,6 +14,8 @@ type Tokens struct {
 	Cut    string // the end of the text that did not fit, as tokens spell it
 	NumCut int
 	Window int // tokens of a chunk
+	// Warnings are sentences on what the text asks for and does not get.
+	Warnings []string
 }
 
 // Token is one of them: its chunk and its position there, both from 0.
@@ -55,5 +57,5 @@ func (t *Tokenizer) Read(text, syntax string) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	return Tokens{len(p.Chunks), t.clip.Report(p), p.Cut, p.NumCut, t.window}, nil
+	return Tokens{len(p.Chunks), t.clip.Report(p), p.Cut, p.NumCut, t.window, p.Warnings}, nil
 }

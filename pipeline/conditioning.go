@@ -50,6 +50,11 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 			warn(fmt.Sprintf("%s is longer than %d tokens, its end is ignored (--prompt-syntax weighted takes any length): %q", textNames[i], c.Window, cut))
 		}
 	}
+	for i, warnings := range c.Warnings {
+		for _, w := range warnings {
+			warn(textNames[i] + ": " + w)
+		}
+	}
 	return c, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"hash/crc32"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,7 @@ var foreignFiles = []struct {
 	warnings []string
 }{
 	{"brace-emphasis.png", `{"prompt":"{{a clay jug}}, on a shelf","negative":"text","seed":5201,"steps":6,"scheduler":"euler-a","sigmas":"","cfg":5,"width":64,"height":64}`, nil},
-	{"brace-choice.txt", `{"prompt":"{red|green} mill by a river","negative":"text","seed":5202,"steps":6,"scheduler":"euler-a"}`, nil},
+	{"brace-choice.txt", `{"prompt":"{red|green} mill by a river","negative":"text","seed":5202,"steps":6,"scheduler":"euler-a"}`, []string{`"{red|green}" is encoded as words`}},
 	{"json-prompt.png", `{"prompt":"{\"scene\": \"a mill\", \"light\": \"dusk\"}","negative":"text","seed":5203,"steps":6}`, nil},
 	{"sdcpp.png", `{"prompt":"a lamp on a desk","negative":"text","seed":5204,"noise":"torch-cuda","width":64,"height":64,"steps":6,"scheduler":"dpm++2m","sigmas":"karras","cfg":5,"guidance":null}`,
 		[]string{"not used: Guidance: 3.500000", `the model "river"`}},
@@ -26,6 +27,7 @@ var foreignFiles = []struct {
 	{"capital-cfg.png", `{"prompt":"a mill","seed":5210,"steps":6,"scheduler":"euler-a","cfg":5,"noise":"torch-cpu"}`, []string{`the model "river", which is not here`}},
 	{"horde.png", `{"prompt":"a paper lantern","negative":"text, b&w","seed":5207,"steps":6,"scheduler":"dpm++2s-a","sigmas":"","cfg":5,"width":64,"height":64}`, nil},
 	{"horde.jpg", `{"prompt":"a paper lantern","seed":5209,"scheduler":"euler","sigmas":""}`, nil},
+	{"lora.png", `{"prompt":"a mill, <lora:old_paint:0.7>night","negative":"text","seed":5206}`, []string{`"<lora:old_paint:0.7>" names a network that is not loaded: it is left out`}},
 	{"utf8-in-text.png", `{"prompt":"a clay jug 壺, café","negative":"text","seed":5211}`, nil},
 }
 
@@ -126,6 +128,41 @@ func TestForeignLeavesOut(t *testing.T) {
 	}
 	if seeds[0] || len(seeds) != 2 {
 		t.Errorf("seeds %v", seeds)
+	}
+}
+
+// What a prompt asks for and does not get is said, and a tag is no word of it.
+func TestPromptWarnings(t *testing.T) {
+	dir := t.TempDir()
+	for i, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"a mill <lora:x:0.8>"}, []string{`warning: the prompt: "<lora:x:0.8>" names a network that is not loaded: it is left out`}},
+		{[]string{"a mill <lora:x:0.8>", "--prompt-syntax", "plain"}, []string{`"<lora:x:0.8>" is encoded as words`}},
+		{[]string{"a [red:blue:0.5] mill AND a [fox|wolf]"}, []string{`"[red:blue:0.5]" is encoded as words`, `"AND" is encoded as words`, `"[fox|wolf]" is encoded as words`}},
+		{[]string{"a mill", "--negative", "{a|b}"}, []string{`warning: the negative prompt: "{a|b}" is encoded as words`}},
+		{[]string{"a mill ", "--negative", "AND", "--cfg", "1"}, nil}, // which is not read
+	} {
+		code, _, errs := command(t, "", append([]string{"generate", "--model", tiny, "--steps", "1", "--seed", "1", "-q", "-o", filepath.Join(dir, fmt.Sprint(i, ".png"))}, c.args...)...)
+		if code != 0 || strings.Count(errs, "\n") != len(c.want) {
+			t.Errorf("%v: exit code %d, %s", c.args, code, errs)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(errs, w) {
+				t.Errorf("%v: %q is not in %s", c.args, w, errs)
+			}
+		}
+	}
+	if code, _, errs := command(t, "", "generate", "--model", tiny, "--steps", "1", "--seed", "1", "-q", "-o", filepath.Join(dir, "without.png"), "a mill "); code != 0 {
+		t.Fatal(errs)
+	}
+	without := inspected(t, filepath.Join(dir, "without.png")).Result
+	if inspected(t, filepath.Join(dir, "0.png")).Result != without {
+		t.Error("the tag was read as text")
+	}
+	if inspected(t, filepath.Join(dir, "1.png")).Result == without {
+		t.Error("the plain syntax left the tag out")
 	}
 }
 

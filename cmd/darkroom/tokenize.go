@@ -79,6 +79,9 @@ func tokenize(ctx context.Context, e *env, o tokenizeOptions) error {
 	if prompt.Cut != "" {
 		fmt.Fprintf(e.stderr, "warning: the last %d tokens do not fit into %d and were cut off: %s\n", prompt.NumCut, prompt.Window, prompt.Cut)
 	}
+	for _, w := range prompt.Warnings {
+		fmt.Fprintln(e.stderr, "warning: "+printable(w))
+	}
 	if o.JSON {
 		return printTokensJSON(e.stdout, prompt)
 	}
