@@ -59,6 +59,9 @@ type Backend interface {
 	GroupNorm(dst *Tensor, op *GroupNorm)
 	LayerNorm(dst *Tensor, op *LayerNorm)
 	Embed(dst *Tensor, op *Embed)
+	Pointwise(dst *Tensor, op *Pointwise)
+	Concat(dst *Tensor, op *Concat)
+	PixelShuffle(dst *Tensor, op *PixelShuffle)
 }
 
 // Info is what callers may know of a backend.
@@ -149,6 +152,12 @@ const (
 	GELU                 // x·Φ(x), with the error function
 	QuickGELU            // x·σ(1.702·x), OpenAI's CLIP
 	GEGLU                // value·GELU(gate): Linear alone, halves the width (Shazeer 2020)
+
+	// Of Pointwise alone.
+	ReLU      // max(x, 0)
+	LeakyReLU // x, 0.2·x below 0
+	PReLU     // x, Slope[c]·x below 0
+	SoftClip  // 3·tanh(x/3)
 )
 
 // Op is one operation with its operands.

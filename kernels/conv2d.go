@@ -54,6 +54,9 @@ func (op *Conv2D) OutShape() tensor.Shape {
 		}
 		c += op.In2.Shape[3]
 	}
+	if op.Act > QuickGELU {
+		panic("conv2d " + op.W.Name + ": the activation is of other operations")
+	}
 	if c != w[1] {
 		panic(fmt.Sprintf("conv2d %s: %d input channels, filter %v", op.W.Name, c, w))
 	}

@@ -31,6 +31,9 @@ func (op *Linear) OutShape() tensor.Shape {
 	if len(w) < 2 || w.Len() != w[0]*w[1] || w[1] != c {
 		panic(fmt.Sprintf("linear %s: input %v, matrix %v", op.W.Name, op.In.Shape, w))
 	}
+	if op.Act > GEGLU {
+		panic("linear " + op.W.Name + ": the activation is of other operations")
+	}
 	if (op.Act == GEGLU) != (op.W.Role == MatrixGEGLU) {
 		panic("linear " + op.W.Name + ": GEGLU needs a MatrixGEGLU, and only it")
 	}

@@ -17,7 +17,7 @@ type testCase struct {
 
 func table() []testCase {
 	var all []testCase
-	for _, part := range [][]testCase{conv2DCases(), linearCases(), attentionCases(), groupNormCases(), layerNormCases(), embedCases()} {
+	for _, part := range [][]testCase{conv2DCases(), linearCases(), attentionCases(), groupNormCases(), layerNormCases(), embedCases(), pointwiseCases(), rearrangeCases()} {
 		all = append(all, part...)
 	}
 	return all

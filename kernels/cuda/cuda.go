@@ -1,5 +1,5 @@
 // Package cuda runs the operations on an NVIDIA GPU with kernels of our own: gemm.cu (Conv2D and
-// Linear), attention.cu, norm.cu and embed.cu, launched through gorgonia.org/cu. It is compiled with
+// Linear), attention.cu, norm.cu, embed.cu and pointwise.cu, launched through gorgonia.org/cu. It is compiled with
 // the build tag cuda, after build.sh has made the fatbins; without the tag Open and Devices say so.
 //
 // A Backend computes in one element type. In F16 and BF16 the products run on tensor cores with

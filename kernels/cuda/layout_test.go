@@ -24,6 +24,9 @@ var parameters = []struct {
 	{groupNorm{}, "GroupNorm", "norm.cu"},
 	{layerNorm{}, "LayerNorm", "norm.cu"},
 	{embedding{}, "Embed", "embed.cu"},
+	{pointwise{}, "Pointwise", "pointwise.cu"},
+	{place{}, "Place", "pointwise.cu"},
+	{shuffle{}, "Shuffle", "pointwise.cu"},
 }
 
 // snake is a Go field's name as C++ spells it: perChannel is per_channel.

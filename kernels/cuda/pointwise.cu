@@ -1,0 +1,88 @@
+// pointwise.cu: sums and activations that ride on nothing, and what only moves elements. A thread an element: they are
+// bound by memory, and neighbours read neighbours.
+#include "device.cuh"
+
+// Pointwise is filled by pointwise.go.
+struct Pointwise {
+  const void *a, *b, *scale; // [images, image], the same or null, [images] or null
+  const float* slope;        // [channels], or null
+  void* d;
+  long long count, image;    // elements of all images; of one
+  float factor;
+  int channels, act;
+};
+
+// The rest of kernels.Activation.
+enum { kReLU = kGEGLU + 1, kLeakyReLU, kPReLU, kSoftClip };
+
+__device__ __forceinline__ float bend(float x, int act, const float* slope, int c) {
+  switch (act) {
+  case kSiLU: return silu(x);
+  case kReLU: return x < 0 ? 0 : x;
+  case kLeakyReLU: return x < 0 ? 0.2f * x : x;
+  case kPReLU: return x < 0 ? slope[c] * x : x;
+  case kSoftClip: return 3 * tanhf(x / 3);
+  }
+  return x;
+}
+
+template <class T>
+__device__ void pointwise(const Pointwise& p) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= p.count) return;
+  float x = to_float(static_cast<const T*>(p.a)[i]);
+  if (p.b) {
+    float factor = p.factor;
+    if (p.scale) factor *= to_float(static_cast<const T*>(p.scale)[i / p.image]);
+    x += factor * to_float(static_cast<const T*>(p.b)[i]);
+  }
+  static_cast<T*>(p.d)[i] = from_float<T>(bend(x, p.act, p.slope, int(i % p.channels)));
+}
+
+#define POINTWISE(name, T) \
+  KERNEL(pointwise_##name, 256, Pointwise, p) { pointwise<T>(p); }
+POINTWISE(f32, float)
+POINTWISE(f16, half_t)
+POINTWISE(bf16, bfloat_t)
+
+// Place is one part of a concatenation, filled by rearrange.go: rows of so many elements go to rows of the result.
+struct Place {
+  const void* a;
+  void* d;
+  long long count;      // elements of the part
+  int row, pitch, off;  // of the part, of the result; where the part begins in it
+};
+
+template <class T>
+__device__ void place(const Place& p) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= p.count) return;
+  int64_t row = i / p.row;
+  static_cast<T*>(p.d)[row * p.pitch + p.off + (i - row * p.row)] = static_cast<const T*>(p.a)[i];
+}
+
+// Shuffle is filled by rearrange.go.
+struct Shuffle {
+  const void* a; // [images, h, w, channels·factor²]
+  void* d;       // [images, h·factor, w·factor, channels]
+  long long count;
+  int h, w, channels, factor;
+};
+
+template <class T>
+__device__ void shuffle(const Shuffle& s) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; // of the result
+  if (i >= s.count) return;
+  int r = s.factor, c = int(i % s.channels);
+  int64_t pixel = i / s.channels;
+  int x = int(pixel % (s.w * r));
+  int64_t line = pixel / (s.w * r); // image · h · r + y
+  int64_t from = (line / r * s.w + x / r) * s.channels + c;
+  static_cast<T*>(s.d)[i] = static_cast<const T*>(s.a)[from * r * r + int(line % r) * r + x % r];
+}
+
+#define MOVE(bits)                                                \
+  KERNEL(place_##bits, 256, Place, p) { place<uint##bits##_t>(p); } \
+  KERNEL(shuffle_##bits, 256, Shuffle, s) { shuffle<uint##bits##_t>(s); }
+MOVE(16)
+MOVE(32)

@@ -1,0 +1,70 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"fmt"
+
+	"gorgonia.org/cu"
+
+	"darkroom/kernels"
+)
+
+// pointwise is pointwise.cu's Pointwise.
+type pointwise struct {
+	a, b, scale, slope, d cu.DevicePtr
+	count, image          int64
+	factor                float32
+	channels, act         int32
+}
+
+// Pointwise is one thread an element.
+func (b *Backend) Pointwise(dst *kernels.Tensor, op *kernels.Pointwise) {
+	defer b.enter()()
+	b.want(dst, op.A, op.B, op.Scale)
+	s := dst.Shape
+	p := pointwise{
+		a: at(op.A), b: at(op.B), scale: at(op.Scale), slope: b.weightAt(op.Slope), d: at(dst), count: int64(s.Len()), image: int64(s.Len() / s[0]),
+		factor: op.Weight(), channels: int32s(s[len(s)-1]), act: int32(op.Act),
+	}
+	launch(b, kernel{"pointwise", "pointwise_" + b.suffix()}, [3]int{ceil(s.Len(), 256), 1, 1}, 256, 0, &p)
+}
+
+// place and shuffle are pointwise.cu's Place and Shuffle.
+type place struct {
+	a, d            cu.DevicePtr
+	count           int64
+	row, pitch, off int32
+}
+
+type shuffle struct {
+	a, d                   cu.DevicePtr
+	count                  int64
+	h, w, channels, factor int32
+}
+
+// moving is a kernel that moves elements of the backend's type, whatever they mean.
+func (b *Backend) moving(name string) kernel {
+	return kernel{"pointwise", fmt.Sprintf("%s_%d", name, 8*b.dtype.Size())}
+}
+
+// Concat is a launch a part.
+func (b *Backend) Concat(dst *kernels.Tensor, op *kernels.Concat) {
+	defer b.enter()()
+	b.want(append([]*kernels.Tensor{dst}, op.Parts...)...)
+	off := 0
+	for _, t := range op.Parts {
+		p := place{at(t), at(dst), int64(t.Shape.Len()), int32s(op.Row(t)), int32s(dst.Shape[op.Axis:].Len()), int32s(off)}
+		launch(b, b.moving("place"), [3]int{ceil(t.Shape.Len(), 256), 1, 1}, 256, 0, &p)
+		off += op.Row(t)
+	}
+}
+
+// PixelShuffle is one thread an element of the result.
+func (b *Backend) PixelShuffle(dst *kernels.Tensor, op *kernels.PixelShuffle) {
+	defer b.enter()()
+	b.want(dst, op.In)
+	in := op.In.Shape
+	s := shuffle{at(op.In), at(dst), int64(dst.Shape.Len()), int32s(in[1]), int32s(in[2]), int32s(dst.Shape[3]), int32s(op.Factor)}
+	launch(b, b.moving("shuffle"), [3]int{ceil(dst.Shape.Len(), 256), 1, 1}, 256, 0, &s)
+}

@@ -1,0 +1,69 @@
+package kernels
+
+import (
+	"fmt"
+
+	"darkroom/tensor"
+)
+
+// Concat lays tensors side by side along an axis; their other axes agree.
+//
+//	dst[…, off(p)+i, …] = Parts[p][…, i, …]
+//
+// Where a convolution or a normalisation reads only two, it takes them as they are.
+type Concat struct {
+	Parts []*Tensor
+	Axis  int // not the batch's: at least 1
+}
+
+func (op *Concat) Kind() string { return "concat" }
+
+func (op *Concat) OutShape() tensor.Shape {
+	out := append(tensor.Shape{}, op.Parts[0].Shape...)
+	if op.Axis < 1 || op.Axis >= len(out) {
+		panic(fmt.Sprintf("concat: axis %d of %v", op.Axis, out))
+	}
+	for _, p := range op.Parts[1:] {
+		s := append(tensor.Shape{}, p.Shape...)
+		if len(s) != len(out) {
+			panic(fmt.Sprintf("concat: %v and %v", op.Parts[0].Shape, p.Shape))
+		}
+		out[op.Axis] += s[op.Axis]
+		s[op.Axis] = op.Parts[0].Shape[op.Axis]
+		if !s.Equal(op.Parts[0].Shape) {
+			panic(fmt.Sprintf("concat: %v and %v do not lie side by side along axis %d", op.Parts[0].Shape, p.Shape, op.Axis))
+		}
+	}
+	return out
+}
+
+// Row is how many neighbouring elements of a part go to the result together.
+func (op *Concat) Row(t *Tensor) int { return t.Shape[op.Axis:].Len() }
+
+func (op *Concat) Inputs() []*Tensor          { return present(op.Parts...) }
+func (op *Concat) Weights() []*Weight         { return nil }
+func (op *Concat) FLOPs() float64             { return 0 }
+func (op *Concat) Run(b Backend, dst *Tensor) { b.Concat(dst, op) }
+
+// PixelShuffle makes each pixel a square of Factor × Factor pixels (Shi et al. 2016), channels in torch's order.
+//
+//	dst[n, y·r+i, x·r+j, c] = In[n, y, x, (c·r + i)·r + j]
+type PixelShuffle struct {
+	In     *Tensor // [N,H,W,C·r²]
+	Factor int
+}
+
+func (op *PixelShuffle) Kind() string { return "pixelshuffle" }
+
+func (op *PixelShuffle) OutShape() tensor.Shape {
+	s, r := op.In.Shape, op.Factor
+	if len(s) != 4 || r < 1 || s[3]%(r*r) != 0 {
+		panic(fmt.Sprintf("pixelshuffle: input %v by %d", s, r))
+	}
+	return tensor.Shape{s[0], s[1] * r, s[2] * r, s[3] / (r * r)}
+}
+
+func (op *PixelShuffle) Inputs() []*Tensor          { return present(op.In) }
+func (op *PixelShuffle) Weights() []*Weight         { return nil }
+func (op *PixelShuffle) FLOPs() float64             { return 0 }
+func (op *PixelShuffle) Run(b Backend, dst *Tensor) { b.PixelShuffle(dst, op) }

@@ -1,0 +1,30 @@
+package ref
+
+import "darkroom/kernels"
+
+// Concat is the contract's loop.
+func (b *Backend) Concat(dst *kernels.Tensor, op *kernels.Concat) {
+	result, off, pitch := kernels.Floats(dst), 0, dst.Shape[op.Axis:].Len()
+	for _, p := range op.Parts {
+		in, row := kernels.Floats(p), op.Row(p)
+		for i := range len(in) / row {
+			copy(result[i*pitch+off:], in[i*row:][:row])
+		}
+		off += row
+	}
+}
+
+// PixelShuffle is the contract's loop; one goroutine a row of the result.
+func (b *Backend) PixelShuffle(dst *kernels.Tensor, op *kernels.PixelShuffle) {
+	in, result, r := kernels.Floats(op.In), kernels.Floats(dst), op.Factor
+	h, w, c := dst.Shape[1], dst.Shape[2], dst.Shape[3]
+	b.parallel(dst.Shape[0]*h, func(row int) {
+		n, y := row/h, row%h
+		for x := range w {
+			pixel := in[((n*h/r+y/r)*(w/r)+x/r)*c*r*r:]
+			for k := range c {
+				result[(row*w+x)*c+k] = pixel[(k*r+y%r)*r+x%r]
+			}
+		}
+	})
+}
