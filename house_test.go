@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"kernels"},
 	{"nn", "checkpoint"},
 	{"internal"},
-	{"stage", "clip", "unet", "vae", "models"},
+	{"stage", "clip", "unet", "vae", "control", "esrgan", "models"},
 	{"family"},
 	{"pipeline"},
 	{"render"},
@@ -33,6 +33,7 @@ var layers = [][]string{
 
 // sideways are the imports within a layer that are meant.
 var sideways = map[[2]string]bool{
+	{"control", "unet"}:     true, // a ControlNet is half a U-Net, and is written into the graph of a whole one
 	{"scheduler", "config"}: true, // scheduler_config.json
 	{"compare", "batch"}:    true,
 	{"server", "batch"}:     true,

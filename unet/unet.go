@@ -6,6 +6,7 @@ package unet
 
 import (
 	"fmt"
+	"slices"
 
 	"darkroom/kernels"
 	"darkroom/nn"
@@ -14,12 +15,8 @@ import (
 
 // Model is the network put together from a checkpoint.
 type Model struct {
-	Config Config
+	Half
 
-	embedding   embedding
-	convIn      nn.Conv2D
-	downBlocks  []downBlock
-	midBlock    *midBlock // nil where config.json says null
 	upBlocks    []upBlock
 	convNormOut nn.GroupNorm
 	convOut     nn.Conv2D
@@ -27,29 +24,75 @@ type Model struct {
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
 func New(c Config, l nn.Loader) (*Model, error) {
-	if c.AddedDim > 0 && c.PooledDim() <= 0 {
-		return nil, fmt.Errorf("unet/config.json: projection_class_embeddings_input_dim is %d: that is no room for a text beside %d sinusoids of %d", c.AddedDim, c.TimeIDs, c.AddedTimeDim)
+	half, err := NewHalf(c, l)
+	if err != nil {
+		return nil, err
 	}
 	ch := c.BlockOutChannels
 	m := &Model{
-		Config:      c,
-		embedding:   newEmbedding(l, c),
-		convIn:      l.At("conv_in").Conv2D(c.InChannels, ch[0], c.ConvInKernel),
+		Half:        half,
 		convNormOut: l.At("conv_norm_out").GroupNorm(ch[0], c.NormNumGroups, c.NormEps),
 		convOut:     l.At("conv_out").Conv2D(ch[0], c.OutChannels, c.ConvOutKernel),
 	}
 	last := len(ch) - 1
-	for i, kind := range c.DownBlockTypes {
-		m.downBlocks = append(m.downBlocks, newDownBlock(l.At("down_blocks", i), c, i, kind, ch[max(i-1, 0)], i < last))
-	}
-	if c.MidBlockType != "" {
-		m.midBlock = newMidBlock(l.At("mid_block"), c)
-	}
 	for i, kind := range c.UpBlockTypes {
 		level := last - i // the level of the down block on the other side of the U
 		m.upBlocks = append(m.upBlocks, newUpBlock(l.At("up_blocks", i), c, level, kind, ch[min(level+1, last)], i < last))
 	}
 	return m, l.Err()
+}
+
+// Half is the way down the U and its bottom, which a ControlNet has, too.
+type Half struct {
+	Config Config
+
+	embedding  embedding
+	convIn     nn.Conv2D
+	downBlocks []downBlock
+	midBlock   *midBlock // nil where config.json says null
+}
+
+// NewHalf puts half a network together. What is missing stays with the loader; the error is of the configuration.
+func NewHalf(c Config, l nn.Loader) (Half, error) {
+	if c.AddedDim > 0 && c.PooledDim() <= 0 {
+		return Half{}, fmt.Errorf("unet/config.json: projection_class_embeddings_input_dim is %d: that is no room for a text beside %d sinusoids of %d", c.AddedDim, c.TimeIDs, c.AddedTimeDim)
+	}
+	ch := c.BlockOutChannels
+	h := Half{
+		Config:    c,
+		embedding: newEmbedding(l, c),
+		convIn:    l.At("conv_in").Conv2D(c.InChannels, ch[0], c.ConvInKernel),
+	}
+	last := len(ch) - 1
+	for i, kind := range c.DownBlockTypes {
+		h.downBlocks = append(h.downBlocks, newDownBlock(l.At("down_blocks", i), c, i, kind, ch[max(i-1, 0)], i < last))
+	}
+	if c.MidBlockType != "" {
+		h.midBlock = newMidBlock(l.At("mid_block"), c)
+	}
+	return h, nil
+}
+
+// Down is what the way down leaves.
+type Down struct {
+	Skips  []*kernels.Tensor // from the top: after the first convolution, each layer and each downsampling
+	Middle *kernels.Tensor
+	temb   *kernels.Tensor
+}
+
+// Down writes the way down and the bottom into g. The tensor added joins the first convolution's result; nil for none.
+func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
+	d := Down{temb: h.embedding.forward(g, in)}
+	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
+	d.Skips = []*kernels.Tensor{x}
+	for _, b := range h.downBlocks {
+		x = b.forward(g, x, d.temb, in.Text, &d.Skips)
+	}
+	if h.midBlock != nil {
+		x = h.midBlock.forward(g, x, d.temb, in.Text)
+	}
+	d.Middle = x
+	return d
 }
 
 // Inputs are the tensors that the network reads, by the names of a graph's inputs.
@@ -89,17 +132,14 @@ func NewInputs(g *kernels.Graph, c Config, s nn.Sizes) Inputs {
 
 // Forward writes the network into g and returns its prediction, [N,h,w,OutChannels].
 func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
-	temb := m.embedding.forward(g, in)
-	x := m.convIn.Forward(g, in.Sample, nn.Conv{})
-	skips := []*kernels.Tensor{x}
-	for _, b := range m.downBlocks {
-		x = b.forward(g, x, temb, in.Text, &skips)
-	}
-	if m.midBlock != nil {
-		x = m.midBlock.forward(g, x, temb, in.Text)
-	}
+	return m.Up(g, in, m.Down(g, in, nil))
+}
+
+// Up writes the way up from what the way down left, which others may have changed in between.
+func (m *Model) Up(g *kernels.Graph, in Inputs, d Down) *kernels.Tensor {
+	x, skips := d.Middle, slices.Clone(d.Skips)
 	for _, b := range m.upBlocks {
-		x = b.forward(g, x, temb, in.Text, &skips)
+		x = b.forward(g, x, d.temb, in.Text, &skips)
 	}
 	return m.convOut.Forward(g, m.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }

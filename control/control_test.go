@@ -1,0 +1,97 @@
+package control
+
+import (
+	"strings"
+	"testing"
+
+	"darkroom/checkpoint"
+	"darkroom/internal/golden"
+	"darkroom/nn"
+	"darkroom/unet"
+)
+
+// Each operation rounds its result to float32, by at most 6·10⁻⁸ of it, after exact sums; the golden values are float64
+// inside. Roundings add up as a random walk: two networks of 100 operations in a row are off by 14 of them.
+const tolerance = 1e-6
+
+func openUNet(t *testing.T, file *golden.File, name string) (*unet.Model, *golden.Network) {
+	t.Helper()
+	net := file.Network(t, name)
+	c, err := unet.ReadConfig(net.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := unet.New(c, net.Loader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u, net
+}
+
+func openNet(t *testing.T, file *golden.File, name string) *Model {
+	t.Helper()
+	net := file.Network(t, name)
+	c, err := ReadConfig(net.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(c, net.Loader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	net.AllRead(t)
+	return m
+}
+
+func TestControlledAgainstDiffusers(t *testing.T) {
+	file := golden.Open(t, "testdata/control.safetensors")
+	for _, name := range []string{"sd1", "xl"} {
+		u, net := openUNet(t, file, name)
+		first, second := openNet(t, file, name+"-net"), openNet(t, file, name+"-net2")
+		for call, nets := range map[string][]Net{
+			"one":   {{Model: first}},
+			"two":   {{Model: first}, {Model: second}},
+			"guess": {{Model: first, Guess: true}},
+		} {
+			t.Run(name+" "+call, func(t *testing.T) {
+				c, err := On(u, nets...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				at := net.Call(call)
+				_, sample := at.Floats(t, "sample")
+				_, text := at.Floats(t, "text")
+				at.CheckNetwork(t, tolerance, c, nn.Sizes{Rows: sample[0], H: sample[1], W: sample[2], Tokens: text[1]})
+			})
+		}
+	}
+}
+
+// A net of another family is found before it is put on, and the error says what differs.
+func TestOnRefusesOtherFamilies(t *testing.T) {
+	file := golden.Open(t, "testdata/control.safetensors")
+	u, _ := openUNet(t, file, "sd1")
+	if _, err := On(u, Net{Model: openNet(t, file, "xl-net")}); err == nil || !strings.Contains(err.Error(), "layers_per_block") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestConfigRefusesWhatItCannotRun(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"global_pool_conditions": true}`:                   "global_pool_conditions",
+		`{"conditioning_embedding_out_channels": []}`:        "conditioning_embedding_out_channels",
+		`{"conditioning_channels": 0}`:                       "conditioning_channels",
+		`{"controlnet_conditioning_channel_order": "grey"}`:  "controlnet_conditioning_channel_order",
+		`{"num_control_type": 6}`:                            "num_control_type",
+		`{"norm_num_groups": 0}`:                             "norm_num_groups",
+		`{"conditioning_embedding_out_channels": [16, "x"]}`: "conditioning_embedding_out_channels",
+	} {
+		c, err := checkpoint.ParseConfig([]byte(config), "controlnet/config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadConfig(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one that names %s", config, err, want)
+		}
+	}
+}

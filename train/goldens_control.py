@@ -1,0 +1,62 @@
+"""Golden files of controlled U-Nets: control/testdata/*.safetensors, by diffusers' ControlNetModel in float64.
+
+    python train/goldens_control.py
+
+The networks "NAME" (the U-Net), "NAME-net", "NAME-net2" (ControlNets), and the U-Net's prediction with one and with two nets
+on it, at strengths that differ by row, also in guess mode.
+"""
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+
+from goldens_nets import Golden, draw, make_up
+
+SD1 = dict(block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=12, attention_head_dim=2, norm_num_groups=4,
+           down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"))
+XL = dict(block_out_channels=(8, 16), layers_per_block=2, cross_attention_dim=12, attention_head_dim=[1, 2], norm_num_groups=4,
+          use_linear_projection=True, transformer_layers_per_block=[1, 2], addition_embed_type="text_time", addition_time_embed_dim=8,
+          projection_class_embeddings_input_dim=10 + 6 * 8, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"))
+MODELS = {
+    "sd1": (SD1, ("UpBlock2D", "CrossAttnUpBlock2D")),
+    "xl": (XL, ("CrossAttnUpBlock2D", "UpBlock2D")),
+}
+
+
+def main():
+    golden = Golden()
+    for name, (config, up) in MODELS.items():
+        unet = make_up(UNet2DConditionModel(sample_size=8, up_block_types=up, **config))
+        golden.network(name, unet, unet.config)
+        nets = []
+        for suffix, widths in (("-net", (4, 6, 8, 12)), ("-net2", (4, 8, 4, 4))):
+            net = make_up(ControlNetModel(conditioning_embedding_out_channels=widths, **config))
+            golden.network(name + suffix, net, net.config)
+            nets.append(net)
+        n, h, w = 2, 2, 3
+        t = torch.tensor([981.0, 7.0])
+        values = dict(sample=draw(1, n, 4, h, w), text=draw(2, n, 5, 12), hint=draw(3, n, 3, 8 * h, 8 * w).abs(), hint2=draw(4, n, 3, 8 * h, 8 * w).abs(),
+                      strength=torch.tensor([[0.8], [0.3]]).double(), strength2=torch.tensor([[0.0], [1.5]]).double())
+        values["time"] = unet.time_proj(t).double()
+        given = {}
+        if "addition_embed_type" in config:
+            ids = torch.tensor([[1024.0, 768, 0, 16, 1024, 768], [512, 640, 8, 0, 6, 900]])
+            values["pooled"], values["time_ids"] = draw(5, n, 10), unet.add_time_proj(ids.flatten()).reshape(n, -1).double()
+            given["added_cond_kwargs"] = dict(text_embeds=values["pooled"], time_ids=ids)
+        for call, which, guess in (("one", nets[:1], False), ("two", nets, False), ("guess", nets[:1], True)):
+            with torch.no_grad():
+                down = mid = None
+                for i, net in enumerate(which):
+                    hint, strength = values["hint2" if i else "hint"], values["strength2" if i else "strength"]
+                    d, m = net(values["sample"], t, values["text"], hint, guess_mode=guess, return_dict=False, **given)
+                    d, m = [x * strength[..., None, None] for x in d], m * strength[..., None, None]
+                    down, mid = (d, m) if down is None else ([a + b for a, b in zip(down, d)], mid + m)
+                out = unet(values["sample"], t, values["text"], down_block_additional_residuals=down, mid_block_additional_residual=mid, **given).sample
+                plain = unet(values["sample"], t, values["text"], **given).sample
+            for key, v in values.items():
+                golden.value(name, call, key, v)
+            golden.value(name, call, "prediction", out)
+            print(f"  {name} {call}: prediction's std {out.std():.2f}, without control it is off by {(out - plain).std():.2f}")
+    golden.save("control/testdata/control.safetensors")
+
+
+if __name__ == "__main__":
+    main()
