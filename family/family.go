@@ -51,6 +51,14 @@ type TextOptions struct {
 	Syntax        string // recipe.Weighted or recipe.Plain
 	Skip          int    // layers left off the encoder's end
 	Width, Height int    // of the picture, in pixels
+	Sizes         PictureSizes
+}
+
+// PictureSizes are what Stable Diffusion XL is told of the picture that it shall make, as if it had been one of its
+// training data. Zero values are the picture's own size, no crop, and the usual scores.
+type PictureSizes struct {
+	Original, Crop, Target       [2]int // height and width; top and left; height and width: in pixels
+	Aesthetic, NegativeAesthetic float64
 }
 
 // Encoded are texts as the denoiser reads them, all of the same length.
@@ -90,8 +98,10 @@ func (e *TextError) Unwrap() error { return e.Err }
 type Denoiser interface {
 	// Part reads "sample" [N,h,w,C], the names of Cond and those of Clock; it writes "prediction" [N,h,w,C].
 	Part() *stage.Part
-	// Clock is what changes with the noise level, for one row.
-	Clock(at scheduler.Level) Cond
+	// Clock is what changes with the noise level and the guidance scale, for one row.
+	Clock(at scheduler.Level, cfg float64) Cond
+	// ReadsGuidance says that the network reads the guidance scale, so that one call without a negative prompt is enough.
+	ReadsGuidance() bool
 }
 
 // Codec is the autoencoder.
@@ -142,7 +152,7 @@ type opener struct {
 }
 
 // families are asked in this order.
-var families = []opener{stableDiffusion}
+var families = []opener{stableDiffusion, stableDiffusionXL}
 
 // Open opens a model on a device, whose backend may be set later, before the first picture. Weights are mapped, not read.
 func Open(f *checkpoint.Folder, d *stage.Device) (*Model, error) {

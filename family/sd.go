@@ -88,7 +88,7 @@ func readUNet(c *config.Object) (unet.Config, error) {
 	if err != nil {
 		return m, err
 	}
-	for _, key := range []string{"addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim"} {
+	for _, key := range []string{"addition_embed_type", "class_embed_type", "num_class_embeds"} {
 		if c.Has(key) {
 			c.Fail(key, "not supported, only null")
 		}
@@ -173,9 +173,17 @@ func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
 
 func (u *unetDenoiser) Part() *stage.Part { return u.part }
 
-func (u *unetDenoiser) Clock(at scheduler.Level) Cond {
+// ReadsGuidance is true of LCM's U-Nets.
+func (u *unetDenoiser) ReadsGuidance() bool { return u.config.GuidanceDim > 0 }
+
+func (u *unetDenoiser) Clock(at scheduler.Level, cfg float64) Cond {
 	proj := u.config.TimeProj(at.T)
-	return Cond{"time": tensor.Of(proj, len(proj))}
+	c := Cond{"time": tensor.Of(proj, len(proj))}
+	if u.ReadsGuidance() {
+		v := u.config.GuidanceProj(cfg)
+		c["guidance"] = tensor.Of(v, len(v))
+	}
+	return c
 }
 
 // openAutoencoder opens a part that is an AutoencoderKL.

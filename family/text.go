@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"darkroom/clip"
+	"darkroom/config"
 	"darkroom/nn"
 	"darkroom/stage"
 	"darkroom/tensor"
@@ -20,11 +21,16 @@ type clipText struct {
 
 // openCLIP opens the encoder in the folder name and the tokenizer in another.
 func openCLIP(x *files, d *stage.Device, name, tokenizer string) (*clipText, error) {
+	return openCLIPWith(x, d, name, tokenizer, clip.ReadTextConfig)
+}
+
+// openCLIPWith is openCLIP with another reader of the configuration.
+func openCLIPWith(x *files, d *stage.Device, name, tokenizer string, read func(*config.Object) (clip.TextConfig, error)) (*clipText, error) {
 	t, err := clip.LoadTokenizer(x.folder.Sub(tokenizer))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", x.folder.Name(), err)
 	}
-	m, err := network(x, name, clip.ReadTextConfig, clip.NewText)
+	m, err := network(x, name, read, clip.NewText)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +89,7 @@ func (t *clipText) Encode(ctx context.Context, texts []string, o TextOptions) (*
 	e := &Encoded{Window: t.Tokens()}
 	width := t.model.Config.HiddenSize
 	for i, p := range prompts {
-		hidden, err := t.encode(ctx, p, o.Skip)
+		hidden, _, err := t.encode(ctx, p, o.Skip, false)
 		if err != nil {
 			return nil, &TextError{i, false, err}
 		}
@@ -95,21 +101,30 @@ func (t *clipText) Encode(ctx context.Context, texts []string, o TextOptions) (*
 	return e, nil
 }
 
-// encode runs the encoder over each window of tokens.
-func (t *clipText) encode(ctx context.Context, p *clip.Prompt, skip int) ([]float32, error) {
-	var all []float32
-	for _, chunk := range p.Chunks {
-		out, err := t.part.Run(ctx, nn.Sizes{Rows: 1, Skip: skip}, stage.Values{"ids": tensor.OfIDs(chunk.IDs, 1, len(chunk.IDs))}, "hidden")
+// encode runs the encoder over each window of tokens: the states of all, and where it is asked for the embedding of the
+// text of the first.
+func (t *clipText) encode(ctx context.Context, p *clip.Prompt, skip int, wantPooled bool) (all, pooled []float32, err error) {
+	names := []string{"hidden"}
+	if wantPooled {
+		names = append(names, "pooled")
+	}
+	for i, chunk := range p.Chunks {
+		out, err := t.part.Run(ctx, nn.Sizes{Rows: 1, Skip: skip}, stage.Values{"ids": tensor.OfIDs(chunk.IDs, 1, len(chunk.IDs))}, names...)
 		var bad *stage.NotFiniteError
 		if errors.As(err, &bad) {
-			return nil, bad.Diagnosis(ctx, "")
+			return nil, nil, bad.Diagnosis(ctx, "")
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		hidden := tensor.Floats(out["hidden"].Data)
 		clip.ApplyWeights(hidden, chunk.Weights, t.model.Config.HiddenSize)
 		all = append(all, hidden...)
+		if wantPooled && i == 0 {
+			v := out["pooled"]
+			width := v.Shape[len(v.Shape)-1]
+			pooled = tensor.Floats(v.Data)[t.model.Config.EOS(chunk.IDs)*width:][:width]
+		}
 	}
-	return all, nil
+	return all, pooled, nil
 }

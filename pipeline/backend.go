@@ -137,7 +137,7 @@ func (p *Pipeline) shortOfMemory(width, height int) error {
 		height = r.Height
 	}
 	rows := 1
-	if r.guided() {
+	if p.guided(r) {
 		rows = 2
 	}
 	free, known := p.free()

@@ -157,7 +157,7 @@ func (b *batcher) write(some []*request) error {
 		for i, v := range r.x {
 			scaled[i] = v * scale
 		}
-		now := b.p.model.Denoiser.Clock(r.at)
+		now := b.p.model.Denoiser.Clock(r.at, r.d.plan.CFG)
 		for range r.n {
 			tensor.ToNHWC(b.sample[at*n:(at+1)*n], scaled, channels)
 			at++

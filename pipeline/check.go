@@ -11,7 +11,7 @@ func (p *Pipeline) Check(r Request) error {
 	if err := p.CheckPrompt("the prompt", r.Prompt, r.Syntax); err != nil {
 		return err
 	}
-	if !r.guided() {
+	if !p.guided(r) {
 		return nil // the negative prompt is not read
 	}
 	return p.CheckPrompt("the negative prompt", r.Negative, r.Syntax)

@@ -33,7 +33,7 @@ func (p *Pipeline) Plan(r Request) (Plan, error) {
 	s := pl.schedule
 	return Plan{
 		Scheduler: s.Name(), Sigmas: s.Sigmas(), Eta: s.Eta(), Steps: s.Steps(), Calls: s.Calls(),
-		Guided: pl.guided(), Rows: pl.rows(), Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
+		Guided: pl.guided, Rows: pl.rows(), Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Stochastic: s.Stochastic(), Warnings: pl.warnings,
 	}, nil
 }

@@ -33,6 +33,7 @@ type plan struct {
 	Request
 	schedule     *scheduler.Schedule
 	method       guidance.Method // Guidance and Rescale together
+	guided       bool            // the unconditional prediction is needed
 	warnings     []string
 	latentH      int
 	latentW      int
@@ -69,7 +70,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, &UsageError{err}
 	}
 	h, w := r.Height/f, r.Width/f
-	pl := &plan{Request: r, schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, guided: p.guided(r), schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
 	if m.BySteps() && pl.schedule.Steps() < 0 {
 		return usagef("--guidance %s: %s chooses its own steps, so a share of the steps is not known in advance: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
 	}
-	if !pl.guided() && !m.Plain() {
+	if !pl.guided && !m.Plain() {
 		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at --cfg %v: there is guidance above 1 only", m, pl.CFG))
 		m = guidance.Method{}
 	}
@@ -131,13 +132,13 @@ func stepless(r Request) bool {
 func nearest(n, f int) int { return max((n+f/2)/f, 1) * f }
 
 // guided says whether the unconditional prediction is needed.
-func (r Request) guided() bool { return r.CFG > 1 }
+func (p *Pipeline) guided(r Request) bool { return r.CFG > 1 && !p.model.Denoiser.ReadsGuidance() }
 
 // rows is the U-Net's batch where there is guidance: the prompt, the negative prompt, and the empty one if the method
 // asks for it and the negative prompt is another.
 func (pl *plan) rows() int {
 	switch {
-	case !pl.guided():
+	case !pl.guided:
 		return 1
 	case pl.method.NeedsEmpty() && pl.Negative != "":
 		return 3
@@ -147,7 +148,7 @@ func (pl *plan) rows() int {
 
 // newGuide is for one picture: some methods remember what they saw in earlier steps. nil without guidance.
 func (pl *plan) newGuide() *guidance.Guide {
-	if !pl.guided() {
+	if !pl.guided {
 		return nil
 	}
 	return &guidance.Guide{Method: pl.method, Scale: pl.CFG, Channels: pl.latentValues / (pl.latentH * pl.latentW)}
