@@ -39,7 +39,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	for part, class := range sdParts {
 		c, ok := index.Components[part]
 		if !ok {
-			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x and 2.x models (a StableDiffusionPipeline in the diffusers layout) are supported", f.Name(), index.Class, part)
+			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x, 2.x and XL models in the diffusers layout are supported", f.Name(), index.Class, part)
 		}
 		if c.Class != class {
 			return fmt.Errorf("%s/model_index.json: %s is a %s: only %s is supported", f.Name(), part, c.Class, class)
@@ -47,7 +47,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	}
 	for _, extra := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior", "controlnet"} {
 		if c, ok := index.Components[extra]; ok {
-			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x and 2.x", f.Name(), extra, c.Class, index.Class)
+			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x, 2.x and XL", f.Name(), extra, c.Class, index.Class)
 		}
 	}
 	return fmt.Errorf("model %s is a %s, which is not supported", f.Name(), index.Class)

@@ -346,7 +346,7 @@ func TestMismatchedParts(t *testing.T) {
 		{"vae/config.json", "latent_channels", 8, "config.json asks for"},
 		{"text_encoder/config.json", "vocab_size", 100, "config.json asks for 100×24"},
 		{"model_index.json", "unet", []string{"diffusers", "UNet2DModel"}, "unet is a UNet2DModel: only UNet2DConditionModel is supported"},
-		{"model_index.json", "text_encoder_2", []string{"transformers", "CLIPTextModelWithProjection"}, "text_encoder_2 is a CLIPTextModelWithProjection"},
+		{"model_index.json", "transformer", []string{"diffusers", "SD3Transformer2DModel"}, "transformer is a SD3Transformer2DModel"},
 		{"model_index.json", "unet", []any{nil, nil}, "without unet"},
 	} {
 		dir := setConfig(t, c.file, c.key, c.value)
