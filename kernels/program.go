@@ -18,6 +18,9 @@ type Program struct {
 	arena   Mem
 	stream  *streaming // of a program whose weights come and go; nil where they stay
 
+	trace    *Trace // nil as a rule
+	traceRow string
+
 	ran       bool      // once, without an error
 	recording Recording // of the operations, from the second run on, if the backend records
 }
@@ -105,6 +108,9 @@ func (p *Program) WriteIDs(t *Tensor, ids []int32) error {
 func (p *Program) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if p.trace != nil {
+		return p.runTraced(ctx)
 	}
 	if r, ok := p.backend.(Recorder); ok && p.ran && p.recording == nil && p.stream == nil {
 		if err := p.record(r); err != nil {

@@ -9,7 +9,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"darkroom/checkpoint"
@@ -70,6 +74,9 @@ func Open(o Options) (*Pipeline, error) {
 		p.folder = defaultmodel.Name
 	}
 	p.device.Another = p.another
+	if p.device.Trace, err = openTrace(); err != nil {
+		return nil, err
+	}
 	if p.model, err = family.Open(folder, p.device); err != nil {
 		return nil, err
 	}
@@ -160,5 +167,29 @@ func (p *Pipeline) Close() error {
 		p.model.Shed()
 		errs = append(errs, p.model.Codec.Close(), p.device.Backend.Close())
 	}
+	if p.device.Trace != nil {
+		errs = append(errs, p.device.Trace.Close())
+	}
 	return errors.Join(append(errs, p.model.Close())...)
+}
+
+// openTrace begins a trace in the file that DARKROOM_TRACE names: see docs/architecture.md. nil as a rule. A pipeline
+// that is opened after another one writes to the next free name.
+func openTrace() (*kernels.Trace, error) {
+	name := os.Getenv("DARKROOM_TRACE")
+	if name == "" {
+		return nil, nil
+	}
+	ext := filepath.Ext(name)
+	for n := 2; ; n++ {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+		if errors.Is(err, fs.ErrExist) && n < 1000 {
+			name = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(os.Getenv("DARKROOM_TRACE"), ext), n, ext)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("DARKROOM_TRACE: %w", err)
+		}
+		return kernels.NewTrace(f), nil
+	}
 }

@@ -20,6 +20,8 @@ type Device struct {
 	DType   tensor.DType // of activations
 	// LowMemory brings weights to the device block by block, except those of parts that run Once.
 	LowMemory bool
+	// Trace has all programs recorded; nil as a rule.
+	Trace *kernels.Trace
 	// Another opens the same device anew in that type; nil where there is one type only.
 	Another func(tensor.DType) (kernels.Backend, error)
 }
@@ -72,6 +74,9 @@ func (p *Part) Ready(s nn.Sizes) error {
 	program, err := p.compile(g)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Title, err)
+	}
+	if p.device.Trace != nil {
+		program.Trace(p.device.Trace, p.Name)
 	}
 	p.graph, p.program, p.size = g, program, s
 	p.ran.Store(&s)
