@@ -246,9 +246,12 @@ func textConfig(t table, openCLIP bool) (object, error) {
 // tokenizerConfig is tokenizer/tokenizer_config.json. The vocabulary is CLIP's, which the program has: see package clip.
 // OpenAI's encoder fills up with the end token, open_clip's with "!", which is token 0.
 func tokenizerConfig(length int, pad string) object {
+	special := func(text string) object {
+		return object{"content": text, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false}
+	}
 	return object{
 		"tokenizer_class": "CLIPTokenizer", "vocabulary": "clip", "model_max_length": length,
-		"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": pad,
+		"bos_token": special("<|startoftext|>"), "eos_token": special("<|endoftext|>"), "unk_token": special("<|endoftext|>"), "pad_token": pad,
 	}
 }
 

@@ -32,6 +32,7 @@ type Folder struct {
 	fsys fs.FS
 	name string
 	dir  string // on disk; "" otherwise
+	file *singleFile
 }
 
 // OpenFolder opens a folder on disk. Its weights are mapped, not read.
@@ -155,6 +156,9 @@ func (f *Folder) Index() (*Index, error) {
 // Weights opens the weights of a part: one file, or shards with an index. Both naming schemes are known, that of
 // diffusers (diffusion_pytorch_model) and that of transformers (model).
 func (f *Folder) Weights(part string) (*Set, error) {
+	if f.file != nil {
+		return f.file.weights(part, f.HashCache)
+	}
 	s, err := f.weights(part)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", f.name, err)
@@ -187,7 +191,33 @@ func (f *Folder) weights(part string) (*Set, error) {
 			looked = append(looked, single)
 		}
 	}
+	for _, stem := range []string{"diffusion_pytorch_model", "pytorch_model"} { // of before safetensors
+		for _, v := range variants {
+			name := path.Join(part, strings.TrimSuffix(stem+"."+v, ".")+".bin")
+			if f.Exists(name) {
+				return f.openPickle(part, name)
+			}
+		}
+	}
 	return nil, f.noWeights(part, looked)
+}
+
+// openPickle opens a part that was saved with torch.save.
+func (f *Folder) openPickle(part, name string) (*Set, error) {
+	var s *Source
+	var err error
+	if f.dir != "" {
+		s, err = OpenSource(f.label(name))
+	} else {
+		var b []byte
+		if b, err = fs.ReadFile(f.fsys, name); err == nil {
+			s, err = ParseSource(b, f.label(name))
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newSourceSet(part, s, s.arrays), nil
 }
 
 // weightNames are the names of a part's weight file and of its indexes, in the spellings that diffusers has had.
@@ -207,22 +237,15 @@ func (f *Folder) noWeights(part string, looked []string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no folder %s", part)
 	}
-	var pickles, others []string
+	var others []string
 	for _, e := range entries {
 		switch path.Ext(e.Name()) {
-		case ".bin", ".pt", ".pth", ".ckpt":
-			pickles = append(pickles, e.Name())
-		case ".safetensors":
+		case ".bin", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf":
 			others = append(others, e.Name())
 		}
 	}
-	switch {
-	case len(others) > 0:
+	if len(others) > 0 {
 		return fmt.Errorf("%s has %s, but none of %s: name the variant", part, strings.Join(others, ", "), strings.Join(looked, ", "))
-	case len(pickles) > 0:
-		return fmt.Errorf("%s has weights only as %s, which is a pickle and could run code when it is read: "+
-			"fetch the .safetensors version, or convert it with diffusers' save_pretrained(…, safe_serialization=True)",
-			part, strings.Join(pickles, ", "))
 	}
 	return fmt.Errorf("%s has no weights: looked for %s", part, strings.Join(looked, ", "))
 }

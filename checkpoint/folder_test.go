@@ -110,7 +110,7 @@ func TestVariant(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if st := s.Stats(); len(st.ByType) != 1 || st.ByType[c.want].Tensors == 0 {
+		if st := s.Stats(); len(st.ByType) != 1 || st.ByType[c.want.String()].Tensors == 0 {
 			t.Errorf("%s, variant %q: %v, want %v", c.part, c.variant, st.ByType, c.want)
 		}
 		s.Close()
@@ -190,9 +190,11 @@ func TestWeightsRefuses(t *testing.T) {
 		{"nothing", Embedded{"vae/config.json": "{}"}, "", "there is no folder unet"},
 		{"no weights", Embedded{"unet/config.json": "{}"}, "",
 			"unet has no weights: looked for diffusion_pytorch_model.safetensors, model.safetensors, diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors"},
-		{"pickle", Embedded{"unet/diffusion_pytorch_model.bin": ""}, "",
-			"unet has weights only as diffusion_pytorch_model.bin, which is a pickle and could run code when it is read: " +
-				"fetch the .safetensors version, or convert it with diffusers' save_pretrained(…, safe_serialization=True)"},
+		{"pickle", Embedded{"unet/diffusion_pytorch_model.bin": "\x80\x02cos\nsystem\nU\x04truetR."}, "",
+			"m/unet/diffusion_pytorch_model.bin: from byte 0 on: pickle, byte 2: os.system is refused: a pickle could run code through it, and no weights need it"},
+		{"pickle of another name", Embedded{"unet/model.ckpt": ""}, "",
+			"unet has model.ckpt, but none of diffusion_pytorch_model.safetensors, model.safetensors, " +
+				"diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors: name the variant"},
 		{"other variant", Embedded{"unet/diffusion_pytorch_model.non_ema.safetensors": ""}, "",
 			"unet has diffusion_pytorch_model.non_ema.safetensors, but none of diffusion_pytorch_model.safetensors, model.safetensors, " +
 				"diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors: name the variant"},
@@ -280,7 +282,7 @@ func TestSet(t *testing.T) {
 	if st.Tensors != 3 || st.Parameters != 12 || st.Bytes != 44 {
 		t.Errorf("%+v", st)
 	}
-	if st.ByType[tensor.F16] != (TypeStats{1, 6, 12}) || st.ByType[tensor.I64] != (TypeStats{1, 2, 16}) {
+	if st.ByType["F16"] != (TypeStats{1, 6, 12}) || st.ByType["I64"] != (TypeStats{1, 2, 16}) {
 		t.Errorf("%+v", st)
 	}
 	if a, b := st.BytesAs(tensor.F32), st.BytesAs(tensor.BF16); a != 10*4+16 || b != 10*2+16 {

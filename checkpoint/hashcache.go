@@ -12,7 +12,7 @@ import (
 
 // cacheKey names the files by what changes when they do: path, size and time of change. It is "" when one of them is
 // not a file on disk.
-func cacheKey(files []*File) string {
+func cacheKey(files []content) string {
 	sum := sha256.New()
 	for _, f := range files {
 		if f.path == "" {

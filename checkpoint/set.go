@@ -15,12 +15,16 @@ import (
 	"darkroom/tensor"
 )
 
-// Set is the weights of one model part, from one file or from shards. Methods may be called concurrently, except Close.
+// Set is the weights of one model part: from one file, from shards, or some of what is in a file of another format.
+// Methods may be called concurrently, except Close.
 type Set struct {
 	name      string // as messages show it: "unet"
 	files     []*File
 	where     map[string]*File
 	hashCache string
+	source    *Source // where there are no files; arrays are what the part has of it, by its own names
+	arrays    table
+	hash      func() (string, error) // of the source, once for all its sets
 
 	mu   sync.Mutex
 	used map[string]bool
@@ -40,6 +44,11 @@ func NewSet(name string, files ...*File) (*Set, error) {
 	return s, nil
 }
 
+// newSourceSet is a part's arrays of a source, which it closes.
+func newSourceSet(name string, source *Source, arrays table) *Set {
+	return &Set{name: name, source: source, arrays: arrays, used: map[string]bool{}}
+}
+
 // Name is the part's name.
 func (s *Set) Name() string { return s.name }
 
@@ -48,6 +57,9 @@ func (s *Set) Files() []*File { return s.files }
 
 // Names lists the tensors, sorted.
 func (s *Set) Names() []string {
+	if s.source != nil {
+		return s.arrays.Names()
+	}
 	names := make([]string, 0, len(s.where))
 	for n := range s.where {
 		names = append(names, n)
@@ -57,22 +69,51 @@ func (s *Set) Names() []string {
 }
 
 // Has says whether there is a tensor of the name. It does not count as using it.
-func (s *Set) Has(name string) bool { return s.where[name] != nil }
+func (s *Set) Has(name string) bool { return s.where[name] != nil || s.arrays[name] != nil }
 
-// Tensor finds a tensor by name and counts it as used.
+// Tensor finds a tensor by name and counts it as used. What is stored in another way is decoded into memory.
 func (s *Set) Tensor(name string) (tensor.Tensor, bool) {
+	if s.source != nil {
+		return s.decoded(name)
+	}
 	f := s.where[name]
 	if f == nil {
 		return tensor.Tensor{}, false
 	}
-	s.mu.Lock()
-	s.used[name] = true
-	s.mu.Unlock()
+	s.use(name)
 	return f.Tensor(name)
 }
 
-// Array is Tensor as an Array, whose Release is the set's.
+func (s *Set) use(name string) {
+	s.mu.Lock()
+	s.used[name] = true
+	s.mu.Unlock()
+}
+
+func (s *Set) decoded(name string) (tensor.Tensor, bool) {
+	a, ok := s.Array(name)
+	if !ok {
+		return tensor.Tensor{}, false
+	}
+	if t, ok := a.Plain(); ok {
+		return t, true
+	}
+	values := make([]float32, a.Shape().Len())
+	if a.Decode(values, 0) != nil {
+		return tensor.Tensor{}, false
+	}
+	return tensor.Of(values, a.Shape()...), true
+}
+
+// Array finds an array by name and counts it as used. Its Release is the set's.
 func (s *Set) Array(name string) (tensor.Array, bool) {
+	if s.source != nil {
+		a, ok := s.arrays[name]
+		if ok {
+			s.use(name)
+		}
+		return a, ok
+	}
 	t, ok := s.Tensor(name)
 	if !ok {
 		return nil, false
@@ -121,10 +162,16 @@ func (s *Set) Release(name string) {
 	if f := s.where[name]; f != nil {
 		f.Release(name)
 	}
+	if a := s.arrays[name]; a != nil {
+		a.Release()
+	}
 }
 
 // Close unmaps the files. Tensors must no longer be used.
 func (s *Set) Close() error {
+	if s.source != nil {
+		return s.source.Close()
+	}
 	var errs []error
 	for _, f := range s.files {
 		errs = append(errs, f.Close())
@@ -142,17 +189,17 @@ type TypeStats struct {
 // Stats counts what a set holds.
 type Stats struct {
 	TypeStats
-	ByType map[tensor.DType]TypeStats
+	ByType map[string]TypeStats // by Array.Type
 }
 
-// BytesAs is the memory that the parameters take when the floating-point ones are held as d.
+// BytesAs is the memory that the parameters take when those that are numbers of a fraction are held as d.
 func (s Stats) BytesAs(d tensor.DType) int64 {
 	var n int64
-	for t, c := range s.ByType {
-		if t.IsFloat() {
-			n += c.Parameters * int64(d.Size())
-		} else {
+	for name, c := range s.ByType {
+		if t, err := tensor.ParseDType(name); err == nil && !t.IsFloat() && t != tensor.F8E4M3 && t != tensor.F8E5M2 {
 			n += c.Bytes
+		} else {
+			n += c.Parameters * int64(d.Size())
 		}
 	}
 	return n
@@ -160,22 +207,31 @@ func (s Stats) BytesAs(d tensor.DType) int64 {
 
 // Stats counts tensors, parameters and bytes. It reads no weights.
 func (s *Set) Stats() Stats {
-	all := Stats{ByType: map[tensor.DType]TypeStats{}}
-	for name, f := range s.where {
-		t := f.tensors[name]
-		c := all.ByType[t.DType]
+	all := Stats{ByType: map[string]TypeStats{}}
+	count := func(kind string, parameters, bytes int) {
+		c := all.ByType[kind]
 		for _, p := range []*TypeStats{&c, &all.TypeStats} {
 			p.Tensors++
-			p.Parameters += int64(t.Len())
-			p.Bytes += int64(len(t.Data))
+			p.Parameters += int64(parameters)
+			p.Bytes += int64(bytes)
 		}
-		all.ByType[t.DType] = c
+		all.ByType[kind] = c
+	}
+	for _, a := range s.arrays {
+		count(a.Type(), a.Shape().Len(), a.Bytes())
+	}
+	for name, f := range s.where {
+		t := f.tensors[name]
+		count(t.DType.String(), t.Len(), len(t.Data))
 	}
 	return all
 }
 
 // fileNames is for messages: "a.safetensors, b.safetensors".
 func (s *Set) fileNames() string {
+	if s.source != nil {
+		return filepath.Base(s.source.name)
+	}
 	names := make([]string, len(s.files))
 	for i, f := range s.files {
 		names[i] = filepath.Base(f.name)
@@ -187,14 +243,35 @@ func (s *Set) fileNames() string {
 }
 
 // Hash is the SHA-256 of the weight files' contents, in hexadecimal: of one file it is what sha256sum prints;
-// of shards, that of their contents one after the other, in the order of their names.
+// of shards, that of their contents one after the other, in the order of their names. The parts of a model in a single
+// file all have the file's.
 func (s *Set) Hash() (string, error) {
-	key := cacheKey(s.files)
-	if h, ok := readHash(s.hashCache, key); ok {
+	if s.hash != nil {
+		return s.hash()
+	}
+	if s.source != nil {
+		return hashFiles(s.hashCache, content{s.source.path, s.source.data})
+	}
+	files := make([]content, len(s.files))
+	for i, f := range s.files {
+		files[i] = content{f.path, f.data}
+	}
+	return hashFiles(s.hashCache, files...)
+}
+
+// content is a file on disk, or data in memory.
+type content struct {
+	path string
+	data []byte
+}
+
+func hashFiles(cache string, files ...content) (string, error) {
+	key := cacheKey(files)
+	if h, ok := readHash(cache, key); ok {
 		return h, nil
 	}
 	sum := sha256.New()
-	for _, f := range s.files {
+	for _, f := range files {
 		if f.path == "" {
 			sum.Write(f.data)
 			continue
@@ -211,6 +288,6 @@ func (s *Set) Hash() (string, error) {
 		}
 	}
 	h := hex.EncodeToString(sum.Sum(nil))
-	writeHash(s.hashCache, key, h)
+	writeHash(cache, key, h)
 	return h, nil
 }

@@ -2,7 +2,11 @@ package checkpoint
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 )
 
 // SingleOptions are what may be said of a single file.
@@ -159,4 +163,79 @@ func (m *Single) Has(part string) bool { return slices.Contains(m.Parts, part) }
 func (m *Single) Config(name string) (*Config, error) {
 	f := FromFS(m.files, m.source.Name())
 	return f.Config(name)
+}
+
+// OpenModel opens a model by path: a folder in the diffusers layout, or a single file, seen as the folder that diffusers
+// would make of it. What is wrong with a file says what it is instead.
+func OpenModel(path string, o SingleOptions) (*Folder, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening model: %w", err)
+	}
+	if info.IsDir() {
+		return OpenFolder(path)
+	}
+	file := &singleFile{path: path, options: o}
+	m, err := file.open()
+	if err != nil {
+		return nil, fmt.Errorf("opening model: %w", err)
+	}
+	defer m.source.Close()
+	file.single, m.weights = m, nil
+	return &Folder{fsys: m.files, name: filepath.Clean(path), file: file}, nil
+}
+
+// Single is what was found out about a model in a single file, without its weights; nil for a folder.
+func (f *Folder) Single() *Single {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.single
+}
+
+// singleFile is a single file behind a Folder. Each part's weights map it anew, so that each is closed by itself.
+type singleFile struct {
+	path    string
+	options SingleOptions
+	single  *Single
+
+	mu   sync.Mutex
+	hash string
+}
+
+func (f *singleFile) open() (*Single, error) {
+	s, err := OpenSource(f.path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := NewSingle(s, f.options)
+	if err != nil {
+		s.Close()
+	}
+	return m, err
+}
+
+func (f *singleFile) weights(part, hashCache string) (*Set, error) {
+	m, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	t, ok := m.weights[part]
+	if !ok {
+		m.source.Close()
+		return nil, fmt.Errorf("%s: the file has no %s, only %s", f.path, part, strings.Join(m.Parts, ", "))
+	}
+	set := newSourceSet(part, m.source, t)
+	set.hashCache = hashCache
+	set.hash = func() (string, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.hash != "" {
+			return f.hash, nil
+		}
+		h, err := hashFiles(hashCache, content{path: f.path})
+		f.hash = h
+		return h, err
+	}
+	return set, nil
 }

@@ -23,6 +23,7 @@ const maxFile = 64 << 20
 //	special_tokens_map.json    special tokens; read, as added_tokens.json is, only where
 //	added_tokens.json          tokenizer_config.json has no added_tokens_decoder
 //
+// In place of a vocabulary tokenizer_config.json may say "vocabulary": "clip", for OpenAI's, which the program has.
 // Special tokens that the files do not name are CLIP's: <|startoftext|> starts, <|endoftext|> is all else.
 func LoadTokenizer(fsys fs.FS) (*Tokenizer, error) {
 	f, err := readTokenizerFiles(fsys)
@@ -120,7 +121,7 @@ func (f *tokenizerFiles) readVocabulary(fsys fs.FS) ([]tokenWithID, error) {
 	case err != nil:
 		return nil, err
 	case !found:
-		return nil, errors.New("the folder has neither tokenizer.json nor vocab.json")
+		return nil, f.readBuiltIn(fsys)
 	case len(f.vocab) == 0:
 		return nil, errors.New("vocab.json is empty")
 	}

@@ -303,8 +303,8 @@ func describePart(folder *checkpoint.Folder, name string) (partFacts, error) {
 func setFacts(set *checkpoint.Set) partFacts {
 	st := set.Stats()
 	p := partFacts{Tensors: st.Tensors, Parameters: st.Parameters, Bytes: st.Bytes, Types: map[string]int64{}}
-	for dtype, s := range st.ByType {
-		p.Types[dtype.String()] = s.Parameters
+	for kind, s := range st.ByType {
+		p.Types[kind] = s.Parameters
 	}
 	return p
 }
