@@ -18,6 +18,9 @@ type app struct {
 
 // newApp puts the commands together. Nothing is opened or measured here.
 func newApp(e *env) app {
+	if e.status == nil {
+		e.status = &status{}
+	}
 	return app{&cli.App{
 		Name:        "darkroom",
 		Usage:       "turns prompts into pictures",

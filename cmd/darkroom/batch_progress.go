@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +36,7 @@ type batchProgress struct {
 func newBatchProgress(e *env, quiet, json bool, total int) *batchProgress {
 	p := &batchProgress{out: e.stdout, errs: e.stderr, json: json, quiet: quiet, begun: time.Now(), underway: map[string]float64{}, warned: map[string]bool{}}
 	if !quiet && isTerminal(e.stderr) {
-		p.pool = mpb.New(mpb.WithOutput(e.stderr), mpb.WithWidth(40))
+		p.pool = mpb.New(mpb.WithOutput(unfiltered(e.stderr)), mpb.WithWidth(40))
 		p.bar = p.pool.AddBar(int64(total), mpb.PrependDecorators(decor.CountersNoUnit("%d/%d pictures")),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.rate() })))
 	}
@@ -122,7 +124,7 @@ func (p *batchProgress) event(ev batch.Event) {
 	}
 	switch ev.Kind {
 	case batch.Finished:
-		_ = println(p.out, ev.Record.File)
+		_ = printLine(p.above(), p.out, ev.Record.File)
 	case batch.Failed:
 		p.note(fmt.Sprintf("failed: %s (line %d): %s", ev.Image.File, ev.Image.Line, ev.Record.Error))
 	case batch.Retrying:
@@ -150,14 +152,25 @@ func (p *batchProgress) writeJSON(ev batch.Event) {
 	p.mu.Lock()
 	line.PerMinute = p.perMinute()
 	p.mu.Unlock()
-	_ = printJSON(p.out, line)
+	var text bytes.Buffer
+	_ = printJSON(&text, line)
+	_ = printLine(p.above(), p.out, strings.TrimSuffix(text.String(), "\n"))
+}
+
+func (p *batchProgress) above() io.Writer {
+	if p.pool == nil { // in an interface, it would not be nil
+		return nil
+	}
+	return p.pool
 }
 
 // note shows a line without disturbing the bar.
 func (p *batchProgress) note(text string) {
+	text = printable(text)
 	if p.pool != nil {
-		fmt.Fprintln(p.pool, text)
-		return
+		if _, err := fmt.Fprintln(p.pool, text); err == nil {
+			return
+		}
 	}
 	fmt.Fprintln(p.errs, text)
 }

@@ -27,7 +27,7 @@ type gridProgress struct {
 func newGridProgress(w io.Writer, quiet bool) *gridProgress {
 	p := &gridProgress{w: w, quiet: quiet}
 	if !quiet && isTerminal(w) {
-		p.pool = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40))
+		p.pool = mpb.New(mpb.WithOutput(unfiltered(w)), mpb.WithWidth(40))
 	}
 	return p
 }
@@ -68,6 +68,7 @@ func (p *gridProgress) text() string {
 }
 
 func (p *gridProgress) note(text string) {
+	text = printable(text)
 	if p.pool != nil {
 		fmt.Fprintln(p.pool, text)
 		return

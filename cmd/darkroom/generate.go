@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"darkroom/pipeline"
@@ -211,18 +213,22 @@ type result struct {
 	Recipe  json.RawMessage `json:"recipe"`
 }
 
-func (o *generateOptions) printResult(w io.Writer, path string, r recipe.Recipe, took time.Duration) error {
+func (o *generateOptions) printResult(above, w io.Writer, path string, r recipe.Recipe, took time.Duration) error {
 	switch {
 	case path == "-":
 		return nil
 	case !o.JSON:
-		return println(w, path)
+		return printLine(above, w, path)
 	}
 	text, err := r.MarshalJSON()
 	if err != nil {
 		return err
 	}
-	return printJSON(w, result{path, r.Seed, took.Round(time.Millisecond).Seconds(), text})
+	var line bytes.Buffer
+	if err := printJSON(&line, result{path, r.Seed, took.Round(time.Millisecond).Seconds(), text}); err != nil {
+		return err
+	}
+	return printLine(above, w, strings.TrimSuffix(line.String(), "\n"))
 }
 
 // printJSON writes v in one line, without escapes for HTML.

@@ -251,7 +251,7 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 	g.written++
 	g.e.status.finished(g.written, g.o.Count)
 	rendered := time.Duration(t.Seconds * float64(time.Second))
-	if err := g.o.printResult(g.e.stdout, path, picture.Recipe, rendered+time.Since(begun)); err != nil {
+	if err := g.o.printResult(g.show.above(), g.e.stdout, path, picture.Recipe, rendered+time.Since(begun)); err != nil {
 		g.cancel(&sharing.StopError{Err: err})
 	}
 	if err := g.past.add(generated(g.model, r, g.out.Encode, picture, path, data, rendered)); err != nil {

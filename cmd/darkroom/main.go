@@ -21,18 +21,29 @@ import (
 
 func main() {
 	ignoreSizeSignal()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, status: &status{}}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() {
+		<-signals
+		cancel()
+		<-signals // a second one ends the program at once
+		e.status.sweep()
+		os.Exit(exitInterrupted)
+	}()
 	os.Exit(run(ctx, e, os.Args[1:]))
 }
 
 // env is what a command has from the outside.
 type env struct {
 	stdin  io.Reader
-	stdout io.Writer // results
-	stderr io.Writer // progress, warnings, errors
-	status status
+	stdout io.Writer   // results
+	stderr io.Writer   // progress, warnings, errors
+	status *status     // nil is a new one
 	drain  atomic.Bool // an interruption waits for the command to end by itself, however long that takes
 }
 
@@ -49,7 +60,12 @@ const (
 const patience = 800 * time.Millisecond
 
 // run runs a command line (without the program's name) and returns the exit code.
-func run(ctx context.Context, e *env, args []string) int {
+func run(ctx context.Context, outside *env, args []string) int {
+	out := &output{name: "stdout", w: outside.stdout}
+	e := &env{stdin: outside.stdin, stdout: out, stderr: &output{name: "stderr", w: outside.stderr}, status: outside.status}
+	if e.status == nil {
+		e.status = &status{}
+	}
 	result := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -73,6 +89,9 @@ func run(ctx context.Context, e *env, args []string) int {
 			err = ctx.Err()
 			e.status.sweep()
 		}
+	}
+	if err == nil {
+		err = out.failure()
 	}
 	return report(ctx, e, err)
 }

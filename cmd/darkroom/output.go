@@ -23,10 +23,10 @@ func newTarget(e *env, out, format string, quality *int, count int) (*sharing.Ta
 		if count > 1 {
 			return nil, usagef("-o - writes one picture, and --count asks for %d: name a folder", count)
 		}
-		if f, ok := e.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if f, ok := unfiltered(e.stdout).(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			return nil, usagef("-o - would write a picture to the terminal: send it elsewhere with > or |")
 		}
-		t.Stream = e.stdout
+		t.Stream = unfiltered(e.stdout)
 	case out == "":
 		t.Folder = "."
 	case isFolder(out):

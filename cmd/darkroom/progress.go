@@ -20,6 +20,8 @@ type progress interface {
 	end()
 	// note shows a line without disturbing the bar.
 	note(text string)
+	// above is where a line of results goes so that it does not disturb the bar, nil: to its own place.
+	above() io.Writer
 }
 
 func newProgress(w io.Writer, quiet bool) progress {
@@ -34,7 +36,7 @@ func newProgress(w io.Writer, quiet bool) progress {
 
 // isTerminal says whether a bar can be drawn: some terminals do not know their width.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := unfiltered(w).(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return false
 	}
@@ -106,7 +108,7 @@ type bar struct {
 }
 
 func (p *bar) start(title string, steps int) {
-	options := []mpb.ContainerOption{mpb.WithOutput(p.w), mpb.WithWidth(40)}
+	options := []mpb.ContainerOption{mpb.WithOutput(unfiltered(p.w)), mpb.WithWidth(40)}
 	if p.auto {
 		options = append(options, mpb.WithAutoRefresh())
 	}
@@ -140,4 +142,25 @@ func (p *bar) note(text string) {
 		}
 	}
 	fmt.Fprintln(p.w, text)
+}
+
+func (p *silent) above() io.Writer { return nil }
+func (p *lines) above() io.Writer  { return nil }
+
+func (p *bar) above() io.Writer {
+	if p.pool == nil || p.bar.Completed() {
+		return nil
+	}
+	return p.pool
+}
+
+// printLine writes a line of results to w, or above the bar where both are on a terminal: there a line of its own would
+// be drawn over.
+func printLine(above, w io.Writer, line string) error {
+	if above != nil && isTerminal(w) {
+		if _, err := fmt.Fprintln(above, string(visible([]byte(line)))); err == nil {
+			return nil
+		}
+	}
+	return println(w, line)
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// where is what the program is busy with, for the message of an interruption. Written by the command, read by run.
+// status is what the program is busy with, for the message of an interruption. Written by the command, read by run.
 type status struct {
 	mu    sync.Mutex
 	doing string

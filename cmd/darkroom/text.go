@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 )
@@ -41,20 +38,6 @@ func bytesText(n uint64) string {
 
 // millions is "860.3 M".
 func millions(n int64) string { return fmt.Sprintf("%.1f M", float64(n)/1e6) }
-
-// printable makes the control characters in a text visible, but for line breaks: a text from a file must not be able to
-// steer the terminal.
-func printable(s string) string {
-	var b strings.Builder
-	for _, c := range s {
-		if c == '\n' || c == utf8.RuneError || !unicode.IsControl(c) {
-			b.WriteRune(c)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-	return b.String()
-}
 
 // unopened says which file could not be opened in words of its own: "apple.pgn: no such file or directory".
 func unopened(err error) error {
