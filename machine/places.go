@@ -55,11 +55,11 @@ func HistoryFile() string {
 		return path
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "darkroom", "history.db")
+		return filepath.Join(dir, "darkroom", "history.jsonl")
 	}
 	dir, err := os.UserHomeDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, ".local", "state", "darkroom", "history.db")
+	return filepath.Join(dir, ".local", "state", "darkroom", "history.jsonl")
 }

@@ -1,26 +1,31 @@
-// Package history remembers what was rendered on this machine: a small SQLite database that is searched by prompt,
+// Package history remembers what was rendered on this machine: a file of JSON lines that is searched by prompt,
 // model and date, and that knows how fast the machine is.
 package history
 
 import (
-	"database/sql"
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
+	"io"
+	"io/fs"
+	"iter"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"darkroom/atomicfile"
 	"darkroom/batch/jobs"
-
-	_ "modernc.org/sqlite" // the driver, in Go
 )
 
-// History is an open database. Several programs may have it open at once.
-type History struct{ db *sql.DB }
+// History is an open history: a header, and a line for each picture. Several programs may have it open at once: a
+// line is appended in one write.
+type History struct {
+	path string
+	file *os.File // for appending
+}
 
 // Entry is a picture that was rendered.
 type Entry struct {
@@ -40,68 +45,121 @@ type Entry struct {
 	Request   jobs.Request `json:"request"`
 }
 
-const schema = `
-CREATE TABLE IF NOT EXISTS images (
-	id INTEGER PRIMARY KEY,
-	at INTEGER NOT NULL, -- milliseconds since 1970
-	file TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, seconds REAL NOT NULL,
-	model TEXT NOT NULL, model_hash TEXT NOT NULL, backend TEXT NOT NULL, dtype TEXT NOT NULL,
-	steps INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-	prompt TEXT NOT NULL, request TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS images_at ON images (at);
-CREATE INDEX IF NOT EXISTS images_model ON images (model, backend, dtype, id);`
+// header is the first line.
+type header struct {
+	Version int `json:"darkroom_history"`
+}
 
-// version of the schema, in the database's user_version.
+// version of the lines.
 const version = 1
 
-// Open opens the database at path, and makes it if it is missing.
+// stored is an entry as its line has it. A line's number is the entry's ID, which therefore is not in it.
+type stored struct {
+	Entry
+	ID *int64 `json:"id,omitempty"`
+}
+
+// Open opens the history at path, and makes it if it is missing.
 func Open(path string) (*History, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return nil, fmt.Errorf("history: %w", err)
-	}
-	// WAL, so that readers do not wait for writers; busy_timeout in milliseconds, so that writers wait for each other.
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: filepath.ToSlash(path)}).EscapedPath()+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+	h, err := open(path)
 	if err != nil {
-		return nil, fmt.Errorf("history: %w", err)
-	}
-	db.SetMaxOpenConns(1)
-	h := &History{db}
-	if err := h.prepare(); err != nil {
-		db.Close()
 		return nil, fmt.Errorf("history %s: %w", path, err)
 	}
 	return h, nil
 }
 
-func (h *History) prepare() error {
-	var have int
-	if err := h.db.QueryRow("PRAGMA user_version").Scan(&have); err != nil {
+func open(path string) (*History, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		first, err := json.Marshal(header{version})
+		if err != nil {
+			return nil, err
+		}
+		if err := atomicfile.Create(atomicfile.OS{}, path, append(first, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return nil, err
+	}
+	h := &History{path, f}
+	if err := h.check(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// check reads the header, and ends a last line that a crash has cut.
+func (h *History) check() error {
+	first, err := bufio.NewReader(io.NewSectionReader(h.file, 0, 1<<10)).ReadBytes('\n')
+	var have header
+	if err != nil || json.Unmarshal(first, &have) != nil || have.Version < 1 {
+		return fmt.Errorf("it is no history of darkroom: move it away, or name another file with DARKROOM_HISTORY")
+	}
+	if have.Version > version {
+		return fmt.Errorf("it is of a newer darkroom (version %d, this one knows %d)", have.Version, version)
+	}
+	size, err := h.file.Seek(0, io.SeekEnd)
+	if err != nil {
 		return err
 	}
-	if have > version {
-		return fmt.Errorf("it is of a newer darkroom (version %d, this one knows %d)", have, version)
+	last := make([]byte, 1)
+	if _, err := h.file.ReadAt(last, size-1); err != nil {
+		return err
 	}
-	_, err := h.db.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", version))
+	if last[0] != '\n' {
+		_, err = h.file.Write([]byte("\n"))
+	}
 	return err
 }
 
-// Close closes the database.
-func (h *History) Close() error { return h.db.Close() }
+// Close closes the file.
+func (h *History) Close() error { return h.file.Close() }
 
-// Add writes down a picture. Its ID is set by the database.
+// Add writes down a picture. Its ID is the number of its line.
 func (h *History) Add(e Entry) error {
-	request, err := json.Marshal(e.Request)
-	if err != nil {
-		return fmt.Errorf("history: %w", err)
+	line, err := json.Marshal(stored{Entry: e})
+	if err == nil {
+		_, err = h.file.Write(append(line, '\n'))
 	}
-	_, err = h.db.Exec(`INSERT INTO images (at, file, sha256, bytes, seconds, model, model_hash, backend, dtype, steps, width, height, prompt, request)
-		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		e.At.UnixMilli(), e.File, e.SHA256, e.Bytes, e.Seconds, e.Model, e.ModelHash, e.Backend, e.DType, e.Steps, e.Width, e.Height, e.Request.Prompt, string(request))
 	if err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
 	return nil
+}
+
+// lines are the lines after the header with their numbers, from 1. Reading stops when *failed is set.
+func (h *History) lines(failed *error) iter.Seq2[int64, []byte] {
+	return func(yield func(int64, []byte) bool) {
+		f, err := os.Open(h.path)
+		if err != nil {
+			*failed = fmt.Errorf("history: %w", err)
+			return
+		}
+		defer f.Close()
+		r := bufio.NewReaderSize(f, 1<<16)
+		for id := int64(0); ; id++ {
+			line, err := r.ReadBytes('\n')
+			if err == io.EOF {
+				return // a line without an end is being written
+			}
+			if err != nil {
+				*failed = fmt.Errorf("history: %w", err)
+				return
+			}
+			if id > 0 && !yield(id, line) {
+				return
+			}
+		}
+	}
+}
+
+// entry reads a line. Lines that a crash has cut are not entries.
+func entry(id int64, line []byte) (e Entry, ok bool) {
+	ok = len(bytes.TrimSpace(line)) > 0 && json.Unmarshal(line, &e) == nil
+	e.ID = id
+	return e, ok
 }
 
 // Query says what to look for. Zero fields ask nothing.
@@ -112,67 +170,60 @@ type Query struct {
 	Limit        int // 0: all
 }
 
-// Find lists pictures, the latest first.
-func (h *History) Find(q Query) ([]Entry, error) {
-	where, args := []string{"1"}, []any{}
-	and := func(condition string, arg any) {
-		where, args = append(where, condition), append(args, arg)
-	}
+// matches says whether the query finds the entry.
+func (q Query) matches(e Entry) bool {
+	has := func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }
 	for _, word := range strings.Fields(q.Text) {
-		and(`prompt LIKE ? ESCAPE '\'`, like(word))
+		if !has(e.Request.Prompt, word) {
+			return false
+		}
 	}
-	if q.Model != "" {
-		and(`model LIKE ? ESCAPE '\'`, like(q.Model))
-	}
-	if !q.Since.IsZero() {
-		and("at >= ?", q.Since.UnixMilli())
-	}
-	if !q.Until.IsZero() {
-		and("at < ?", q.Until.UnixMilli())
-	}
-	limit := q.Limit
-	if limit <= 0 {
-		limit = -1
-	}
-	return h.list(strings.Join(where, " AND ")+" ORDER BY at DESC, id DESC LIMIT ?", append(args, limit)...)
+	return has(e.Model, q.Model) && (q.Since.IsZero() || !e.At.Before(q.Since)) && (q.Until.IsZero() || e.At.Before(q.Until))
 }
 
-func like(word string) string {
-	return "%" + strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(word) + "%"
+// Find lists pictures, the latest first.
+func (h *History) Find(q Query) ([]Entry, error) {
+	var found []Entry
+	latest := func() {
+		slices.SortFunc(found, func(a, b Entry) int {
+			if c := b.At.Compare(a.At); c != 0 {
+				return c
+			}
+			return int(b.ID - a.ID)
+		})
+		if q.Limit > 0 {
+			found = found[:min(q.Limit, len(found))]
+		}
+	}
+	var failed error
+	for id, line := range h.lines(&failed) {
+		if e, ok := entry(id, line); ok && q.matches(e) {
+			found = append(found, e)
+			if q.Limit > 0 && len(found) > 2*q.Limit+1000 {
+				latest() // a long history is not held in memory
+			}
+		}
+	}
+	latest()
+	return found, failed
 }
 
 // Get is the picture with that ID.
 func (h *History) Get(id int64) (Entry, error) {
-	list, err := h.list("id = ?", id)
-	if err == nil && len(list) == 0 {
-		err = fmt.Errorf("history: there is no picture %d", id)
-	}
-	if err != nil {
-		return Entry{}, err
-	}
-	return list[0], nil
-}
-
-func (h *History) list(where string, args ...any) (list []Entry, err error) {
-	rows, err := h.db.Query("SELECT id, at, file, sha256, bytes, seconds, model, model_hash, backend, dtype, steps, width, height, request FROM images WHERE "+where, args...)
-	if err != nil {
-		return nil, fmt.Errorf("history: %w", err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var e Entry
-		var at int64
-		var request string
-		if err := rows.Scan(&e.ID, &at, &e.File, &e.SHA256, &e.Bytes, &e.Seconds, &e.Model, &e.ModelHash, &e.Backend, &e.DType, &e.Steps, &e.Width, &e.Height, &request); err != nil {
-			return nil, fmt.Errorf("history: %w", err)
+	var failed error
+	for at, line := range h.lines(&failed) {
+		if at != id {
+			continue
 		}
-		e.At = time.UnixMilli(at)
-		if err := json.Unmarshal([]byte(request), &e.Request); err != nil {
-			return nil, fmt.Errorf("history: picture %d: %w", e.ID, err)
+		if e, ok := entry(id, line); ok {
+			return e, nil
 		}
-		list = append(list, e)
+		break
 	}
-	return list, rows.Err()
+	if failed == nil {
+		failed = fmt.Errorf("history: there is no picture %d", id)
+	}
+	return Entry{}, failed
 }
 
 // Speed is what was measured of the latest pictures of a model ("" any) on a backend ("" any).
@@ -189,24 +240,27 @@ func (s Speed) Seconds(steps, width, height int) float64 {
 
 // Speed reads the latest hundred pictures.
 func (h *History) Speed(model, backend string) (Speed, error) {
-	rows, err := h.db.Query(`SELECT seconds / (steps * width * height), 1.0 * bytes / (width * height) FROM images
-		WHERE (? = '' OR model = ?) AND (? = '' OR backend = ?) AND steps > 0 AND width > 0 AND height > 0 ORDER BY id DESC LIMIT 100`, model, model, backend, backend)
-	if err != nil {
-		return Speed{}, fmt.Errorf("history: %w", err)
-	}
-	defer rows.Close()
-	var seconds, bytes []float64
-	for rows.Next() {
-		var s, b float64
-		if err := rows.Scan(&s, &b); err != nil {
-			return Speed{}, fmt.Errorf("history: %w", err)
+	var seconds, sizes []float64
+	var failed error
+	for _, line := range h.lines(&failed) {
+		var e struct { // what is needed of an Entry
+			Model, Backend       string
+			Seconds              float64
+			Bytes                int64
+			Steps, Width, Height int
 		}
-		seconds, bytes = append(seconds, s), append(bytes, b)
+		if json.Unmarshal(line, &e) != nil || model != "" && e.Model != model || backend != "" && e.Backend != backend || e.Steps <= 0 || e.Width <= 0 || e.Height <= 0 {
+			continue
+		}
+		pixels := float64(e.Width) * float64(e.Height)
+		seconds, sizes = append(seconds, e.Seconds/float64(e.Steps)/pixels), append(sizes, float64(e.Bytes)/pixels)
 	}
+	const most = 100
+	seconds, sizes = seconds[max(0, len(seconds)-most):], sizes[max(0, len(sizes)-most):]
 	if len(seconds) == 0 {
-		return Speed{}, rows.Err()
+		return Speed{}, failed
 	}
-	return Speed{len(seconds), median(seconds), median(bytes)}, rows.Err()
+	return Speed{len(seconds), median(seconds), median(sizes)}, failed
 }
 
 func median(v []float64) float64 {

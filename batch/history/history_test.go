@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func open(t *testing.T, path string) *History {
+func opened(t *testing.T, path string) *History {
 	t.Helper()
 	h, err := Open(path)
 	if err != nil {
@@ -26,8 +27,8 @@ func open(t *testing.T, path string) *History {
 }
 
 func TestFind(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a folder?", "history.db")
-	h := open(t, path)
+	path := filepath.Join(t.TempDir(), "a folder?", "history.jsonl")
+	h := opened(t, path)
 	day := func(d int) time.Time { return time.Date(2026, 1, d, 12, 0, 0, 0, time.Local) }
 	for i, prompt := range []string{"a Red apple", "a green apple", "100% wool", "snake_case"} {
 		e := Entry{At: day(i + 1), File: fmt.Sprint(i), Model: []string{"sd15", "sd21"}[i%2], Backend: "cpu", Steps: 10, Width: 8, Height: 8, Seconds: float64(i), Request: jobs.Request{Given: recipe.NewGiven(map[string]any{"prompt": prompt, "seed": uint64(18446744073709551615)})}}
@@ -69,10 +70,10 @@ func TestFind(t *testing.T) {
 
 // TestTwoPrograms writes through two handles at once: nothing is lost.
 func TestTwoPrograms(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "history.db")
+	path := filepath.Join(t.TempDir(), "history.jsonl")
 	var wg sync.WaitGroup
 	for range 2 {
-		h := open(t, path)
+		h := opened(t, path)
 		wg.Go(func() {
 			for range 50 {
 				if err := h.Add(Entry{At: time.Now()}); err != nil {
@@ -82,9 +83,63 @@ func TestTwoPrograms(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	list, err := open(t, path).Find(Query{})
+	list, err := opened(t, path).Find(Query{})
 	if err != nil || len(list) != 100 {
 		t.Errorf("%d entries, %v", len(list), err)
+	}
+}
+
+// TestCutLine: a line that a crash has cut is no entry and takes none with it; a foreign file is not touched.
+func TestCutLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.jsonl")
+	h := opened(t, path)
+	if err := h.Add(Entry{File: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.file.WriteString(`{"file": "cu`); err != nil {
+		t.Fatal(err)
+	}
+	h = opened(t, path)
+	if err := h.Add(Entry{File: "three"}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.Find(Query{})
+	if err != nil || len(list) != 2 || list[0].File != "three" || list[0].ID != 3 || list[1].File != "one" || list[1].ID != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := h.Get(2); err == nil {
+		t.Error("a cut line is an entry")
+	}
+	for text, want := range map[string]string{"SQLite format 3\x00": "it is no history of darkroom", "": "it is no history of darkroom", `{"darkroom_history":2}` + "\n": "it is of a newer darkroom (version 2, this one knows 1)"} {
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+// TestLimit: a limit gives the latest of a history that is longer than what is held in memory.
+func TestLimit(t *testing.T) {
+	h := opened(t, filepath.Join(t.TempDir(), "history.jsonl"))
+	const n = 2500
+	for i := range n {
+		if err := h.Add(Entry{At: time.Unix(int64(i*7919%n), 0)}); err != nil { // in no order: 7919 is prime
+			t.Fatal(err)
+		}
+	}
+	list, err := h.Find(Query{Limit: 3})
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%d entries, %v", len(list), err)
+	}
+	for i, e := range list {
+		if e.At.Unix() != int64(n-1-i) {
+			t.Errorf("entry %d is of %d", i, e.At.Unix())
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func inFolder(t *testing.T, name, text string) (model string) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	t.Setenv("DARKROOM_HISTORY", filepath.Join(t.TempDir(), "history.db"))
+	t.Setenv("DARKROOM_HISTORY", filepath.Join(t.TempDir(), "history.jsonl"))
 	if err := os.WriteFile(name, []byte(strings.ReplaceAll(text, "MODEL", model)), 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestGenerateHistory(t *testing.T) {
 	}
 	dir := t.TempDir()
 	t.Chdir(dir)
-	t.Setenv("DARKROOM_HISTORY", filepath.Join(dir, "state", "history.db"))
+	t.Setenv("DARKROOM_HISTORY", filepath.Join(dir, "state", "history.jsonl"))
 	relative, err := filepath.Rel(dir, model)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestCommandHasEveryFlag(t *testing.T) {
 // TestHistoryFails: a history that cannot be written is a warning, told once; DARKROOM_HISTORY=off is none.
 func TestHistoryFails(t *testing.T) {
 	model := inFolder(t, "jobs.yaml", twoApples)
-	t.Setenv("DARKROOM_HISTORY", filepath.Join(model, "model_index.json", "history.db")) // below a file
+	t.Setenv("DARKROOM_HISTORY", filepath.Join(model, "model_index.json", "history.jsonl")) // below a file
 	code, out, errs := command(t, "", "generate", "a", "--model", model, "--steps", "1", "--count", "2", "-o", "x.png", "-q")
 	if code != 0 || out != "x-1.png\nx-2.png\n" || strings.Count(errs, "warning: no history is kept: ") != 1 {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
