@@ -207,7 +207,7 @@ func (r *Report) referenceNotes(add func(string, ...any)) {
 		add("The converged solution is %s. Doubling its steps moves the latents by %.2g %% and leaves an SSIM of %.4f (median of %d): nearer than that to it means nothing.",
 			ref.Name, 100**ref.Relative, *ref.SSIM, ref.Checked)
 		for _, s := range r.Settings {
-			if v, ok := s.Values["rmse"]; ok && s.Setting.problem() == ref.Problem && v.Mean < 1.5**ref.RMSE {
+			if v, ok := s.Values["rmse"]; ok && s.Setting.problemID() == ref.Problem.ID() && v.Mean < 1.5**ref.RMSE {
 				add("%s is as near to it as it is converged: raise --reference-steps to tell such settings apart.", s.Name)
 				break
 			}

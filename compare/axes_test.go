@@ -17,8 +17,10 @@ import (
 func TestGuidanceAndNoiseAxes(t *testing.T) {
 	t.Parallel()
 	o := tinyOptions(t)
-	o.Grid.Schedulers, o.Grid.Steps = []string{"ddim", "euler-a"}, []int{3}
-	o.Grid.Guidance, o.Grid.SDENoise = []string{"", "apg:eta=0,momentum=-0.5"}, []string{pipeline.SDETorch, pipeline.SDEBrownian}
+	o.Grid.SetAxis("scheduler", "ddim", "euler-a")
+	o.Grid.SetAxis("steps", 3)
+	o.Grid.SetAxis("guidance", "", "apg:eta=0,momentum=-0.5")
+	o.Grid.SetAxis("sde-noise", pipeline.SDETorch, pipeline.SDEBrownian)
 	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
 	var warnings []string
 	o.Warn = func(m string) { warnings = append(warnings, m) }
@@ -65,7 +67,9 @@ func TestGuidanceAndNoiseAxes(t *testing.T) {
 func TestProblemsApart(t *testing.T) {
 	t.Parallel()
 	o := tinyOptions(t)
-	o.Grid.Schedulers, o.Grid.Steps, o.Grid.CFG = []string{"ddim", "euler"}, []int{2, 8}, []float64{2, 7}
+	o.Grid.SetAxis("scheduler", "ddim", "euler")
+	o.Grid.SetAxis("steps", 2, 8)
+	o.Grid.SetAxis("cfg", 2.0, 7.0)
 	o.Grid.ReferenceSteps = 12
 	r, err := Run(context.Background(), o)
 	if err != nil {
@@ -131,7 +135,9 @@ func TestLevelsByHand(t *testing.T) {
 	t.Parallel()
 	o := tinyOptions(t)
 	o.Grid.ReferenceSteps = 0
-	o.Grid.Schedulers, o.Grid.Sigmas, o.Grid.Steps = []string{"euler"}, []string{"karras", "14.6,3,0.5", "8"}, []int{2, 4}
+	o.Grid.SetAxis("scheduler", "euler")
+	o.Grid.SetAxis("sigmas", "karras", "14.6,3,0.5", "8")
+	o.Grid.SetAxis("steps", 2, 4)
 	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
 	var warnings []string
 	o.Warn = func(m string) { warnings = append(warnings, m) }

@@ -36,11 +36,11 @@ type evaluation struct {
 	judge  *scorer
 	report *Report
 	items  []Item
-	values map[string][][]float64         // by measure: [setting][item], NaN where missing
-	seen   []metrics.Features             // by setting: of all items
-	ideal  map[Setting]metrics.Features   // by problem: the converged pictures'
-	looks  map[Setting]map[string]float64 // by problem: the converged pictures' mean look
-	drift  map[Setting][]convergence      // by problem
+	values map[string][][]float64        // by measure: [setting][item], NaN where missing
+	seen   []metrics.Features            // by setting: of all items
+	ideal  map[string]metrics.Features   // by problem: the converged pictures'
+	looks  map[string]map[string]float64 // by problem: the converged pictures' mean look
+	drift  map[string][]convergence      // by problem
 }
 
 type convergence struct{ rmse, relative, ssim float64 }
@@ -50,7 +50,7 @@ func (s *session) evaluate(ctx context.Context, judge *scorer) (*Report, error) 
 	e := &evaluation{
 		session: s, judge: judge, items: s.Grid.Items(), values: map[string][][]float64{},
 		seen:  make([]metrics.Features, len(s.settings)),
-		ideal: map[Setting]metrics.Features{}, looks: map[Setting]map[string]float64{}, drift: map[Setting][]convergence{},
+		ideal: map[string]metrics.Features{}, looks: map[string]map[string]float64{}, drift: map[string][]convergence{},
 		report: &Report{Version: pipeline.Version(), Numerics: pipeline.Numerics, Grid: s.Grid, RankBy: s.RankBy, Price: s.PricePerHour},
 	}
 	e.report.Judge = judge.name()
@@ -91,7 +91,7 @@ func table(rows, columns int) [][]float64 {
 
 // measureItem measures all pictures of one item against the item's converged solutions.
 func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
-	ideal := map[Setting]*measured{}
+	ideal := map[string]*measured{}
 	for problem, ref := range e.refs {
 		x, err := e.load(ctx, ref, item)
 		if err != nil {
@@ -120,7 +120,7 @@ func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
 			e.seen[i] = append(e.seen[i], x.features)
 		}
 		row := &e.report.Settings[i]
-		v, err := e.measurePicture(ctx, x, ideal[set.problem()], row.Comparable, e.Grid.Prompts[item.Prompt])
+		v, err := e.measurePicture(ctx, x, ideal[set.problemID()], row.Comparable, e.Grid.Prompts[item.Prompt])
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func readFloats(name string) ([]float32, error) {
 	return slices.Clone(tensor.Floats(b)), nil
 }
 
-func (e *evaluation) addLook(problem Setting, l metrics.Look) {
+func (e *evaluation) addLook(problem string, l metrics.Look) {
 	if e.looks[problem] == nil {
 		e.looks[problem] = map[string]float64{}
 	}
@@ -242,7 +242,7 @@ func (e *evaluation) sets() {
 				e.report.Settings[i].Values[key] = Estimate{Mean: v}
 			}
 		}
-		made, ideal := e.seen[i], e.ideal[set.problem()]
+		made, ideal := e.seen[i], e.ideal[set.problemID()]
 		if ideal != nil && len(made) >= 2 {
 			put("frechet", metrics.Frechet(made, ideal))
 			put("kid", metrics.KID(made, ideal))
@@ -269,9 +269,9 @@ func (e *evaluation) sets() {
 
 // references says how far each converged solution is converged.
 func (e *evaluation) references() {
-	names, seen := problemNames(e.settings), map[Setting]bool{}
+	names, seen := problemNames(e.settings), map[string]bool{}
 	for _, set := range e.settings {
-		problem := set.problem()
+		problem := set.problemID()
 		ref, ok := e.refs[problem]
 		if !ok || seen[problem] {
 			continue
@@ -281,7 +281,7 @@ func (e *evaluation) references() {
 		if names[problem] != "" {
 			name += ", " + names[problem]
 		}
-		r := ReferenceResult{Name: name, Of: names[problem], Problem: problem, Checked: len(e.drift[problem]), Files: map[string]string{}}
+		r := ReferenceResult{Name: name, Of: names[problem], Problem: set.problem(), Checked: len(e.drift[problem]), Files: map[string]string{}}
 		median := func(get func(convergence) float64) *float64 {
 			var v []float64
 			for _, c := range e.drift[problem] {

@@ -8,61 +8,48 @@
 package compare
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
-	"strings"
 
 	"darkroom/pipeline"
+	"darkroom/recipe"
 )
 
-// Grid is what is compared. The lists are axes: each combination is a setting. An empty list is the model's own value.
+// Grid is what is compared.
 type Grid struct {
-	Models     []string  `json:"models,omitempty"` // "" is the embedded one
-	DTypes     []string  `json:"dtypes,omitempty"`
-	Schedulers []string  `json:"schedulers,omitempty"`
-	Sigmas     []string  `json:"sigmas,omitempty"` // names, or lists such as 14.6,6.1,0.03
-	Steps      []int     `json:"steps,omitempty"`
-	CFG        []float64 `json:"cfg,omitempty"`
-	Rescale    []float64 `json:"rescale,omitempty"`
-	Guidance   []string  `json:"guidance,omitempty"` // as generate --guidance; "" is cfg
-	Eta        []float64 `json:"eta,omitempty"`
-	SDENoise   []string  `json:"sdeNoise,omitempty"` // "" is torch
+	// Axes are the values of settings, by the setting's name: each combination is a Setting. A setting without an axis has
+	// the model's own value.
+	Axes map[string][]any
 
-	Prompts   []string `json:"prompts"`
-	FirstSeed uint64   `json:"firstSeed"`
-	Seeds     int      `json:"seeds"` // FirstSeed, FirstSeed+1, …
+	Prompts   []string
+	FirstSeed uint64
+	Seeds     int // FirstSeed, FirstSeed+1, …
 
-	// What all settings share. The zero value is the model's own.
-	Negative *string `json:"negative,omitempty"`
-	Width    int     `json:"width,omitempty"`
-	Height   int     `json:"height,omitempty"`
-	Noise    string  `json:"noise,omitempty"`
-	Syntax   string  `json:"syntax,omitempty"`
-	ClipSkip int     `json:"clipSkip,omitempty"`
-
-	// Budget, in seconds a picture, replaces Steps: each scheduler's step counts are those that it has time for. 0: none.
-	Budget float64 `json:"budget,omitempty"`
+	// Budget, in seconds a picture, replaces the steps: each scheduler's step counts are those that it has time for. 0: none.
+	Budget float64
 	// ReferenceSteps is of the converged solution that pictures are measured against; 0: none is made.
-	ReferenceSteps int `json:"referenceSteps"`
+	ReferenceSteps int
 }
 
-// Setting is how a picture is made, but for its prompt and seed.
-type Setting struct {
-	Model     string   `json:"model"`
-	DType     string   `json:"dtype"`
-	Scheduler string   `json:"scheduler"` // as it was asked for
-	Sigmas    string   `json:"sigmas,omitempty"`
-	Steps     int      `json:"steps"` // 0: the scheduler chooses
-	CFG       float64  `json:"cfg"`
-	Rescale   float64  `json:"rescale"`
-	Guidance  string   `json:"guidance,omitempty"`
-	Eta       *float64 `json:"eta,omitempty"`
-	SDENoise  string   `json:"sdeNoise,omitempty"`
+// nesting are the settings whose order matters, from the one that changes slowest; the others change slower still, but for
+// the model and its type.
+var nesting = []string{"scheduler", "sigmas", "cfg", "guidance-rescale", "guidance", "eta", "sde-noise"}
+
+// IsAxis says whether a setting may be compared: all but what an item decides, and what is done with the file. What
+// computes is one for all.
+func IsAxis(s *recipe.Setting) bool {
+	return s.InRecipe() && s.Name != "prompt" && s.Name != "seed" && s.Name != "backend"
+}
+
+// SetAxis gives a setting's axis its values; none takes it away.
+func (g *Grid) SetAxis(name string, values ...any) {
+	if g.Axes == nil {
+		g.Axes = map[string][]any{}
+	}
+	if g.Axes[name] = values; len(values) == 0 {
+		delete(g.Axes, name)
+	}
 }
 
 // Item is what all settings draw.
@@ -98,54 +85,84 @@ func (g *Grid) Check() error {
 		return usagef("--seed %d --seeds %d: the last seed would be beyond 18446744073709551615", g.FirstSeed, g.Seeds)
 	case g.Budget < 0 || g.Budget != g.Budget || g.Budget > 1e6:
 		return usagef("--budget %v: it must be a time above 0, such as 2s", g.Budget)
-	case g.Budget > 0 && len(g.Steps) > 0:
+	case g.Budget > 0 && len(g.Axes["steps"]) > 0:
 		return usagef("--budget and --steps: give one; a budget finds the numbers of steps")
 	case g.ReferenceSteps != 0 && g.ReferenceSteps < 10:
 		return usagef("--reference-steps %d: at least 10 are needed to converge to anything; 0 is no reference", g.ReferenceSteps)
 	}
-	for _, n := range g.Steps {
-		if n < 1 {
-			return usagef("--steps %d: at least 1 is needed", n)
+	for name, values := range g.Axes {
+		row, ok := recipe.Lookup(name)
+		if !ok || !IsAxis(row) {
+			return usagef("%s: it cannot be compared", name)
 		}
-	}
-	for _, e := range g.Eta {
-		if !(e >= 0 && e <= 1) {
-			return usagef("--eta %v: it must be from 0 to 1", e)
+		for _, v := range values {
+			if row.Kind == recipe.TextKind {
+				continue // the plan of a picture knows more of names
+			}
+			if err := row.Check(v); err != nil {
+				return usagef("--%s %w", name, err)
+			}
 		}
 	}
 	return nil
 }
 
-// settings are all combinations for the given numbers of steps of a scheduler; requests gives a model's own values.
+// settings are all combinations for the given numbers of steps of a scheduler; defaults gives a model's own values.
 func (g *Grid) settings(defaults func(model, dtype string) (pipeline.Request, error), steps func(Setting) []int) ([]Setting, error) {
 	var all []Setting
-	for _, model := range or(g.Models, "") {
-		for _, dtype := range or(g.DTypes, "auto") {
-			r, err := defaults(model, dtype)
+	for _, model := range or(g.Axes["model"], "") {
+		for _, dtype := range or(g.Axes["dtype"], "auto") {
+			r, err := defaults(model.(string), dtype.(string))
 			if err != nil {
 				return nil, err
 			}
-			for _, name := range or(g.Schedulers, r.Scheduler) {
-				for _, sigmas := range or(g.Sigmas, "") {
-					for _, cfg := range or(g.CFG, r.CFG) {
-						for _, rescale := range or(g.Rescale, 0) {
-							for _, guidance := range or(g.Guidance, "") {
-								for _, eta := range etas(g.Eta) {
-									for _, sde := range or(g.SDENoise, "") {
-										s := Setting{model, dtype, name, sigmas, r.Steps, cfg, rescale, guidance, eta, sde}
-										for _, s.Steps = range steps(s) {
-											all = append(all, s)
-										}
-									}
-								}
-							}
-						}
-					}
+			var s Setting
+			s.Set("model", model)
+			s.Set("dtype", dtype)
+			for name, v := range map[string]any{"scheduler": r.Scheduler, "steps": r.Steps, "cfg": r.CFG, "guidance-rescale": 0.0} {
+				s.Set(name, v)
+			}
+			for _, s := range g.combinations(s) {
+				for _, n := range steps(s) {
+					s.Set("steps", n)
+					all = append(all, s)
 				}
 			}
 		}
 	}
 	return all, nil
+}
+
+// combinations are the setting with every value of every axis but the model, its type and the steps.
+func (g *Grid) combinations(s Setting) []Setting {
+	all := []Setting{s}
+	for _, name := range g.axes() {
+		var next []Setting
+		for _, s := range all {
+			for _, v := range g.Axes[name] {
+				s.Set(name, v)
+				next = append(next, s)
+			}
+		}
+		all = next
+	}
+	return all
+}
+
+// axes are the settings that combinations goes through, the slowest first.
+func (g *Grid) axes() (names []string) {
+	for _, s := range recipe.All() {
+		elsewhere := slices.Contains(nesting, s.Name) || s.Name == "model" || s.Name == "dtype" || s.Name == "steps"
+		if len(g.Axes[s.Name]) > 0 && !elsewhere && !g.isShared(s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	for _, name := range nesting {
+		if len(g.Axes[name]) > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func or[T any](list []T, value T) []T {
@@ -155,181 +172,39 @@ func or[T any](list []T, value T) []T {
 	return []T{value}
 }
 
-func etas(list []float64) []*float64 {
-	out := []*float64{}
-	for _, e := range list {
-		out = append(out, &e)
+// isShared says whether all settings have one value, which is then no part of them.
+func (g *Grid) isShared(name string) bool {
+	return len(g.Axes[name]) == 1 && slices.Contains(axisAlone, name)
+}
+
+// shared are those values.
+func (g *Grid) shared() (q recipe.Given) {
+	for name, values := range g.Axes {
+		if g.isShared(name) {
+			q.Set(name, values[0])
+		}
 	}
-	return or(out, nil)
+	return q
 }
 
 // request puts a setting and an item together.
 func (g *Grid) request(r pipeline.Request, s Setting, item Item) pipeline.Request {
+	shared := g.shared()
+	shared.Apply(&r.Settings)
+	s.Apply(&r.Settings)
+	r.Model, r.DType = "", "" // the pipeline's
 	r.Prompt, r.Seed = g.Prompts[item.Prompt], item.Seed
-	r.Scheduler, r.Sigmas, r.Steps, r.CFG, r.Rescale, r.Eta = s.Scheduler, s.Sigmas, s.Steps, s.CFG, s.Rescale, s.Eta
-	r.Guidance, r.SDENoise = s.Guidance, s.SDENoise
-	if g.Negative != nil {
-		r.Negative = *g.Negative
-	}
-	for _, v := range []struct{ field, value *int }{{&r.Width, &g.Width}, {&r.Height, &g.Height}, {&r.ClipSkip, &g.ClipSkip}} {
-		if *v.value != 0 {
-			*v.field = *v.value
-		}
-	}
-	if g.Noise != "" {
-		r.Noise = g.Noise
-	}
-	if g.Syntax != "" {
-		r.Syntax = g.Syntax
-	}
 	return r
 }
 
-// ID names the setting in files and pages: a short hash of all that it holds.
-func (s Setting) ID() string { return shortHash(s) }
-
-// shortHash is the start of the SHA-256 of v's JSON: 16 hex digits.
-func shortHash(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic("compare: " + err.Error())
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
-}
-
-// Name is what people call the setting: the scheduler, and those values in which settings of the report differ.
-func (s Setting) Name(varies func(axis string) bool) string {
-	parts := []string{s.Scheduler}
-	if s.Sigmas != "" {
-		parts[0] += "-" + s.Sigmas
-	}
-	if s.Steps > 0 {
-		parts = append(parts, fmt.Sprintf("%d step%s", s.Steps, plural(s.Steps)))
-	}
-	if s.Eta != nil {
-		parts = append(parts, "eta "+number(*s.Eta))
-	}
-	if varies("sde") {
-		parts = append(parts, usual(s.SDENoise, pipeline.SDETorch)+" noise")
-	}
-	return strings.Join(append(parts, s.problemParts(varies)...), ", ")
-}
-
-// problemParts name those values that decide what is solved, not how.
-func (s Setting) problemParts(varies func(axis string) bool) (parts []string) {
-	for _, p := range [][2]string{
-		{"cfg", "cfg " + number(s.CFG)}, {"rescale", "rescale " + number(s.Rescale)}, {"guidance", "guidance " + usual(s.Guidance, "cfg")},
-		{"dtype", s.DType}, {"model", modelName(s.Model)},
-	} {
-		if varies(p[0]) {
-			parts = append(parts, p[1])
-		}
-	}
-	return parts
-}
-
-// fixedSteps is the number of steps of a setting that cannot have another, and why; "" where it can.
-func (s Setting) fixedSteps() (n int, why string) {
-	if s.Scheduler == "dpm-adaptive" {
-		return 0, "dpm-adaptive chooses its own steps"
-	}
-	first, _, _ := strings.Cut(s.Sigmas, ",")
-	if _, err := strconv.ParseFloat(strings.TrimSpace(first), 64); err == nil {
-		return len(strings.Split(s.Sigmas, ",")), "the sigmas " + s.Sigmas + " are as many steps as levels"
-	}
-	return 0, ""
-}
-
-// problem is what a setting solves, however it does: settings of one problem have one converged solution.
-func (s Setting) problem() Setting {
-	s.Scheduler, s.Sigmas, s.Steps, s.Eta, s.SDENoise = "", "", 0, nil, ""
-	return s
-}
-
-// Group is the setting without its steps: what a curve is drawn for.
-func (s Setting) Group() Setting {
-	s.Steps = 0
-	return s
-}
-
-func modelName(path string) string {
-	if path == "" {
-		return "default"
-	}
-	return path[strings.LastIndexAny(path, `/\`)+1:]
-}
-
-// usual is the name, or what "" stands for.
-func usual(name, empty string) string {
-	if name == "" {
-		return empty
-	}
-	return name
-}
-
-func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
-
 // Command is the line that makes the picture again.
 func (g *Grid) Command(s Setting, item Item) string {
-	words := []string{"darkroom", "generate", quote(g.Prompts[item.Prompt])}
-	flag := func(name, value string) { words = append(words, "--"+name, value) }
-	if s.Model != "" {
-		flag("model", quote(s.Model))
+	q := s.Over(g.shared())
+	q.Set("seed", item.Seed)
+	if q.DType == "auto" {
+		q.Drop("dtype")
 	}
-	if s.DType != "auto" {
-		flag("dtype", s.DType)
-	}
-	flag("scheduler", quote(s.Scheduler))
-	if s.Sigmas != "" {
-		flag("sigmas", quote(s.Sigmas))
-	}
-	if s.Steps > 0 {
-		flag("steps", strconv.Itoa(s.Steps))
-	}
-	flag("cfg", number(s.CFG))
-	if s.Rescale != 0 {
-		flag("guidance-rescale", number(s.Rescale))
-	}
-	if s.Guidance != "" {
-		flag("guidance", quote(s.Guidance))
-	}
-	if s.Eta != nil {
-		flag("eta", number(*s.Eta))
-	}
-	if s.SDENoise != "" {
-		flag("sde-noise", s.SDENoise)
-	}
-	flag("seed", strconv.FormatUint(item.Seed, 10))
-	if g.Negative != nil {
-		flag("negative", quote(*g.Negative))
-	}
-	for _, v := range []struct {
-		name  string
-		value int
-	}{{"width", g.Width}, {"height", g.Height}, {"clip-skip", g.ClipSkip}} {
-		if v.value != 0 {
-			flag(v.name, strconv.Itoa(v.value))
-		}
-	}
-	if g.Noise != "" {
-		flag("noise", g.Noise)
-	}
-	if g.Syntax != "" {
-		flag("prompt-syntax", g.Syntax)
-	}
-	return strings.Join(words, " ")
-}
-
-// quote makes a word of a POSIX shell.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+-_./:,=@", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return q.CommandOf(g.Prompts[item.Prompt])
 }
 
 // shuffled is an order of n things that is the same for the same block: within an item, settings run in another order

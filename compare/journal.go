@@ -306,9 +306,7 @@ func changes(old, now header) []string {
 	a, b := roundTrip(old), roundTrip(now)
 	ga, gb := a["grid"].(map[string]any), b["grid"].(map[string]any)
 	var out []string
-	t := reflect.TypeFor[Grid]()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	for _, name := range gridNames(ga, gb) {
 		if !reflect.DeepEqual(ga[name], gb[name]) {
 			out = append(out, fmt.Sprintf("%s there: %s, here: %s", name, brief(ga[name]), brief(gb[name])))
 		}

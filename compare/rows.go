@@ -16,7 +16,7 @@ func (e *evaluation) settingRows() error {
 	for _, set := range e.settings {
 		row := SettingResult{
 			ID: set.ID(), Name: set.Name(varies), Group: set.Group().ID(), GroupName: set.Group().Name(varies),
-			Setting: set, Problem: problems[set.problem()], Values: map[string]Estimate{},
+			Setting: set, Problem: problems[set.problemID()], Values: map[string]Estimate{},
 		}
 		var seconds, joules, calls []float64
 		for _, item := range e.items {
@@ -50,11 +50,11 @@ func (e *evaluation) settingRows() error {
 func varying(settings []Setting) func(axis string) bool {
 	seen := map[string]map[any]bool{}
 	for _, s := range settings {
-		for axis, v := range map[string]any{"cfg": s.CFG, "rescale": s.Rescale, "guidance": s.Guidance, "sde": s.SDENoise, "dtype": s.DType, "model": s.Model} {
-			if seen[axis] == nil {
-				seen[axis] = map[any]bool{}
+		for _, row := range settingOrder() {
+			if seen[row.Name] == nil {
+				seen[row.Name] = map[any]bool{}
 			}
-			seen[axis][v] = true
+			seen[row.Name][row.Get(&s.Settings)] = true
 		}
 	}
 	return func(axis string) bool { return len(seen[axis]) > 1 }
@@ -149,14 +149,14 @@ func (e *evaluation) decide(m Measure, oriented [][]float64) {
 }
 
 // problemNames names the problems that settings solve, by what they differ in; "" if there is one.
-func problemNames(settings []Setting) map[Setting]string {
+func problemNames(settings []Setting) map[string]string {
 	var problems []Setting
 	for _, set := range settings {
 		problems = append(problems, set.problem())
 	}
-	varies, names := varying(problems), map[Setting]string{}
+	varies, names := varying(problems), map[string]string{}
 	for _, p := range problems {
-		names[p] = strings.Join(p.problemParts(varies), ", ")
+		names[p.ID()] = strings.Join(p.problemParts(varies), ", ")
 	}
 	return names
 }
@@ -199,7 +199,7 @@ func (e *evaluation) keepMeasures() {
 func (e *evaluation) flags() {
 	for i := range e.report.Settings {
 		row := &e.report.Settings[i]
-		usual := e.looks[row.Setting.problem()]
+		usual := e.looks[row.Setting.problemID()]
 		if usual == nil {
 			usual = e.medianLook()
 		}

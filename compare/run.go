@@ -49,7 +49,7 @@ type session struct {
 	renderer *renderer
 	folder   *folder
 	settings []Setting
-	refs     map[Setting]Setting // by a setting's problem: the reference's setting
+	refs     map[string]Setting // by a setting's problem: the reference's setting
 	warned   map[string]bool
 }
 
@@ -65,10 +65,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Grid.Check(); err != nil {
 		return nil, err
 	}
-	s := &session{Options: o, renderer: newRenderer(o.Engine), refs: map[Setting]Setting{}, warned: map[string]bool{}}
+	s := &session{Options: o, renderer: newRenderer(o.Engine), refs: map[string]Setting{}, warned: map[string]bool{}}
 	defer s.renderer.Close()
 	s.renderer.meter = openMeter(o.Engine)
-	judge, err := openJudge(o.Judge, o.Grid.Models, o.Engine)
+	judge, err := openJudge(o.Judge, o.Grid.Axes["model"], o.Engine)
 	if err != nil {
 		return nil, err
 	}
@@ -117,9 +117,9 @@ func (s *session) warn(format string, args ...any) {
 // header opens the models and writes down what they are.
 func (s *session) header() (header, error) {
 	h := header{Grid: s.Grid, Hashes: map[string]string{}, Numerics: pipeline.Numerics}
-	for _, model := range or(s.Grid.Models, "") {
-		for _, dtype := range or(s.Grid.DTypes, "auto") {
-			p, err := s.renderer.pipeline(model, dtype)
+	for _, model := range or(s.Grid.Axes["model"], "") {
+		for _, dtype := range or(s.Grid.Axes["dtype"], "auto") {
+			p, err := s.renderer.pipeline(model.(string), dtype.(string))
 			if err != nil {
 				return h, err
 			}
@@ -127,7 +127,7 @@ func (s *session) header() (header, error) {
 			if err != nil {
 				return h, err
 			}
-			h.Hashes[modelName(model)] = hash
+			h.Hashes[modelName(model.(string))] = hash
 		}
 	}
 	h.Backend = s.renderer.backend()
@@ -139,14 +139,18 @@ func (s *session) firstSteps(set Setting) []int {
 	fixed, why := set.fixedSteps()
 	switch {
 	case why != "":
-		if len(s.Grid.Steps) > 0 {
+		if len(s.Grid.Axes["steps"]) > 0 {
 			s.warn("%s: --steps is for the other settings, it runs once", why)
 		}
 		return []int{fixed}
 	case s.Grid.Budget > 0:
 		return trialSteps
 	}
-	return or(s.Grid.Steps, set.Steps)
+	var steps []int
+	for _, n := range or(s.Grid.Axes["steps"], any(set.Steps)) {
+		steps = append(steps, n.(int))
+	}
+	return steps
 }
 
 // plan makes the settings and checks each against its model. Settings that are the same under two names are one.
@@ -184,7 +188,7 @@ func everyAxis(string) bool { return true }
 func none(string) bool      { return false }
 
 func (s *session) addReference(set Setting, item Item) error {
-	if _, ok := s.refs[set.problem()]; ok || s.Grid.ReferenceSteps == 0 {
+	if _, ok := s.refs[set.problemID()]; ok || s.Grid.ReferenceSteps == 0 {
 		return nil
 	}
 	var err error
@@ -192,7 +196,7 @@ func (s *session) addReference(set Setting, item Item) error {
 		ref := set.problem()
 		ref.Scheduler, ref.Steps = name, s.Grid.ReferenceSteps
 		if _, err = s.renderer.job(&s.Grid, ref, item, ""); err == nil {
-			s.refs[set.problem()] = ref
+			s.refs[set.problemID()] = ref
 			return nil
 		}
 	}
@@ -325,16 +329,16 @@ func (s *session) search(ctx context.Context) error {
 	if err := s.renderJobs(ctx, jobs, "timing each scheduler"); err != nil {
 		return err
 	}
-	times := map[Setting]map[int][]float64{} // by group, by steps
+	times := map[string]map[int][]float64{} // by group, by steps
 	for _, j := range jobs {
-		g := j.Setting.Group()
+		g := j.Setting.Group().ID()
 		if times[g] == nil {
 			times[g] = map[int][]float64{}
 		}
 		times[g][j.Setting.Steps] = append(times[g][j.Setting.Steps], s.folder.pictures[j.key].Seconds)
 	}
-	s.refs = map[Setting]Setting{}
-	if err := s.plan(func(set Setting) []int { return s.within(set, times[set.Group()]) }); err != nil {
+	s.refs = map[string]Setting{}
+	if err := s.plan(func(set Setting) []int { return s.within(set, times[set.Group().ID()]) }); err != nil {
 		return err
 	}
 	if len(s.settings) == 0 {

@@ -25,8 +25,8 @@ const tiny = "../pipeline/testdata/models/zsnr"
 func tinyOptions(t *testing.T) Options {
 	return Options{
 		Grid: Grid{
-			Models: []string{tiny}, Schedulers: []string{"ddim", "euler-a", "dpm++2m"}, Steps: []int{2, 4},
-			Prompts: []string{"a red apple", "a blue table"}, Seeds: 2, FirstSeed: 7, Width: 32, Height: 32, ReferenceSteps: 30,
+			Axes:    map[string][]any{"model": {tiny}, "scheduler": {"ddim", "euler-a", "dpm++2m"}, "steps": {2, 4}, "width": {32}, "height": {32}},
+			Prompts: []string{"a red apple", "a blue table"}, Seeds: 2, FirstSeed: 7, ReferenceSteps: 30,
 		},
 		Out: filepath.Join(t.TempDir(), "report"), Judge: NoJudge, Warn: func(m string) { t.Log(m) },
 	}
@@ -306,7 +306,7 @@ func TestAnotherGrid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Grid.Steps = []int{4, 6}
+	o.Grid.SetAxis("steps", 4, 6)
 	_, err = Run(context.Background(), o)
 	var usage *pipeline.UsageError
 	if !errors.As(err, &usage) || !strings.Contains(err.Error(), "steps there: 2,4, here: 4,6") || !strings.Contains(err.Error(), "--new-grid") {
@@ -337,17 +337,17 @@ func TestBadInput(t *testing.T) {
 	}{
 		"no prompts":           {func(o *Options) { o.Grid.Prompts = nil }, "no prompts"},
 		"no seeds":             {func(o *Options) { o.Grid.Seeds = 0 }, "--seeds 0"},
-		"steps of 0":           {func(o *Options) { o.Grid.Steps = []int{0} }, "--steps 0"},
-		"unknown scheduler":    {func(o *Options) { o.Grid.Schedulers = []string{"eulr"} }, "nearest"},
-		"too many steps":       {func(o *Options) { o.Grid.Steps = []int{2000} }, "2000 steps"},
-		"eta of another":       {func(o *Options) { o.Grid.Eta = []float64{0.5} }, "eta"},
+		"steps of 0":           {func(o *Options) { o.Grid.SetAxis("steps", 0) }, "--steps 0"},
+		"unknown scheduler":    {func(o *Options) { o.Grid.SetAxis("scheduler", "eulr") }, "nearest"},
+		"too many steps":       {func(o *Options) { o.Grid.SetAxis("steps", 2000) }, "2000 steps"},
+		"eta of another":       {func(o *Options) { o.Grid.SetAxis("eta", 0.5) }, "eta"},
 		"steps and a budget":   {func(o *Options) { o.Grid.Budget = 1 }, "--budget and --steps"},
 		"a reference too few":  {func(o *Options) { o.Grid.ReferenceSteps = 3 }, "--reference-steps 3"},
 		"no judge to rank by":  {func(o *Options) { o.RankBy = "agreement" }, "needs a judge"},
 		"no measure":           {func(o *Options) { o.RankBy = "beauty" }, "choose one of"},
 		"no such judge":        {func(o *Options) { o.Judge = "/nowhere" }, "no such folder"},
 		"a judge of no shape":  {func(o *Options) { o.Judge = tiny }, "config.json"},
-		"a model in no folder": {func(o *Options) { o.Grid.Models = []string{"/nowhere"} }, "/nowhere"},
+		"a model in no folder": {func(o *Options) { o.Grid.SetAxis("model", "/nowhere") }, "/nowhere"},
 	} {
 		o := tinyOptions(t)
 		c.change(&o)
@@ -380,7 +380,8 @@ func TestBadInput(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	o := tinyOptions(t)
-	o.Grid.Schedulers, o.Grid.Steps = []string{"lcm", "dpm-adaptive", "dpm++2m", "dpmpp-2m"}, []int{1}
+	o.Grid.SetAxis("scheduler", "lcm", "dpm-adaptive", "dpm++2m", "dpmpp-2m")
+	o.Grid.SetAxis("steps", 1)
 	o.Grid.Prompts, o.Grid.Seeds = o.Grid.Prompts[:1], 1
 	var warnings []string
 	o.Warn = func(m string) { warnings = append(warnings, m) }
@@ -405,7 +406,8 @@ func TestWarnings(t *testing.T) {
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	o := tinyOptions(t)
-	o.Grid.Steps, o.Grid.Budget = nil, 0.05
+	o.Grid.SetAxis("steps")
+	o.Grid.Budget = 0.05
 	r, err := Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)

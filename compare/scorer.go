@@ -23,7 +23,7 @@ const NoJudge = "none"
 
 // openJudge opens the judge that was named. With "", that is the small one that comes with the embedded model, where this
 // build has it, and only for that model's pictures: of others it knows nothing.
-func openJudge(name string, models []string, o pipeline.Options) (*scorer, error) {
+func openJudge(name string, models []any, o pipeline.Options) (*scorer, error) {
 	backend := func() (kernels.Backend, error) {
 		o.Model, o.DType = "", "fp32"
 		return pipeline.NewBackend(o)
@@ -34,7 +34,7 @@ func openJudge(name string, models []string, o pipeline.Options) (*scorer, error
 		return nil, nil
 	case "":
 		files, ok := builtInJudge()
-		if !ok || slices.ContainsFunc(models, func(m string) bool { return m != "" }) {
+		if !ok || slices.ContainsFunc(models, func(m any) bool { return m != "" }) {
 			return nil, nil
 		}
 		source = judge.Source{FS: files, Label: "that comes with the embedded model"}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"darkroom/atomicfile"
+	"darkroom/recipe"
 )
 
 // writeReport writes everything that is made from the measures. Each file appears whole, in place of the earlier one.
@@ -50,8 +52,13 @@ func (r *Report) writeJSON(w io.Writer) error {
 // writeCSV writes a row for each setting ("setting") and for each picture ("picture"), in one table.
 func (r *Report) writeCSV(w io.Writer) error {
 	out := csv.NewWriter(w)
-	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "guidance", "eta", "sde_noise", "prompt", "seed",
-		"rank", "pareto", "calls", "seconds", "seconds_q1", "seconds_q3", "joules"}
+	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "guidance", "eta", "sde_noise"}
+	others := r.otherAxes()
+	for _, row := range others {
+		head = append(head, row.JSON())
+	}
+	head = append(head, "prompt", "seed",
+		"rank", "pareto", "calls", "seconds", "seconds_q1", "seconds_q3", "joules")
 	for _, m := range r.Measures {
 		head = append(head, m.Key)
 		if !m.OfSet {
@@ -64,7 +71,7 @@ func (r *Report) writeCSV(w io.Writer) error {
 	byID := map[string]SettingResult{}
 	for _, s := range r.Settings {
 		byID[s.ID] = s
-		row := append(s.columns("setting"), "", "", strconv.Itoa(s.Rank), fmt.Sprint(s.Pareto), number(s.Calls),
+		row := append(s.columns("setting", others), "", "", strconv.Itoa(s.Rank), fmt.Sprint(s.Pareto), number(s.Calls),
 			number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Joules))
 		for _, m := range r.Measures {
 			v, ok := s.Values[m.Key]
@@ -93,7 +100,7 @@ func (r *Report) writeCSV(w io.Writer) error {
 		if p.Joules > 0 {
 			joules = number(p.Joules)
 		}
-		row := append(byID[p.Setting].columns("picture"), p.PromptText, strconv.FormatUint(p.Seed, 10), "", "", strconv.Itoa(p.Calls), number(p.Seconds), "", "", joules)
+		row := append(byID[p.Setting].columns("picture", others), p.PromptText, strconv.FormatUint(p.Seed, 10), "", "", strconv.Itoa(p.Calls), number(p.Seconds), "", "", joules)
 		for _, m := range r.Measures {
 			text := ""
 			if v, ok := p.Values[m.Key]; ok {
@@ -113,10 +120,24 @@ func (r *Report) writeCSV(w io.Writer) error {
 }
 
 // columns are those that say what a row is of.
-func (s SettingResult) columns(kind string) []string {
+func (s SettingResult) columns(kind string, others []*recipe.Setting) []string {
 	set := s.Setting
-	return []string{kind, s.ID, s.Name, modelName(set.Model), set.DType, set.Scheduler, set.Sigmas, strconv.Itoa(set.Steps),
+	columns := []string{kind, s.ID, s.Name, modelName(set.Model), set.DType, set.Scheduler, set.Sigmas, strconv.Itoa(set.Steps),
 		number(set.CFG), number(set.Rescale), usual(set.Guidance, "cfg"), optional(set.Eta), usual(set.SDENoise, "torch")}
+	for _, row := range others {
+		columns = append(columns, row.Format(row.Get(&set.Settings)))
+	}
+	return columns
+}
+
+// otherAxes are the settings with values that have no column in every table.
+func (r *Report) otherAxes() (rows []*recipe.Setting) {
+	for _, row := range settingOrder()[len(settingFirst):] {
+		if slices.ContainsFunc(r.Settings, func(s SettingResult) bool { return s.Setting.Has(row.Name) }) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 func optional(v *float64) string {

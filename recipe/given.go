@@ -178,8 +178,20 @@ func (g *Given) Flags() []string {
 }
 
 // Command is a line for a POSIX shell that makes the picture.
-func (g *Given) Command() string {
-	words := append([]string{"darkroom", "generate"}, g.Flags()...)
+func (g *Given) Command() string { return command(g.Flags()) }
+
+// CommandOf is the same for a person to read: the prompt is the argument, where it cannot be taken for a flag.
+func (g Given) CommandOf(prompt string) string {
+	if strings.HasPrefix(prompt, "-") {
+		g.Set("prompt", prompt)
+		return g.Command()
+	}
+	g.Drop("prompt")
+	return command(append([]string{prompt}, g.Flags()...))
+}
+
+func command(words []string) string {
+	words = append([]string{"darkroom", "generate"}, words...)
 	for i, w := range words {
 		words[i] = ShellWord(w)
 	}
@@ -230,7 +242,7 @@ func (g *Given) UnmarshalJSON(data []byte) error {
 		if !ok || string(raw) == "null" {
 			continue
 		}
-		v, err := s.decode(raw)
+		v, err := s.Decode(raw)
 		if err != nil {
 			return err
 		}

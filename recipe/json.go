@@ -99,7 +99,7 @@ func (r *Recipe) takeExtra() error {
 		if !ok || s.Recipe != nil || !s.InRecipe() {
 			continue
 		}
-		v, err := s.decode(raw)
+		v, err := s.Decode(raw)
 		if err != nil {
 			return fmt.Errorf("recipe: %w", err)
 		}

@@ -325,8 +325,14 @@ func (e *ChoiceError) Error() string {
 	return fmt.Sprintf("%.60q: choose %s", e.Value, strings.Join(e.Choices, ", "))
 }
 
+// OneText says whether a text is one value, whatever commas it has: a prompt.
+func (s *Setting) OneText() bool { return s.Kind == TextKind && s.Zero }
+
 // List takes a text with several values apart.
 func (s *Setting) List(text string) []string {
+	if s.OneText() {
+		return []string{text}
+	}
 	if s.Split != nil {
 		return s.Split(text)
 	}
@@ -360,8 +366,8 @@ func splitSigmas(text string) (sigmas []string) {
 // splitGuidance keeps keys with their method: cfg,apg:eta=0,momentum=-0.5 are two.
 func splitGuidance(text string) []string { return guidance.SplitList(text) }
 
-// decode reads a value from JSON.
-func (s *Setting) decode(data json.RawMessage) (v any, err error) {
+// Decode reads a value from JSON.
+func (s *Setting) Decode(data json.RawMessage) (v any, err error) {
 	switch s.Kind {
 	case TextKind:
 		v, err = decoded[string](data)

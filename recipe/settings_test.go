@@ -215,3 +215,22 @@ func TestAdd(t *testing.T) {
 		t.Error("the setting stays after its removal")
 	}
 }
+
+// TestLists: names and lists of levels in one value; ways of guidance with keys; a prompt is one.
+func TestLists(t *testing.T) {
+	for in, want := range map[string]string{
+		"karras": "karras", "karras,exponential": "karras|exponential", "14.6,6.1,0.03": "14.6,6.1,0.03", "karras,14.6,6.1,10,1,beta,3,2": "karras|14.6,6.1|10,1|beta|3,2",
+		"5,5": "5|5",
+	} {
+		s, _ := Lookup("sigmas")
+		if got := strings.Join(s.List(in), "|"); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+	for name, c := range map[string][2]string{"guidance": {"cfg,apg:eta=0,norm=2,dynamic", "cfg|apg:eta=0,norm=2|dynamic"}, "steps": {"4, 8", "4|8"}, "negative": {"a, b", "a, b"}} {
+		s, _ := Lookup(name)
+		if got := strings.Join(s.List(c[0]), "|"); got != c[1] {
+			t.Errorf("%s %s: %s, want %s", name, c[0], got, c[1])
+		}
+	}
+}

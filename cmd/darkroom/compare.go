@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +20,7 @@ import (
 	"darkroom/guidance"
 	defaultmodel "darkroom/models/default"
 	"darkroom/models/library"
+	"darkroom/recipe"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -35,9 +36,6 @@ type compareOptions struct {
 }
 
 func compareCommand(e *env) *cli.Command {
-	list := func(name, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, Usage: usage + "; several with commas", DefaultText: "the model's"}
-	}
 	return &cli.Command{
 		Name:  "compare",
 		Usage: "measure which scheduler gives the best pictures for the time",
@@ -51,28 +49,12 @@ Examples:
    darkroom compare --schedulers dpm++2m-karras --steps 20 --cfg 3,5,7 --prompt "a red apple" -o report/
    darkroom compare --schedulers ddim,unipc,heun --budget 2s --prompts prompts.txt -o report/
    darkroom compare --problem gmm --schedulers ddim,euler,heun,dpm++2m --steps 5,10,20,40`,
-		Flags: []cli.Flag{
-			list("schedulers", "the samplers: see darkroom schedulers"),
-			list("steps", "steps of denoising"),
-			list("sigmas", "spacings of noise levels (karras, exponential, …), or levels: 14.6,6.1,0.03"),
-			list("cfg", "guidance scales"),
-			list("guidance-rescale", "shares of guidance that are rescaled"),
-			list("guidance", "ways of guidance, NAME[:key=value,…]: see darkroom guidance"),
-			list("sde-noise", "noise of stochastic samplers: torch, brownian"),
-			list("eta", "shares of fresh noise"),
-			list("model", "folders in the diffusers layout, or names"),
-			list("dtype", "types to compute in: fp32, tf32, bf16, fp16"),
+		Flags: append(append(axisFlags(), settingFlags("backend")...),
 			&cli.StringFlag{Name: "budget", Usage: "instead of --steps: a time a picture, such as 2s; each scheduler gets the steps that fit", DefaultText: "none"},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` with a prompt a line; empty lines and lines that begin with # are left out", DefaultText: "none"},
 			&cli.StringFlag{Name: "prompt", Usage: "one prompt, instead of a file", DefaultText: "none"},
 			&cli.IntFlag{Name: "seeds", Usage: "pictures of each prompt", DefaultText: "1"},
 			&cli.Uint64Flag{Name: "seed", Usage: "the first of the seeds, which follow one another", DefaultText: "0"},
-			&cli.StringFlag{Name: "negative", Usage: "what the pictures should not show", DefaultText: "the model's"},
-			&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
-			&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
-			&cli.StringFlag{Name: "noise", Usage: "whose random numbers: torch-cpu or torch-cuda", DefaultText: "torch-cpu"},
-			&cli.StringFlag{Name: "prompt-syntax", Usage: "weighted or plain", DefaultText: "weighted"},
-			&cli.IntFlag{Name: "clip-skip", Usage: "layers to leave off the text encoder's end", DefaultText: "0"},
 			&cli.IntFlag{Name: "reference-steps", Usage: "steps of the converged solution that pictures are measured against; 0: none", DefaultText: "100"},
 			&cli.StringFlag{Name: "judge", Usage: "`FOLDER` of a CLIP model that says what pictures show, or none", DefaultText: "the embedded one, if this build has it"},
 			&cli.StringFlag{Name: "rank-by", Usage: "what decides: agreement, preference, ssim, msssim, psnr or rmse", DefaultText: "agreement with a judge, else ssim"},
@@ -81,12 +63,11 @@ Examples:
 			&cli.StringFlag{Name: "problem", Usage: "gmm: rank solvers on an exact problem, a mixture of Gaussians, without any model, in seconds", DefaultText: "pictures"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the report's `FOLDER`", DefaultText: "none"},
 			&cli.BoolFlag{Name: "new-grid", Usage: "take a folder that holds another comparison: its report is set aside, its pictures are used where they fit"},
-			&cli.StringFlag{Name: "backend", Usage: "auto, cpu, cuda or ref", DefaultText: "auto"},
 			deviceFlag(),
 			&cli.IntFlag{Name: "threads", Usage: "processors to use", DefaultText: "all"},
 			quietFlag(),
 			jsonFlag("print the settings as JSON, one a line"),
-		},
+		),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
 				return err
@@ -106,41 +87,13 @@ Examples:
 // readCompareFlags reads all but files.
 func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 	g := &o.Grid
-	names := func(name string) (list []string) {
-		if err == nil {
-			list, err = splitList(c, name)
-		}
-		return list
-	}
-	g.Models, g.DTypes, g.Schedulers, g.Sigmas = names("model"), names("dtype"), names("schedulers"), names("sigmas")
-	g.Steps = numbers(names("steps"), "steps", "whole numbers", strconv.Atoi, &err)
-	float := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
-	g.CFG = numbers(names("cfg"), "cfg", "numbers", float, &err)
-	g.Rescale = numbers(names("guidance-rescale"), "guidance-rescale", "numbers", float, &err)
-	if c.IsSet("guidance") && err == nil {
-		g.Guidance, err = guidanceList(c.String("guidance"))
-	}
-	g.SDENoise = names("sde-noise")
-	g.Eta = numbers(names("eta"), "eta", "numbers", float, &err)
-	if err != nil {
+	if err := readAxes(c, g); err != nil {
 		return o, err
 	}
-	for i, m := range g.Models {
-		if m == "default" {
-			g.Models[i] = ""
-		}
-	}
-	g.Sigmas = joinLevels(g.Sigmas)
 	g.Seeds, g.ReferenceSteps = 1, 100
 	override(&g.Seeds, given(c, "seeds", c.Int))
 	override(&g.ReferenceSteps, given(c, "reference-steps", c.Int))
-	g.FirstSeed, g.Negative = c.Uint64("seed"), given(c, "negative", c.String)
-	g.Width, g.Height, g.ClipSkip, g.Noise, g.Syntax = c.Int("width"), c.Int("height"), c.Int("clip-skip"), c.String("noise"), c.String("prompt-syntax")
-	for _, name := range []string{"width", "height"} {
-		if c.IsSet(name) && c.Int(name) < 1 {
-			return o, &usageError{"compare", fmt.Sprintf("--%s %d: it must be above 0", name, c.Int(name))}
-		}
-	}
+	g.FirstSeed = c.Uint64("seed")
 	if g.Budget, err = readBudget(c); err != nil {
 		return o, err
 	}
@@ -173,68 +126,75 @@ func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 	return o, nil
 }
 
-// splitList reads a value of several words with commas between.
-func splitList(c *cli.Context, name string) ([]string, error) {
-	if !c.IsSet(name) {
-		return nil, nil
-	}
-	var words []string
-	for _, w := range strings.Split(c.String(name), ",") {
-		if w = strings.TrimSpace(w); w == "" {
-			return nil, &usageError{"compare", fmt.Sprintf("--%s %q: a value between the commas is empty", name, c.String(name))}
-		}
-		words = append(words, w)
-	}
-	return words, nil
-}
-
-func numbers[T any](words []string, name, what string, parse func(string) (T, error), err *error) (list []T) {
-	for _, w := range words {
-		v, e := parse(w)
-		if e != nil && *err == nil {
-			*err = &usageError{"compare", fmt.Sprintf("--%s: %q is not one of the %s that are wanted, with commas between", name, w, what)}
-		}
-		list = append(list, v)
-	}
-	return list
-}
-
-// joinLevels puts lists of levels together again that the commas took apart: in karras,14.6,6.1,0.03,10,1 there are a name and two
-// lists, for levels fall within one.
-func joinLevels(words []string) []string {
-	var sigmas []string
-	before := math.Inf(-1)
-	for _, w := range words {
-		level, err := strconv.ParseFloat(w, 64)
-		switch {
-		case err != nil:
-			sigmas, before = append(sigmas, w), math.Inf(-1)
+// axisFlags are the settings that may be compared, each with several values.
+func axisFlags() (flags []cli.Flag) {
+	all := recipe.All()
+	for i := range all {
+		s := &all[i]
+		if !compare.IsAxis(s) {
 			continue
-		case level < before:
-			sigmas[len(sigmas)-1] += "," + w
-		default:
-			sigmas = append(sigmas, w)
 		}
-		before = level
+		f := &cli.StringFlag{Name: s.Name, Usage: s.About + "; several with commas", DefaultText: cmp.Or(s.Default, "false"), Category: s.Group.String()}
+		if s.OneText() {
+			f.Usage = s.About
+		}
+		if s.Name == "scheduler" {
+			f.Name, f.Aliases = "schedulers", []string{"scheduler"}
+		}
+		flags = append(flags, f)
 	}
-	return sigmas
+	return flags
 }
 
-// guidanceList reads cfg,apg:eta=0,momentum=-0.5: key=value without a colon belongs to the method before it.
-func guidanceList(text string) ([]string, error) {
-	methods, err := guidance.ParseList(text)
-	if err != nil {
-		return nil, &usageError{"compare", "--guidance: " + err.Error()}
-	}
-	var list []string
-	for _, m := range methods {
-		name := m.String()
-		if m.Plain() {
-			name = ""
+// readAxes reads the values of each setting.
+func readAxes(c *cli.Context, g *compare.Grid) error {
+	all := recipe.All()
+	for i := range all {
+		s := &all[i]
+		name := s.Name
+		if name == "scheduler" {
+			name = "schedulers"
 		}
-		list = append(list, name)
+		if !compare.IsAxis(s) || !c.IsSet(name) {
+			continue
+		}
+		var values []any
+		for _, w := range s.List(c.String(name)) {
+			if w == "" && !s.Zero {
+				return &usageError{"compare", fmt.Sprintf("--%s %q: a value between the commas is empty", name, c.String(name))}
+			}
+			v, err := s.Parse(w)
+			if err != nil {
+				what := map[recipe.Kind]string{recipe.WholeKind: "whole numbers", recipe.NumberKind: "numbers", recipe.SwitchKind: "words true and false"}[s.Kind]
+				return &usageError{"compare", fmt.Sprintf("--%s: %q is not one of the %s that are wanted, with commas between", name, w, what)}
+			}
+			if err := axisValue(s, &v); err != nil {
+				return &usageError{"compare", fmt.Sprintf("--%s: %v", name, err)}
+			}
+			values = append(values, v)
+		}
+		g.SetAxis(s.Name, values...)
 	}
-	return list, nil
+	return nil
+}
+
+// axisValue brings names of the default into the form that requests have.
+func axisValue(s *recipe.Setting, v *any) error {
+	switch s.Name {
+	case "model":
+		if *v == defaultmodel.Name {
+			*v = ""
+		}
+	case "guidance":
+		m, err := guidance.Parse((*v).(string))
+		if err != nil {
+			return err
+		}
+		if *v = m.String(); m.Plain() {
+			*v = ""
+		}
+	}
+	return nil
 }
 
 // readBudget reads "2s", "500ms" or a plain number of seconds.
@@ -300,13 +260,13 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 			return err
 		}
 	}
-	for i, model := range o.Grid.Models {
-		path, err := library.Find(model)
+	for i, model := range o.Grid.Axes["model"] {
+		path, err := library.Find(model.(string))
 		if err != nil {
 			return err
 		}
 		if path != defaultmodel.Name {
-			o.Grid.Models[i] = path
+			o.Grid.Axes["model"][i] = path
 		}
 	}
 	show := newGridProgress(e.stderr, o.Quiet)

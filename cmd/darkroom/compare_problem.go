@@ -17,7 +17,7 @@ const gmmPoints = 256
 var gmmSteps = []int{5, 10, 20, 40}
 
 // problemFlags are those of compare that mean something to a problem, which draws no pictures.
-var problemFlags = []string{"problem", "schedulers", "steps", "sigmas", "seed", "json", "quiet", "q"}
+var problemFlags = []string{"problem", "schedulers", "scheduler", "steps", "sigmas", "seed", "json", "quiet", "q"}
 
 // checkProblem refuses flags that would have no effect.
 func checkProblem(c *cli.Context) error {
@@ -43,9 +43,17 @@ func withSigmas(names, sigmas []string) []string {
 	return all
 }
 
+// axis are an axis's values as what they are.
+func axis[T any](g *compare.Grid, name string) (list []T) {
+	for _, v := range g.Axes[name] {
+		list = append(list, v.(T))
+	}
+	return list
+}
+
 // compareProblem ranks solvers on an exact problem.
 func compareProblem(e *env, o compareOptions) error {
-	names, steps := o.Grid.Schedulers, o.Grid.Steps
+	names, steps := axis[string](&o.Grid, "scheduler"), axis[int](&o.Grid, "steps")
 	if names == nil {
 		for _, info := range scheduler.Names() {
 			if info.Name != "flow-euler" && info.Name != "flow-heun" && info.Name != "lcm" && info.Name != "tcd" {
@@ -56,7 +64,7 @@ func compareProblem(e *env, o compareOptions) error {
 	if steps == nil {
 		steps = gmmSteps
 	}
-	names = withSigmas(names, o.Grid.Sigmas)
+	names = withSigmas(names, axis[string](&o.Grid, "sigmas"))
 	results, err := compare.CompareGMM(names, steps, gmmPoints, o.Grid.FirstSeed)
 	if err != nil {
 		return err

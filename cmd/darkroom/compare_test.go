@@ -193,18 +193,6 @@ func TestCompareAxes(t *testing.T) {
 	}
 }
 
-// TestJoinLevels: names and lists of levels in one value.
-func TestJoinLevels(t *testing.T) {
-	for in, want := range map[string]string{
-		"karras": "karras", "karras,exponential": "karras|exponential", "14.6,6.1,0.03": "14.6,6.1,0.03", "karras,14.6,6.1,10,1,beta,3,2": "karras|14.6,6.1|10,1|beta|3,2",
-		"5,5": "5|5",
-	} {
-		if got := strings.Join(joinLevels(strings.Split(in, ",")), "|"); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}
-
 func TestCompareProblem(t *testing.T) {
 	code, out, errs := command(t, "", "compare", "--problem", "gmm", "--schedulers", "ddim,dpm++2m-karras,euler-a", "--steps", "10,20")
 	if code != 0 || errs != "" || strings.Count(out, "dpm++2m-karras") != 2 || !strings.Contains(out, "draws noise") {
