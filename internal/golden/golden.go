@@ -73,6 +73,9 @@ func (f *File) Network(t testing.TB, name string) *Network {
 	return &Network{Name: name, Config: c, Loader: nn.NewLoader(name, s), file: f, shapes: s}
 }
 
+// Source is the network's weights.
+func (n *Network) Source() nn.Source { return n.shapes }
+
 // AllRead fails the test if the constructors left out a weight.
 func (n *Network) AllRead(t testing.TB) {
 	t.Helper()
