@@ -2,10 +2,10 @@
 
     python train/goldens_vae.py
 
-Pictures of what the decoder and the encoder make of random inputs, and of every block inside.
+What decoder and encoder make of random inputs, and every block inside; the small autoencoder (TAESD) as a whole.
 """
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 
 from goldens_nets import Golden, draw, make_up
 
@@ -14,6 +14,12 @@ MODELS = {
     # Newer families: more latent channels, no quantisation convolutions; here also no attention.
     "wide": dict(block_out_channels=(6, 12), layers_per_block=2, latent_channels=8, norm_num_groups=3, mid_block_add_attention=False,
                  use_quant_conv=False, use_post_quant_conv=False, scaling_factor=1.5, shift_factor=0.2),
+}
+TINY = {
+    "tiny": dict(encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8), num_encoder_blocks=(1, 2, 1), num_decoder_blocks=(2, 1, 1),
+                 latent_channels=4),
+    "tiny-wide": dict(encoder_block_out_channels=(4, 4), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
+                      latent_channels=16),
 }
 
 
@@ -38,6 +44,13 @@ def main():
             for handle in handles:
                 handle.remove()
             print(f"  {name} {call}: picture's std {out.std():.2f}, moments' {moments.std():.2f}")
+    for i, (name, config) in enumerate(TINY.items()):
+        net = make_up(AutoencoderTiny(**config))
+        golden.network(name, net, net.config)
+        z, image = 3 * draw(60 + i, 2, config["latent_channels"], 3, 5), draw(65 + i, 2, 3, 3 * 2 ** (len(config["num_encoder_blocks"]) - 1), 8)
+        with torch.no_grad():
+            for key, v in {"decode/latent": z, "decode/image": net.decode(z).sample, "encode/image": image, "encode/latent": net.encode(image).latents}.items():
+                golden.value(name, *key.split("/"), v)
     golden.save("vae/testdata/vae.safetensors")
 
 

@@ -2,8 +2,10 @@ package vae
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
+	"darkroom/checkpoint"
 	"darkroom/internal/golden"
 	"darkroom/kernels"
 	"darkroom/nn"
@@ -15,7 +17,7 @@ const tolerance = 1e-6
 
 func TestAutoencoderAgainstDiffusers(t *testing.T) {
 	file := golden.Open(t, "testdata/vae.safetensors")
-	for _, name := range file.Networks() {
+	for _, name := range []string{"sd", "wide"} {
 		t.Run(name, func(t *testing.T) {
 			net := file.Network(t, name)
 			c, err := ReadConfig(net.Config)
@@ -50,6 +52,53 @@ func TestAutoencoderAgainstDiffusers(t *testing.T) {
 
 			}
 		})
+	}
+}
+
+func TestTinyAgainstDiffusers(t *testing.T) {
+	file := golden.Open(t, "testdata/vae.safetensors")
+	for _, name := range []string{"tiny", "tiny-wide"} {
+		t.Run(name, func(t *testing.T) {
+			net := file.Network(t, name)
+			c, err := ReadTinyConfig(net.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := NewTinyDecoder(c, net.Loader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := NewTinyEncoder(c, net.Loader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			net.AllRead(t)
+			_, z := net.Call("decode").Floats(t, "latent")
+			net.Call("decode").CheckNetwork(t, tolerance, d, nn.Sizes{Rows: z[0], H: z[1], W: z[2]})
+			_, x := net.Call("encode").Floats(t, "image")
+			net.Call("encode").CheckNetwork(t, tolerance, e, nn.Sizes{Rows: x[0], H: x[1], W: x[2]})
+		})
+	}
+}
+
+func TestTinyConfigRefusesWhatItCannotRun(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"act_fn": "silu"}`:                               "act_fn",
+		`{"num_decoder_blocks": [1, 1]}`:                   "num_decoder_blocks",
+		`{"decoder_block_out_channels": [64, 64, 64, 32]}`: "decoder_block_out_channels",
+		`{"num_encoder_blocks": []}`:                       "num_encoder_blocks",
+		`{"latent_channels": 0}`:                           "latent_channels",
+		`{"upsampling_scaling_factor": 3}`:                 "upsampling_scaling_factor",
+		`{"scaling_factor": 0}`:                            "scaling_factor",
+		`{"some_new_key": 1}`:                              "some_new_key",
+	} {
+		c, err := checkpoint.ParseConfig([]byte(config), "vae/config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadTinyConfig(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one that names %s", config, err, want)
+		}
 	}
 }
 
