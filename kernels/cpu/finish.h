@@ -27,20 +27,25 @@ INLINE void finish(const int act, int64_t n, const float *sums, const float *gat
 
 #define OFFSET(p, n) ((p) ? (p) + (n) : 0)
 
-// finish_block writes rows [from, to) × panels [first, last) from sums[panel][height][NR].
+#ifdef HALF
+#define SQUARE_COLUMNS W // columns whose sums lie together: [square][height][columns]
+#else
+#define SQUARE_COLUMNS NR
+#endif
+
+// finish_block writes rows [from, to) × panels [first, last).
 INLINE void finish_block(const int act, const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t last, int64_t height, const float *sums) {
-	int64_t rows = to - from, per_image = g->out_h * g->out_w, size = height * NR;
+	int64_t rows = to - from, per_image = g->out_h * g->out_w, panel = height * NR;
 	const elem *per_channel = g->per_channel, *residual = g->residual;
 	elem *dst = g->dst;
-	for (int64_t p = first; p < last; p++) {
-		int64_t o = p * NR, n = min64(NR, g->outs - o);
-		for (int64_t r = 0; r < rows; r++) {
-			int64_t at = (from + r) * g->outs + o;
-			finish(act, n, sums + r * NR, sums + size + r * NR, OFFSET(g->bias, o), OFFSET(g->bias, g->outs + o),
-			       OFFSET(per_channel, (from + r) / per_image * g->outs + o), OFFSET(residual, at), dst + at);
-		}
-		sums += act == ACT_GEGLU ? 2 * size : size;
-	}
+	for (int64_t p = first; p < last; p++, sums += act == ACT_GEGLU ? 2 * panel : panel)
+		for (int64_t r = 0; r < rows; r++)
+			for (int64_t o = p * NR; o < min64((p + 1) * NR, g->outs); o += SQUARE_COLUMNS) {
+				const float *row = sums + (o - p * NR) * height + r * SQUARE_COLUMNS;
+				int64_t at = (from + r) * g->outs + o;
+				finish(act, min64(SQUARE_COLUMNS, g->outs - o), row, row + panel, OFFSET(g->bias, o), OFFSET(g->bias, g->outs + o),
+				       OFFSET(per_channel, (from + r) / per_image * g->outs + o), OFFSET(residual, at), dst + at);
+			}
 }
 
 static void finish_item(const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t last, int64_t height, const float *sums) {

@@ -1,56 +1,75 @@
 // Matrix products in bfloat16, summed in float32: the same implicit GEMM as gemm.h, with these differences.
 //
-//	A       windows are copied, block by block of K, to [chunk][row][32]: the instructions read pairs or
-//	        squares of channels, and what lies side by side in K may lie far apart in the picture
-//	B       panels of 16 columns: [chunk][16 pairs][16 columns][2], a square of 1 KiB for each chunk of K
-//	sums    [panel][row][16] in float32, kept between blocks of K
+//	A       windows are copied, block by block of K, to [TALL rows][chunk][row][32]: the instructions read pairs
+//	        or squares of channels, and what lies side by side in K may lie far apart in the picture. What the
+//	        micro-kernel reads is one stream (TALL 32), or one for each row (TALL 1)
+//	B       panels of NV·16 columns: [chunk][NV][16 pairs][16 columns][2], squares of 1 KiB
+//	sums    [square of columns][row][16] in float32, kept between blocks of K
 //
 // A row's sums depend on nothing but K's order, which chunks of 32 from 0 on fix. How they are taken within a
 // chunk is the instruction's: one chain of 32 (VDPBF16PS), or even and odd terms apart (TDPBF16PS). So the two
 // sets differ in the last bits from each other, and neither from itself.
 
-#define SQUARE (CHUNK * NR) // values of a panel's chunk
+#define SQUARE (CHUNK * W)
 
-// micro adds n chunks to a tile of sums: mr × nv·16 of them, or with AMX mr and nv squares of 16 × 16.
-// Strides are in values; those of A let it be a matrix that was not copied.
+// The micro-kernel adds chunks to a tile of sums: mr × nv·16 of them, or with AMX mr and nv squares of 16 × 16.
+// Strides are in values. The rows of A lie TALL by TALL. Meanwhile it brings lines of 64 bytes from next on into the
+// L2 cache: the first tile on them would wait for memory otherwise.
 typedef struct {
 	const elem *a;
-	int64_t a_row, a_chunk;
+	int64_t a_tall, a_chunk;
 	const elem *b;
-	int64_t b_panel;
+	int64_t b_square, b_chunk;
 	float *sums;
-	int64_t sums_panel;
+	int64_t sums_square;
 	int64_t chunks;
+	const char *next;
+	int64_t lines; // a chunk
 } product;
 
-#ifdef AMX
-#define TILE_ROWS 16 // A and sums have a multiple of it in rows
+#define PREFETCH(p) \
+	for (int64_t line = 0; line < m->lines; line++, p += 64) __builtin_prefetch(p, 0, 2)
 
-INLINE void micro_half(const int mt, const int nt, const product *m, int begin) {
-	float *s0 = m->sums, *s1 = s0 + m->sums_panel;
+#ifdef AMX
+#define TALL 32 // rows of A that lie together; the sums have a multiple of it
+
+#define TILE_FETCH(t, from, stride) \
+	if (stream) TILE_STREAM(t, from, stride); \
+	else TILE_LOAD(t, from, stride)
+
+// With stream only B, which the next rows read again, goes through the L1 cache: A and the sums would drive it out.
+INLINE void micro_half(const int mt, const int nt, const int stream, const product *m, int begin) {
+	float *s0 = m->sums, *s1 = s0 + m->sums_square;
 	if (begin) {
 		TILE_ZERO(0);
 		if (nt > 1) TILE_ZERO(1);
 		if (mt > 1) TILE_ZERO(2);
 		if (mt > 1 && nt > 1) TILE_ZERO(3);
 	} else {
-		TILE_LOAD(0, s0, 64);
-		if (nt > 1) TILE_LOAD(1, s1, 64);
-		if (mt > 1) TILE_LOAD(2, s0 + 16 * 16, 64);
-		if (mt > 1 && nt > 1) TILE_LOAD(3, s1 + 16 * 16, 64);
+		TILE_FETCH(0, s0, 64);
+		if (nt > 1) {
+			TILE_FETCH(1, s1, 64);
+		}
+		if (mt > 1) {
+			TILE_FETCH(2, s0 + 16 * 16, 64);
+		}
+		if (mt > 1 && nt > 1) {
+			TILE_FETCH(3, s1 + 16 * 16, 64);
+		}
 	}
 	const elem *a = m->a, *b = m->b;
-	int64_t stride = 2 * m->a_row;
-	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += SQUARE) {
+	const char *next = m->next;
+	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += m->b_chunk) {
+		PREFETCH(next);
 		TILE_LOAD(6, b, 64);
-		TILE_LOAD(4, a, stride);
+		TILE_FETCH(4, a, 64);
 		TILE_DOT(0, 4, 6);
 		if (nt > 1) {
-			TILE_LOAD(7, b + m->b_panel, 64);
+			TILE_LOAD(7, b + m->b_square, 64);
 			TILE_DOT(1, 4, 7);
 		}
 		if (mt > 1) {
-			TILE_LOAD(5, a + 16 * m->a_row, stride);
+			TILE_FETCH(5, a + 16 * CHUNK, 64);
 			TILE_DOT(2, 5, 6);
 			if (nt > 1) TILE_DOT(3, 5, 7);
 		}
@@ -61,40 +80,42 @@ INLINE void micro_half(const int mt, const int nt, const product *m, int begin) 
 	if (mt > 1 && nt > 1) TILE_STORE(3, s1 + 16 * 16, 64);
 }
 
-static void micro_1_1(const product *m, int begin) { micro_half(1, 1, m, begin); }
-static void micro_1_2(const product *m, int begin) { micro_half(1, 2, m, begin); }
-static void micro_2_1(const product *m, int begin) { micro_half(2, 1, m, begin); }
-static void micro_2_2(const product *m, int begin) { micro_half(2, 2, m, begin); }
+typedef void (*micro_kernel)(const product *, int begin);
+#define MICRO(mt, nt, stream) \
+	static void micro_##mt##_##nt##_##stream(const product *m, int begin) { micro_half(mt, nt, stream, m, begin); }
+MICRO(1, 1, 0) MICRO(1, 2, 0) MICRO(2, 1, 0) MICRO(2, 2, 0) MICRO(1, 1, 1) MICRO(1, 2, 1) MICRO(2, 1, 1) MICRO(2, 2, 1)
+static const micro_kernel micros[2][2][2] = {{{micro_1_1_0, micro_1_2_0}, {micro_2_1_0, micro_2_2_0}}, {{micro_1_1_1, micro_1_2_1}, {micro_2_1_1, micro_2_2_1}}};
 
-// tile runs the micro-kernel over rows and up to NV panels.
-INLINE void tile_half(const product *m, int64_t rows, int64_t panels, int begin) {
+// tile_half runs the micro-kernel over rows and up to NV squares of columns.
+INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int stream) {
 	product p = *m;
 	int64_t squares = ceil_div(rows, 16);
 	for (int64_t t = 0; t < squares; t += 2) {
-		if (panels > 1) (t + 1 < squares ? micro_2_2 : micro_1_2)(&p, begin);
-		else (t + 1 < squares ? micro_2_1 : micro_1_1)(&p, begin);
-		p.a += 32 * p.a_row, p.sums += 32 * NR;
+		micros[stream][t + 1 < squares][wide - 1](&p, begin);
+		p.a += p.a_tall, p.sums += TALL * W, p.next += 64 * p.lines * p.chunks;
 	}
 }
 #else
-#define TILE_ROWS 1
+#define TALL 1
 
 INLINE void micro_half(const int mr, const int nv, const product *m, int begin) {
 	vec acc[MR][NV];
 	UNROLL_ALL
 	for (int i = 0; i < mr; i++)
 		UNROLL_ALL
-		for (int j = 0; j < nv; j++) acc[i][j] = begin ? splat(0) : load(m->sums + j * m->sums_panel + i * NR);
+		for (int j = 0; j < nv; j++) acc[i][j] = begin ? splat(0) : load(m->sums + j * m->sums_square + i * W);
 	const elem *a = m->a, *b = m->b;
-	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += SQUARE) {
+	const char *next = m->next;
+	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += m->b_chunk) {
+		PREFETCH(next);
 		UNROLL_BY_4
 		for (int64_t pair = 0; pair < CHUNK / 2; pair++) {
 			vecu column[NV];
 			UNROLL_ALL
-			for (int j = 0; j < nv; j++) column[j] = (vecu)load((const float *)(b + j * m->b_panel) + pair * NR);
+			for (int j = 0; j < nv; j++) column[j] = (vecu)load((const float *)(b + j * m->b_square) + pair * W);
 			UNROLL_ALL
 			for (int i = 0; i < mr; i++) {
-				vecu x = splat_pair(a + i * m->a_row + 2 * pair);
+				vecu x = splat_pair(a + i * m->a_tall + 2 * pair);
 				UNROLL_ALL
 				for (int j = 0; j < nv; j++) acc[i][j] = dot2(acc[i][j], x, column[j]);
 			}
@@ -103,7 +124,7 @@ INLINE void micro_half(const int mr, const int nv, const product *m, int begin) 
 	UNROLL_ALL
 	for (int i = 0; i < mr; i++)
 		UNROLL_ALL
-		for (int j = 0; j < nv; j++) store(m->sums + j * m->sums_panel + i * NR, acc[i][j]);
+		for (int j = 0; j < nv; j++) store(m->sums + j * m->sums_square + i * W, acc[i][j]);
 }
 
 typedef void (*micro_kernel)(const product *, int begin);
@@ -114,33 +135,38 @@ typedef void (*micro_kernel)(const product *, int begin);
 MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6) MICROS(7) MICROS(8)
 static const micro_kernel micros[MR][NV] = {ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7), ROW(8)};
 
-INLINE void tile_half(const product *m, int64_t rows, int64_t panels, int begin) {
+INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int stream) {
 	product p = *m;
 	int64_t tiles = ceil_div(rows, MR);
+	(void)stream;
 	for (int64_t t = 0; t < tiles; t++) {
 		int64_t from = part(rows, tiles, t), mr = part(rows, tiles, t + 1) - from;
-		p.a = m->a + from * m->a_row, p.sums = m->sums + from * NR;
-		micros[mr - 1][panels - 1](&p, begin);
+		p.a = m->a + from * m->a_tall, p.sums = m->sums + from * W;
+		micros[mr - 1][wide - 1](&p, begin);
+		p.next += 64 * p.lines * p.chunks;
 	}
 }
 #endif
 
-// copy_windows copies the next k values of every row's window to a[chunk][height][32], with zeros at the end of
-// the last chunk and in rows that a square needs and the item has not.
+// copy_windows copies the next k values of every row's window to A, with zeros at the end of the last chunk and in
+// rows that a square needs and the item has not.
 static void copy_windows(const gemm_job *g, const char **table, int64_t rows, int64_t height, int64_t k, cursor *at, elem *a) {
+	int64_t chunks = ceil_div(k, CHUNK);
 	for (int64_t done = 0; done < k;) {
 		int64_t n = min64(g->channels[at->input] - at->channel, k - done);
 		const char **pixels = table + (at->tap * 2 + at->input) * rows;
-		int64_t skip = at->channel * (int64_t)sizeof(elem);
-		for (int64_t left = n; left > 0;) {
-			int64_t within = done % CHUNK, some = min64(CHUNK - within, left);
-			elem *to = a + done / CHUNK * height * CHUNK + within;
-			if (some == CHUNK)
-				for (int64_t r = 0; r < rows; r++, to += CHUNK) __builtin_memcpy(to, pixels[r] + skip, 2 * CHUNK);
-			else
-				for (int64_t r = 0; r < rows; r++, to += CHUNK) __builtin_memcpy(to, pixels[r] + skip, 2 * some);
-			done += some, left -= some, skip += 2 * some;
+		for (int64_t first = 0; first < rows; first += TALL) {
+			int64_t skip = at->channel * (int64_t)sizeof(elem), some;
+			for (int64_t to = done; to < done + n; to += some, skip += some * (int64_t)sizeof(elem)) {
+				elem *row = a + (first * chunks + to / CHUNK * TALL) * CHUNK + to % CHUNK;
+				some = min64(CHUNK - to % CHUNK, done + n - to);
+				if (some == CHUNK)
+					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += CHUNK) __builtin_memcpy(row, pixels[r] + skip, 2 * CHUNK);
+				else
+					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += CHUNK) __builtin_memcpy(row, pixels[r] + skip, 2 * some);
+			}
 		}
+		done += n;
 		at->channel += n, at->k += n;
 		if (at->channel == g->channels[at->input]) {
 			at->channel = 0;
@@ -149,8 +175,10 @@ static void copy_windows(const gemm_job *g, const char **table, int64_t rows, in
 		}
 	}
 	if (k % CHUNK)
-		for (int64_t r = 0; r < rows; r++) __builtin_memset(a + (k / CHUNK * height + r) * CHUNK + k % CHUNK, 0, 2 * (CHUNK - k % CHUNK));
-	for (int64_t c = 0; c < ceil_div(k, CHUNK); c++) __builtin_memset(a + (c * height + rows) * CHUNK, 0, 2 * (height - rows) * CHUNK);
+		for (int64_t r = 0; r < rows; r++)
+			__builtin_memset(a + (r / TALL * TALL * chunks + (chunks - 1) * TALL + r % TALL) * CHUNK + k % CHUNK, 0, 2 * (CHUNK - k % CHUNK));
+	if (rows % TALL)
+		for (int64_t c = 0; c < chunks; c++) __builtin_memset(a + (rows / TALL * TALL * chunks + c * TALL + rows % TALL) * CHUNK, 0, 2 * (height - rows) * CHUNK);
 }
 
 #define KC (BLOCK_CHUNKS * CHUNK) // depth of a block of K
@@ -161,9 +189,9 @@ typedef struct {
 } gemm_layout;
 
 static gemm_layout layout_of(const gemm_job *g, int64_t rows, int64_t panels) {
-	gemm_layout l = {.height = round_up(rows, TILE_ROWS)};
+	gemm_layout l = {.height = round_up(rows, TALL)};
 	int64_t k = g->kh * g->kw * (g->channels[0] + g->channels[1]);
-	l.sums = panels * l.height * NR * (int64_t)sizeof(float);
+	l.sums = panels * NR * l.height * (int64_t)sizeof(float);
 	l.a = l.height * round_up(min64(k, KC), CHUNK) * (int64_t)sizeof(elem);
 	return l;
 }
@@ -174,7 +202,7 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 	int64_t from = MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block);
 	int64_t to = min64(g->rows, MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block + 1));
 	int64_t first = twice * part(panels, g->col_blocks, col_block), last = twice * part(panels, g->col_blocks, col_block + 1);
-	int64_t rows = to - from;
+	int64_t rows = to - from, tiles = ceil_div(rows, MR);
 
 	gemm_layout l = layout_of(g, rows, last - first);
 	float *sums = (float *)scratch;
@@ -184,14 +212,17 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 
 	cursor at = {0};
 	const elem *weights = g->weights.panels;
-	int64_t groups = ceil_div(last - first, NV);
 	for (int64_t c = 0; c < chunks; c += BLOCK_CHUNKS) {
 		int64_t n = min64(BLOCK_CHUNKS, chunks - c);
 		copy_windows(g, table, rows, l.height, min64(KC, k - c * CHUNK), &at, a);
-		for (int64_t i = 0; i < groups; i++) {
-			int64_t p = part(last - first, groups, i), count = part(last - first, groups, i + 1) - p;
-			product m = {a, CHUNK, l.height * CHUNK, weights + ((first + p) * chunks + c) * SQUARE, chunks * SQUARE, sums + p * l.height * NR, l.height * NR, n};
-			tile_half(&m, rows, count, c == 0);
+		for (int64_t p = first; p < last; p++) {
+			const elem *b = weights + (p * chunks + c) * NV * SQUARE, *next = b + chunks * NV * SQUARE;
+			if (p + 1 == last) next = weights + (first * chunks + c + n) * NV * SQUARE;
+			int64_t wide = min64(NV, ceil_div(g->outs - p / twice * NR, W));
+			product m = {.a = a, .a_tall = n * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = b, .b_square = SQUARE, .b_chunk = NV * SQUARE,
+			             .sums = sums + (p - first) * NR * l.height, .sums_square = l.height * W, .chunks = n,
+			             .next = (const char *)next, .lines = ceil_div(NV * SQUARE * (int64_t)sizeof(elem) / 64, tiles)};
+			tile_half(&m, rows, wide, c == 0, 1);
 		}
 	}
 	finish_item(g, from, to, first / twice, last / twice, l.height, sums);

@@ -19,6 +19,10 @@ INLINE vec16 narrow(vec v) {
 
 INLINE vec read(const elem *p) { return widen16((vec16) * (const vec16_any *)p); }
 INLINE void write(elem *p, vec v) { *(vec16_any *)p = (vec16_any)narrow(v); }
+#ifdef HALF_NATIVE
+INLINE vec read_part(const elem *p, int64_t n) { return widen16((vec16)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p)); }
+INLINE void write_part(elem *p, vec v, int64_t n) { _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), (__m256i)narrow(v)); }
+#else
 INLINE vec read_part(const elem *p, int64_t n) {
 	elem lanes[W] = {0};
 	for (int64_t i = 0; i < n; i++) lanes[i] = p[i];
@@ -28,6 +32,16 @@ INLINE void write_part(elem *p, vec v, int64_t n) {
 	elem lanes[W];
 	write(lanes, v);
 	for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+}
+#endif
+
+// copy_chunk copies n ≤ 32 values and fills the 32 up with zeros.
+INLINE void copy_chunk(elem *to, const elem *from, int64_t n) {
+#ifdef HALF_NATIVE
+	_mm512_storeu_si512(to, _mm512_maskz_loadu_epi16((__mmask32)((1ull << n) - 1), from));
+#else
+	for (int64_t i = 0; i < 32; i++) to[i] = i < n ? from[i] : 0;
+#endif
 }
 
 // dot2 is VDPBF16PS: acc + a[2i+1]·b[2i+1] + a[2i]·b[2i] by lane, each product added with one rounding.

@@ -16,11 +16,11 @@
 #include "polynomials.h"
 #include "vec.h"
 
+#define NR (NV * W) // columns of a packed panel
 #ifdef HALF
-#define NR W     // columns of a packed panel
 #define CHUNK 32 // K is packed in multiples of it
 #ifdef AMX
-#define BLOCK_CHUNKS 16   // chunks of K in a block: 32 KiB of weights stay in the L1 cache
+#define BLOCK_CHUNKS 18   // chunks of K in a block: 36 KiB of weights stay in the L1 cache
 #define MOST_ROWS 256     // of an item: with 320 columns, copies, sums and weights are 900 KiB of the L2 cache
 #define MOST_COLUMNS 320
 #include "tiles.h"
@@ -32,7 +32,6 @@
 #define END_TILES
 #endif
 #else
-#define NR (NV * W) // columns of a packed panel
 #define CHUNK 1
 #define MOST_ROWS 144
 #define MOST_COLUMNS 320

@@ -37,17 +37,15 @@ INLINE void widen_row(const int type, const void *src, int64_t at, int64_t n, fl
 #define FLAT_BLOCK 65536 // elements that an item of a vector or table widens
 #define DEPTH 16
 
-// A packed panel is [k][NR]; in bfloat16, whose instructions add two products at once, it is
-// [chunk][k/2][NR][2] with chunks of CHUNK, zeros at the end.
+// place is where row k and column j lie in a packed panel: [k][NR], or in bfloat16, whose instructions add two
+// products at once, [k/32][NV][16 pairs of k][16 columns][2] with zeros at the end of K.
+INLINE int64_t place(int64_t k, int64_t j) {
 #ifndef HALF
-#define TOGETHER 1
-#define CHUNK 1
+	return k * NR + j;
 #else
-#define TOGETHER 2
+	return (k / CHUNK * NV + j / W) * (CHUNK * W) + k % CHUNK / 2 * (2 * W) + j % W * 2 + k % 2;
 #endif
-
-// place is where column 0 of row k lies in a panel.
-INLINE int64_t place(int64_t k) { return k / TOGETHER * TOGETHER * NR + k % TOGETHER; }
+}
 
 INLINE void pack_item(const int type, pack_job *job, int64_t item) {
 	float row[DEPTH] = {0};
@@ -64,7 +62,7 @@ INLINE void pack_item(const int type, pack_job *job, int64_t item) {
 		}
 		int64_t n = min64(NR, outs - first), channel = 0, tap = 0;
 		elem *panel = (elem *)job->dst + item * round_up(k, CHUNK) * NR, columns[NR * DEPTH] = {0};
-		for (int64_t i = k * NR; i < round_up(k, CHUNK) * NR; i++) panel[place(i / NR) + i % NR * TOGETHER] = 0;
+		for (int64_t i = k * NR; i < round_up(k, CHUNK) * NR; i++) panel[place(i / NR, i % NR)] = 0;
 		for (int64_t at = 0; at < k; at += DEPTH) {
 			int64_t depth = min64(DEPTH, k - at);
 			for (int64_t j = 0; j < n; j++) {
@@ -72,8 +70,8 @@ INLINE void pack_item(const int type, pack_job *job, int64_t item) {
 				for (int64_t i = 0; i < DEPTH; i += W) write(columns + j * DEPTH + i, load(row + i));
 			}
 			for (int64_t i = 0; i < depth; i++) {
-				elem *to = panel + place(tap * job->channels + channel);
-				for (int64_t j = 0; j < NR; j++) to[TOGETHER * j] = columns[j * DEPTH + i];
+				int64_t at_k = tap * job->channels + channel;
+				for (int64_t j = 0; j < NR; j++) panel[place(at_k, j)] = columns[j * DEPTH + i];
 				if (++tap == job->taps) tap = 0, channel++;
 			}
 		}

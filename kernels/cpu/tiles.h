@@ -2,6 +2,7 @@
 #ifdef HALF_NATIVE
 #define TILE_ZERO(t) _tile_zero(t)
 #define TILE_LOAD(t, from, stride) _tile_loadd(t, from, stride)
+#define TILE_STREAM(t, from, stride) _tile_stream_loadd(t, from, stride) // past the L1 cache
 #define TILE_STORE(t, to, stride) _tile_stored(t, to, stride)
 #define TILE_DOT(sums, a, b) _tile_dpbf16ps(sums, a, b)
 #define BEGIN_TILES configure_tiles()
@@ -27,6 +28,7 @@ static _Thread_local tile tiles[8];
 
 #define TILE_ZERO(t) __builtin_memset(&tiles[t], 0, sizeof(tile))
 #define TILE_LOAD(t, from, stride) tile_load(&tiles[t], from, stride)
+#define TILE_STREAM TILE_LOAD
 #define TILE_STORE(t, to, stride) tile_store(&tiles[t], to, stride)
 #define TILE_DOT(s, a, b) tile_dot(&tiles[s], &tiles[a], &tiles[b])
 #define BEGIN_TILES
