@@ -2,7 +2,11 @@
 # make install    puts darkroom into the folder of go install
 # make test       everything that CI runs; fetches what it needs from package registries
 # make check      the quick part of it: no CUDA compiler, no cross builds
-# make lint       golangci-lint and govulncheck
+# make race       the concurrent packages under the race detector
+# make fuzz       every fuzz test, 30 s each (FUZZTIME=2m for longer)
+# make lint       golangci-lint and govulncheck, where they can be had
+# make first-run  what the first command costs with empty caches
+# make bench-compare REV=main    Go benchmarks of this tree against another revision's
 # make cuda       bin/darkroom with the CUDA backend; fetches the CUDA compiler, needs no GPU
 # make emu        build/emu/libcuda.so.1, an emulated GPU to run it on
 # make bench      kernels and the default model, timed
@@ -19,7 +23,7 @@ PYTHON ?= train/work/venv/bin/python
 TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: build install test check cross lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
+.PHONY: build install test check cross race fuzz first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/darkroom ./cmd/darkroom
@@ -27,7 +31,7 @@ build:
 install:
 	$(GO) install ./cmd/darkroom
 
-test: check cross cuda-test
+test: check race cross cuda-test
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "these files are not formatted: run gofmt -w"; exit 1; }
@@ -41,9 +45,24 @@ cross:
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
 	CGO_ENABLED=0 $(GO) test ./kernels/... ./pipeline
 
+# Short: the detector makes arithmetic ten times slower, and what it looks for is in the rest.
+RACE = ./render ./pipeline ./batch ./batch/engine ./batch/queue ./kernels/cpu ./stage
+race:
+	$(GO) test -race -short $(RACE)
+
+FUZZTIME ?= 30s
+fuzz:
+	.ci/fuzz $(FUZZTIME)
+
 lint:
-	$(GO) run $(LINT) run
-	$(GO) run $(VULN) ./...
+	.ci/lint $(LINT) $(VULN)
+
+first-run:
+	.ci/first-run
+
+REV ?= main
+bench-compare:
+	.ci/bench-compare $(REV)
 
 cuda:
 	kernels/cuda/build.sh
