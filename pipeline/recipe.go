@@ -1,26 +1,12 @@
 package pipeline
 
 import (
-	"runtime/debug"
-
 	"darkroom/noise"
 	"darkroom/recipe"
 )
 
 // Numerics names this program's arithmetic: it changes whenever the same recipe may give other bits.
 const Numerics = "1"
-
-// Version is the program's version, from the module or the commit that it was built from.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	return "devel"
-}
 
 // recipe writes down everything that decided the picture.
 func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error) {

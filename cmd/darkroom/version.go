@@ -36,11 +36,12 @@ func version(e *env, asJSON bool) error {
 		CGO      bool   `json:"cgo"`
 		Tags     string `json:"tags"`
 	}{pipeline.Version(), pipeline.Numerics, "unknown", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, false, ""}
+	if commit, _ := pipeline.Commit(); commit != "" {
+		v.Commit = commit
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {
-			case "vcs.revision":
-				v.Commit = s.Value
 			case "CGO_ENABLED":
 				v.CGO = s.Value == "1"
 			case "-tags":
