@@ -255,6 +255,9 @@ func (s *Setting) Parse(text string) (any, error) {
 	return v, nil
 }
 
+// RandomSeed says whether a text asks for a seed to be drawn, as other programs write it.
+func RandomSeed(text string) bool { return text == "-1" || strings.EqualFold(text, "random") }
+
 func parseInt(text string) (int, error) {
 	v, err := strconv.ParseInt(text, 10, 32)
 	return int(v), err

@@ -14,6 +14,7 @@ import (
 	"darkroom/batch/jobs"
 	"darkroom/imagefile"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 	"darkroom/render"
 )
 
@@ -180,6 +181,28 @@ func (e *Engine) Filled(q *jobs.Request) (pipeline.Request, error) {
 		return pipeline.Request{}, err
 	}
 	return q.Fill(m.p.NewRequest(q.Prompt)), nil
+}
+
+// Settled are all settings of a request, its model's own too, with names as recipes have them.
+func (e *Engine) Settled(q *jobs.Request) (recipe.Settings, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return recipe.Settings{}, err
+	}
+	r := q.Fill(m.p.NewRequest(q.Prompt))
+	plan, err := m.p.Plan(r)
+	if err != nil {
+		return recipe.Settings{}, err
+	}
+	if r.Scheduler = plan.Scheduler; plan.Sigmas != "" && !recipe.LevelList(plan.Sigmas) {
+		r.Scheduler += "-" + plan.Sigmas
+	}
+	if r.Steps = max(plan.Steps, 0); r.Model == "" {
+		r.Model = q.Model
+	}
+	return r.Settings, nil
 }
 
 func (e *Engine) check(q *jobs.Request) error {

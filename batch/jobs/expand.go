@@ -1,10 +1,14 @@
 package jobs
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+
+	"darkroom/recipe"
 )
 
 // expander turns the jobs of a file into images.
@@ -14,13 +18,14 @@ type expander struct {
 	checker   *checker
 	table     []spec
 	defaults  []field
-	base      Request
+	options   Options
 	name      string // template for all jobs that have none of their own
 	limit     int
 	out       []Image
 	names     map[string]nameTemplate
 	files     map[string]string // name → hash of the request that has it
 	seen      map[string]bool   // hashes
+	draws     map[string]int    // how often a seed was drawn for a request, by the hash of what else it says
 	twice     int
 }
 
@@ -37,6 +42,7 @@ func (x *expander) job(n node, number int) {
 	if !ok {
 		return
 	}
+	fields = slices.DeleteFunc(fields, x.replaced)
 	var axes []axis
 	for _, f := range fields {
 		s, ok := specOf(x.reporter, x.table, f)
@@ -56,14 +62,34 @@ func (x *expander) job(n node, number int) {
 		return
 	}
 	for at := range combinations.n {
-		d := draft{Request: x.base, name: x.name, count: 1, priority: Normal, expand: expandEach}
+		d := draft{Request: x.options.Base, name: x.name, count: 1, priority: Normal, expand: expandEach}
 		for i, a := range axes {
 			a.spec.set(&d, a.values[combinations.pick(at, i)])
+		}
+		d.Given = x.options.Over.Over(d.Given)
+		if d.random = d.random && !x.options.Over.Has("seed") || x.options.RandomSeeds; d.random {
+			d.Seed = x.draw(d.Request)
 		}
 		if !x.images(n, number, d) || x.full() {
 			return
 		}
 	}
+}
+
+// replaced says whether a field's values do not count.
+func (x *expander) replaced(f field) bool {
+	s, ok := recipe.Lookup(f.name)
+	return ok && (x.options.Over.Has(s.Name) || s.Name == "seed" && x.options.RandomSeeds)
+}
+
+// draw draws a seed for a request: a number of 32 bits, all that most other programs take. The same Draw gives the same
+// request the same seed; asked once more for it, another.
+func (x *expander) draw(q Request) uint64 {
+	q.Seed = 0
+	hash := q.Hash()
+	sum := sha256.Sum256(fmt.Appendf(nil, "darkroom seed %d %s %d", x.options.Draw, hash, x.draws[hash]))
+	x.draws[hash]++
+	return uint64(binary.LittleEndian.Uint32(sum[:]))
 }
 
 // merged are a job's fields with the defaults that it does not override, which stand first.
@@ -255,7 +281,7 @@ func (x *expander) add(n node, number int, d draft, q Request) bool {
 		return true
 	}
 	x.seen[m.Hash] = true
-	m.File = t.of(&m, m.Hash)
+	m.File = t.of(&m, x.options)
 	if err := checkName(m.File); err != nil {
 		x.errorf(n.line, "name %q: %v", cut(m.File), err)
 		return false

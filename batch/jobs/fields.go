@@ -24,12 +24,23 @@ type draft struct {
 	count    int
 	priority string
 	expand   string // each, all or none
+	random   bool   // the seed is drawn
 }
+
+// drawn is the value of a seed that is drawn: -1 or random.
+type drawn struct{}
 
 // specs are the fields of a job: the settings, and how the job becomes images.
 func specs() (list []spec) {
 	for _, s := range recipe.All() {
-		list = append(list, spec{s.Name, s.Kind, func(j *draft, v any) { j.Set(s.Name, v) }})
+		list = append(list, spec{s.Name, s.Kind, func(j *draft, v any) {
+			if s.Kind == recipe.SeedKind {
+				if _, j.random = v.(drawn); j.random {
+					v = uint64(0)
+				}
+			}
+			j.Set(s.Name, v)
+		}})
 	}
 	text := func(name string, at func(*draft) *string) spec {
 		return spec{name, recipe.TextKind, func(j *draft, v any) { *at(j) = v.(string) }}
@@ -121,8 +132,12 @@ func (s spec) value(n node) (any, error) {
 	switch {
 	case n.kind == nullKind:
 		return nil, fmt.Errorf("it is empty: give %v or leave the field out", s.kind)
+	case n.kind == objectKind && s.kind == recipe.TextKind:
+		return nil, fmt.Errorf("it is an object, and text is needed: quote the %s, as it begins with {", s.name)
 	case n.kind == objectKind:
 		return nil, fmt.Errorf("it is an object, and %v is needed", s.kind)
+	case s.kind == recipe.SeedKind && recipe.RandomSeed(n.text):
+		return drawn{}, nil
 	case s.kind == recipe.TextKind && (n.kind == boolKind || n.kind == numberKind):
 		return nil, fmt.Errorf("%s is %v, and text is needed: put quotes around it", cut(n.text), n.kind)
 	case s.kind == recipe.TextKind:

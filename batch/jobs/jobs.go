@@ -22,7 +22,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
+
+	"darkroom/recipe"
 )
 
 // Image is one image of a batch.
@@ -54,11 +57,12 @@ const (
 	YAML      = "yaml"
 	JSONLines = "jsonl"
 	CSV       = "csv"
+	Prompts   = "txt" // a prompt a line, with options such as --steps 12 behind it
 )
 
 // Options say how a file is read.
 type Options struct {
-	// Notation is YAML, JSONLines or CSV; "": the one that the file's extension names, and for other files and
+	// Notation is YAML, JSONLines, CSV or Prompts; "": the one that the file's extension names, and for other files and
 	// standard input the one that its first line looks like.
 	Notation string
 	// Name is the template of files' names for jobs without one; "" is DefaultName.
@@ -66,8 +70,17 @@ type Options struct {
 	// Wildcards is the folder of __name__ files; "": the folder wildcards beside the job file, or in the current
 	// folder for standard input.
 	Wildcards string
-	// Base has what a job gets that does not say otherwise: a model, a backend, a type.
-	Base Request
+	// Base has what a job gets that does not say otherwise: a model, a backend, a type. Over replaces what jobs say.
+	Base, Over Request
+	// RandomSeeds draws all seeds, whatever the jobs say; Draw is what seeds are drawn from, so that the same file with
+	// the same Draw asks for the same pictures.
+	RandomSeeds bool
+	Draw        uint64
+	// Date is the day in names with {date}.
+	Date time.Time
+	// Settle gives all settings of a request, its model's own too, for names with {steps} and the like; false where the
+	// model cannot be asked. nil: names have what the request says.
+	Settle func(*Request) (recipe.Settings, bool)
 	// MaxImages bounds what a file may ask for; 0 is the constant MaxImages.
 	MaxImages int
 }
@@ -77,6 +90,8 @@ type List struct {
 	Images []Image
 	// Twice counts requests that were there before in the file, and are rendered once.
 	Twice int
+	// Drawn says that some seeds were drawn.
+	Drawn bool
 
 	file string // its name, for messages
 }
@@ -160,6 +175,8 @@ func byExtension(path string) string {
 		return JSONLines
 	case ".csv":
 		return CSV
+	case ".txt":
+		return Prompts
 	}
 	return ""
 }
@@ -177,8 +194,8 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 	x := &expander{
 		reporter: r, checker: newChecker(), table: specs(),
 		templates: &templates{wildcards: wildcards, folder: o.Wildcards, parsed: map[string]template{}, files: map[string][]template{}},
-		base:      o.Base, name: or(o.Name, DefaultName), limit: o.MaxImages,
-		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{},
+		options:   o, name: or(o.Name, DefaultName), limit: o.MaxImages,
+		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{}, draws: map[string]int{},
 	}
 	if x.templates.folder == "" {
 		x.templates.folder = "wildcards"
@@ -201,8 +218,10 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 		list = x.lines(parseJSONLines(r, text))
 	case CSV:
 		list = parseCSV(r, text)
+	case Prompts:
+		list = parsePrompts(r, text)
 	default:
-		return nil, fmt.Errorf("notation %q of jobs: choose %s, %s or %s", o.Notation, YAML, JSONLines, CSV)
+		return nil, fmt.Errorf("notation %q of jobs: choose %s, %s, %s or %s", o.Notation, YAML, JSONLines, CSV, Prompts)
 	}
 	for i, n := range list {
 		if r.full() {
@@ -221,7 +240,7 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 		r.errorf(0, "there are no jobs in it")
 		return nil, r.err()
 	}
-	return &List{x.out, x.twice, name}, nil
+	return &List{x.out, x.twice, len(x.draws) > 0, name}, nil
 }
 
 // decode checks that the file is text, and takes off a byte-order mark.

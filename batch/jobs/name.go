@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -14,7 +15,7 @@ import (
 const DefaultName = "{slug}-{seed}-{hash:10}"
 
 // nameFields are what a name's template may hold: {index}, {index:04}, {hash:8}, …
-var nameFields = []string{"index", "seed", "slug", "hash", "job", "model", "scheduler", "steps", "cfg", "width", "height"}
+var nameFields = []string{"index", "seed", "slug", "hash", "job", "model", "scheduler", "steps", "cfg", "width", "height", "prompt", "negative", "date"}
 
 // maxName is the longest file name in bytes, which leaves room for what is written beside it.
 const maxName = 200
@@ -130,7 +131,17 @@ func CheckFile(name string) error {
 }
 
 // of is the name of an image's file, with its extension.
-func (t nameTemplate) of(m *Image, hash string) string {
+func (t nameTemplate) of(m *Image, o Options) string {
+	said := m.Request.Settings
+	cfg := "default"
+	if m.Request.Has("cfg") {
+		cfg = strconv.FormatFloat(said.CFG, 'g', -1, 64)
+	}
+	if o.Settle != nil && t.asksModel() {
+		if all, ok := o.Settle(&m.Request); ok {
+			said, cfg = all, strconv.FormatFloat(all.CFG, 'g', -1, 64)
+		}
+	}
 	var b strings.Builder
 	for _, p := range t {
 		b.WriteString(p.text)
@@ -141,30 +152,39 @@ func (t nameTemplate) of(m *Image, hash string) string {
 		case "job":
 			fmt.Fprintf(&b, "%0*d", p.width, m.Job)
 		case "seed":
-			fmt.Fprintf(&b, "%0*d", p.width, m.Request.Seed)
+			fmt.Fprintf(&b, "%0*d", p.width, said.Seed)
 		case "steps":
-			fmt.Fprintf(&b, "%0*d", p.width, m.Request.Steps)
+			fmt.Fprintf(&b, "%0*d", p.width, said.Steps)
 		case "width":
-			fmt.Fprintf(&b, "%0*d", p.width, m.Request.Width)
+			fmt.Fprintf(&b, "%0*d", p.width, said.Width)
 		case "height":
-			fmt.Fprintf(&b, "%0*d", p.width, m.Request.Height)
+			fmt.Fprintf(&b, "%0*d", p.width, said.Height)
 		case "cfg":
-			if m.Request.Has("cfg") {
-				b.WriteString(strconv.FormatFloat(m.Request.CFG, 'g', -1, 64))
-			} else {
-				b.WriteString("default")
-			}
+			b.WriteString(cfg)
 		case "hash":
-			b.WriteString(first(hash, p.width))
+			b.WriteString(first(m.Hash, p.width))
 		case "slug":
-			b.WriteString(first(slug(m.Request.Prompt, 48), p.width))
+			b.WriteString(first(slug(said.Prompt, 48), p.width))
+		case "prompt":
+			b.WriteString(first(slug(said.Prompt, 100), p.width))
+		case "negative":
+			b.WriteString(first(or(slugOrNone(said.Negative, 100), "none"), p.width))
+		case "date":
+			b.WriteString(o.Date.Format(time.DateOnly))
 		case "model":
-			b.WriteString(first(or(slug(path.Base(filepath.ToSlash(m.Request.Model)), 40), "default"), p.width))
+			b.WriteString(first(or(slugOrNone(path.Base(filepath.ToSlash(said.Model)), 40), "default"), p.width))
 		case "scheduler":
-			b.WriteString(first(or(slug(m.Request.Scheduler, 40), "default"), p.width))
+			b.WriteString(first(or(slugOrNone(said.Scheduler, 40), "default"), p.width))
 		}
 	}
 	return b.String() + m.Request.Extension()
+}
+
+// asksModel says whether the name has what a request may leave to its model.
+func (t nameTemplate) asksModel() bool {
+	return slices.ContainsFunc(t, func(p namePart) bool {
+		return slices.Contains([]string{"steps", "width", "height", "cfg", "scheduler", "negative"}, p.field)
+	})
 }
 
 func or(s, other string) string {
@@ -184,7 +204,7 @@ func first(s string, n int) string {
 
 // slug is a text's words in lower case with dashes: letters and digits alone, at most so many bytes.
 func slug(text string, most int) string {
-	words := strings.FieldsFunc(strings.ToLower(text), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
+	words := wordsOf(text)
 	name := ""
 	for _, w := range words {
 		if name == "" {
@@ -200,4 +220,16 @@ func slug(text string, most int) string {
 		name = strings.TrimPrefix(name+"-picture", "-")
 	}
 	return name
+}
+
+// slugOrNone is the same, and "" for a text without words.
+func slugOrNone(text string, most int) string {
+	if len(wordsOf(text)) == 0 {
+		return ""
+	}
+	return slug(text, most)
+}
+
+func wordsOf(text string) []string {
+	return strings.FieldsFunc(strings.ToLower(text), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
 }

@@ -3,6 +3,7 @@ package jobs
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -26,7 +27,7 @@ func parseYAML(r *reporter, text string) (n node, ok bool) {
 		r.errorf(0, "%d bytes of YAML: at most %d are read; write so many jobs as JSON lines or CSV", len(text), MaxYAML)
 		return n, false
 	}
-	text = strings.ReplaceAll(text, "\r\n", "\n")
+	text = withoutDirective(strings.ReplaceAll(text, "\r\n", "\n"))
 	tokens := lexer.Tokenize(text)
 	if !checkTokens(r, tokens) {
 		return n, false
@@ -41,7 +42,7 @@ func parseYAML(r *reporter, text string) (n node, ok bool) {
 				line = syntax.Token.Position.Line
 			}
 		}
-		r.errorf(line, "this is not YAML: %s", what)
+		r.errorf(line, "this is not YAML: %s%s", what, quoteHint(text))
 		return n, false
 	}
 	var body ast.Node
@@ -66,6 +67,32 @@ func parseYAML(r *reporter, text string) (n node, ok bool) {
 		return n, false
 	}
 	return n, true
+}
+
+// withoutDirective blanks the line %YAML 1.2 before the document, which the parser takes for one. Other directives are not
+// read.
+func withoutDirective(text string) string {
+	for line := range strings.Lines(text) {
+		switch trimmed := strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "%YAML "):
+			return strings.Replace(text, line, "\n", 1)
+		case trimmed != "" && trimmed[0] != '#':
+			return text
+		}
+	}
+	return text
+}
+
+// unquoted is a prompt that YAML takes for something else.
+var unquoted = regexp.MustCompile(`(?m)^[ \t]*(?:-[ \t]+)?(prompt|negative)[ \t]*:[ \t]*[{\[*&!%@` + "`" + `]`)
+
+// quoteHint says what is probably wrong with a text that is not YAML.
+func quoteHint(text string) string {
+	m := unquoted.FindStringSubmatchIndex(text)
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (quote the %s in line %d, as it begins with %c)", text[m[2]:m[3]], 1+strings.Count(text[:m[2]], "\n"), text[m[1]-1])
 }
 
 // checkTokens bounds the depth before the parser, which calls itself, goes down.

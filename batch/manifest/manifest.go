@@ -65,6 +65,7 @@ type Manifest struct {
 	file    *os.File
 	size    int64 // of whole lines
 	records map[string]Record
+	draw    *uint64
 	notes   []string
 }
 
@@ -103,8 +104,20 @@ func Read(folder string) (map[string]Record, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	records, _, notes := parse(data)
-	return records, notes, nil
+	c := parse(data)
+	return c.records, c.notes, nil
+}
+
+// ReadDraw is the number that a folder's batch draws its seeds from, if it has one.
+func ReadDraw(folder string) (draw uint64, ok bool) {
+	data, err := os.ReadFile(filepath.Join(folder, Name))
+	if err != nil {
+		return 0, false
+	}
+	if c := parse(data); c.draw != nil {
+		return *c.draw, true
+	}
+	return 0, false
 }
 
 func (m *Manifest) load() error {
@@ -112,10 +125,10 @@ func (m *Manifest) load() error {
 	if err != nil {
 		return err
 	}
-	var whole int
-	m.records, whole, m.notes = parse(data)
-	m.size = int64(whole)
-	if whole < len(data) {
+	c := parse(data)
+	m.records, m.draw, m.notes = c.records, c.draw, c.notes
+	m.size = int64(c.whole)
+	if c.whole < len(data) {
 		if err := m.file.Truncate(m.size); err != nil {
 			return err
 		}
@@ -124,24 +137,42 @@ func (m *Manifest) load() error {
 	return err
 }
 
+// content is what a manifest's text says.
+type content struct {
+	records map[string]Record
+	draw    *uint64
+	whole   int // bytes of whole lines
+	notes   []string
+}
+
+// drawLine is a line that says what the batch draws its seeds from.
+type drawLine struct {
+	Draw *uint64 `json:"draw"`
+}
+
 // parse reads all whole lines. A damaged line is noted and left out: its image is rendered again.
-func parse(data []byte) (records map[string]Record, whole int, notes []string) {
-	records = map[string]Record{}
+func parse(data []byte) content {
+	c := content{records: map[string]Record{}}
 	for n := 1; ; n++ {
-		end := bytes.IndexByte(data[whole:], '\n')
+		end := bytes.IndexByte(data[c.whole:], '\n')
 		if end < 0 {
-			return records, whole, notes
+			return c
 		}
-		line := data[whole : whole+end]
-		whole += end + 1
+		line := data[c.whole : c.whole+end]
+		c.whole += end + 1
+		var d drawLine
+		if err := json.Unmarshal(line, &d); err == nil && d.Draw != nil {
+			c.draw = d.Draw
+			continue
+		}
 		var r Record
 		if err := json.Unmarshal(line, &r); err != nil || r.Hash != r.Request.Hash() {
-			if len(notes) < 10 {
-				notes = append(notes, fmt.Sprintf("line %d of %s is damaged and left out: its picture is made again if it is asked for", n, Name))
+			if len(c.notes) < 10 {
+				c.notes = append(c.notes, fmt.Sprintf("line %d of %s is damaged and left out: its picture is made again if it is asked for", n, Name))
 			}
 			continue
 		}
-		records[r.Hash] = r
+		c.records[r.Hash] = r
 	}
 }
 
@@ -170,16 +201,46 @@ func (m *Manifest) Records(visit func(Record) bool) {
 // Append writes records and waits until they are on the disk. After an error (a full disk) nothing of them is left, and
 // Append may be tried again.
 func (m *Manifest) Append(records ...Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lines := make([]any, len(records))
+	for i, r := range records {
+		lines[i] = r
+	}
+	if err := m.write(lines...); err != nil {
+		return err
+	}
+	for _, r := range records {
+		m.records[r.Hash] = r
+	}
+	return nil
+}
+
+// KeepDraw writes down what the batch draws its seeds from, before the first of them is used. Another number than the one
+// that is there is an error: another program has begun the batch meanwhile.
+func (m *Manifest) KeepDraw(draw uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.draw == nil:
+		m.draw = &draw
+		return m.write(drawLine{&draw})
+	case *m.draw != draw:
+		return fmt.Errorf("%s: its seeds were drawn by another program meanwhile: run the command again", m.path)
+	}
+	return nil
+}
+
+// write appends lines and waits until they are on the disk.
+func (m *Manifest) write(lines ...any) error {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	for _, r := range records {
-		if err := enc.Encode(r); err != nil {
+	for _, line := range lines {
+		if err := enc.Encode(line); err != nil {
 			return fmt.Errorf("writing %s: %w", m.path, err)
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	_, err := m.file.WriteAt(buf.Bytes(), m.size)
 	if err == nil {
 		err = m.file.Sync()
@@ -189,9 +250,6 @@ func (m *Manifest) Append(records ...Record) error {
 		return fmt.Errorf("writing %s: %w", m.path, err)
 	}
 	m.size += int64(buf.Len())
-	for _, r := range records {
-		m.records[r.Hash] = r
-	}
 	return nil
 }
 

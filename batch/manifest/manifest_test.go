@@ -121,11 +121,11 @@ func TestLock(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("{\"hash\": 3}\n{}\n\n{"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		records, whole, _ := parse(data)
-		if whole > len(data) {
-			t.Fatalf("%d bytes of %d", whole, len(data))
+		c := parse(data)
+		if c.whole > len(data) {
+			t.Fatalf("%d bytes of %d", c.whole, len(data))
 		}
-		for hash, r := range records {
+		for hash, r := range c.records {
 			if hash != r.Request.Hash() {
 				t.Fatal("a record with a wrong hash")
 			}

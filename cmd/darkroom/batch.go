@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -20,6 +22,7 @@ import (
 	"darkroom/batch/store"
 	"darkroom/models/library"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 	sharing "darkroom/render"
 
 	"github.com/urfave/cli/v2"
@@ -29,6 +32,7 @@ import (
 type batchOptions struct {
 	Jobs     string // a file, or - for stdin
 	Read     jobs.Options
+	Limit    int // pictures
 	Engine   pipeline.Options
 	Memory   uint64 // bytes for models
 	Out      string // a folder or s3://…
@@ -67,11 +71,12 @@ Examples:
    darkroom batch jobs.yaml -o pictures/ --workers 2
    darkroom batch status 3f2a90c41d77 --queue nats://10.0.0.1:4222
    darkroom batch schema > jobs.schema.json                    # for editors that check and complete YAML`,
-		Flags: append(append(append(engineFlags(), queueFlags()...),
+		Flags: append(append(append(append(settingFlags(batchSettings()...), deviceFlag(), threadsFlag(), lowMemoryFlag()), queueFlags()...),
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for the pictures, or s3://BUCKET/PREFIX"},
 			&cli.StringFlag{Name: "records", Usage: "folder of the manifest, where the pictures go to a bucket", DefaultText: "the current folder"},
 			&cli.StringFlag{Name: "name", Usage: "names of files: {index:04}, {seed}, {slug}, {hash:8}, {model}, …", DefaultText: jobs.DefaultName},
-			&cli.StringFlag{Name: "notation", Usage: "yaml, jsonl or csv", DefaultText: "by the file's extension or first line"},
+			&cli.IntFlag{Name: "limit", Usage: "render the first N pictures alone", DefaultText: "all"},
+			&cli.StringFlag{Name: "notation", Usage: "yaml, jsonl, csv, or txt, a prompt a line", DefaultText: "by the file's extension or first line"},
 			&cli.StringFlag{Name: "wildcards", Usage: "folder of the __file__ texts", DefaultText: "wildcards beside the job file"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it takes and how much disk"},
 			&cli.IntFlag{Name: "retry", Usage: "how often a picture that failed is tried again", DefaultText: "0"},
@@ -102,17 +107,51 @@ Examples:
 			if o.AtOnce, err = batchSize(c); err != nil {
 				return err
 			}
-			// What decides pictures is part of every request that does not say otherwise.
-			if o.Read.Base.Given, err = readSettings(c, false); err != nil {
+			if err := o.readOverrides(c); err != nil {
 				return err
-			}
-			if c.Bool("low-memory") {
-				o.Read.Base.Set("vae-tiling", true)
 			}
 			o.Queue = readQueueFlags(c)
 			return runBatch(c.Context, e, o)
 		},
 	}
+}
+
+// batchSettings are the settings that batch has flags for: a prompt is what its file is for.
+func batchSettings() (names []string) {
+	for _, s := range recipe.All() {
+		if s.Name != "prompt" {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// readOverrides reads what the command line says of pictures. The model and what computes it are for jobs that do not say
+// otherwise; all else replaces what jobs say.
+func (o *batchOptions) readOverrides(c *cli.Context) error {
+	said, err := readSettings(c, false)
+	if err != nil {
+		return err
+	}
+	o.Read.RandomSeeds = randomSeed(c)
+	said.Each(func(s *recipe.Setting, v any) {
+		switch {
+		case s.Name == "model" || s.Name == "backend" || s.Name == "dtype":
+			o.Read.Base.Set(s.Name, v)
+		case s.Name == "seed" && o.Read.RandomSeeds:
+		default:
+			o.Read.Over.Set(s.Name, v)
+		}
+	})
+	if c.Bool("low-memory") {
+		o.Read.Base.Set("vae-tiling", true)
+	}
+	o.Limit = math.MaxInt
+	override(&o.Limit, given(c, "limit", c.Int))
+	if o.Limit < 1 {
+		return usagef("--limit %d: at least 1 is needed; leave it out for all", o.Limit)
+	}
+	return nil
 }
 
 // batchSize reads --batch-size; 0 is auto.
@@ -140,7 +179,13 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		return err
 	}
 	e.status.set("reading %s", o.Jobs)
-	list, err := jobs.ReadFile(o.Jobs, e.stdin, o.Read)
+	engines, err := o.engines()
+	if err != nil {
+		return err
+	}
+	first := o.engine(engines[0])
+	defer first.Close()
+	list, err := o.read(e, first)
 	var mistakes jobs.Errors
 	if errors.As(err, &mistakes) {
 		return &usageError{"batch", mistakes.Error()}
@@ -148,12 +193,6 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err != nil {
 		return err
 	}
-	engines, err := o.engines()
-	if err != nil {
-		return err
-	}
-	first := o.engine(engines[0])
-	defer first.Close()
 	if err := checkJobs(o, list, first); err != nil {
 		return &usageError{"batch", err.Error()}
 	}
@@ -171,6 +210,11 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		return err
 	}
 	defer records.Close()
+	if list.Drawn {
+		if err := records.KeepDraw(o.Read.Draw); err != nil {
+			return err
+		}
+	}
 	place, done, err := openStore(ctx, o.Out)
 	if err != nil {
 		return err
@@ -208,6 +252,30 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	}
 	show.end()
 	return summarize(e, o, show, sum, err)
+}
+
+// read reads the job file. Seeds that are to be drawn come from the number in the manifest, if it has one: then the batch
+// goes on with those that it began with.
+func (o *batchOptions) read(e *env, models *engine.Engine) (*jobs.List, error) {
+	var known bool
+	if o.Out != "" {
+		o.Read.Draw, known = manifest.ReadDraw(o.records())
+	}
+	if !known {
+		o.Read.Draw = rand.Uint64()
+	}
+	o.Read.Date = time.Now()
+	if !o.Remote {
+		o.Read.Settle = func(q *jobs.Request) (recipe.Settings, bool) {
+			s, err := models.Settled(q)
+			return s, err == nil // what is wrong is found when requests are checked
+		}
+	}
+	list, err := jobs.ReadFile(o.Jobs, e.stdin, o.Read)
+	if err == nil && len(list.Images) > o.Limit {
+		list.Images = list.Images[:o.Limit]
+	}
+	return list, err
 }
 
 func (o *batchOptions) check() error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"unicode/utf8"
 
@@ -44,6 +45,8 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 		}
 		if s.Kind == recipe.SwitchKind {
 			g.Set(s.Name, c.Bool(s.Name))
+		} else if randomSeed(c) && s.Kind == recipe.SeedKind {
+			g.Set(s.Name, drawSeed())
 		} else if err := g.Parse(s.Name, c.String(s.Name)); err != nil {
 			return g, &usageError{c.Command.Name, fmt.Sprintf("--%s %q: %v", s.Name, c.String(s.Name), err)}
 		}
@@ -65,6 +68,12 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 	}
 	return g, nil
 }
+
+// randomSeed says whether the seed was asked to be drawn, as it is where none is given.
+func randomSeed(c *cli.Context) bool { return recipe.RandomSeed(c.String("seed")) }
+
+// drawSeed draws a seed of 32 bits: all that most other programs take.
+func drawSeed() uint64 { return uint64(rand.Uint32()) }
 
 func given[T any](c *cli.Context, name string, get func(string) T) *T {
 	if !c.IsSet(name) {

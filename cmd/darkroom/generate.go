@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -22,6 +21,7 @@ type generateOptions struct {
 	Request recipe.Given
 	Engine  pipeline.Options
 	Devices deviceList // a pipeline on each
+	Drawn   bool       // --seed random: the seed in Request was drawn
 	From    string     // a picture to make again
 	Count   int
 	Out     string // file, folder, "-" for stdout, "" for the current folder
@@ -49,7 +49,7 @@ Examples:
    darkroom generate --from apple.png --seed 8 -o other.webp`,
 		Flags: append(settingFlags(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.StringFlag{Name: "from", Usage: "make the picture in `FILE` again: an image with a recipe, or a recipe", DefaultText: "none"},
-			&cli.IntFlag{Name: "count", Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
+			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
 			&cli.IntFlag{Name: "preview", Usage: "every N steps, show what the picture will be in NAME.preview.png, which is removed at the end", DefaultText: "0, none"},
 			quietFlag(),
@@ -65,6 +65,7 @@ Examples:
 			if o.Request, err = readSettings(c, true); err != nil {
 				return err
 			}
+			o.Drawn = randomSeed(c)
 			if o.Engine, o.Devices, err = readEngines(c); err != nil {
 				return err
 			}
@@ -167,7 +168,7 @@ func (o *generateOptions) check() error {
 // request puts together what the model, --from and the flags say.
 func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progress) (pipeline.Request, error) {
 	r := p.NewRequest("")
-	r.Seed = uint64(rand.Uint32()) // 32 bits: all that most other programs take
+	r.Seed = drawSeed()
 	if from != nil {
 		for _, w := range from.warnings() {
 			show.note("warning: " + w)

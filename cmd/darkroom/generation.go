@@ -101,7 +101,7 @@ func (g *generation) startAll(p *pipeline.Pipeline) error {
 
 // noteSeed shows a seed that was drawn.
 func (g *generation) noteSeed() {
-	if !g.noted && !g.o.Request.Has("seed") && (g.from == nil || !g.from.hasSeed()) && !g.o.Quiet {
+	if !g.noted && (g.o.Drawn || !g.o.Request.Has("seed") && (g.from == nil || !g.from.hasSeed())) && !g.o.Quiet {
 		g.show.note(fmt.Sprintf("seed %d", g.request.Seed))
 	}
 	g.noted = true

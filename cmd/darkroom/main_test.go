@@ -75,7 +75,7 @@ func TestWrongUsage(t *testing.T) {
 		{"generate|a|-o|--steps|3", `-o needs a value, and --steps follows it: if that is the value, write -o=--steps` + help},
 		{"generate|a|--steps|many", `--steps "many": it must be a whole number` + help},
 		{"generate|a|--steps|9999999999999999999999", `--steps "9999999999999999999999": it must be a whole number` + help},
-		{"generate|a|--seed|-1", `--seed "-1": it must be a whole number from 0 to 18446744073709551615` + help},
+		{"generate|a|--seed|-2", `--seed "-2": it must be a whole number from 0 to 18446744073709551615` + help},
 		{"generate|a|--cfg|big", `--cfg "big": it must be a number` + help},
 		{"generate|a|--quiet=maybe", `--quiet "maybe": it must be true or false` + help},
 		{"generate|a|--threads|0", `--threads 0: at least 1 is needed; leave it out to use all processors` + help},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -65,4 +66,55 @@ func TestMadeUpSetting(t *testing.T) {
 	}
 	has("compare", string(csv), "sde_noise,made_up,prompt")
 	has("compare", string(csv), "--made-up 0.5")
+}
+
+// TestNamesOfOthers: flags that people bring from other programs are ours by another name.
+func TestNamesOfOthers(t *testing.T) {
+	model := inFolder(t, "jobs.yaml", "- prompt: a\n")
+	code, _, errs := command(t, "", "generate", "a cat", "--model", model, "-n", "2", "-W", "64", "-H", "32", "--sampler", "euler-a", "--cfg_scale", "3", "--negative_prompt", "dog",
+		"--num_inference_steps=2", "--seed", "random", "-o", "x.png")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	a, b := inspected(t, "x-1.png"), inspected(t, "x-2.png")
+	if a.Width != 64 || a.Height != 32 || a.Scheduler != "euler-a" || a.CFG != 3 || a.Negative != "dog" || a.Steps != 2 || b.Seed != a.Seed+1 || a.Seed > 1<<32 {
+		t.Errorf("%+v, seed %d", a, b.Seed)
+	}
+	if !strings.Contains(errs, "seed "+strconv.FormatUint(a.Seed, 10)+"\n") {
+		t.Errorf("the seed that was drawn is not told: %s", errs)
+	}
+	code, _, errs = command(t, "", "generate", "--from", "x-1.png", "--seed", "-1", "--model", model, "-o", "y.png", "-q")
+	if code != 0 || inspected(t, "y.png").Seed == a.Seed {
+		t.Errorf("--from with --seed -1: exit code %d, %s", code, errs)
+	}
+}
+
+// TestBatchWords: a file of prompts, values of the command line, the first pictures alone, and seeds that stay when the
+// batch goes on.
+func TestBatchWords(t *testing.T) {
+	model := inFolder(t, "prompts.txt", "a cat --steps 9\na dog\na fox\n")
+	batch := func(want string, args ...string) string {
+		t.Helper()
+		code, out, errs := command(t, "", append([]string{"batch", "prompts.txt", "-o", "out", "--model", model, "--steps", "1", "--seed", "random"}, args...)...)
+		if code != 0 || !strings.Contains(errs, want) {
+			t.Fatalf("exit code %d, %s; want %q", code, errs, want)
+		}
+		return out
+	}
+	first := batch("2 rendered", "--limit", "2", "--name", "{slug}_{scheduler}_{steps}")
+	if first != "a-cat_ddim_1.png\na-dog_ddim_1.png\n" {
+		t.Errorf("paths %q", first)
+	}
+	cat := inspected(t, "out/a-cat_ddim_1.png")
+	if cat.Steps != 1 || cat.Seed == 0 {
+		t.Errorf("%d steps, seed %d", cat.Steps, cat.Seed)
+	}
+	batch("1 rendered, 2 kept", "--name", "{slug}_{scheduler}_{steps}")
+	if fox := inspected(t, "out/a-fox_ddim_1.png"); fox.Seed == cat.Seed {
+		t.Errorf("two prompts have the seed %d", fox.Seed)
+	}
+	batch("3 rendered", "--name", "{slug}_{scheduler}_{steps}", "--cfg", "2")
+	if code, _, errs := command(t, "", "batch", "prompts.txt", "-o", "out", "--limit", "0"); code != 2 || !strings.Contains(errs, "--limit 0: at least 1 is needed") {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
 }
