@@ -62,6 +62,7 @@ type Backend interface {
 	Pointwise(dst *Tensor, op *Pointwise)
 	Concat(dst *Tensor, op *Concat)
 	PixelShuffle(dst *Tensor, op *PixelShuffle)
+	Surround(dst *Tensor, op *Surround)
 }
 
 // Info is what callers may know of a backend.

@@ -13,6 +13,8 @@ import (
 type Graph struct {
 	// DType is the type of the activations that the operations give.
 	DType tensor.DType
+	// Wrap makes images tile a plane, along rows and columns: layers that look beyond an edge see the other side.
+	Wrap [2]bool
 
 	values  []*Tensor
 	steps   []step

@@ -67,3 +67,53 @@ func (op *PixelShuffle) Inputs() []*Tensor          { return present(op.In) }
 func (op *PixelShuffle) Weights() []*Weight         { return nil }
 func (op *PixelShuffle) FLOPs() float64             { return 0 }
 func (op *PixelShuffle) Run(b Backend, dst *Tensor) { b.PixelShuffle(dst, op) }
+
+// Surround puts a border around each image, of zeros or, on an axis that wraps, of what lies on the other side: then the
+// image tiles a plane. Upsample is as in Conv2D, and comes first.
+//
+//	u = In, or In read at Upsample (nearest): [N,H,W,C]
+//	dst[n,y,x,c] = u[n, y-Pad[0], x-Pad[0], c] // outside: 0, or modulo H where Wrap[0], modulo W where Wrap[1]
+type Surround struct {
+	In       *Tensor // [N,H,W,C]
+	Pad      [2]int  // before and after, on both axes
+	Wrap     [2]bool // rows, columns
+	Upsample [2]int  // height and width to read the input at; zero: as it is
+}
+
+func (op *Surround) Kind() string { return "surround" }
+
+// InSize is the height and width that the border goes around: the input's, or Upsample.
+func (op *Surround) InSize() (h, w int) {
+	if op.Upsample != [2]int{} {
+		return op.Upsample[0], op.Upsample[1]
+	}
+	return op.In.Shape[1], op.In.Shape[2]
+}
+
+// From is the row or column of the input that position i of the result shows, -1 for a zero. Axis 0 is rows.
+func (op *Surround) From(axis, i int) int {
+	h, w := op.InSize()
+	read, size := [2]int{h, w}[axis], op.In.Shape[1+axis]
+	i -= op.Pad[0]
+	if op.Wrap[axis] {
+		i = (i%read + read) % read
+	}
+	if i < 0 || i >= read {
+		return -1
+	}
+	return i * size / read
+}
+
+func (op *Surround) OutShape() tensor.Shape {
+	s := op.In.Shape
+	if len(s) != 4 || op.Pad[0] < 0 || op.Pad[1] < 0 {
+		panic(fmt.Sprintf("surround: input %v, border %v", s, op.Pad))
+	}
+	h, w := op.InSize()
+	return tensor.Shape{s[0], h + op.Pad[0] + op.Pad[1], w + op.Pad[0] + op.Pad[1], s[3]}
+}
+
+func (op *Surround) Inputs() []*Tensor          { return present(op.In) }
+func (op *Surround) Weights() []*Weight         { return nil }
+func (op *Surround) FLOPs() float64             { return 0 }
+func (op *Surround) Run(b Backend, dst *Tensor) { b.Surround(dst, op) }

@@ -62,6 +62,16 @@ type Conv struct {
 
 // Forward convolves x, [N,H,W,C].
 func (c Conv2D) Forward(g *kernels.Graph, x *kernels.Tensor, o Conv) *kernels.Tensor {
+	if g.Wrap != [2]bool{} && c.Pad != [2]int{} { // a border in place of the padding, which is of zeros
+		around := func(x *kernels.Tensor) *kernels.Tensor {
+			if x == nil {
+				return nil
+			}
+			return g.Add(c.Weight.Name+" border", &kernels.Surround{In: x, Pad: c.Pad, Wrap: g.Wrap, Upsample: o.Upsample})
+		}
+		x, o.In2 = around(x), around(o.In2)
+		c.Pad, o.Upsample = [2]int{}, [2]int{}
+	}
 	return g.Add("", &kernels.Conv2D{
 		In: x, In2: o.In2, W: c.Weight, Bias: c.Bias, PerChannel: o.PerChannel, Residual: o.Residual,
 		Act: o.Act, Stride: c.Stride, Pad: c.Pad, Upsample: o.Upsample,

@@ -7,10 +7,11 @@ import (
 
 // Sizes are all that a network's graph depends on besides its weights. A network reads those that concern it.
 type Sizes struct {
-	Rows   int // of the batch
-	H, W   int // of the input: pixels of a picture or of latents
-	Tokens int // of a text
-	Skip   int // layers left off at the end of a text encoder
+	Rows   int     // of the batch
+	H, W   int     // of the input: pixels of a picture or of latents
+	Tokens int     // of a text
+	Skip   int     // layers left off at the end of a text encoder
+	Wrap   [2]bool // seamless pictures, along rows and columns: kernels.Graph's
 }
 
 // Network is a model part as it is written into a graph. Its inputs and outputs have names.
@@ -21,6 +22,7 @@ type Network interface {
 // Graph is a new graph of a network with activations of that type.
 func Graph(n Network, dtype tensor.DType, s Sizes) *kernels.Graph {
 	g := kernels.NewGraph(dtype)
+	g.Wrap = s.Wrap
 	n.Write(g, s)
 	return g
 }

@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
@@ -53,6 +54,19 @@ def make_up(module):
         for name, p in module.named_parameters():
             p.copy_(weight(name, tuple(p.shape)))
     return module
+
+
+def seamless(module, axes):
+    """Makes every padded convolution see the other side beyond an edge, along the axes in "yx"; returns what undoes it."""
+    convs = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d) and m.padding[0] > 0]
+    for conv in convs:
+        def forward(x, weight, bias, conv=conv):
+            p = conv.padding[0]
+            x = F.pad(x, (p, p, 0, 0), mode="circular" if "x" in axes else "constant")
+            x = F.pad(x, (0, 0, p, p), mode="circular" if "y" in axes else "constant")
+            return F.conv2d(x, weight, bias, conv.stride)
+        conv._conv_forward = forward
+    return lambda: [delattr(conv, "_conv_forward") for conv in convs]
 
 
 def draw(seed, *shape):

@@ -8,7 +8,7 @@ has the prediction of each structure that a config.json can describe.
 import torch
 from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
 
-from goldens_nets import Golden, draw, make_up
+from goldens_nets import Golden, draw, make_up, seamless
 
 XL = dict(block_out_channels=(8, 8, 16), layers_per_block=2, cross_attention_dim=12, attention_head_dim=[1, 2, 4], norm_num_groups=4,
           use_linear_projection=True, transformer_layers_per_block=[1, 2, 3], addition_embed_type="text_time", addition_time_embed_dim=8,
@@ -107,6 +107,11 @@ def main():
         for h in handles:
             h.remove()
         call(golden, name, net, "uneven", 2, 7, 5, 9, 10 * i + 5)
+        if name == "sd1":
+            for axes in ("yx", "x"):
+                undo = seamless(net, axes)
+                call(golden, name, net, "wrap-" + axes, 1, 4, 6, 5, 10 * i + 7)
+                undo()
     golden.save("unet/testdata/blocks.safetensors")
     golden = Golden()
     for i, (name, config) in enumerate(VARIANTS.items()):

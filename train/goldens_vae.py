@@ -7,7 +7,7 @@ What decoder and encoder make of random inputs, and every block inside; the smal
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
-from goldens_nets import Golden, draw, make_up
+from goldens_nets import Golden, draw, make_up, seamless
 
 MODELS = {
     "sd": dict(block_out_channels=(8, 8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4),
@@ -43,6 +43,12 @@ def main():
                 golden.value(name, *key.replace("*", call).split("/"), v)
             for handle in handles:
                 handle.remove()
+            if name == "sd" and call == "two":
+                undo = seamless(net, "y")
+                with torch.no_grad():
+                    golden.value(name, "decode-wrap", "latent", z)
+                    golden.value(name, "decode-wrap", "image", net.decode(z).sample)
+                undo()
             print(f"  {name} {call}: picture's std {out.std():.2f}, moments' {moments.std():.2f}")
     for i, (name, config) in enumerate(TINY.items()):
         net = make_up(AutoencoderTiny(**config))

@@ -42,7 +42,9 @@ func checkNetwork(t *testing.T, m *Model, net *golden.Network) {
 		c := net.Call(call)
 		_, sample := c.Floats(t, "sample")
 		_, text := c.Floats(t, "text")
-		c.CheckNetwork(t, tolerance, m, nn.Sizes{Rows: sample[0], H: sample[1], W: sample[2], Tokens: text[1]})
+		axes, _ := strings.CutPrefix(call, "wrap-")
+		wrap := [2]bool{axes == "yx", axes == "yx" || axes == "x"}
+		c.CheckNetwork(t, tolerance, m, nn.Sizes{Rows: sample[0], H: sample[1], W: sample[2], Tokens: text[1], Wrap: wrap})
 	}
 }
 

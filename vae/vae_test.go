@@ -43,6 +43,10 @@ func TestAutoencoderAgainstDiffusers(t *testing.T) {
 			for i, s := range e.downBlocks {
 				b.stage(fmt.Sprint("encoder.down_blocks.", i), s, ".downsamplers.0")
 			}
+			if name == "sd" {
+				_, z := net.Call("decode-wrap").Floats(t, "latent")
+				net.Call("decode-wrap").CheckNetwork(t, tolerance, d, nn.Sizes{Rows: z[0], H: z[1], W: z[2], Wrap: [2]bool{true, false}})
+			}
 			for _, call := range []string{"small", "two"} {
 				for what, part := range map[[2]string]nn.Network{{"decode-", "latent"}: d, {"encode-", "image"}: e} {
 					c := net.Call(what[0] + call)

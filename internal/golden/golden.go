@@ -323,6 +323,7 @@ func (c Call) Run(t testing.TB, net nn.Network, s nn.Sizes) map[string][]float32
 
 func (c Call) network(net nn.Network, s nn.Sizes) func(g *kernels.Graph, in *Inputs) Results {
 	return func(g *kernels.Graph, in *Inputs) Results {
+		g.Wrap = s.Wrap
 		net.Write(g, s)
 		for _, name := range g.InputNames() {
 			in.fill(name, g.In(name))

@@ -111,7 +111,7 @@ func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 		return o.layerNormBound(op, want), nil
 	case *kernels.Pointwise:
 		return o.pointwiseBound(op), nil
-	case *kernels.Concat, *kernels.PixelShuffle:
+	case *kernels.Concat, *kernels.PixelShuffle, *kernels.Surround:
 		return make([]float64, len(want)), nil // nothing is computed
 	case *kernels.Embed:
 		return make([]float64, len(want)), nil // one addition, rounded once by everybody

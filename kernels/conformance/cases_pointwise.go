@@ -116,5 +116,31 @@ func rearrangeCases() []testCase {
 			return &kernels.PixelShuffle{In: o.in(s.n, s.h, s.w, s.c), Factor: s.factor}
 		}})
 	}
+	for _, s := range []struct {
+		n, h, w, c int
+		pad, up    [2]int
+		wrap       [2]bool
+	}{
+		{n: 1, h: 1, w: 1, c: 1, pad: [2]int{1, 1}, wrap: [2]bool{true, true}},
+		{n: 2, h: 4, w: 5, c: 8, pad: [2]int{1, 1}, wrap: [2]bool{true, true}},
+		{n: 2, h: 4, w: 5, c: 3, pad: [2]int{0, 1}, wrap: [2]bool{false, true}},
+		{n: 1, h: 3, w: 2, c: 20, pad: [2]int{2, 2}, wrap: [2]bool{true, false}},
+		{n: 1, h: 2, w: 1, c: 5, pad: [2]int{3, 5}, wrap: [2]bool{true, true}}, // several times around
+		{n: 2, h: 3, w: 4, c: 16, pad: [2]int{1, 1}, up: [2]int{6, 7}, wrap: [2]bool{true, true}},
+		{n: 1, h: 37, w: 41, c: 13, pad: [2]int{1, 1}},
+	} {
+		name := fmt.Sprintf("surround/%d×%d×%d×%d by %d,%d", s.n, s.h, s.w, s.c, s.pad[0], s.pad[1])
+		if s.up != [2]int{} {
+			name += fmt.Sprintf(" at %d×%d", s.up[0], s.up[1])
+		}
+		for i, axis := range []string{" rows", " columns"} {
+			if s.wrap[i] {
+				name += axis
+			}
+		}
+		out = append(out, testCase{name: name, batch: s.n, op: func(o *operands) kernels.Op {
+			return &kernels.Surround{In: o.in(s.n, s.h, s.w, s.c), Pad: s.pad, Wrap: s.wrap, Upsample: s.up}
+		}})
+	}
 	return out
 }

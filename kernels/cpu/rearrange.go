@@ -59,3 +59,26 @@ func elements[T uint16 | uint32](t *kernels.Tensor) []T {
 	m := t.Mem.(kernels.HostMem)
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(m))), t.Shape.Len())
 }
+
+// Surround copies pixels.
+func (b *Backend) Surround(dst *kernels.Tensor, op *kernels.Surround) {
+	in, out := op.In.Mem.(kernels.HostMem), dst.Mem.(kernels.HostMem)
+	h, w, pixel := dst.Shape[1], dst.Shape[2], dst.Shape[3]*dst.DType.Size()
+	columns := make([]int, w)
+	for x := range columns {
+		columns[x] = op.From(1, x)
+	}
+	b.rows(dst.Shape[0]*h, dst.Bytes(), func(start, end int) {
+		for row := start; row < end; row++ {
+			n, y := row/h, op.From(0, row%h)
+			for x, sx := range columns {
+				at := out[(row*w+x)*pixel:][:pixel]
+				if y < 0 || sx < 0 {
+					clear(at)
+					continue
+				}
+				copy(at, in[((n*op.In.Shape[1]+y)*op.In.Shape[2]+sx)*pixel:])
+			}
+		}
+	})
+}

@@ -27,6 +27,7 @@ var parameters = []struct {
 	{pointwise{}, "Pointwise", "pointwise.cu"},
 	{place{}, "Place", "pointwise.cu"},
 	{shuffle{}, "Shuffle", "pointwise.cu"},
+	{surround{}, "Surround", "pointwise.cu"},
 }
 
 // snake is a Go field's name as C++ spells it: perChannel is per_channel.

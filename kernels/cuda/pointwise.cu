@@ -45,7 +45,7 @@ POINTWISE(f32, float)
 POINTWISE(f16, half_t)
 POINTWISE(bf16, bfloat_t)
 
-// Place is one part of a concatenation, filled by rearrange.go: rows of so many elements go to rows of the result.
+// Place is one part of a concatenation, filled by pointwise.go: rows of so many elements go to rows of the result.
 struct Place {
   const void* a;
   void* d;
@@ -61,7 +61,7 @@ __device__ void place(const Place& p) {
   static_cast<T*>(p.d)[row * p.pitch + p.off + (i - row * p.row)] = static_cast<const T*>(p.a)[i];
 }
 
-// Shuffle is filled by rearrange.go.
+// Shuffle is filled by pointwise.go.
 struct Shuffle {
   const void* a; // [images, h, w, channels·factor²]
   void* d;       // [images, h·factor, w·factor, channels]
@@ -81,8 +81,38 @@ __device__ void shuffle(const Shuffle& s) {
   static_cast<T*>(s.d)[i] = static_cast<const T*>(s.a)[from * r * r + int(line % r) * r + x % r];
 }
 
-#define MOVE(bits)                                                \
-  KERNEL(place_##bits, 256, Place, p) { place<uint##bits##_t>(p); } \
-  KERNEL(shuffle_##bits, 256, Shuffle, s) { shuffle<uint##bits##_t>(s); }
+// Surround is filled by pointwise.go.
+struct Surround {
+  const void* a; // [images, h, w, channels]
+  void* d;       // [images, out_h, out_w, channels]
+  long long count;
+  int h, w, channels;
+  int up_h, up_w; // the size that the input is read at
+  int out_h, out_w, pad;
+  int wrap_y, wrap_x;
+};
+
+// from is the row or column of the input that position i shows, -1 for a zero.
+__device__ __forceinline__ int from(int i, int wrap, int read, int size) {
+  if (wrap) i = (i % read + read) % read;
+  return i < 0 || i >= read ? -1 : int(int64_t(i) * size / read);
+}
+
+template <class T>
+__device__ void surround(const Surround& s) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; // of the result
+  if (i >= s.count) return;
+  int c = int(i % s.channels);
+  int64_t pixel = i / s.channels, line = pixel / s.out_w;
+  int y = from(int(line % s.out_h) - s.pad, s.wrap_y, s.up_h, s.h), x = from(int(pixel % s.out_w) - s.pad, s.wrap_x, s.up_w, s.w);
+  T v = 0;
+  if (y >= 0 && x >= 0) v = static_cast<const T*>(s.a)[((line / s.out_h * s.h + y) * s.w + x) * s.channels + c];
+  static_cast<T*>(s.d)[i] = v;
+}
+
+#define MOVE(bits)                                                        \
+  KERNEL(place_##bits, 256, Place, p) { place<uint##bits##_t>(p); }       \
+  KERNEL(shuffle_##bits, 256, Shuffle, s) { shuffle<uint##bits##_t>(s); } \
+  KERNEL(surround_##bits, 256, Surround, s) { surround<uint##bits##_t>(s); }
 MOVE(16)
 MOVE(32)

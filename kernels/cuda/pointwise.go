@@ -30,7 +30,7 @@ func (b *Backend) Pointwise(dst *kernels.Tensor, op *kernels.Pointwise) {
 	launch(b, kernel{"pointwise", "pointwise_" + b.suffix()}, [3]int{ceil(s.Len(), 256), 1, 1}, 256, 0, &p)
 }
 
-// place and shuffle are pointwise.cu's Place and Shuffle.
+// place, shuffle and surround are pointwise.cu's Place, Shuffle and Surround.
 type place struct {
 	a, d            cu.DevicePtr
 	count           int64
@@ -41,6 +41,14 @@ type shuffle struct {
 	a, d                   cu.DevicePtr
 	count                  int64
 	h, w, channels, factor int32
+}
+
+type surround struct {
+	a, d                      cu.DevicePtr
+	count                     int64
+	h, w, channels            int32
+	upH, upW, outH, outW, pad int32
+	wrapY, wrapX              int32
 }
 
 // moving is a kernel that moves elements of the backend's type, whatever they mean.
@@ -67,4 +75,23 @@ func (b *Backend) PixelShuffle(dst *kernels.Tensor, op *kernels.PixelShuffle) {
 	in := op.In.Shape
 	s := shuffle{at(op.In), at(dst), int64(dst.Shape.Len()), int32s(in[1]), int32s(in[2]), int32s(dst.Shape[3]), int32s(op.Factor)}
 	launch(b, b.moving("shuffle"), [3]int{ceil(dst.Shape.Len(), 256), 1, 1}, 256, 0, &s)
+}
+
+// Surround is one thread an element of the result.
+func (b *Backend) Surround(dst *kernels.Tensor, op *kernels.Surround) {
+	defer b.enter()()
+	b.want(dst, op.In)
+	in, out := op.In.Shape, dst.Shape
+	h, w := op.InSize()
+	s := surround{
+		a: at(op.In), d: at(dst), count: int64(out.Len()), h: int32s(in[1]), w: int32s(in[2]), channels: int32s(in[3]),
+		upH: int32s(h), upW: int32s(w), outH: int32s(out[1]), outW: int32s(out[2]), pad: int32s(op.Pad[0]),
+	}
+	if op.Wrap[0] {
+		s.wrapY = 1
+	}
+	if op.Wrap[1] {
+		s.wrapX = 1
+	}
+	launch(b, b.moving("surround"), [3]int{ceil(out.Len(), 256), 1, 1}, 256, 0, &s)
 }

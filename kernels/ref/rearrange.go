@@ -28,3 +28,20 @@ func (b *Backend) PixelShuffle(dst *kernels.Tensor, op *kernels.PixelShuffle) {
 		}
 	})
 }
+
+// Surround is the contract's loop; one goroutine a row of the result.
+func (b *Backend) Surround(dst *kernels.Tensor, op *kernels.Surround) {
+	in, result := kernels.Floats(op.In), kernels.Floats(dst)
+	h, w, c := dst.Shape[1], dst.Shape[2], dst.Shape[3]
+	b.parallel(dst.Shape[0]*h, func(row int) {
+		n, y := row/h, op.From(0, row%h)
+		for x := range w {
+			at, sx := result[(row*w+x)*c:][:c], op.From(1, x)
+			if y < 0 || sx < 0 {
+				clear(at)
+				continue
+			}
+			copy(at, in[((n*op.In.Shape[1]+y)*op.In.Shape[2]+sx)*c:])
+		}
+	})
+}
