@@ -43,7 +43,11 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening weights: %w", err)
 	}
-	f, err := Parse(data, path)
+	var f *File
+	err = guard(path, func() (err error) {
+		f, err = Parse(data, path)
+		return err
+	})
 	if err != nil {
 		if mapped {
 			_ = unmap(data)

@@ -118,7 +118,7 @@ func (s *Set) Array(name string) (tensor.Array, bool) {
 	if !ok {
 		return nil, false
 	}
-	return mapped{tensor.Stored(t), func() { s.Release(name) }}, true
+	return mapped{guarded{tensor.Stored(t), s.where[name].name}, func() { s.Release(name) }}, true
 }
 
 // mapped is an array of a file that may give back the memory that holds it.

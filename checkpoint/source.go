@@ -35,7 +35,11 @@ func OpenSource(path string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening weights: %w", err)
 	}
-	s, err := parseSource(data, path, mapped)
+	var s *Source
+	err = guard(path, func() (err error) {
+		s, err = parseSource(data, path, mapped)
+		return err
+	})
 	if err != nil {
 		if mapped {
 			_ = unmap(data)
@@ -56,6 +60,11 @@ func parseSource(data []byte, name string, mapped bool) (*Source, error) {
 	}
 	if err := c.scale(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if mapped {
+		for n, a := range c.arrays {
+			c.arrays[n] = guarded{a, name}
+		}
 	}
 	return &Source{name: name, data: data, mapped: mapped, contents: *c, names: slices.Sorted(maps.Keys(c.arrays))}, nil
 }

@@ -33,6 +33,8 @@ type Options struct {
 	Variant string
 	// HashCache is a folder that keeps the hashes of big weight files between runs; "" keeps none.
 	HashCache string
+	// Rehash hashes the weights anew, whatever HashCache remembers: it goes by size and time, which rot does not change.
+	Rehash bool
 
 	Backend string // "auto" (or ""), "cpu", "cuda" or "ref"
 	DType   string // "auto" (or ""), "fp32", "tf32", "bf16" or "fp16"
@@ -116,7 +118,9 @@ func openFolder(o Options) (*checkpoint.Folder, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	f.Variant, f.HashCache = o.Variant, o.HashCache
+	if f.Variant = o.Variant; !o.Rehash {
+		f.HashCache = o.HashCache
+	}
 	return f, filepath.Base(f.Name()), nil
 }
 

@@ -2,8 +2,10 @@ package jobs
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestBadFiles: each mistake is found before anything is rendered, and its message says where, what, and what to do.
@@ -130,4 +132,31 @@ func prev(i int) string {
 	}
 	i--
 	return string(rune('0'+i/10)) + string(rune('0'+i%10))
+}
+
+// TestBounds: pictures are counted before they are made, and neither the texts of a file nor the work that its templates
+// make grows without bounds.
+func TestBounds(t *testing.T) {
+	fat := strings.Repeat("x", 30_000)
+	for name, c := range map[string]struct{ text, want string }{
+		"counts":        {"- {prompt: a, count: 1..100000}", "asks for more than 1000000 pictures"},
+		"counts twice":  {"- {prompt: a, count: 10}\n- {prompt: a, count: 999991}", "f:2: the file asks for more than 1000000 pictures, those that are in it twice counted too"},
+		"count and all": {"- {prompt: '{a|b|c}', expand: all, count: 500000}", "asks for more than 1000000 pictures"},
+		"texts":         {"- {prompt: '{" + fat + "|y" + fat + "} {a|b}', seed: 1..500000}", "take more than 4 MiB"},
+		"work":          {"- {prompt: '" + strings.Repeat("{a|b}", 5000) + "', seed: 1..1000000}", "f:1: "},
+		"work of all":   {"- {prompt: '" + strings.Repeat("{a}", 4000) + "', expand: all, seed: 1..1000000}", "f:1: "},
+		"large texts":   {"- {expand: all, prompt: '" + fat + strings.Repeat("{a|b}", 14) + "'}", "takes more than 200000 parts"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		begun := time.Now()
+		l, err := Parse("f", []byte(c.text), nil, Options{Notation: YAML, MaxTexts: 4 << 20})
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %.300v", name, l != nil, err)
+		}
+		if took, used := time.Since(begun), (after.TotalAlloc-before.TotalAlloc)>>20; took > 20*time.Second || used > 3000 {
+			t.Errorf("%s: %v and %d MiB", name, took, used)
+		}
+	}
 }

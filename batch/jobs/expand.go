@@ -27,6 +27,20 @@ type expander struct {
 	seen      map[string]bool   // hashes
 	draws     map[string]int    // how often a seed was drawn for a request, by the hash of what else it says
 	twice     int
+	asked     int // pictures asked for so far, those that are there twice too
+	maxTexts  int
+	bytes     int // of the prompts and names that were made for them
+	work      budget
+}
+
+// ask counts pictures before they are made.
+func (x *expander) ask(line, n int) bool {
+	if n > x.limit-x.asked {
+		x.errorf(line, "the file asks for more than %d pictures, those that are in it twice counted too", x.limit)
+		return false
+	}
+	x.asked += n
+	return true
 }
 
 // axis is a field that takes several values.
@@ -59,6 +73,9 @@ func (x *expander) job(n node, number int) {
 	combinations, err := combine(axes, sweep)
 	if err != nil {
 		x.errorf(n.line, "%v", err)
+		return
+	}
+	if !x.ask(n.line, counted(axes, combinations)) {
 		return
 	}
 	for at := range combinations.n {
@@ -167,6 +184,24 @@ func combine(axes []axis, sweep string) (combinations, error) {
 	return c, nil
 }
 
+// counted is how many pictures the combinations ask for: each as many as its count says. It ends at the most that an int
+// of 32 bits holds.
+func counted(axes []axis, c combinations) int {
+	i := slices.IndexFunc(axes, func(a axis) bool { return a.spec.name == "count" })
+	if i < 0 {
+		return c.n
+	}
+	sum := 0
+	for at := range c.n {
+		var d draft
+		axes[i].spec.set(&d, axes[i].values[c.pick(at, i)])
+		if sum += max(d.count, 0); sum > math.MaxInt32 || d.count > math.MaxInt32 {
+			return math.MaxInt32
+		}
+	}
+	return sum
+}
+
 // images makes the images of one combination: count seeds, and with expand: all every prompt of the template.
 func (x *expander) images(n node, number int, d draft) bool {
 	if err := x.checkDraft(&d); err != nil {
@@ -176,7 +211,13 @@ func (x *expander) images(n node, number int, d draft) bool {
 	prompts, err := x.prompts(&d)
 	if err != nil {
 		x.errorf(n.line, "prompt: %v", err)
-		return true
+		return x.work >= 0
+	}
+	if more := len(prompts) - 1; more > 0 && (d.count > x.limit/more || !x.ask(n.line, more*d.count)) {
+		if d.count > x.limit/more {
+			x.ask(n.line, x.limit+1)
+		}
+		return false
 	}
 	for _, prompt := range prompts {
 		for i := range d.count {
@@ -184,11 +225,11 @@ func (x *expander) images(n node, number int, d draft) bool {
 			q.Seed += uint64(i)
 			if q.Prompt, err = prompt(q.Seed); err != nil {
 				x.errorf(n.line, "prompt: %v", err)
-				return true
+				return x.work >= 0
 			}
 			if q.Negative, err = x.negative(&d, q.Seed); err != nil {
 				x.errorf(n.line, "negative: %v", err)
-				return true
+				return x.work >= 0
 			}
 			if err := x.checker.request(&q); err != nil {
 				x.errorf(n.line, "%v", err)
@@ -231,9 +272,9 @@ func (x *expander) prompts(d *draft) ([]func(uint64) (string, error), error) {
 	}
 	if d.expand == expandEach && !t.plain() {
 		text := d.Prompt
-		return []func(uint64) (string, error){func(seed uint64) (string, error) { return t.forSeed(text, seed) }}, nil
+		return []func(uint64) (string, error){func(seed uint64) (string, error) { return t.forSeed(text, seed, &x.work) }}, nil
 	}
-	texts, err := t.all()
+	texts, err := t.all(&x.work)
 	if err != nil {
 		return nil, err
 	}
@@ -256,15 +297,11 @@ func (x *expander) negative(d *draft, seed uint64) (string, error) {
 	if t.plain() && len(t) == 1 && t[0].text == d.Negative {
 		return d.Negative, nil // one string for all images
 	}
-	return t.forSeed(d.Negative, seed)
+	return t.forSeed(d.Negative, seed, &x.work)
 }
 
 // add names an image and puts it into the list, unless the same request is there already.
 func (x *expander) add(n node, number int, d draft, q Request) bool {
-	if len(x.out) >= x.limit {
-		x.errorf(n.line, "the file asks for more than %d pictures", x.limit)
-		return false
-	}
 	t, ok := x.names[d.name]
 	if !ok {
 		var err error
@@ -282,6 +319,16 @@ func (x *expander) add(n node, number int, d draft, q Request) bool {
 	}
 	x.seen[m.Hash] = true
 	m.File = t.of(&m, x.options)
+	if x.bytes += len(m.File); q.Prompt != d.Prompt {
+		x.bytes += len(q.Prompt)
+	}
+	if q.Negative != d.Negative {
+		x.bytes += len(q.Negative)
+	}
+	if x.bytes > x.maxTexts {
+		x.errorf(n.line, "the prompts and names that the file's templates make take more than %d MiB", x.maxTexts>>20)
+		return false
+	}
 	if err := checkName(m.File); err != nil {
 		x.errorf(n.line, "name %q: %v", cut(m.File), err)
 		return false

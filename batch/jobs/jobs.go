@@ -83,6 +83,8 @@ type Options struct {
 	Settle func(*Request) (recipe.Settings, bool)
 	// MaxImages bounds what a file may ask for; 0 is the constant MaxImages.
 	MaxImages int
+	// MaxTexts bounds the bytes of prompts and names that its templates make; 0 is the constant MaxTexts.
+	MaxTexts int
 }
 
 // List is what a file asks for.
@@ -195,10 +197,13 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 		reporter: r, checker: newChecker(), table: specs(),
 		templates: &templates{wildcards: wildcards, folder: o.Wildcards, parsed: map[string]template{}, files: map[string][]template{}},
 		options:   o, name: or(o.Name, DefaultName), limit: o.MaxImages,
-		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{}, draws: map[string]int{},
+		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{}, draws: map[string]int{}, work: maxAllWork, maxTexts: o.MaxTexts,
 	}
 	if x.templates.folder == "" {
 		x.templates.folder = "wildcards"
+	}
+	if x.maxTexts <= 0 {
+		x.maxTexts = MaxTexts
 	}
 	if x.limit <= 0 {
 		x.limit = MaxImages

@@ -38,6 +38,7 @@ const (
 	MaxFile   = 256 << 20 // bytes of JSON lines or CSV
 	MaxYAML   = 8 << 20   // bytes: its parser holds a hundred times as much
 	MaxImages = 1_000_000 // that a file may ask for
+	MaxTexts  = 256 << 20 // bytes that prompts and names made from templates may take together
 	MaxPrompt = 64 << 10  // bytes of one prompt, templates filled in
 	maxDepth  = 32        // of lists and objects within each other
 	maxLine   = 1 << 20   // bytes of a line of JSON

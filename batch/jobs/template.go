@@ -31,6 +31,7 @@ type templates struct {
 	files     map[string][]template
 	open      []string // variables and wildcard files that are being read: a cycle if one comes again
 	bytes     int      // of wildcard files so far
+	parts     int      // of templates so far
 }
 
 // Limits of templates: what a hostile file could otherwise blow up.
@@ -38,9 +39,11 @@ const (
 	maxNesting       = 16
 	maxWildcardFile  = 4 << 20 // bytes of one
 	maxWildcardBytes = 32 << 20
-	maxExpansions    = 100_000 // of one prompt with expand: all
-	maxParts         = 10_000  // of one template, its variables put in
-	maxWork          = 200_000 // parts that filling in one prompt may go through
+	maxExpansions    = 100_000    // of one prompt with expand: all
+	maxParts         = 10_000     // of one template, its variables put in
+	maxAllParts      = 4_000_000  // of all templates, 40 bytes each
+	maxAllWork       = 20_000_000 // parts that all prompts of a file may go through
+	maxWork          = 200_000    // parts that filling in one prompt may go through
 )
 
 // budget is how many parts may still be gone through. Templates share what they refer to, so that a short file can
@@ -54,6 +57,14 @@ func (b *budget) spend() error {
 	return nil
 }
 
+// charge takes what one prompt has spent from the budget of the whole file.
+func (b *budget) charge(spent budget) error {
+	if *b -= spent; *b < 0 {
+		return fmt.Errorf("filling in the file's templates takes more than %d parts", maxAllWork)
+	}
+	return nil
+}
+
 func (t *templates) parse(text string) (template, error) {
 	if p, ok := t.parsed[text]; ok {
 		return p, nil
@@ -62,6 +73,9 @@ func (t *templates) parse(text string) (template, error) {
 	p, err := s.sequence(0)
 	if err != nil {
 		return nil, err
+	}
+	if t.parts += len(p); t.parts > maxAllParts {
+		return nil, fmt.Errorf("the templates have more than %d parts together", maxAllParts)
 	}
 	t.parsed[text] = p
 	return p, nil
@@ -317,19 +331,20 @@ func (t template) fill(out *strings.Builder, r *rand.Rand, b *budget) error {
 
 // forSeed fills in a template for an image: the choice is a function of the text and of the image's seed alone, so
 // that it is the same in every batch and on every machine.
-func (t template) forSeed(text string, seed uint64) (string, error) {
+func (t template) forSeed(text string, seed uint64, left *budget) (string, error) {
 	h := fnv.New64a()
 	h.Write([]byte(text))
 	var out strings.Builder
 	b := budget(maxWork)
 	err := t.fill(&out, rand.New(rand.NewPCG(seed, h.Sum64())), &b)
-	return out.String(), err
+	return out.String(), errors.Join(err, left.charge(maxWork-b))
 }
 
 // all lists every text that a template can become, the last choice changing fastest.
-func (t template) all() ([]string, error) {
+func (t template) all(left *budget) ([]string, error) {
 	b := budget(maxWork)
-	return t.every(&b)
+	texts, err := t.every(&b)
+	return texts, errors.Join(err, left.charge(maxWork-b))
 }
 
 func (t template) every(b *budget) ([]string, error) {
@@ -355,16 +370,22 @@ func (t template) every(b *budget) ([]string, error) {
 		if len(texts)*len(alternatives) > maxExpansions {
 			return nil, fmt.Errorf("expand: all makes more than %d prompts of this one", maxExpansions)
 		}
-		next := make([]string, 0, len(texts)*len(alternatives))
-		size := 0
+		size := 0 // before it is made
 		for _, a := range texts {
-			for _, b := range alternatives {
-				next = append(next, a+b)
-				size += len(a) + len(b)
-			}
+			size += len(a) * len(alternatives)
+		}
+		for _, b := range alternatives {
+			size += len(b) * len(texts)
 		}
 		if size > 64<<20 {
 			return nil, errors.New("expand: all makes more than 64 MiB of prompts of this one")
+		}
+		*b -= budget(size / 100) // copying takes time, too
+		next := make([]string, 0, len(texts)*len(alternatives))
+		for _, a := range texts {
+			for _, b := range alternatives {
+				next = append(next, a+b)
+			}
 		}
 		texts = next
 	}

@@ -492,3 +492,33 @@ func TestCountWithoutEnd(t *testing.T) {
 		t.Errorf("exit code %d with %d MiB: %s", code, took, w.buf.String())
 	}
 }
+
+// verify reads the weights, not what is remembered of them by size and time.
+func TestVerifyReadsAnew(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	const unet = "unet/diffusion_pytorch_model.safetensors"
+	dir := damaged(t, unet, func(b []byte) []byte { return b })
+	file := filepath.Join(t.TempDir(), "x.png")
+	if code, _, errs := command(t, "", "generate", "x", "--model", dir, "--steps", "1", "-q", "-o", file); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, out, errs := command(t, "", "verify", "--model", dir, file, "-q"); code != 0 {
+		t.Fatal(out, errs)
+	}
+	path := filepath.Join(dir, unet)
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := read(t, path)
+	data[len(data)-2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, st.ModTime(), st.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := command(t, "", "verify", "--model", dir, file, "-q"); code != 1 || !strings.Contains(out, "weights  differ") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+}

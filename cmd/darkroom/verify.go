@@ -78,6 +78,7 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 	}
 	show := newProgress(e.stderr, o.Quiet)
 	e.status.set("opening the model")
+	o.Engine.Rehash = true
 	p, err := src.open(o.Engine, show)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"unsafe"
 
 	"darkroom/kernels"
@@ -40,6 +41,8 @@ type Backend struct {
 	memory memory
 	zeros  kernels.HostMem // a pixel outside the image; grows to the widest seen
 	err    error           // the first since the last Sync
+
+	scratches sync.Pool // *[]byte: for copies of a checkpoint's bytes
 }
 
 var _ kernels.Streamer = (*Backend)(nil)

@@ -71,10 +71,22 @@ func (b *Backend) Fetch(dst kernels.Mem, w *kernels.Weight) {
 	w.Host.Release()
 }
 
-// pack decodes into the packed layout, on all threads: straight from the checkpoint's bytes where they are plain.
+// pack decodes into the packed layout, on all threads: from the checkpoint's bytes where they are plain. C reads a copy of
+// them: a mapped file that is cut meanwhile would end the program.
 func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
 	t, plain := w.Host.Plain()
-	if !plain {
+	if plain {
+		own := b.scratch(len(t.Data))
+		defer b.scratches.Put(&own)
+		if err := tensor.Guard(func() error { copy(own, t.Data); return nil }); err != nil {
+			var first [1]float32
+			if named := w.Decode(first[:], w.Shape.Len()-1); named != nil { // it knows the file
+				return named
+			}
+			return fmt.Errorf("weight %s: %w", w.Name, err)
+		}
+		t.Data = own
+	} else {
 		values := make([]float32, w.Shape.Len())
 		if err := w.Decode(values, 0); err != nil {
 			return err
@@ -107,6 +119,14 @@ func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
 		return firstBad(w)
 	}
 	return nil
+}
+
+// scratch is memory for n bytes. What is put back is used again, until the garbage collector takes it.
+func (b *Backend) scratch(n int) []byte {
+	if p, ok := b.scratches.Get().(*[]byte); ok && cap(*p) >= n {
+		return (*p)[:n]
+	}
+	return make([]byte, n)
 }
 
 // flatBlock is FLAT_BLOCK of pack.h.
