@@ -51,6 +51,18 @@ func OpenFolder(dir string) (*Folder, error) {
 	return f, nil
 }
 
+// OpenPart opens a folder of one network alone, as transformers writes it: a configuration and weights, which are part ".".
+func OpenPart(dir string) (*Folder, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening a model: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("opening a model: %s is not a folder", dir)
+	}
+	return &Folder{fsys: os.DirFS(dir), name: dir, dir: dir}, nil
+}
+
 // FromFS opens a folder in any file system. Weights are used in place where it is a [Viewer], such as [Embedded], else
 // they are read into memory.
 func FromFS(fsys fs.FS, name string) *Folder { return &Folder{fsys: fsys, name: name} }
@@ -243,6 +255,9 @@ func (f *Folder) noWeights(part string, looked []string) error {
 		case ".bin", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf":
 			others = append(others, e.Name())
 		}
+	}
+	if part == "." {
+		part = "the folder"
 	}
 	if len(others) > 0 {
 		return fmt.Errorf("%s has %s, but none of %s: name the variant", part, strings.Join(others, ", "), strings.Join(looked, ", "))

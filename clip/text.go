@@ -90,6 +90,9 @@ func ReadTextConfig(c *checkpoint.Config) (TextConfig, error) {
 			c.Fail(v.key, "it is out of range")
 		}
 	}
+	if m.NumHiddenLayers > 512 { // each would be asked for
+		c.Fail("num_hidden_layers", "it is out of range")
+	}
 	return m, c.Done()
 }
 

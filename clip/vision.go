@@ -1,6 +1,8 @@
 package clip
 
 import (
+	"fmt"
+
 	"darkroom/checkpoint"
 	"darkroom/kernels"
 	"darkroom/nn"
@@ -36,7 +38,7 @@ func ReadVisionConfig(c *checkpoint.Config) (VisionConfig, error) {
 		Act:           readAct(c), LayerNormEps: float32(c.Float("layer_norm_eps", 1e-5)),
 	}
 	if m.ImageSize%m.PatchSize != 0 {
-		c.Fail("image_size", "it must be a multiple of patch_size")
+		c.Fail("image_size", fmt.Sprintf("it must be a multiple of patch_size %d", m.PatchSize))
 	}
 	return m, c.Done()
 }

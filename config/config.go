@@ -38,7 +38,11 @@ type Object struct {
 // Parse reads a JSON object. name, such as "unet/config.json", begins each message. The NaN, Infinity and
 // -Infinity that Python writes are read as well.
 func Parse(text []byte, name string) (*Object, error) {
-	members, err := Members(quoteNonFinite(text))
+	return parse(quoteNonFinite(text), name)
+}
+
+func parse(text []byte, name string) (*Object, error) {
+	members, err := Members(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -61,6 +65,24 @@ func (c *Object) Has(key string) bool {
 
 // Keys lists the keys in the file's order.
 func (c *Object) Keys() []string { return c.order }
+
+// Object is the object under a key, empty where the key is absent or null. It is read by itself: it needs its own Done.
+func (c *Object) Object(key string) *Object {
+	c.read[key] = true
+	name := c.name + ": " + key
+	if c.Has(key) {
+		o, err := parse(c.values[key], name)
+		if err == nil {
+			return o
+		}
+		c.Fail(key, "an object is needed")
+	}
+	o, err := parse([]byte("{}"), name)
+	if err != nil {
+		panic(err)
+	}
+	return o
+}
 
 // Raw is the text of a key's value; nil where the key is absent. It does not count as reading the key.
 func (c *Object) Raw(key string) json.RawMessage { return c.values[key] }

@@ -123,6 +123,26 @@ unet/config.json: long is ["0123456789","0123456789","0123456789","0123456789","
 	}
 }
 
+func TestObject(t *testing.T) {
+	c := parsed(t, `{"vision": {"size": 7, "eps": -Infinity, "new": 1}, "none": null, "list": [1]}`)
+	v := c.Object("vision")
+	if n, eps := v.Int("size"), v.Float("eps"); n != 7 || !math.IsInf(eps, -1) {
+		t.Errorf("size %d, eps %v", n, eps)
+	}
+	if err := v.Done(); err == nil || err.Error() != "unet/config.json: vision: new is 1: not supported, the key is unknown here" {
+		t.Error(err)
+	}
+	for _, key := range []string{"none", "absent"} {
+		if o := c.Object(key); len(o.Keys()) != 0 || o.Int("size", 3) != 3 {
+			t.Errorf("%s has %v", key, o.Keys())
+		}
+	}
+	c.Object("list")
+	if err := c.Done(); err == nil || err.Error() != "unet/config.json: list is [1]: an object is needed" {
+		t.Error(err)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                 `unet/config.json: not JSON: unexpected end of JSON input`,

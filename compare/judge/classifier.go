@@ -61,7 +61,7 @@ func openClassifier(s Source, text []byte) (*Classifier, error) {
 	if err := c.config.check(); err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
 	}
-	set, err := s.weights("model")
+	set, err := s.weights()
 	if err != nil {
 		return nil, err
 	}

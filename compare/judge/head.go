@@ -18,7 +18,11 @@ func readHead(s Source, width int) ([]linear, error) {
 	if _, err := fs.Stat(s.FS, "head.safetensors"); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	set, err := s.weights("head")
+	file, err := s.open("head.safetensors")
+	if err != nil {
+		return nil, err
+	}
+	set, err := checkpoint.NewSet("head", file)
 	if err != nil {
 		return nil, err
 	}

@@ -9,16 +9,15 @@ package judge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 
 	"darkroom/checkpoint"
+	"darkroom/config"
 	"darkroom/kernels"
 )
 
@@ -63,29 +62,25 @@ func Open(s Source, o Options) (Judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	var kind struct {
-		Vision json.RawMessage `json:"vision_config"`
-		Layers json.RawMessage `json:"layers"`
-		Model  string          `json:"model_type"`
-	}
-	if err := json.Unmarshal(text, &kind); err != nil {
-		return nil, fmt.Errorf("%s: config.json: %w", s.Label, err)
+	f, err := config.Parse(text, "config.json")
+	if err != nil {
+		return nil, fmt.Errorf("judge %s: %w", s.Label, err)
 	}
 	switch {
-	case kind.Vision != nil:
-		c, err := openCLIP(s, text, o)
+	case f.Has("vision_config"):
+		c, err := openCLIP(s, f, o)
 		if err != nil {
 			return nil, fmt.Errorf("judge %s: %w", s.Label, err)
 		}
 		return c, nil
-	case kind.Layers != nil:
+	case f.Has("layers"):
 		c, err := openClassifier(s, text)
 		if err != nil {
 			return nil, fmt.Errorf("judge %s: %w", s.Label, err)
 		}
 		return c, nil
 	}
-	return nil, fmt.Errorf("%w: %s: config.json (model_type %q) has neither a vision_config, as CLIP models have, nor layers, as classifiers have", ErrNoJudge, s.Label, kind.Model)
+	return nil, fmt.Errorf("%w: %s: config.json (model_type %q) has neither a vision_config, as CLIP models have, nor layers, as classifiers have", ErrNoJudge, s.Label, f.String("model_type", ""))
 }
 
 // maxText is the largest configuration that is read.
@@ -104,28 +99,21 @@ func (s Source) read(name string) ([]byte, error) {
 	return text, err
 }
 
-// weights opens NAME.safetensors, or its shards.
-func (s Source) weights(name string) (*checkpoint.Set, error) {
-	names, err := fs.Glob(s.FS, name+"-*-of-*.safetensors")
+// folder is the judge's folder as models' are read: with shards by their index.
+func (s Source) folder() (*checkpoint.Folder, error) {
+	if s.Dir != "" {
+		return checkpoint.OpenPart(s.Dir)
+	}
+	return checkpoint.FromFS(s.FS, s.Label), nil
+}
+
+// weights opens the network's weights.
+func (s Source) weights() (*checkpoint.Set, error) {
+	f, err := s.folder()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := fs.Stat(s.FS, name+".safetensors"); err == nil {
-		names = []string{name + ".safetensors"}
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("no %s.safetensors: weights in other formats must be converted first", name)
-	}
-	slices.Sort(names)
-	var files []*checkpoint.File
-	for _, n := range names {
-		f, err := s.open(n)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, f)
-	}
-	return checkpoint.NewSet(name, files...)
+	return f.Weights(".")
 }
 
 func (s Source) open(name string) (*checkpoint.File, error) {

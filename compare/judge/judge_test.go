@@ -2,14 +2,19 @@ package judge
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
+	"darkroom/checkpoint"
 	"darkroom/compare/internal/golden"
 	"darkroom/kernels"
 	"darkroom/kernels/ref"
@@ -75,13 +80,13 @@ func TestCLIP(t *testing.T) {
 			// Pillow rounds each pass of its bicubic filter to 8 bits with weights of 22 bits, imaging with others: two
 			// grey values of 255, over the deviation of 0.26.
 			for k, v := range c.vision.pixels(picture) {
-				if d := math.Abs(float64(v - p.Pixels[k])); d > 2.01/255/0.26 {
-					t.Errorf("%s: pixel %d is %v, want %v", p.Picture, k, v, p.Pixels[k])
+				if d := math.Abs(float64(v - interleaved(p.Pixels)[k])); d > 2.01/255/0.26 {
+					t.Errorf("%s: pixel %d is %v, want %v", p.Picture, k, v, interleaved(p.Pixels)[k])
 					break
 				}
 			}
 		}
-		pixels := p.Pixels
+		pixels := interleaved(p.Pixels)
 		if pixels == nil {
 			pixels = c.vision.pixels(picture) // of the right size: nothing is scaled
 		}
@@ -103,6 +108,15 @@ func TestCLIP(t *testing.T) {
 			}
 		}
 	}
+}
+
+// interleaved turns torch's [3,S,S] into [S,S,3].
+func interleaved(chw []float32) (hwc []float32) {
+	n := len(chw) / 3
+	for i := range n {
+		hwc = append(hwc, chw[i], chw[n+i], chw[2*n+i])
+	}
+	return hwc
 }
 
 func TestClassifier(t *testing.T) {
@@ -150,6 +164,53 @@ func altered(t *testing.T, name, file string, change func(string) string) Source
 	return Source{FS: files, Label: "altered"}
 }
 
+// TestShards: weights in shards, found by their index, are the same judge; one that is missing is named.
+func TestShards(t *testing.T) {
+	whole, err := checkpoint.Open("testdata/clip/model.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	s := altered(t, "clip", "model.safetensors", nil)
+	files := s.FS.(fstest.MapFS)
+	names := whole.Names()
+	shardOf := map[string]string{}
+	for i, part := range [][]string{names[:len(names)/2], names[len(names)/2:]} {
+		shard := fmt.Sprintf("model-0000%d-of-00002.safetensors", i+1)
+		header := map[string]any{}
+		var body []byte
+		for _, name := range part {
+			w, _ := whole.Tensor(name)
+			header[name] = map[string]any{"dtype": w.DType.String(), "shape": w.Shape, "data_offsets": []int{len(body), len(body) + len(w.Data)}}
+			body = append(body, w.Data...)
+			shardOf[name] = shard
+		}
+		text, err := json.Marshal(header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[shard] = &fstest.MapFile{Data: append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...), body...)}
+	}
+	index, err := json.Marshal(map[string]any{"weight_map": shardOf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["model.safetensors.index.json"] = &fstest.MapFile{Data: index}
+
+	picture := golden.PNG(t, "exact")
+	want, err := open(t, onDisk("clip")).See(t.Context(), picture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open(t, s).See(t.Context(), picture); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	delete(files, "model-00002-of-00002.safetensors")
+	if _, err := Open(s, options); err == nil || !strings.Contains(err.Error(), "shards are missing: model-00002-of-00002.safetensors") {
+		t.Error(err)
+	}
+}
+
 // A judge of the wrong shape says what is wrong.
 func TestRefusals(t *testing.T) {
 	replace := func(old, new string) func(string) string {
@@ -168,18 +229,18 @@ func TestRefusals(t *testing.T) {
 		{"clip", "config.json", nil, "no config.json"},
 		{"clip", "config.json", func(string) string { return `{"model_type":"bert"}` }, `(model_type "bert") has neither a vision_config`},
 		{"clip", "config.json", func(string) string { return `{` }, "config.json"},
-		{"clip", "config.json", replace(`"patch_size": 7`, `"patch_size": 9`), "image_size 28 with patch_size 9"},
-		{"clip", "config.json", replace(`"hidden_size": 24`, `"hidden_size": 48`), "its config.json makes it 48×3×7×7"},
+		{"clip", "config.json", replace(`"patch_size": 7`, `"patch_size": 9`), "image_size is 28: it must be a multiple of patch_size 9"},
+		{"clip", "config.json", replace(`"hidden_size": 24`, `"hidden_size": 48`), "config.json asks for 48×3×7×7"},
 		{"clip", "config.json", replace(`"hidden_act": "gelu"`, `"hidden_act": "swish"`), "swish"},
 		{"clip", "config.json", replace(`"num_hidden_layers": 2`, `"num_hidden_layers": 3`), "layers.2"},
-		{"clip", "model.safetensors", nil, "no model.safetensors"},
+		{"clip", "model.safetensors", nil, "none of diffusion_pytorch_model.safetensors, model.safetensors"},
 		{"clip", "vocab.json", nil, "vocab"},
 		{"clip", "head.safetensors", func(s string) string { return s[:20] }, "head"},
 		{"classifier", "config.json", replace(`"kernel": 5`, `"kernel": 3`), "layers.0.weight"},
 		{"classifier", "config.json", replace(`"noun"`, `"verb"`), `no "noun"`},
 		{"classifier", "config.json", replace(`"in": 6`, `"in": 5`), "do not fit"},
 		{"classifier", "config.json", replace(`"max"`, `"median"`), "mean and max"},
-		{"classifier", "model.safetensors", nil, "no model.safetensors"},
+		{"classifier", "model.safetensors", nil, "has no weights: looked for diffusion_pytorch_model.safetensors, model.safetensors"},
 	} {
 		j, err := Open(altered(t, c.folder, c.file, c.change), options)
 		if err == nil {
