@@ -103,7 +103,7 @@ func Names(i int) (hint, strength string) {
 // Write writes the U-Net and its nets into g. Each net reads its hint, [N,f·H,f·W,HintChannels] with values from 0 to 1,
 // and its strength by row, [N,1]: 0 leaves the U-Net alone.
 func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
-	in := unet.NewInputs(g, c.UNet.Config, s)
+	in := c.UNet.Inputs(g, s)
 	d := c.UNet.Down(g, in, nil)
 	for i, n := range c.Nets {
 		f := n.Config.Factor()

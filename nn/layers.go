@@ -154,6 +154,11 @@ func (a Attention) Forward(g *kernels.Graph, x, context, residual *kernels.Tenso
 	q := a.ToQ.Forward(g, x, kernels.Identity, nil)
 	k := a.ToK.Forward(g, context, kernels.Identity, nil)
 	v := a.ToV.Forward(g, context, kernels.Identity, nil)
-	y := g.Add(strings.TrimSuffix(a.ToQ.Weight.Name, ".weight")+" attention", &kernels.Attention{Q: q, K: k, V: v, Heads: a.Heads, Causal: a.Causal})
-	return a.ToOut.Forward(g, y, kernels.Identity, residual)
+	return a.ToOut.Forward(g, a.Attend(g, q, k, v), kernels.Identity, residual)
+}
+
+// Attend is what lies between the projections.
+func (a Attention) Attend(g *kernels.Graph, q, k, v *kernels.Tensor) *kernels.Tensor {
+	label := strings.TrimSuffix(a.ToQ.Weight.Name, ".weight") + " attention"
+	return g.Add(label, &kernels.Attention{Q: q, K: k, V: v, Heads: a.Heads, Causal: a.Causal})
 }

@@ -1,9 +1,9 @@
-"""Golden files of controlled U-Nets: control/testdata/*.safetensors, by diffusers' ControlNetModel in float64.
+"""Golden file of controlled U-Nets: control/testdata/control.safetensors, by diffusers in float64.
 
     python train/goldens_control.py
 
 The networks "NAME" (the U-Net), "NAME-net", "NAME-net2" (ControlNets), and the U-Net's prediction with one and with two nets
-on it, at strengths that differ by row, also in guess mode.
+on it, at strengths that differ by row, also in guess mode; "NAME-ip" is an image prompt (IP-Adapter) for it.
 """
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -19,6 +19,29 @@ MODELS = {
     "sd1": (SD1, ("UpBlock2D", "CrossAttnUpBlock2D")),
     "xl": (XL, ("CrossAttnUpBlock2D", "UpBlock2D")),
 }
+
+
+class ImagePrompt(torch.nn.Module):
+    """The weights of an IP-Adapter by the names of its files."""
+
+    def __init__(self, unet, embedding, tokens):
+        super().__init__()
+        width = unet.config.cross_attention_dim
+        self.image_proj = torch.nn.Module()
+        self.image_proj.proj = torch.nn.Linear(embedding, tokens * width)
+        self.image_proj.norm = torch.nn.LayerNorm(width)
+        self.ip_adapter = torch.nn.Module()
+        for i, key in enumerate(unet.attn_processors):
+            if "attn2" in key:
+                layer = torch.nn.Module()
+                inner = unet.get_submodule(key.removesuffix(".processor")).to_k.out_features
+                layer.to_k_ip, layer.to_v_ip = torch.nn.Linear(width, inner, bias=False), torch.nn.Linear(width, inner, bias=False)
+                self.ip_adapter.add_module(str(i), layer)
+        make_up(self)
+
+    def as_diffusers(self):
+        state = self.state_dict()
+        return {part: {k.removeprefix(part + "."): v for k, v in state.items() if k.startswith(part)} for part in ("image_proj", "ip_adapter")}
 
 
 def main():
@@ -55,6 +78,28 @@ def main():
                 golden.value(name, call, key, v)
             golden.value(name, call, "prediction", out)
             print(f"  {name} {call}: prediction's std {out.std():.2f}, without control it is off by {(out - plain).std():.2f}")
+        adapter = ImagePrompt(unet, embedding=14, tokens=4)
+        golden.network(name + "-ip", adapter, {})
+        unet._load_ip_adapter_weights([adapter.as_diffusers()])
+        unet = unet.double()
+        values["embedding"] = draw(6, n, 14)
+        given.setdefault("added_cond_kwargs", {})["image_embeds"] = [values["embedding"][:, None]]
+        for call, strength in (("image", 0.6), ("image-full", 1.0)):
+            for p in unet.attn_processors.values():
+                if hasattr(p, "scale"):
+                    p.scale = [strength]
+            with torch.no_grad():
+                tokens = unet.encoder_hid_proj([values["embedding"][:, None]])[0][:, 0]
+                out = unet(values["sample"], t, values["text"], **given).sample
+            for key in values:
+                if not key.startswith(("hint", "strength")):
+                    golden.value(name, call, key, values[key])
+            golden.value(name, call, "image", tokens)
+            golden.value(name, call, "image_strength", torch.full((n, 1), strength))
+            golden.value(name, call, "prediction", out)
+            print(f"  {name} {call}: without the image it is off by {(out - plain).std():.2f}")
+        golden.value(name + "-ip", "project", "embedding", values["embedding"])
+        golden.value(name + "-ip", "project", "image", tokens)
     golden.save("control/testdata/control.safetensors")
 
 

@@ -34,11 +34,11 @@ func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsam
 	return b
 }
 
-func (b downBlock) forward(g *kernels.Graph, x, temb, text *kernels.Tensor, skips *[]*kernels.Tensor) *kernels.Tensor {
+func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, skips *[]*kernels.Tensor) *kernels.Tensor {
 	for i, r := range b.resnets {
 		x = r.Forward(g, x, nil, temb)
 		if b.attentions != nil {
-			x = b.attentions[i].forward(g, x, text)
+			x = b.attentions[i].forward(g, x, read)
 		}
 		*skips = append(*skips, x)
 	}
@@ -69,10 +69,10 @@ func newMidBlock(l nn.Loader, c Config) *midBlock {
 	return &midBlock{[]nn.ResBlock{resnet(0), resnet(1)}, &t}
 }
 
-func (b *midBlock) forward(g *kernels.Graph, x, temb, text *kernels.Tensor) *kernels.Tensor {
+func (b *midBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context) *kernels.Tensor {
 	x = b.resnets[0].Forward(g, x, nil, temb)
 	if b.attention != nil {
-		x = b.attention.forward(g, x, text)
+		x = b.attention.forward(g, x, read)
 		x = b.resnets[1].Forward(g, x, nil, temb)
 	}
 	return x
@@ -108,13 +108,13 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 	return b
 }
 
-func (b upBlock) forward(g *kernels.Graph, x, temb, text *kernels.Tensor, skips *[]*kernels.Tensor) *kernels.Tensor {
+func (b upBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, skips *[]*kernels.Tensor) *kernels.Tensor {
 	for i, r := range b.resnets {
 		last := len(*skips) - 1
 		x = r.Forward(g, x, (*skips)[last], temb)
 		*skips = (*skips)[:last]
 		if b.attentions != nil {
-			x = b.attentions[i].forward(g, x, text)
+			x = b.attentions[i].forward(g, x, read)
 		}
 	}
 	if b.upsampler != nil {

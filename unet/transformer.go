@@ -31,12 +31,15 @@ func newTransformer(l nn.Loader, c Config, level, depth int, onlyCross bool) tra
 	return t
 }
 
-func (t transformer) forward(g *kernels.Graph, x, text *kernels.Tensor) *kernels.Tensor {
+// context is what attention reads besides the picture. The image is there with an image prompt alone.
+type context struct{ text, image, strength *kernels.Tensor }
+
+func (t transformer) forward(g *kernels.Graph, x *kernels.Tensor, read context) *kernels.Tensor {
 	n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
 	tokens := g.Reshape(t.norm.Forward(g, x, nil), n, h*w, c)
 	y := t.projIn.Forward(g, tokens, kernels.Identity, nil)
 	for _, b := range t.blocks {
-		y = b.forward(g, y, text)
+		y = b.forward(g, y, read)
 	}
 	y = t.projOut.Forward(g, y, kernels.Identity, g.Reshape(x, n, h*w, c))
 	return g.Reshape(y, n, h, w, c)
@@ -47,7 +50,8 @@ type transformerBlock struct {
 	norm1, norm2, norm3 nn.LayerNorm
 	attn1, attn2        nn.Attention
 	ff                  [2]nn.Linear
-	onlyCross           bool // attn1, too, attends to the text
+	onlyCross           bool       // attn1, too, attends to the text
+	image               *imageKeys // attn2's of an image prompt; nil without one
 }
 
 func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross bool) transformerBlock {
@@ -65,13 +69,17 @@ func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross boo
 	}
 }
 
-func (b transformerBlock) forward(g *kernels.Graph, x, text *kernels.Tensor) *kernels.Tensor {
-	var context *kernels.Tensor // nil: to itself
+func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read context) *kernels.Tensor {
+	var to *kernels.Tensor // nil: to itself
 	if b.onlyCross {
-		context = text
+		to = read.text
 	}
-	x = b.attn1.Forward(g, b.norm1.Forward(g, x), context, x)
-	x = b.attn2.Forward(g, b.norm2.Forward(g, x), text, x)
+	x = b.attn1.Forward(g, b.norm1.Forward(g, x), to, x)
+	if b.image != nil {
+		x = b.image.forward(g, b.attn2, b.norm2.Forward(g, x), read, x)
+	} else {
+		x = b.attn2.Forward(g, b.norm2.Forward(g, x), read.text, x)
+	}
 	h := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
 	return b.ff[1].Forward(g, h, kernels.Identity, x)
 }

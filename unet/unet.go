@@ -20,6 +20,7 @@ type Model struct {
 	upBlocks    []upBlock
 	convNormOut nn.GroupNorm
 	convOut     nn.Conv2D
+	imageTokens int // of an image prompt, 0 without one
 }
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
@@ -86,10 +87,10 @@ func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
 	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
 	d.Skips = []*kernels.Tensor{x}
 	for _, b := range h.downBlocks {
-		x = b.forward(g, x, d.temb, in.Text, &d.Skips)
+		x = b.forward(g, x, d.temb, in.context(), &d.Skips)
 	}
 	if h.midBlock != nil {
-		x = h.midBlock.forward(g, x, d.temb, in.Text)
+		x = h.midBlock.forward(g, x, d.temb, in.context())
 	}
 	d.Middle = x
 	return d
@@ -103,15 +104,24 @@ type Inputs struct {
 	Pooled   *kernels.Tensor // "pooled", [N,PooledDim]: the projected text of SDXL; nil for others
 	TimeIDs  *kernels.Tensor // "time_ids", [N,TimeIDs·AddedTimeDim]: TimeIDsProj of SDXL's sizes; nil for others
 	Guidance *kernels.Tensor // "guidance", [N,GuidanceDim]: GuidanceProj of LCM's scale; nil for others
+	Image    *kernels.Tensor // "image", [N,t,CrossAttentionDim]: the tokens of an image prompt; nil without one
+	Strength *kernels.Tensor // "image_strength", [N,1]: the image prompt's, 0 for none
 	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
 }
 
-// NewInputs declares the inputs of the network in g, for Rows latents of H×W and a text of Tokens.
-func NewInputs(g *kernels.Graph, c Config, s nn.Sizes) Inputs {
+func (in Inputs) context() context { return context{in.Text, in.Image, in.Strength} }
+
+// Inputs declares the inputs of the network in g, for Rows latents of H×W and a text of Tokens.
+func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
+	c := m.Config
 	in := Inputs{
 		Sample: g.Input("sample", g.DType, s.Rows, s.H, s.W, c.InChannels),
 		Time:   g.Input("time", g.DType, s.Rows, c.BlockOutChannels[0]),
 		Text:   g.Input("text", g.DType, s.Rows, s.Tokens, c.CrossAttentionDim[0]),
+	}
+	if m.imageTokens > 0 {
+		in.Image = g.Input("image", g.DType, s.Rows, m.imageTokens, c.CrossAttentionDim[0])
+		in.Strength = g.Input("image_strength", g.DType, s.Rows, 1)
 	}
 	if c.AddedDim > 0 {
 		in.Pooled = g.Input("pooled", g.DType, s.Rows, c.PooledDim())
@@ -139,12 +149,12 @@ func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 func (m *Model) Up(g *kernels.Graph, in Inputs, d Down) *kernels.Tensor {
 	x, skips := d.Middle, slices.Clone(d.Skips)
 	for _, b := range m.upBlocks {
-		x = b.forward(g, x, d.temb, in.Text, &skips)
+		x = b.forward(g, x, d.temb, in.context(), &skips)
 	}
 	return m.convOut.Forward(g, m.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }
 
-// Write writes the network into g: NewInputs to "prediction". It implements nn.Network.
+// Write writes the network into g: Inputs to "prediction". It implements nn.Network.
 func (m *Model) Write(g *kernels.Graph, s nn.Sizes) {
-	g.Output("prediction", m.Forward(g, NewInputs(g, m.Config, s)))
+	g.Output("prediction", m.Forward(g, m.Inputs(g, s)))
 }

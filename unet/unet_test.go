@@ -86,11 +86,11 @@ func (b blockTest) temb(in *golden.Inputs, path string) *kernels.Tensor {
 
 func silu(v float32) float32 { return float32(float64(v) / (1 + math.Exp(-float64(v)))) }
 
-func (b blockTest) text(in *golden.Inputs, path string) *kernels.Tensor {
+func (b blockTest) text(in *golden.Inputs, path string) context {
 	if !b.call.Has(path + "@encoder_hidden_states") {
-		return nil
+		return context{}
 	}
-	return in.Value(path+"@encoder_hidden_states", nil)
+	return context{text: in.Value(path+"@encoder_hidden_states", nil)}
 }
 
 func (b blockTest) down(path string, d downBlock) {
@@ -185,7 +185,7 @@ func (b blockTest) attentions(path string, attentions []transformer) {
 			for name, attn := range map[string]nn.Attention{".attn1": block.attn1, ".attn2": block.attn2} {
 				path := path + name
 				b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
-					return attn.Forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path), nil)
+					return attn.Forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path).text, nil)
 				})
 			}
 			path += ".ff"
