@@ -36,33 +36,6 @@ func squeezed(a tensor.Array, n int) tensor.Array {
 	return reshaped{a, s}
 }
 
-// rowsOf is rows [from, to) of the first axis.
-type rowsOf struct {
-	tensor.Array
-	from, to int
-}
-
-func (r rowsOf) row() int { return r.Array.Shape().Len() / max(r.Array.Shape()[0], 1) }
-
-func (r rowsOf) Shape() tensor.Shape {
-	return append(tensor.Shape{r.to - r.from}, r.Array.Shape()[1:]...)
-}
-
-func (r rowsOf) Bytes() int { return r.Array.Bytes() / max(r.Array.Shape()[0], 1) * (r.to - r.from) }
-
-func (r rowsOf) Decode(dst []float32, start int) error {
-	return r.Array.Decode(dst, start+r.from*r.row())
-}
-
-func (r rowsOf) Plain() (tensor.Tensor, bool) {
-	t, ok := r.Array.Plain()
-	if !ok {
-		return t, false
-	}
-	size := r.row() * t.DType.Size()
-	return tensor.Tensor{DType: t.DType, Shape: r.Shape(), Data: t.Data[r.from*size : r.to*size : r.to*size]}, true
-}
-
 // transposed is a matrix with its axes exchanged.
 type transposed struct{ tensor.Array }
 

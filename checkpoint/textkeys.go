@@ -77,7 +77,7 @@ func textOpenCLIP(t table) (table, error) {
 				return nil, fmt.Errorf("tensor %q is %v: three matrices on top of each other are needed", name, s)
 			}
 			for i, part := range []string{"q_proj.", "k_proj.", "v_proj."} {
-				out[layer+"self_attn."+part+last] = rowsOf{a, i * s[0] / 3, (i + 1) * s[0] / 3}
+				out[layer+"self_attn."+part+last] = tensor.Rows(a, i*s[0]/3, (i+1)*s[0]/3)
 			}
 			continue
 		}

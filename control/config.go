@@ -15,9 +15,23 @@ type Config struct {
 	HintChannels int
 	HintWidths   []int // of the picture's convolutions, each but the first halving it
 	BGR          bool  // the hint's channels are blue, green, red: whoever fills "hint" exchanges them
+
+	// Of a Union, which knows several types of hints; 0 types for the others.
+	Types       int
+	UnionLayers int
+	UnionHeads  int
 }
 
-// ReadConfig reads the config.json of a ControlNetModel. A value that this program does not support is an error that names
+// TypesProj is what "control_type" holds: a sinusoid for each type, of 1 for those in use and 0 for the others.
+func (c Config) TypesProj(types []int) []float32 {
+	flags := make([]float64, c.Types)
+	for _, t := range types {
+		flags[t] = 1
+	}
+	return c.TimeIDsProj(flags)
+}
+
+// ReadConfig reads the config.json of a ControlNetModel or a ControlNetUnionModel. A value that this program does not support is an error that names
 // file, key and value. Defaults are those of diffusers.
 func ReadConfig(c *checkpoint.Config) (Config, error) {
 	var m Config
@@ -28,9 +42,25 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	}
 	m.BGR = c.OneOf("controlnet_conditioning_channel_order", "rgb", "bgr") == "bgr"
 	c.Fixed("global_pool_conditions", false)
+	if c.Has("num_control_type") {
+		m.Types, m.UnionLayers, m.UnionHeads = c.IntIn("num_control_type", 1, 64), c.IntIn("num_trans_layer", 0, 64, 1), c.IntIn("num_trans_head", 1, 1024, 8)
+	}
+	trans, proj := c.Int("num_trans_channel", 320), c.Int("num_proj_channel", 320)
 	var err error
-	m.Config, err = unet.ReadConfig(c)
-	return m, err
+	if m.Config, err = unet.ReadConfig(c); err != nil || m.Types == 0 {
+		return m, err
+	}
+	width := m.BlockOutChannels[0]
+	if trans != width || proj != width {
+		c.Fail("num_trans_channel", fmt.Sprintf("num_proj_channel is %d, and the first of block_out_channels %d: they must agree", proj, width))
+	}
+	if width%m.UnionHeads != 0 {
+		c.Fail("num_trans_head", fmt.Sprintf("it does not divide %d channels", width))
+	}
+	if m.AddedTimeDim == 0 {
+		c.Fail("addition_embed_type", `a Union needs "text_time"`)
+	}
+	return m, c.Done()
 }
 
 // Factor is how many pixels of the hint a side make one of the latents.

@@ -6,6 +6,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"darkroom/kernels"
 	"darkroom/nn"
@@ -20,6 +21,7 @@ type Model struct {
 	hint       []nn.Conv2D // conv_in, then two a block, then conv_out
 	downBlocks []nn.Conv2D // "zero convolutions", one a skip
 	midBlock   nn.Conv2D
+	union      *union // nil for a net of one type of hints
 }
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
@@ -51,16 +53,24 @@ func New(c Config, l nn.Loader) (*Model, error) {
 		}
 	}
 	m.midBlock = l.At("controlnet_mid_block").Conv2D(ch[len(ch)-1], ch[len(ch)-1], 1)
+	if c.Types > 0 {
+		m.union = newUnion(c, l)
+	}
 	return m, l.Err()
 }
 
-// forward writes the net into g and returns what is to be added to each skip and, last, to the middle.
-func (m *Model) forward(g *kernels.Graph, in unet.Inputs, picture *kernels.Tensor) []*kernels.Tensor {
-	x := picture
-	for _, conv := range m.hint[:len(m.hint)-1] {
+// embed is the hint's convolutions.
+func (m *Model) embed(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
+	last := len(m.hint) - 1
+	for _, conv := range m.hint[:last] {
 		x = conv.Forward(g, x, nn.Conv{Act: kernels.SiLU})
 	}
-	d := m.half.Down(g, in, m.hint[len(m.hint)-1].Forward(g, x, nn.Conv{}))
+	return m.hint[last].Forward(g, x, nn.Conv{})
+}
+
+// leaves writes the rest of the net and returns what is to be added to each skip and, last, to the middle.
+func (m *Model) leaves(g *kernels.Graph, in unet.Inputs, hint *kernels.Tensor) []*kernels.Tensor {
+	d := m.half.Down(g, in, hint)
 	var out []*kernels.Tensor
 	for i, skip := range d.Skips {
 		out = append(out, m.downBlocks[i].Forward(g, skip, nn.Conv{}))
@@ -73,9 +83,14 @@ type Net struct {
 	*Model
 	// Guess weakens what is added the more, the nearer to the top: from 1 in the middle to 1/10.
 	Guess bool
+	// Types are those of a Union's hints, one each; nil for other nets, which have one hint.
+	Types []int
 }
 
-// Controlled is a U-Net with its ControlNets: a network that reads, besides what the U-Net reads, each net's picture and
+// hints is how many the net reads.
+func (n Net) hints() int { return max(1, len(n.Types)) }
+
+// Controlled is a U-Net with its ControlNets: a network that reads, besides what the U-Net reads, each hint and its
 // strength. It implements nn.Network.
 type Controlled struct {
 	UNet *unet.Model
@@ -88,29 +103,48 @@ func On(u *unet.Model, nets ...Net) (*Controlled, error) {
 		if err := n.Config.fits(u.Config); err != nil {
 			return nil, fmt.Errorf("control %d: %w", i+1, err)
 		}
+		if (n.Config.Types > 0) != (len(n.Types) > 0) {
+			return nil, fmt.Errorf("control %d: a Union needs the types of its hints, and only it", i+1)
+		}
+		for k, t := range n.Types {
+			if t < 0 || t >= n.Config.Types || slices.Contains(n.Types[:k], t) {
+				return nil, fmt.Errorf("control %d: the types of its hints are %v: each once, from 0 to %d, is possible", i+1, n.Types, n.Config.Types-1)
+			}
+		}
 	}
 	return &Controlled{u, nets}, nil
 }
 
-// Names are the inputs of net i: "hint" and "strength" for the first, "hint2" and "strength2" for the next, …
-func Names(i int) (hint, strength string) {
+// Names are the inputs of hint i, counted over all nets: "hint" and "strength" for the first, "hint2" and "strength2"
+// for the next, …
+func Names(i int) (hint, strength string) { return numbered("hint", i), numbered("strength", i) }
+
+// TypesName is the input of net i, if it is a Union: Config.TypesProj of its types.
+func TypesName(i int) string { return numbered("control_type", i) }
+
+func numbered(name string, i int) string {
 	if i == 0 {
-		return "hint", "strength"
+		return name
 	}
-	return fmt.Sprint("hint", i+1), fmt.Sprint("strength", i+1)
+	return fmt.Sprint(name, i+1)
 }
 
-// Write writes the U-Net and its nets into g. Each net reads its hint, [N,f·H,f·W,HintChannels] with values from 0 to 1,
-// and its strength by row, [N,1]: 0 leaves the U-Net alone.
+// Write writes the U-Net and its nets into g. Each hint is [N,f·H,f·W,HintChannels] with values from 0 to 1, its
+// strength [N,1]: 0 leaves the U-Net alone.
 func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
 	in := c.UNet.Inputs(g, s)
 	d := c.UNet.Down(g, in, nil)
+	first := 0 // hint of the net
 	for i, n := range c.Nets {
 		f := n.Config.Factor()
-		hint, strength := Names(i)
-		picture := g.Input(hint, g.DType, s.Rows, f*s.H, f*s.W, n.Config.HintChannels)
-		scale := g.Input(strength, g.DType, s.Rows, 1)
-		residuals := n.forward(g, in, picture)
+		var hints, strengths []*kernels.Tensor
+		for k := range n.hints() {
+			hint, strength := Names(first + k)
+			hints = append(hints, g.Input(hint, g.DType, s.Rows, f*s.H, f*s.W, n.Config.HintChannels))
+			strengths = append(strengths, g.Input(strength, g.DType, s.Rows, 1))
+		}
+		first += len(hints)
+		residuals, strength := n.forward(g, i, in, hints, strengths)
 		for k, r := range residuals {
 			to := &d.Middle
 			if k < len(d.Skips) {
@@ -121,8 +155,30 @@ func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
 				factor = float32(math.Pow(10, float64(k)/float64(last)-1))
 			}
 			label := fmt.Sprintf("control %d, residual %d", i+1, k)
-			*to = g.Add(label, &kernels.Pointwise{A: *to, B: r, Scale: scale, Factor: factor})
+			*to = g.Add(label, &kernels.Pointwise{A: *to, B: r, Scale: strength, Factor: factor})
 		}
 	}
 	g.Output("prediction", c.UNet.Up(g, in, d))
+}
+
+// forward writes net i and returns what it leaves, and how strong that is: nil where the hints' strengths are in it.
+func (n Net) forward(g *kernels.Graph, i int, in unet.Inputs, hints, strengths []*kernels.Tensor) (residuals []*kernels.Tensor, strength *kernels.Tensor) {
+	if n.union == nil {
+		return n.leaves(g, in, n.embed(g, hints[0])), strengths[0]
+	}
+	c := n.Config
+	in.Extra = n.union.types(g, g.Input(TypesName(i), g.DType, in.Time.Shape[0], c.Types*c.AddedTimeDim))
+	zero := g.Add("control zero", &kernels.Pointwise{A: in.Time, B: in.Time, Factor: -1}) // as wide as the first level
+	var added *kernels.Tensor
+	for k, hint := range hints {
+		var inside *kernels.Tensor // several hints are weighed apart, before they meet
+		if len(hints) > 1 {
+			inside = strengths[k]
+		}
+		added = n.union.fuse(g, n.embed(g, hint), n.Types[k], c.UnionHeads, inside, zero, added)
+	}
+	if len(hints) == 1 {
+		strength = strengths[0]
+	}
+	return n.leaves(g, in, added), strength
 }

@@ -98,6 +98,32 @@ func TestImagePromptAgainstDiffusers(t *testing.T) {
 	}
 }
 
+// A Union, which takes hints of several types.
+func TestUnionAgainstDiffusers(t *testing.T) {
+	file := golden.Open(t, "testdata/control.safetensors")
+	u, net := openUNet(t, file, "xl")
+	union := openNet(t, file, "xl-union")
+	for call, types := range map[string][]int{"union-one": {2}, "union-two": {0, 3}} {
+		t.Run(call, func(t *testing.T) {
+			c, err := On(u, Net{Model: union, Types: types})
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := net.Call(call)
+			_, sample := at.Floats(t, "sample")
+			_, text := at.Floats(t, "text")
+			at.CheckNetwork(t, tolerance, c, nn.Sizes{Rows: sample[0], H: sample[1], W: sample[2], Tokens: text[1]})
+			want, _ := at.Floats(t, "control_type")
+			golden.Compare(t, "control_type", union.Config.TypesProj(types), want, tolerance)
+		})
+	}
+	for _, types := range [][]int{nil, {4}, {-1}, {1, 1}} {
+		if _, err := On(u, Net{Model: union, Types: types}); err == nil || !strings.Contains(err.Error(), "types") {
+			t.Errorf("types %v: error %v", types, err)
+		}
+	}
+}
+
 // A net of another family is found before it is put on, and the error says what differs.
 func TestOnRefusesOtherFamilies(t *testing.T) {
 	file := golden.Open(t, "testdata/control.safetensors")
@@ -113,7 +139,10 @@ func TestConfigRefusesWhatItCannotRun(t *testing.T) {
 		`{"conditioning_embedding_out_channels": []}`:        "conditioning_embedding_out_channels",
 		`{"conditioning_channels": 0}`:                       "conditioning_channels",
 		`{"controlnet_conditioning_channel_order": "grey"}`:  "controlnet_conditioning_channel_order",
-		`{"num_control_type": 6}`:                            "num_control_type",
+		`{"num_control_type": 6}`:                            "addition_embed_type",
+		`{"num_control_type": 0}`:                            "num_control_type",
+		`{"num_control_type": 6, "num_trans_channel": 64}`:   "num_trans_channel",
+		`{"num_control_type": 6, "num_trans_head": 7}`:       "num_trans_head",
 		`{"norm_num_groups": 0}`:                             "norm_num_groups",
 		`{"conditioning_embedding_out_channels": [16, "x"]}`: "conditioning_embedding_out_channels",
 	} {

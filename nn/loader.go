@@ -128,6 +128,19 @@ func (l Loader) Weight(name string, role kernels.Role, shape ...int) *kernels.We
 	return w
 }
 
+// Rows is rows [from, to) of a weight's first axis as a weight of its own: one of several that the file holds in one.
+// A single row is a vector.
+func Rows(w *kernels.Weight, from, to int) *kernels.Weight {
+	r := &kernels.Weight{Name: fmt.Sprintf("%s[%d:%d]", w.Name, from, to), Role: w.Role, Shape: append(tensor.Shape{to - from}, w.Shape[1:]...)}
+	if to == from+1 {
+		r.Role, r.Shape = kernels.Vector, w.Shape[1:]
+	}
+	if w.Host != nil {
+		r.Host = tensor.Rows(w.Host, from, to)
+	}
+	return r
+}
+
 func trim(s tensor.Shape) tensor.Shape {
 	for len(s) > 1 && s[len(s)-1] == 1 {
 		s = s[:len(s)-1]

@@ -6,7 +6,7 @@ The networks "NAME" (the U-Net), "NAME-net", "NAME-net2" (ControlNets), and the 
 on it, at strengths that differ by row, also in guess mode; "NAME-ip" is an image prompt (IP-Adapter) for it.
 """
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, ControlNetUnionModel, UNet2DConditionModel
 
 from goldens_nets import Golden, draw, make_up
 
@@ -44,6 +44,27 @@ class ImagePrompt(torch.nn.Module):
         return {part: {k.removeprefix(part + "."): v for k, v in state.items() if k.startswith(part)} for part in ("image_proj", "ip_adapter")}
 
 
+def union_calls(golden, name, unet, net, t, values, ids):
+    """One row alone: a Union's attention runs across the batch."""
+    golden.network(name + "-union", net, net.config)
+    given = dict(added_cond_kwargs=dict(text_embeds=values["pooled"], time_ids=ids))
+    values = values | dict(strength=torch.tensor([[0.7]]).double(), strength2=torch.tensor([[1.2]]).double())
+    for call, types in (("union-one", [2]), ("union-two", [0, 3])):
+        flags = torch.zeros(1, 4)
+        flags[0, types] = 1
+        values["control_type"] = net.control_type_proj(flags.flatten()).reshape(1, -1).double()
+        hints, strengths = [values["hint"], values["hint2"]][:len(types)], [values["strength"].item(), values["strength2"].item()][:len(types)]
+        with torch.no_grad():
+            down, mid = net(values["sample"], t, values["text"], controlnet_cond=hints, control_type=flags, control_type_idx=types, conditioning_scale=strengths,
+                            return_dict=False, **given)
+            out = unet(values["sample"], t, values["text"], down_block_additional_residuals=down, mid_block_additional_residual=mid, **given).sample
+            plain = unet(values["sample"], t, values["text"], **given).sample
+        for key, v in values.items():
+            golden.value(name, call, key, v)
+        golden.value(name, call, "prediction", out)
+        print(f"  {name} {call}: without control it is off by {(out - plain).std():.2f}")
+
+
 def main():
     golden = Golden()
     for name, (config, up) in MODELS.items():
@@ -78,6 +99,10 @@ def main():
                 golden.value(name, call, key, v)
             golden.value(name, call, "prediction", out)
             print(f"  {name} {call}: prediction's std {out.std():.2f}, without control it is off by {(out - plain).std():.2f}")
+        if name == "xl":
+            union_calls(golden, name, unet, make_up(ControlNetUnionModel(conditioning_embedding_out_channels=(4, 6, 8, 12), num_control_type=4, num_trans_channel=8,
+                                                                         num_trans_head=2, num_trans_layer=2, num_proj_channel=8, **config)), t[:1],
+                        {k: v[:1] for k, v in values.items()}, ids[:1])
         adapter = ImagePrompt(unet, embedding=14, tokens=4)
         golden.network(name + "-ip", adapter, {})
         unet._load_ip_adapter_weights([adapter.as_diffusers()])

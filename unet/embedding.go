@@ -19,7 +19,7 @@ type embedding struct {
 	classTable *kernels.Weight
 	class      []nn.Linear // none of "identity"
 	added      *added
-	sum        *nn.Conv2D // time's second layer as a convolution of one pixel, which can add a vector
+	sum        nn.Conv2D // time's second layer as a convolution of one pixel, which can add a vector
 }
 
 // added is SDXL's embedding of the pooled text and the sizes. A convolution of one pixel reads both side by side.
@@ -30,7 +30,7 @@ type added struct {
 
 func newEmbedding(l nn.Loader, c Config) embedding {
 	width, temb := c.BlockOutChannels[0], c.TimeEmbedDim()
-	e := embedding{config: c, time: mlp(l.At("time_embedding"), width, temb)}
+	e := embedding{config: c, time: mlp(l.At("time_embedding"), width, temb), sum: l.At("time_embedding.linear_2").Conv2D(temb, temb, 1)}
 	if c.GuidanceDim > 0 {
 		p := l.At("time_embedding.cond_proj").Linear(c.GuidanceDim, width)
 		e.condProj = &p
@@ -48,10 +48,6 @@ func newEmbedding(l nn.Loader, c Config) embedding {
 		at := l.At("add_embedding")
 		e.added = &added{at.At("linear_1").Conv2D(c.AddedDim, temb, 1), at.At("linear_2").Linear(temb, temb)}
 	}
-	if c.Class != "" || e.added != nil {
-		conv := l.At("time_embedding.linear_2").Conv2D(temb, temb, 1)
-		e.sum = &conv
-	}
 	return e
 }
 
@@ -66,10 +62,13 @@ func (e embedding) forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 		t = e.condProj.Forward(g, in.Guidance, kernels.Identity, t)
 	}
 	h := e.time[0].Forward(g, t, kernels.SiLU, nil)
-	if e.sum == nil {
+	if in.Class == nil && e.added == nil && in.Extra == nil {
 		return e.time[1].Forward(g, h, kernels.SiLU, nil)
 	}
-	extra := e.classForward(g, in.Class)
+	extra := in.Extra
+	if in.Class != nil {
+		extra = e.classForward(g, in.Class, extra)
+	}
 	if e.added != nil {
 		h := e.added.linear1.Forward(g, pixel(g, in.Pooled), nn.Conv{In2: pixel(g, in.TimeIDs), Act: kernels.SiLU})
 		extra = e.added.linear2.Forward(g, vector(g, h), kernels.Identity, extra)
@@ -77,22 +76,24 @@ func (e embedding) forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 	return vector(g, e.sum.Forward(g, pixel(g, h), nn.Conv{PerChannel: extra, Act: kernels.SiLU}))
 }
 
-func (e embedding) classForward(g *kernels.Graph, class *kernels.Tensor) *kernels.Tensor {
+func (e embedding) classForward(g *kernels.Graph, class, extra *kernels.Tensor) *kernels.Tensor {
 	if e.classTable != nil {
 		// A table alone is one with positions of 0.
 		width := e.config.TimeEmbedDim()
 		none := tensor.Tensor{DType: tensor.F32, Shape: tensor.Shape{1, width}, Data: make([]byte, 4*width)}
 		zeros := kernels.NewWeight(strings.TrimSuffix(e.classTable.Name, "weight")+"none", kernels.Table, none)
-		return g.Reshape(g.Add("", &kernels.Embed{IDs: class, Tokens: e.classTable, Positions: zeros}), class.Shape[0], width)
+		class = g.Reshape(g.Add("", &kernels.Embed{IDs: class, Tokens: e.classTable, Positions: zeros}), class.Shape[0], width)
 	}
 	for i, l := range e.class {
-		act := kernels.SiLU
 		if i == len(e.class)-1 {
-			act = kernels.Identity
+			return l.Forward(g, class, kernels.Identity, extra)
 		}
-		class = l.Forward(g, class, act, nil)
+		class = l.Forward(g, class, kernels.SiLU, nil)
 	}
-	return class
+	if extra == nil {
+		return class
+	}
+	return g.Add("", &kernels.Pointwise{A: class, B: extra})
 }
 
 func pixel(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {

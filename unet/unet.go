@@ -106,6 +106,7 @@ type Inputs struct {
 	Guidance *kernels.Tensor // "guidance", [N,GuidanceDim]: GuidanceProj of LCM's scale; nil for others
 	Image    *kernels.Tensor // "image", [N,t,CrossAttentionDim]: the tokens of an image prompt; nil without one
 	Strength *kernels.Tensor // "image_strength", [N,1]: the image prompt's, 0 for none
+	Extra    *kernels.Tensor // [N,TimeEmbedDim], what else is added to the time embedding; no input of its own
 	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
 }
 
