@@ -80,7 +80,7 @@ func TestImagePromptAgainstDiffusers(t *testing.T) {
 				t.Fatal(err)
 			}
 			adapter.Call("project").CheckNetwork(t, tolerance, p, nn.Sizes{Rows: 2})
-			with, err := u.WithImage(adapter.Loader.At("ip_adapter"), p.Tokens)
+			with, err := u.WithImage(adapter.Loader.At("ip_adapter"), p.Tokens())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,6 +96,20 @@ func TestImagePromptAgainstDiffusers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Tokens made of a picture's patches.
+func TestResamplerAgainstDiffusers(t *testing.T) {
+	net := golden.Open(t, "testdata/control.safetensors").Network(t, "plus")
+	p, err := NewImageProjection(net.Source(), net.Loader.At("image_proj"), 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	net.AllRead(t)
+	if p.Reads() != "hidden" || p.Tokens() != 3 {
+		t.Errorf("it reads %q and makes %d tokens", p.Reads(), p.Tokens())
+	}
+	net.Call("project").CheckNetwork(t, tolerance, p, nn.Sizes{Rows: 2, Tokens: 6})
 }
 
 // A Union, which takes hints of several types.

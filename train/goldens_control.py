@@ -8,7 +8,7 @@ on it, at strengths that differ by row, also in guess mode; "NAME-ip" is an imag
 import torch
 from diffusers import ControlNetModel, ControlNetUnionModel, UNet2DConditionModel
 
-from goldens_nets import Golden, draw, make_up
+from goldens_nets import Golden, draw, make_up, weight
 
 SD1 = dict(block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=12, attention_head_dim=2, norm_num_groups=4,
            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"))
@@ -42,6 +42,31 @@ class ImagePrompt(torch.nn.Module):
     def as_diffusers(self):
         state = self.state_dict()
         return {part: {k.removeprefix(part + "."): v for k, v in state.items() if k.startswith(part)} for part in ("image_proj", "ip_adapter")}
+
+
+class Named(dict):
+    """Weights that belong to no module."""
+
+    def named_parameters(self):
+        return self.items()
+
+
+def plus(golden, unet):
+    """The tokens of a "plus" adapter, of which diffusers reads four layers and heads of 64."""
+    shapes = {"latents": (1, 3, 10), "proj_in.weight": (10, 14), "proj_in.bias": (10,), "proj_out.weight": (12, 10), "proj_out.bias": (12,),
+              "norm_out.weight": (12,), "norm_out.bias": (12,)}
+    for i in range(4):
+        for norm in ("0.norm1", "0.norm2", "1.0"):
+            shapes[f"layers.{i}.{norm}.weight"] = shapes[f"layers.{i}.{norm}.bias"] = (10,)
+        shapes |= {f"layers.{i}.0.to_q.weight": (128, 10), f"layers.{i}.0.to_kv.weight": (256, 10), f"layers.{i}.0.to_out.weight": (10, 128),
+                   f"layers.{i}.1.1.weight": (40, 10), f"layers.{i}.1.3.weight": (10, 40)}
+    state = Named({"image_proj." + k: weight("image_proj." + k, s) for k, s in shapes.items()})
+    golden.network("plus", state, {})
+    net = unet._convert_ip_adapter_image_proj_to_diffusers({k.removeprefix("image_proj."): v for k, v in state.items()}).double()
+    hidden = draw(7, 2, 6, 14)
+    with torch.no_grad():
+        golden.value("plus", "project", "hidden", hidden)
+        golden.value("plus", "project", "image", net(hidden))
 
 
 def union_calls(golden, name, unet, net, t, values, ids):
@@ -123,8 +148,9 @@ def main():
             golden.value(name, call, "image_strength", torch.full((n, 1), strength))
             golden.value(name, call, "prediction", out)
             print(f"  {name} {call}: without the image it is off by {(out - plain).std():.2f}")
-        golden.value(name + "-ip", "project", "embedding", values["embedding"])
+        golden.value(name + "-ip", "project", "pooled", values["embedding"])
         golden.value(name + "-ip", "project", "image", tokens)
+    plus(golden, unet)
     golden.save("control/testdata/control.safetensors")
 
 
