@@ -101,7 +101,7 @@ func (l Loader) Weight(name string, role kernels.Role, shape ...int) *kernels.We
 	full := l.name(name)
 	s := l.state
 	s.used[full] = true
-	if w := s.shared[full]; w != nil && w.Role == role {
+	if w := s.shared[full]; w != nil && w.Role == role && w.Shape.Equal(shape) {
 		return w
 	}
 	want := tensor.Shape(slices.Clone(shape))
