@@ -63,3 +63,19 @@ func HistoryFile() string {
 	}
 	return filepath.Join(dir, ".local", "state", "darkroom", "history.jsonl")
 }
+
+// ConfigFile is where the user's configuration is, "" if there is no place for it; DARKROOM_CONFIG names another, or is off.
+func ConfigFile() string {
+	path := os.Getenv("DARKROOM_CONFIG")
+	if path == "off" {
+		return ""
+	}
+	if path != "" {
+		return path
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "darkroom", "config.yaml")
+}

@@ -84,6 +84,9 @@ func (x *expander) job(n node, number int) {
 			a.spec.set(&d, a.values[combinations.pick(at, i)])
 		}
 		d.Given = x.options.Over.Over(d.Given)
+		if q := x.options.Base.Quality; q != 0 && q == d.Quality && (d.Format == "" || d.Format == "png") {
+			d.Drop("quality") // one that stands for all jobs is for those that have any
+		}
 		if d.random = d.random && !x.options.Over.Has("seed") || x.options.RandomSeeds; d.random {
 			d.Seed = x.draw(d.Request)
 		}

@@ -71,7 +71,7 @@ Examples:
    darkroom batch jobs.yaml -o pictures/ --workers 2
    darkroom batch status 3f2a90c41d77 --queue nats://10.0.0.1:4222
    darkroom batch schema > jobs.schema.json                    # for editors that check and complete YAML`,
-		Flags: append(append(append(append(settingFlags(batchSettings()...), deviceFlag(), threadsFlag(), lowMemoryFlag()), queueFlags()...),
+		Flags: append(append(append(append(settingFlags(batchSettings()...), presetFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag()), queueFlags()...),
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for the pictures, or s3://BUCKET/PREFIX"},
 			&cli.StringFlag{Name: "records", Usage: "folder of the manifest, where the pictures go to a bucket", DefaultText: "the current folder"},
 			&cli.StringFlag{Name: "name", Usage: "names of files: {index:04}, {seed}, {slug}, {hash:8}, {model}, …", DefaultText: jobs.DefaultName},
@@ -129,7 +129,18 @@ func batchSettings() (names []string) {
 // readOverrides reads what the command line says of pictures. The model and what computes it are for jobs that do not say
 // otherwise; all else replaces what jobs say.
 func (o *batchOptions) readOverrides(c *cli.Context) error {
-	said, err := readSettings(c, false)
+	flags, err := readSettings(c, false)
+	if err != nil {
+		return err
+	}
+	config, err := readConfig()
+	if err != nil {
+		return err
+	}
+	if o.Read.Base.Given, err = standing(config); err != nil {
+		return err
+	}
+	said, _, err := named(c, config, recipe.Given{}, flags)
 	if err != nil {
 		return err
 	}

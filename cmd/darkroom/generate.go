@@ -21,8 +21,9 @@ type generateOptions struct {
 	Request recipe.Given
 	Engine  pipeline.Options
 	Devices deviceList // a pipeline on each
-	Drawn   bool       // --seed random: the seed in Request was drawn
-	From    string     // a picture to make again
+	Styles  []recipe.Given
+	Drawn   bool   // --seed random: the seed in Request was drawn
+	From    string // a picture to make again
 	Count   int
 	Out     string // file, folder, "-" for stdout, "" for the current folder
 	Preview int    // a preview every so many steps; 0: none
@@ -47,7 +48,7 @@ Examples:
    darkroom generate "a red apple" --width 512 --height 768 -o - | display
    darkroom generate --from apple.png -o again.png
    darkroom generate --from apple.png --seed 8 -o other.webp`,
-		Flags: append(settingFlags(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
+		Flags: append(settingFlags(), presetFlag(), styleFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.StringFlag{Name: "from", Usage: "make the picture in `FILE` again: an image with a recipe, or a recipe", DefaultText: "none"},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
@@ -62,19 +63,42 @@ Examples:
 			}
 			override(&o.Count, given(c, "count", c.Int))
 			var err error
-			if o.Request, err = readSettings(c, true); err != nil {
+			if err := o.readRequest(c); err != nil {
 				return err
 			}
-			o.Drawn = randomSeed(c)
 			if o.Engine, o.Devices, err = readEngines(c); err != nil {
 				return err
 			}
+			o.Engine.Model, o.Engine.Backend, o.Engine.DType = o.Request.Model, o.Request.Backend, o.Request.DType
 			if c.IsSet("out") && o.Out == "" {
 				return usagef("-o is empty: name a file or a folder")
 			}
 			return generate(c.Context, e, o)
 		},
 	}
+}
+
+// readRequest puts together what the configuration, the environment and the command line say of the picture. A recipe that
+// is read says everything that the first two might.
+func (o *generateOptions) readRequest(c *cli.Context) error {
+	flags, err := readSettings(c, true)
+	if err != nil {
+		return err
+	}
+	config, err := readConfig()
+	if err != nil {
+		return err
+	}
+	var below recipe.Given
+	if o.From == "" {
+		if below, err = standing(config); err != nil {
+			return err
+		}
+	}
+	o.Request, o.Styles, err = named(c, config, below, flags)
+	fitOutput(&o.Request, flags, o.Out)
+	o.Drawn = randomSeed(c)
+	return err
 }
 
 // generate makes pictures and writes each as soon as it is there.
@@ -183,6 +207,9 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		}
 	}
 	o.Request.Apply(&r.Settings)
+	for _, style := range o.Styles {
+		addStyle(&r.Settings, style)
+	}
 	if last := r.Seed + uint64(o.Count-1); last < r.Seed {
 		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)
 	}

@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("DARKROOM_HISTORY", "off"); err != nil {
 		panic(err)
 	}
+	if err := os.Setenv("DARKROOM_CONFIG", "off"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -116,5 +117,70 @@ func TestBatchWords(t *testing.T) {
 	batch("3 rendered", "--name", "{slug}_{scheduler}_{steps}", "--cfg", "2")
 	if code, _, errs := command(t, "", "batch", "prompts.txt", "-o", "out", "--limit", "0"); code != 2 || !strings.Contains(errs, "--limit 0: at least 1 is needed") {
 		t.Errorf("exit code %d, %s", code, errs)
+	}
+}
+
+// TestConfig: flags stand over presets, presets over the environment, the environment over the file, the file over the
+// model; a recipe that is read over the environment and the file.
+func TestConfig(t *testing.T) {
+	model := inFolder(t, "config.yaml", `
+defaults: {model: MODEL, steps: 3, cfg_scale: 4, format: webp, quality: 80, scheduler: euler-a, eta: 0.5}
+presets:
+  quick: {steps: 2, sampler: ddim}
+  wide: {width: 64}
+styles:
+  film: {prompt: "{prompt}, 35mm", negative: cartoon, cfg: 2}
+  old: {prompt: faded}
+`)
+	text := strings.ReplaceAll(string(read(t, "config.yaml")), "MODEL", model)
+	save(t, "config.yaml", []byte(text))
+	save(t, "jobs.yaml", []byte("- {prompt: a, steps: 1, format: png}\n- {prompt: b, format: png}\n"))
+	t.Setenv("DARKROOM_CONFIG", "config.yaml")
+	generate := func(args ...string) recipe.Recipe {
+		t.Helper()
+		code, out, errs := command(t, "", append([]string{"generate", "-q"}, args...)...)
+		if code != 0 {
+			t.Fatalf("%q: exit code %d, %s", args, code, errs)
+		}
+		return inspected(t, strings.TrimSpace(out))
+	}
+	check := func(what string, r recipe.Recipe, want string) {
+		t.Helper()
+		if got := fmt.Sprintf("%s|%s|%d steps|cfg %v|%s eta %v|%d", r.Prompt, r.Negative, r.Steps, r.CFG, r.Scheduler, r.Eta, r.Width); got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	check("file", generate("a cat"), "a cat||3 steps|cfg 4|euler-a eta 0.5|32") // a WebP file of quality 80
+	t.Setenv("DARKROOM_STEPS", "4")
+	check("environment", generate("a cat", "-o", "x.png"), "a cat||4 steps|cfg 4|euler-a eta 0.5|32")
+	check("presets", generate("a cat", "--preset", "quick,wide"), "a cat||2 steps|cfg 4|ddim eta 0|64")
+	check("flags", generate("a cat", "--preset", "quick", "--steps", "1", "--cfg", "0", "-o", "flags.png"), "a cat||1 steps|cfg 0|ddim eta 0|32")
+	check("styles", generate("a cat", "--style", "film,old", "--negative", "dog"), "a cat, 35mm, faded|dog, cartoon|4 steps|cfg 2|euler-a eta 0.5|32")
+	check("--from", generate("--from", "flags.png", "--model", model, "-o", "y.png"), "a cat||1 steps|cfg 0|ddim eta 0|32")
+	check("--from with a style", generate("--from", "flags.png", "--model", model, "--style", "old", "-o", "z.png"), "a cat, faded||1 steps|cfg 0|ddim eta 0|32")
+
+	_, lines, _ := command(t, "", "batch", "jobs.yaml", "--dry-run", "--json")
+	if strings.Count(lines, `"steps":1`) != 1 || strings.Count(lines, `"steps":4`) != 1 || strings.Count(lines, `"cfg":4`) != 2 {
+		t.Errorf("a batch without flags: %s", lines)
+	}
+	if _, lines, _ = command(t, "", "batch", "jobs.yaml", "--preset", "quick", "--dry-run", "--json"); strings.Count(lines, `"steps":2`) != 2 || strings.Contains(lines, `"eta"`) {
+		t.Errorf("a batch with a preset: %s", lines)
+	}
+	for _, c := range []struct{ line, config, want string }{
+		{"generate a --preset quik", text, `darkroom: --preset: no preset is called "quik"; nearest: quick (there are ["quick" "wide"])` + "\nSee: darkroom generate --help\n"},
+		{"generate a --style x", "presets: {}", `darkroom: --style: no style is called "x": the configuration file has no styles` + "\nSee: darkroom generate --help\n"},
+		{"generate a", "defaults: {step: 3}", "darkroom: config.yaml:1: no setting is called \"step\"; nearest: steps\n"},
+		{"generate a", "defaults:\n  steps: many\n  cfg: [1, 2]\n  noise: white", "darkroom: config.yaml:2: steps: \"many\" is text, and a whole number is needed, without quotes, or a range such as \"1..100\"\nconfig.yaml:3: cfg: one value is needed, and this is a list\nconfig.yaml:4: noise: \"white\": choose torch-cpu, torch-cuda\n"},
+		{"generate a", "preset: {}", "darkroom: config.yaml:1: unknown field \"preset\"; nearest: presets (there are defaults, presets and styles)\n"},
+	} {
+		save(t, "config.yaml", []byte(c.config))
+		if code, out, errs := command(t, "", strings.Fields(c.line)...); code != 2 || out != "" || errs != c.want {
+			t.Errorf("%s: exit code %d, %q, want %q", c.config, code, errs, c.want)
+		}
+	}
+	t.Setenv("DARKROOM_STEPS", "0")
+	t.Setenv("DARKROOM_CONFIG", "off")
+	if code, _, errs := command(t, "", "generate", "a"); code != 2 || errs != "darkroom: DARKROOM_STEPS=0: 0: it must be from 1 to 10000\n" {
+		t.Errorf("exit code %d, %q", code, errs)
 	}
 }
