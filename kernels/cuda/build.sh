@@ -10,7 +10,7 @@
 # of version 13.5, whose PTX and machine code need a driver from R580 on; but what the kernels use exists
 # since PTX 7.8, so its version line is set to that (used_bytes_mask, a hint about loads, is newer and left out),
 # and ptxas 12.9 makes machine code that drivers from R525 on load. A toolkit's own ptxas takes the same PTX. The PTX
-# goes into the fatbin too, for GPUs that come later.
+# goes into the fatbin too, for GPUs that come later. Sources named *_sm90 are for sm_90a alone, from PTX 8.0.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -31,17 +31,20 @@ compile() { # compile STEM
 	fresh=yes
 	for f in "$here"/*.cuh "$here/build.sh" "$src"; do [ "$out" -nt "$f" ] || fresh=; done
 	[ -n "$fresh" ] && return 0
-	images=
-	for arch in 75 80; do
+	images= sources="75 80" targets="75 80 86 89 90a 100 120"
+	case $stem in *_sm90) sources=90a targets=90a ;; esac
+	for arch in $sources; do
 		ptx=$work/ptx/$stem.$arch.ptx
+		version=7.8
+		[ $arch = 90a ] && version=8.0
 		"$nvcc" -ptx -arch=compute_$arch -O3 -std=c++17 -lineinfo "$src" -o "$ptx"
-		sed -i 's/^\.version .*/.version 7.8/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$ptx"
+		sed -i -e "s/^\.version .*/.version $version/" -e '/^[[:space:]]*\.pragma "used_bytes_mask/d' "$ptx"
 		images="$images --image3=kind=ptx,sm=$arch,file=$ptx"
 	done
 	[ -n "$PTX_ONLY" ] && return 0
-	for arch in 75 80 86 89 90a 100 120; do
+	for arch in $targets; do
 		"$ptxas" --help | grep -q "'sm_$arch'" || { echo "build.sh: $ptxas does not know sm_$arch, left out" >&2; continue; }
-		from=80
+		from=${sources##* }
 		[ $arch = 75 ] && from=75
 		cubin=$work/cubin/$stem.$arch.cubin
 		"$ptxas" -v -O3 -lineinfo -arch=sm_$arch "$work/ptx/$stem.$from.ptx" -o "$cubin" >"$cubin.log" 2>&1 ||

@@ -46,6 +46,7 @@ type Verdict struct {
 	Failed                []string // checks of the tensor-core kernels, with what was wrong
 	SimpleGEMM            bool     // the simple kernels of a family replace the ones that failed
 	SimpleAttention       bool
+	Hopper                string // of products by wgmma: "" not tried, "faster" and so used, "slower", or what was wrong
 	Wrong                 string // a check that the slower kernels fail too, so that the device is of no use; "" is good
 }
 

@@ -2,6 +2,8 @@
 
 package cuda
 
+import "fmt"
+
 // class is the order in which a product's sums are added, which decides their last bits. Families of one class give
 // the same bits for every shape (TestFamilies), so measured time may choose among them, and only among them.
 // Which class computes a shape is decided by the shape of one image and by what the device's self-test found.
@@ -10,6 +12,7 @@ type class int
 const (
 	plain   class = iota // float32, in the order of K
 	mmaSync              // tensor cores by mma.sync, in parts of K where the sum is split
+	wgmma                // Hopper's, 64 channels of a tap at a time
 )
 
 // family is a kernel for products that are m×n results a block.
@@ -26,12 +29,15 @@ type family struct {
 	share float64
 }
 
-// families are gemm.cu's kernels, the best guess of each class first.
+// families are the kernels of gemm.cu and gemm_sm90.cu, the best guess of each class first.
 var families = []family{
 	mmaFamily("128x128", 128, 128, 3, 1.0, chunked),
 	mmaFamily("128x64", 128, 64, 4, 0.85, chunked),
 	mmaFamily("64x64", 64, 64, 4, 0.65, chunked),
 	mmaFamily("64x64_narrow", 64, 64, 4, 0.65, func(b *Backend, g gemm) bool { return !chunked(b, g) }),
+	wgmmaFamily(256, 4, 1),
+	wgmmaFamily(128, 6, 0.9),
+	wgmmaFamily(64, 6, 0.6),
 	{"simple", plain, func(*Backend, gemm) bool { return true }, 64, 64, 256, 2 * 16 * 68 * 4, 1},
 }
 
@@ -47,8 +53,11 @@ func chunked(b *Backend, g gemm) bool {
 }
 
 func (f *family) kernel(b *Backend) kernel {
-	if f.class == plain {
+	switch f.class {
+	case plain:
 		return kernel{"gemm", "gemm_simple_" + b.suffix()}
+	case wgmma:
+		return kernel{"gemm_sm90", fmt.Sprintf("gemm_wgmma_%s_%dx%d", b.suffix(), f.m, f.n)}
 	}
 	return kernel{"gemm", "gemm_mma_" + b.tensorCores() + "_" + f.name}
 }
@@ -70,12 +79,16 @@ func (b *Backend) candidates(g gemm) (fit []*family) {
 }
 
 // modelled is the candidate with the least modelled time: waves of blocks over the processors, each as long as the tile
-// is large, by the share of the peak that its loop reaches. Two blocks share a processor.
+// is large, by the share of the peak that its loop reaches. Two blocks share a processor, but for wgmma's.
 func (b *Backend) modelled(g gemm, candidates []*family) (best *family) {
 	least := 0.0
 	for _, f := range candidates {
 		blocks := ceil(int(g.m), f.m) * ceil(int(g.n), f.n) * int(g.splits)
-		time := float64(ceil(blocks, max(1, 2*b.device.Processors))) * float64(f.m*f.n) / f.share
+		atOnce := 2 * b.device.Processors
+		if f.class == wgmma {
+			atOnce = b.device.Processors
+		}
+		time := float64(ceil(blocks, max(1, atOnce))) * float64(f.m*f.n) / f.share
 		if least == 0 || time < least {
 			best, least = f, time
 		}

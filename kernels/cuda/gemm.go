@@ -71,13 +71,19 @@ func (b *Backend) gemm(g gemm) {
 	if g.m == 0 {
 		return
 	}
+	g = b.planned(g)
+	b.product(g, b.familyFor(g))
+}
+
+// planned fills in what follows from the sizes.
+func (b *Backend) planned(g gemm) gemm {
 	g.ldb, g.splits = ceil(g.k, depth)*depth, 1
 	g.pixels, g.row = divide(g.outH*g.outW), divide(g.outW)
 	g.byUpH, g.byUpW = divide(g.upH), divide(g.upW)
 	if b.products != plain {
 		g.splits = int32(splits(int(g.outH*g.outW), int(g.n), int(g.k)))
 	}
-	b.product(g, b.familyFor(g))
+	return g
 }
 
 // product queues a family's kernel, and the sum of its parts.
@@ -89,7 +95,11 @@ func (b *Backend) product(g gemm, f *family) {
 			return
 		}
 	}
-	launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, f.shared, &g)
+	if f.class == wgmma {
+		b.hopper(g, f)
+	} else {
+		launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, f.shared, &g)
+	}
 	if splits > 1 {
 		launch(b, kernel{"gemm", "gemm_reduce_" + b.suffix()}, [3]int{ceil(m*ceil(n, 4), 256), 1, 1}, 256, 0, &g)
 	}

@@ -18,6 +18,9 @@ import (
 	"darkroom/tensor"
 )
 
+// quick are the checks of a first start; a variable for tests.
+var quick = conformance.Quick
+
 // OpenTested opens a device as Open does, and makes sure that it computes what it should: on the first use of a
 // device, driver and build the quick part of the conformance suite runs, in a few seconds. A family of kernels that
 // fails is replaced by its slower sibling, and warn is told. The verdict is remembered in the folder cache ("" means
@@ -31,7 +34,7 @@ func OpenTested(o Options, cache string, warn func(message string)) (kernels.Bac
 	path := verdictPath(b.device, o, cache)
 	v, known := readVerdict(path)
 	if !known || v.Wrong != "" { // a device that was of no use may have been repaired
-		report := b.selfTest(conformance.Options{Match: conformance.Quick})
+		report := b.selfTest(conformance.Options{Match: quick})
 		if v = report.Verdict; report.Broken == nil {
 			writeVerdict(path, v) // where that fails, the test runs again next time
 		}
@@ -62,7 +65,7 @@ func SelfTest(o Options, cache string, full bool) (Report, error) {
 	}
 	b := opened.(*Backend)
 	defer b.Close()
-	checks := conformance.Options{Match: conformance.Quick}
+	checks := conformance.Options{Match: quick}
 	if full {
 		checks = conformance.Options{}
 	}
@@ -70,6 +73,10 @@ func SelfTest(o Options, cache string, full bool) (Report, error) {
 	if report.Broken == nil {
 		report.Path = verdictPath(b.device, o, cache)
 		writeVerdict(report.Path, report.Verdict)
+		// If the device hangs or is lost now, that verdict stays, without Hopper's kernels.
+		if b.tryHopper(&report, checks) {
+			writeVerdict(report.Path, report.Verdict)
+		}
 	}
 	return report, nil
 }
@@ -99,6 +106,11 @@ func (b *Backend) selfTest(o conformance.Options) Report {
 func (b *Backend) check(o conformance.Options) []conformance.Verdict {
 	o.TF32 = b.tf32
 	all := conformance.Check(b, o)
+	return append(all, b.checkProducts(o)...)
+}
+
+// checkProducts runs the suite's products by each family of the class.
+func (b *Backend) checkProducts(o conformance.Options) (all []conformance.Verdict) {
 	products := o
 	products.Match = func(name string) bool {
 		return (strings.HasPrefix(name, "conv2d/") || strings.HasPrefix(name, "linear/")) && (o.Match == nil || o.Match(name))
@@ -123,8 +135,11 @@ func (b *Backend) typeName() string {
 }
 
 func (b *Backend) apply(v Verdict) {
-	if v.SimpleGEMM {
+	switch {
+	case v.SimpleGEMM:
 		b.products = plain
+	case v.Hopper == faster && b.mayHopper():
+		b.products = wgmma
 	}
 	b.simpleAttention = b.simpleAttention || v.SimpleAttention
 }

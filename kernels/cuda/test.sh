@@ -4,6 +4,7 @@
 #	on the emulated device, with threads in three random orders (SEEDS="1 2 3"), seed 1 with the planted bugs
 #	on the checker: races and bounds to the byte, on the short cases
 #	on the PTX interpreter: what nvcc made of the kernels, on the short cases
+#	each of these as a Hopper GPU too, with its products by wgmma
 #
 # It fetches the compiler if there is none. Where that cannot be, it says so and succeeds, unless REQUIRE_CUDA is set.
 # On a machine with a GPU: GPU=1 test.sh runs the suite on that instead.
@@ -40,6 +41,8 @@ done
 echo "cuda: the program, on emulated devices"
 (cd "$root/cmd/darkroom" && LD_LIBRARY_PATH="$root/build/emu" "$root/build/cuda/darkroom.test" -test.run '^TestCUDA' "$@")
 run emu-check 1 -test.short -test.run '^TestConformance$/^F16$' "$@"
+EMU_CC=90 run emu-check 1 -test.short -test.run '^TestHopperSubject$/^f16_128x256' "$@"
 EMU_REPORT=$root/build/cuda/counts.json run emu-ptx 1 -test.short -test.run '^TestConformance$' "$@"
 run emu-ptx 1 -test.short -test.run '^TestTF32$' "$@"
+EMU_CC=90 run emu-ptx 1 -test.short -test.run '^TestHopperSubject$/^(f16|bf16_128x256)' "$@"
 run emu-ptx 1 -test.short -test.run '^TestFamilies$/^f16_128x(128|64)' "$@" # the larger tiles, which the suite's shapes do not lead to

@@ -113,28 +113,10 @@ func (b *Backend) fastest(g gemm, candidates []*family, modelled *family) *famil
 	}
 	defer func() { _ = cu.MemFree(result.at) }()
 	g.d = result.at
-	var events [2]cu.Event
-	for i := range events {
-		if events[i], err = cu.MakeEvent(cu.DefaultEvent); err != nil {
-			return modelled
-		}
-		defer func() { _ = cu.DestroyEvent(&events[i]) }()
-	}
-	const runs = 3
 	best, least := modelled, 0.0
 	for _, f := range candidates {
-		b.product(g, f) // loads the kernel and warms the caches
-		if events[0].Record(b.stream) != nil {
-			return modelled
-		}
-		for range runs {
-			b.product(g, f)
-		}
-		if events[1].Record(b.stream) != nil || events[1].Synchronize() != nil || b.err != nil {
-			return modelled
-		}
-		ms, err := events[0].Elapsed(events[1])
-		if err != nil {
+		ms, ok := b.measure(g, f)
+		if !ok {
 			return modelled
 		}
 		if least == 0 || ms < least {
@@ -142,4 +124,29 @@ func (b *Backend) fastest(g gemm, candidates []*family, modelled *family) *famil
 		}
 	}
 	return best
+}
+
+// measure is the time of a product by a family, in ms, and whether it could be measured.
+func (b *Backend) measure(g gemm, f *family) (ms float64, ok bool) {
+	var events [2]cu.Event
+	for i := range events {
+		var err error
+		if events[i], err = cu.MakeEvent(cu.DefaultEvent); err != nil {
+			return 0, false
+		}
+		defer func() { _ = cu.DestroyEvent(&events[i]) }()
+	}
+	const runs = 3
+	b.product(g, f) // loads the kernel and warms the caches
+	if events[0].Record(b.stream) != nil {
+		return 0, false
+	}
+	for range runs {
+		b.product(g, f)
+	}
+	if events[1].Record(b.stream) != nil || events[1].Synchronize() != nil || b.err != nil {
+		return 0, false
+	}
+	ms, err := events[0].Elapsed(events[1])
+	return ms / runs, err == nil
 }

@@ -14,6 +14,7 @@ nm --defined-only "$tmp"/*.o 2>/dev/null | awk '{print $3}' | grep -E '^cu[A-Z]'
 	{
 		comm -23 "$tmp/undefined" "$tmp/defined"
 		printf '%s\n' cuFuncSetAttribute cuGetErrorName cuGetErrorString cuMemHostAlloc \
-			cuStreamBeginCapture_v2 cuStreamEndCapture cuGraphInstantiateWithFlags cuGraphLaunch
+			cuStreamBeginCapture_v2 cuStreamEndCapture cuGraphInstantiateWithFlags cuGraphLaunch \
+			cuTensorMapEncodeTiled cuTensorMapEncodeIm2col
 	} | grep -v '^cuInit$' | sort -u | sed 's/.*/CU(&)/'
 } >"$here/symbols.h"

@@ -12,6 +12,7 @@
 #include <map>
 #include <string>
 
+#include "async.h"
 #include "device.h"
 
 extern char __start_emu_shared[] __attribute__((weak, visibility("hidden")));
@@ -21,7 +22,7 @@ namespace emu {
 
 Thread* thread;
 Index block_index, block_size, grid_size;
-char* dynamic_shared;
+char *shared_window, *dynamic_shared;
 size_t dynamic_shared_bytes;
 unsigned block_number, barrier_number, warp_syncs[32];
 Counters counters;
@@ -30,7 +31,7 @@ static constexpr int kThreads = 1024, kWarps = kThreads / 32;
 static constexpr size_t kStack = 128 << 10, kGuard = 4096, kSharedMax = 228 << 10;
 static Thread threads[kThreads];
 static Warp warps[kWarps];
-static int thread_count, warp_count, alive, waiting; // of the block that runs
+static int thread_count, warp_count, alive, waiting, at_barriers; // of the block that runs
 static const Function* function;
 static const void* parameter;
 static void* scheduler_stack;
@@ -215,8 +216,89 @@ static void multiply_pending(Warp& w) {
   for (int i = 0; i < 32; i++) w.lane[i]->mmas = 0;
 }
 
+// ---- wgmma: a warp of the group does its rows when it waits for them, as late as may be ----
+
+void wgmma_fence() { thread->wgmma_fenced = true; }
+
+static Flight* flight_of(Thread* t, float* acc) {
+  for (Flight& f : t->flight)
+    if (f.acc == acc) return &f;
+  return nullptr;
+}
+
+void wgmma(float* acc, int n, bool bfloat, uint64_t a, uint64_t b, bool add) {
+  Thread* t = thread;
+  if (t->wgmmas == kMaxWgmma) fail("more than %d wgmma of a thread are under way", kMaxWgmma);
+  Flight* f = flight_of(t, acc);
+  if (!f) {
+    if (!t->wgmma_fenced) fail("wgmma's accumulators are not ordered by wgmma.fence");
+    if (!(f = flight_of(t, nullptr))) fail("products go to more than %d sets of accumulators", kMaxFlights);
+    *f = {acc, n / 2, {}};
+    memcpy(f->value, acc, n / 2 * sizeof(float));
+    memset(acc, 0xff, n / 2 * sizeof(float));
+  }
+  t->wgmma[t->wgmmas++] = {acc, n, bfloat, add, a, b};
+}
+
+void wgmma_commit() {
+  Thread* t = thread;
+  if (t->wgmma_groups == kMaxWgmmaGroups) fail("more than %d groups of wgmma are under way", kMaxWgmmaGroups);
+  t->wgmma_group_end[t->wgmma_groups++] = t->wgmmas;
+}
+
+static void multiply_warpgroup(Warp& w, int at) {
+  static float c[16 * 256];
+  const PendingWgmma p = w.lane[0]->wgmma[at];
+  Flight* flight[32];
+  for (int l = 0; l < 32; l++) {
+    const PendingWgmma& m = w.lane[l]->wgmma[at];
+    if (m.n != p.n || m.bfloat != p.bfloat || m.a != p.a || m.b != p.b || m.add != p.add) fail("lanes of a warp ask for different wgmma");
+    flight[l] = flight_of(w.lane[l], m.acc);
+  }
+  auto value = [&](int l, int i) -> float* { return &flight[l]->value[i]; };
+  auto cell = [&](int l, int i) { return (l / 4 + i / 2 % 2 * 8) * p.n + i / 4 * 8 + l % 4 * 2 + i % 2; };
+  for (int l = 0; l < 32; l++)
+    for (int i = 0; i < p.n / 2; i++) c[cell(l, i)] = *value(l, i);
+  multiply_rows(int(&w - warps) % 4, p.n, p.bfloat, p.a, p.b, p.add, c);
+  for (int l = 0; l < 32; l++)
+    for (int i = 0; i < p.n / 2; i++) *value(l, i) = c[cell(l, i)];
+}
+
+// Every lane of the warp has come to the wait.
+static void finish_warpgroup(Warp& w) {
+  int done = int(w.lane[0]->in);
+  for (int l = 1; l < 32; l++)
+    if (int(w.lane[l]->in) != done || w.lane[l]->wgmmas != w.lane[0]->wgmmas) fail("lanes of a warp wait for different wgmma");
+  for (int i = 0; i < done; i++) multiply_warpgroup(w, i);
+  for (Thread* t : w.lane) {
+    memmove(t->wgmma, t->wgmma + done, (t->wgmmas - done) * sizeof t->wgmma[0]);
+    t->wgmmas -= done;
+    for (Flight& f : t->flight) {
+      bool pending = !f.acc;
+      for (int i = 0; i < t->wgmmas; i++) pending |= t->wgmma[i].acc == f.acc;
+      if (pending) continue;
+      const unsigned char* bytes = (const unsigned char*)f.acc;
+      for (size_t i = 0; i < f.n * sizeof(float); i++)
+        if (bytes[i] != 0xff) fail("accumulators were written while wgmma was under way");
+      memcpy(f.acc, f.value, f.n * sizeof(float));
+      f.acc = nullptr;
+    }
+    t->wgmma_fenced = false;
+  }
+}
+
+void wgmma_wait(int newest) {
+  Thread* t = thread;
+  if (t->wgmma_groups <= newest) return;
+  int groups = t->wgmma_groups - newest, n = t->wgmma_group_end[groups - 1];
+  t->in = n;
+  collective(kWgmma, ~0u);
+  for (int i = groups; i < t->wgmma_groups; i++) t->wgmma_group_end[i - groups] = t->wgmma_group_end[i] - n;
+  t->wgmma_groups -= groups;
+}
+
 static void perform(Warp& w, int kind, uint32_t mask) {
-  if ((kind == kMma || kind == kLoadMatrix) && mask != ~0u) fail("mma or ldmatrix by a part of a warp (mask %08x)", mask);
+  if ((kind == kMma || kind == kLoadMatrix || kind == kWgmma) && mask != ~0u) fail("mma, ldmatrix or wgmma by a part of a warp (mask %08x)", mask);
   Thread* me = thread;
   switch (kind) {
   case kSyncWarp:
@@ -235,6 +317,9 @@ static void perform(Warp& w, int kind, uint32_t mask) {
     break;
   case kMma:
     multiply_pending(w);
+    break;
+  case kWgmma:
+    finish_warpgroup(w);
     break;
   }
   thread = me;
@@ -287,6 +372,29 @@ void barrier() {
   thread->warp->runnable &= ~(1u << thread->lane);
   if (++waiting == alive) open_barrier();
   leave();
+}
+
+// ---- mbarriers ----
+
+void barrier_wait(const void* at, int parity) {
+  Thread* me = thread;
+  while (!barrier_ended(at, parity)) {
+    me->barrier = at;
+    me->parity = parity;
+    me->warp->runnable &= ~(1u << me->lane);
+    at_barriers++;
+    leave();
+  }
+}
+
+void barrier_flipped(void* at) {
+  for (int i = 0; i < thread_count; i++) {
+    Thread& t = threads[i];
+    if (t.barrier != at || !barrier_ended(at, t.parity)) continue;
+    t.barrier = nullptr;
+    t.warp->runnable |= 1u << t.lane;
+    at_barriers--;
+  }
 }
 
 // ---- cp.async: nothing is copied before the wait that asks for it; until then the target is poison ----
@@ -347,6 +455,7 @@ extern "C" void emu_thread_main() {
   Thread* me = thread;
   Warp& w = *me->warp;
   if (me->mmas) settle_mma();
+  if (me->wgmmas) fail("the thread ends while wgmma is under way");
   w.alive &= ~(1u << me->lane);
   w.runnable &= ~(1u << me->lane);
   alive--;
@@ -362,7 +471,8 @@ static void start_block() {
   thread_count = block_size.x * block_size.y * block_size.z;
   warp_count = (thread_count + 31) / 32;
   alive = thread_count;
-  waiting = 0;
+  waiting = at_barriers = 0;
+  forget_copies();
   memset(dynamic_shared, 0xff, dynamic_shared_bytes);
   if (__start_emu_shared) memset(__start_emu_shared, 0xff, __stop_emu_shared - __start_emu_shared);
   for (int i = 0; i < warp_count; i++) {
@@ -384,7 +494,10 @@ static void start_block() {
     t.lane = i & 31;
     t.warp = &warps[i / 32];
     t.index = {i % block_size.x, i / block_size.x % block_size.y, i / (block_size.x * block_size.y)};
-    t.mmas = t.copies = t.groups = t.issued = 0;
+    t.mmas = t.copies = t.groups = t.issued = t.wgmmas = t.wgmma_groups = 0;
+    t.barrier = nullptr;
+    t.wgmma_fenced = false;
+    for (Flight& f : t.flight) f.acc = nullptr;
     void** sp = (void**)(t.stack + kStack) - 2;
     *--sp = (void*)emu_start;
     for (int k = 0; k < 6; k++) *--sp = nullptr; // the callee-saved registers
@@ -398,13 +511,21 @@ static void run_block() {
     int ready[kWarps], n = 0;
     for (int i = 0; i < warp_count; i++)
       if (warps[i].runnable) ready[n++] = i;
+    // Copies by TMA come when nothing else can run, and now and then before, in any order.
+    if (size_t copies = copies_under_way(); copies && (!n || !random(32))) {
+      thread = nullptr;
+      perform_copy(random(uint32_t(copies)));
+      continue;
+    }
     if (!n) {
       thread = nullptr;
-      fail("deadlock: %d of %d threads wait at __syncthreads, the others in a warp-wide operation", waiting, alive);
+      fail("deadlock: %d of %d threads wait at __syncthreads, %d at mbarriers, the others in a warp-wide operation", waiting, alive, at_barriers);
     }
     thread = next_lane(warps[ready[random(n)]]);
     emu_switch(&scheduler_stack, thread->stack_pointer);
   }
+  thread = nullptr;
+  if (copies_under_way()) fail("the block ends while TMA is under way");
 }
 
 // ---- a grid ----
@@ -440,6 +561,7 @@ static void reserve_memory() {
   }
   shared_memory = map(kSharedMax + kGuard);
   mprotect(shared_memory + kSharedMax, kGuard, PROT_NONE);
+  shared_window = shared_memory;
 }
 
 bool run_grid(const Function* f, Index grid, Index block, size_t shared, const void* p, unsigned seed, const char** error) {

@@ -34,7 +34,7 @@ link() {
 	g++ -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1.tmp" "$out"/*.o
 	mv "$out/libcuda.so.1.tmp" "$out/libcuda.so.1"
 }
-for f in memory driver; do build "$out/$f.o" "$here/$f.cc"; done
+for f in memory driver async; do build "$out/$f.o" "$here/$f.cc"; done
 if [ -n "$ptx" ]; then
 	for f in parse ops run; do build "$out/ptx_$f.o" "$here/ptx_$f.cc" -std=c++20 "-DPTX_FOLDER=\"$root/build/cuda/ptx\""; done
 	link

@@ -22,7 +22,7 @@
 #include <thread>
 #include <vector>
 
-#include "emu.h"
+#include "async.h"
 
 namespace emu {
 int compute_capability = 80;
@@ -162,7 +162,7 @@ static void write_report() {
     const Counters& c = r.second;
     fprintf(f, "{\"kernel\":\"%s\",\"launches\":%lu", name.c_str(), r.first);
     for (auto [key, value] : {std::pair{"mma", c.mma}, {"ldmatrix", c.ldmatrix}, {"ldmatrix_conflicts", c.ldmatrix_conflicts},
-                              {"cp_async", c.copies}, {"cp_async_conflicts", c.copy_conflicts}, {"barriers", c.barriers},
+                              {"cp_async", c.copies}, {"cp_async_conflicts", c.copy_conflicts}, {"barriers", c.barriers}, {"wgmma", c.wgmma}, {"tensor_copies", c.tensor_copies},
                               {"instructions", c.instructions}, {"shared_requests", c.shared_requests},
                               {"shared_conflicts", c.shared_conflicts}, {"global_requests", c.global_requests},
                               {"sectors", c.sectors}, {"sectors_least", c.sectors_least}})
@@ -215,7 +215,7 @@ API cuDeviceGetAttribute(int* v, CUdevice_attribute a, CUdevice) {
   case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *v = 1024; break;
   case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: *v = 48 << 10; break;
   // sm_86, 89 and 120 have 99 KiB; the kernels must fit there, so the emulated device has no more.
-  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *v = (compute_capability < 80 ? 64 : 99) << 10; break;
+  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *v = (compute_capability < 80 ? 64 : compute_capability == 90 ? 227 : 99) << 10; break;
   default: *v = 0;
   }
   return CUDA_SUCCESS;
@@ -474,6 +474,59 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
   DeviceState* on = &here();
   trace(stream_of(stream), function->name);
   return queue(stream, [=] { return run(*on, function, {gx, gy, gz}, {bx, by, bz}, shared, parameter); });
+}
+
+// ---- tensor maps: what cuda.h says of the arguments is checked ----
+
+static bool valid_map(CUtensorMap* out, CUtensorMapDataType type, unsigned rank, const void* address, const cuuint64_t* size, const cuuint64_t* pitch,
+                      CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle) {
+  bool ok = (uintptr_t)out % 64 == 0 && (uintptr_t)address % 16 == 0 && rank >= 2 && rank <= 4 && interleave == CU_TENSOR_MAP_INTERLEAVE_NONE &&
+            swizzle == CU_TENSOR_MAP_SWIZZLE_128B && (type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16 || type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
+  for (unsigned i = 0; ok && i < rank; i++) ok = size[i] >= 1 && size[i] <= uint64_t(1) << 32;
+  for (unsigned i = 0; ok && i + 1 < rank; i++) ok = pitch[i] % 16 == 0 && pitch[i] < uint64_t(1) << 40 && pitch[i] >= size[0] * 2;
+  return ok;
+}
+static void fill_map(Map& m, unsigned rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch) {
+  m.magic = kMapMagic;
+  m.rank = rank;
+  m.address = (char*)address;
+  m.pitch[0] = 2;
+  for (unsigned i = 0; i < rank; i++) m.size[i] = size[i];
+  for (unsigned i = 1; i < rank; i++) m.pitch[i] = pitch[i - 1];
+}
+API cuTensorMapEncodeTiled(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch,
+                           const cuuint32_t* box, const cuuint32_t* step, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                           CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || rank != 2 || box[0] * 2 != 128) return CUDA_ERROR_INVALID_VALUE;
+  for (unsigned i = 0; i < rank; i++)
+    if (box[i] < 1 || box[i] > 256 || step[i] != 1) return CUDA_ERROR_INVALID_VALUE;
+  Map m = {};
+  fill_map(m, rank, address, size, pitch);
+  for (unsigned i = 0; i < rank; i++) m.box[i] = box[i];
+  memset(out, 0xff, 128);
+  return memcpy(out, &m, sizeof m), CUDA_SUCCESS;
+}
+API cuTensorMapEncodeIm2col(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch,
+                            const int* lower, const int* upper, cuuint32_t channels, cuuint32_t places, const cuuint32_t* step,
+                            CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || rank != 4 || channels * 2 != 128 || places < 1 || places > 1024)
+    return CUDA_ERROR_INVALID_VALUE;
+  Map m = {};
+  fill_map(m, rank, address, size, pitch);
+  m.im2col = 1;
+  m.box[0] = channels;
+  m.box[1] = places;
+  for (unsigned i = 0; i < rank; i++) {
+    if (step[i] < 1 || step[i] > 8) return CUDA_ERROR_INVALID_VALUE;
+    m.step[i] = step[i];
+  }
+  for (int i = 0; i < 2; i++) {
+    if (lower[i] < -128 || lower[i] > 127 || upper[i] < -128 || upper[i] > 127) return CUDA_ERROR_INVALID_VALUE;
+    m.lower[i] = lower[i];
+    m.upper[i] = upper[i];
+  }
+  memset(out, 0xff, 128);
+  return memcpy(out, &m, sizeof m), CUDA_SUCCESS;
 }
 
 // ---- errors ----

@@ -4,6 +4,7 @@
 //	block.cc              runs one block: threads as fibers, barriers, warp-wide operations
 //	memory.cc             allocations with red zones, guard pages and poison
 //	driver.cc             the functions of libcuda.so.1: contexts, streams, events, graphs, launches
+//	async.cc              Hopper: tensor maps, mbarriers, TMA, wgmma
 //	check.cc              the checker: races on shared memory, exact bounds (a build of its own)
 //	ptx_*.cc              instead of block.cc: an interpreter of the PTX that nvcc makes (a build of its own)
 #pragma once
@@ -16,7 +17,7 @@ struct Index { unsigned x, y, z; };
 struct Warp;
 
 // Operations that the lanes of a warp perform together.
-enum Collective { kSyncWarp = 1, kShuffle, kLoadMatrix, kMma };
+enum Collective { kSyncWarp = 1, kShuffle, kLoadMatrix, kMma, kWgmma };
 enum MmaKind { kF16K16, kBF16K16, kF16K8, kTF32K8 };
 
 // A multiplication that a lane has asked for and not yet seen the result of. Its operands are values,
@@ -33,6 +34,21 @@ struct PendingCopy {
   bool valid; // else zeros are written
 };
 
+// A product of a warpgroup that is under way, and accumulators that such products go to. Until these are waited for the
+// accumulators hold poison, and what they will hold is in Flight.
+struct PendingWgmma {
+  float* acc;
+  int n;
+  bool bfloat, add;
+  uint64_t a, b;
+};
+struct Flight {
+  float* acc; // null: free
+  int n;
+  float value[128];
+};
+
+constexpr int kMaxWgmma = 64, kMaxWgmmaGroups = 16, kMaxFlights = 2;
 constexpr int kMaxPendingMma = 64, kMaxCopies = 512, kMaxGroups = 64;
 
 struct Thread {
@@ -51,6 +67,13 @@ struct Thread {
   // cp.async: the copies under way, and how many of them each committed group ends with
   PendingCopy copy[kMaxCopies];
   int copies, group_end[kMaxGroups], groups, issued;
+  // the mbarrier that the lane waits for, and the parity
+  const void* barrier;
+  int parity;
+  PendingWgmma wgmma[kMaxWgmma];
+  Flight flight[kMaxFlights];
+  int wgmmas, wgmma_group_end[kMaxWgmmaGroups], wgmma_groups;
+  bool wgmma_fenced; // since the last products were waited for
 };
 
 struct Warp {
@@ -63,6 +86,7 @@ struct Warp {
 
 extern Thread* thread; // the running one
 extern Index block_index, block_size, grid_size;
+extern char* shared_window; // what addresses of shared memory count from
 extern char* dynamic_shared;
 extern size_t dynamic_shared_bytes;
 extern unsigned block_number, barrier_number;
@@ -75,6 +99,11 @@ void settle_mma();
 void copy_async(void* to, const void* from, int bytes, bool valid);
 void commit_copies();
 void wait_copies(int newest);
+void barrier_wait(const void* at, int parity);
+void wgmma(float* acc, int n, bool bfloat, uint64_t a, uint64_t b, bool add);
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait(int newest);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // A kernel has one parameter, a struct of some bytes.
@@ -91,7 +120,7 @@ const Function* find_function(const char* name);
 
 // Counted over a launch.
 struct Counters {
-  uint64_t mma, ldmatrix, ldmatrix_conflicts, copies, copy_conflicts, barriers;
+  uint64_t mma, ldmatrix, ldmatrix_conflicts, copies, copy_conflicts, barriers, wgmma, tensor_copies;
   // by the PTX interpreter only, for warps: instructions; requests to shared memory and the cycles that bank conflicts
   // add; requests to global memory, the 32-byte sectors that they touch, and the fewest that their bytes fit in
   uint64_t instructions, shared_requests, shared_conflicts, global_requests, sectors, sectors_least;

@@ -26,8 +26,9 @@ struct Op {
   int guard = -1;                  // predicate register
   int target = -1;                 // of a branch
   int64_t offset = 0;              // of an address
-  uint8_t count[5] = {};           // elements of each operand
-  uint16_t arg[5][4] = {};         // their registers
+  uint8_t count[8] = {};           // elements of each operand
+  uint16_t arg[8][4] = {};         // their registers
+  std::vector<uint16_t> list;      // those of a longer operand, or of a tensor's coordinates
   int line = 0;
   const char* name = "";
 };
@@ -45,7 +46,7 @@ struct Kernel {
   std::vector<Fill> immediates;
   int parameter = -1;  // register that holds the address of the kernel's one parameter; -1: not read
   int local_base = -1; // that of the lane's local memory
-  int special[10];                 // registers of tid.xyz, ntid.xyz, ctaid.xyz, laneid; -1: not read
+  int special[13];     // registers of tid.xyz, ntid.xyz, ctaid.xyz, laneid, nctaid.xyz; -1: not read
 };
 
 // parse decodes the entry `name`, whose text begins at `body` in the file. It throws std::runtime_error with the line.
@@ -61,7 +62,22 @@ struct Lane {
   emu::PendingCopy copy[emu::kMaxCopies];
   int copies = 0, group_end[emu::kMaxGroups], groups = 0;
 };
+// Products of a warpgroup that are under way. Until they are waited for, each of their accumulators holds a tag in the
+// upper half of its 64 bits, and NaN in the lower; the tag goes along with a mov.
+struct Wgmma {
+  int flight, n;
+  bool bfloat, add;
+  uint64_t a, b;
+};
+struct Flight {
+  int n = 0;                // columns of the results; 0: free
+  std::vector<float> value; // [16][n]
+};
 struct Warp {
+  std::vector<Wgmma> wgmma;
+  std::vector<size_t> wgmma_groups; // ends of the committed ones
+  Flight flight[2];
+  bool wgmma_fenced;
   std::vector<uint64_t> regs; // [registers][32]
   std::vector<char> local;    // [32][local_bytes]
   int pc[32];
@@ -72,6 +88,7 @@ struct Warp {
 extern Warp* warp;
 extern uint32_t mask;
 extern emu::Counters& counters;
+extern bool gave_way;         // the warp waits in vain, let others run
 extern const char* parameter; // of the launch
 extern size_t parameter_bytes;
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "async.h"
 #include "ptx.h"
 
 namespace ptx {
@@ -96,6 +97,10 @@ void bit_insert(const Op& o) { // bfi d, a, b, position, length: a into b
     put(o.arg[0][0], l, (get<u32>(o.arg[1][0], l) << position & field) | (get<u32>(o.arg[2][0], l) & ~field));
   });
 }
+// The tag of an accumulator of a product that is under way.
+u64 tag(int flight, int i) { return (u64(0xacc0) << 48) | u64(flight) << 40 | u64(i) << 32 | 0xffffffff; }
+bool tagged(u64 v) { return v >> 48 == 0xacc0 && u32(v) == 0xffffffff; }
+
 // mov between registers and lists of 16-bit halves, low half first.
 void move(const Op& o) {
   each([&](int l) {
@@ -106,7 +111,8 @@ void move(const Op& o) {
     } else if (o.count[1] == 2) {
       put(o.arg[0][0], l, u32(get<u16>(o.arg[1][0], l)) | u32(get<u16>(o.arg[1][1], l)) << 16);
     } else {
-      cell(o.arg[0][0], l) = o.bytes == 8 ? cell(o.arg[1][0], l) : o.bytes == 2 ? get<u16>(o.arg[1][0], l) : get<u32>(o.arg[1][0], l);
+      u64 v = cell(o.arg[1][0], l);
+      cell(o.arg[0][0], l) = o.bytes == 8 || (o.bytes == 4 && tagged(v)) ? v : o.bytes == 2 ? get<u16>(o.arg[1][0], l) : get<u32>(o.arg[1][0], l);
     }
   });
 }
@@ -389,6 +395,96 @@ void multiply(const Op& o) {
 
 void nothing(const Op&) {}
 
+// ---- Hopper: the lanes of a warp ask one after another ----
+
+char* shared_at(const Op& o, int operand, int lane, int bytes) {
+  Op shared = o;
+  shared.space = kShared;
+  return address(shared, get<u32>(o.arg[operand][0], lane) + o.offset, bytes, lane);
+}
+void barrier_init(const Op& o) {
+  each([&](int l) { emu::barrier_init(shared_at(o, 0, l, 8), get<s32>(o.arg[1][0], l)); });
+}
+void barrier_arrive(const Op& o) {
+  each([&](int l) { emu::barrier_arrive(shared_at(o, 1, l, 8), o.count[2] ? get<s32>(o.arg[2][0], l) : 0); });
+}
+void barrier_try(const Op& o) {
+  each([&](int l) {
+    bool ended = emu::barrier_ended(shared_at(o, 1, l, 8), get<s32>(o.arg[2][0], l));
+    put(o.arg[0][0], l, u16(ended));
+    gave_way = gave_way || !ended;
+  });
+}
+template <bool im2col>
+void copy_tensor(const Op& o) { // [shared], [map, {coordinates}], [barrier], {right, down}
+  each([&](int l) {
+    int at[4], rank = int(o.list.size());
+    for (int i = 0; i < rank; i++) at[i] = get<s32>(o.list[i], l);
+    const char* map = address(o, get<u64>(o.arg[1][0], l), 64, l);
+    int right = im2col ? get<u16>(o.arg[3][0], l) : 0, down = im2col ? get<u16>(o.arg[3][1], l) : 0;
+    emu::copy_tensor(shared_at(o, 0, l, 16), map, shared_at(o, 2, l, 8), at, rank, right, down, im2col);
+  });
+}
+
+// Where result i of lane l lies in a warp's 16×n.
+size_t result(int l, int i, int n) { return size_t(l / 4 + i / 2 % 2 * 8) * n + i / 4 * 8 + l % 4 * 2 + i % 2; }
+
+void wgmma_fence(const Op&) { warp->wgmma_fenced = true; }
+void wgmma_commit(const Op&) { warp->wgmma_groups.push_back(warp->wgmma.size()); }
+template <int n, bool bfloat>
+void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0
+  if (o.list.size() != n / 2) emu::fail("wgmma with %zu accumulators (line %d)", o.list.size(), o.line);
+  u64 first = cell(o.list[0], 0);
+  int flight = tagged(first) ? int(first >> 40 & 0xff) : -1;
+  if (flight < 0) {
+    if (!warp->wgmma_fenced) emu::fail("wgmma's accumulators are not ordered by wgmma.fence (line %d)", o.line);
+    flight = warp->flight[0].n ? 1 : 0;
+    Flight& f = warp->flight[flight];
+    if (f.n) emu::fail("products go to more than two sets of accumulators (line %d)", o.line);
+    f.n = n;
+    f.value.resize(16 * n);
+    for (int l = 0; l < 32; l++)
+      for (int i = 0; i < n / 2; i++) f.value[result(l, i, n)] = get<float>(o.list[i], l);
+  }
+  for (int l = 0; l < 32; l++) {
+    if (cell(o.arg[1][0], l) != cell(o.arg[1][0], 0) || cell(o.arg[2][0], l) != cell(o.arg[2][0], 0)) emu::fail("lanes ask for different wgmma (line %d)", o.line);
+    for (int i = 0; i < n / 2; i++) {
+      u64& v = cell(o.list[i], l);
+      if (tagged(first) && v != tag(flight, i)) emu::fail("accumulators were written while wgmma was under way (line %d)", o.line);
+      v = tag(flight, i);
+    }
+  }
+  warp->wgmma.push_back({flight, n, bfloat, (get<u16>(o.arg[3][0], 0) & 1) != 0, get<u64>(o.arg[1][0], 0), get<u64>(o.arg[2][0], 0)});
+}
+void wgmma_wait(const Op& o) {
+  size_t newest = get<u32>(o.arg[0][0], 0);
+  auto& groups = warp->wgmma_groups;
+  if (groups.size() <= newest) return;
+  size_t waited = groups.size() - newest, done = groups[waited - 1];
+  for (size_t i = 0; i < done; i++) {
+    const Wgmma& w = warp->wgmma[i];
+    emu::multiply_rows(warp->number % 4, w.n, w.bfloat, w.a, w.b, w.add, warp->flight[w.flight].value.data());
+  }
+  warp->wgmma.erase(warp->wgmma.begin(), warp->wgmma.begin() + done);
+  groups.erase(groups.begin(), groups.begin() + waited);
+  for (size_t& end : groups) end -= done;
+  for (int flight = 0; flight < 2; flight++) {
+    Flight& f = warp->flight[flight];
+    bool pending = !f.n;
+    for (const Wgmma& w : warp->wgmma) pending |= w.flight == flight;
+    if (pending) continue;
+    for (size_t at = 0; at < warp->regs.size(); at++) { // wherever a mov has brought them
+      u64& v = warp->regs[at];
+      if (!tagged(v) || int(v >> 40 & 0xff) != flight) continue;
+      u64 bits = 0;
+      memcpy(&bits, &f.value[result(int(at % 32), int(v >> 32 & 0xff), f.n)], 4);
+      v = bits;
+    }
+    f.n = 0;
+  }
+  warp->wgmma_fenced = false;
+}
+
 // compare gives the six comparisons of a type. With NaN all are false but ne's unordered form, which nvcc does not use here.
 template <class T>
 void compare(std::map<std::string, Handler>& all, const std::string& type) {
@@ -480,6 +576,7 @@ std::map<std::string, Handler> table() {
   all["cvt.rn.bf16.f32"] = op1<float, to_bfloat>;
   all["cvt.rna.tf32.f32"] = op1<u32, to_tf32>;
   all["cvt.f32.f16"] = op1<u16, from_half>;
+  all["cvt.f32.bf16"] = op1<u16, from_bfloat>;
   // The first operand goes to the upper half.
   all["cvt.rn.f16x2.f32"] = op2<float, half_pair>;
   all["cvt.rn.bf16x2.f32"] = op2<float, bfloat_pair>;
@@ -501,6 +598,22 @@ std::map<std::string, Handler> table() {
   all["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = multiply<16, from_bfloat>;
   all["mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"] = multiply<8, from_half>;
   all["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = multiply<8, from_tf32>;
+  all["mbarrier.init.shared::cta.b64"] = barrier_init;
+  all["fence.mbarrier_init.release.cluster"] = [](const Op&) { emu::barrier_fence(); };
+  all["mbarrier.arrive.shared::cta.b64"] = all["mbarrier.arrive.expect_tx.shared::cta.b64"] = barrier_arrive;
+  all["mbarrier.try_wait.parity.shared::cta.b64"] = barrier_try;
+  all["cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"] = copy_tensor<false>;
+  all["cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes"] = copy_tensor<true>;
+  all["setmaxnreg.inc.sync.aligned.u32"] = all["setmaxnreg.dec.sync.aligned.u32"] = nothing;
+  all["wgmma.fence.sync.aligned"] = wgmma_fence;
+  all["wgmma.commit_group.sync.aligned"] = wgmma_commit;
+  all["wgmma.wait_group.sync.aligned"] = wgmma_wait;
+  all["wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16"] = wgmma<64, false>;
+  all["wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16"] = wgmma<128, false>;
+  all["wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16"] = wgmma<256, false>;
+  all["wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16"] = wgmma<64, true>;
+  all["wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16"] = wgmma<128, true>;
+  all["wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16"] = wgmma<256, true>;
   all["trap"] = [](const Op&) { emu::fail("trap"); };
   return all;
 }
@@ -515,7 +628,7 @@ uint8_t width(const std::string& name) { return uint8_t(std::stoi(name.substr(na
 Handler handler(const std::string& name, Op& op) {
   static const std::map<std::string, Handler> all = table();
   if (auto i = all.find(name); i != all.end()) {
-    if (starts(name, "shfl") || starts(name, "ldmatrix") || starts(name, "mma")) op.kind = kWarpWide;
+    if (starts(name, "shfl") || starts(name, "ldmatrix") || starts(name, "mma") || starts(name, "wgmma")) op.kind = kWarpWide;
     return i->second;
   }
   if (name == "bra" || name == "bra.uni") return op.kind = kBranch, nothing;

@@ -55,8 +55,9 @@ struct Parser {
   }
 
   int special(const std::string& name) {
-    static const char* names[] = {"%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y", "%ctaid.z", "%laneid"};
-    for (int i = 0; i < 10; i++)
+    static const char* names[] = {"%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y", "%ctaid.z", "%laneid",
+                                  "%nctaid.x", "%nctaid.y", "%nctaid.z"};
+    for (int i = 0; i < 13; i++)
       if (name == names[i]) {
         if (k.special[i] < 0) k.special[i] = fresh();
         return k.special[i];
@@ -88,9 +89,14 @@ struct Parser {
   }
 
   void operand(Op& op, int at, std::string text) {
-    if (at >= 5) fail("too many operands");
+    if (at >= 8) fail("too many operands");
+    auto registers = [&](const std::string& list) {
+      for (const std::string& part : split(list.substr(1, list.size() - 2))) op.list.push_back(uint16_t(value(part)));
+    };
     if (text[0] == '[') {
-      text = text.substr(1, text.size() - 2);
+      auto parts = split(text.substr(1, text.size() - 2));
+      text = parts[0];
+      if (parts.size() > 1) registers(parts[1]); // a tensor's coordinates
       size_t plus = text.find('+');
       if (plus != std::string::npos) {
         op.offset = std::stoll(text.substr(plus + 1), nullptr, 0);
@@ -98,7 +104,7 @@ struct Parser {
       }
     } else if (text[0] == '{') {
       auto parts = split(text.substr(1, text.size() - 2));
-      if (parts.size() > 4) fail("too long a list");
+      if (parts.size() > 4) return registers(text);
       op.count[at] = uint8_t(parts.size());
       for (size_t i = 0; i < parts.size(); i++) op.arg[at][i] = uint16_t(value(parts[i]));
       return;

@@ -17,10 +17,11 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "async.h"
 #include "ptx.h"
 
 namespace emu {
-char* dynamic_shared;
+char *shared_window, *dynamic_shared;
 size_t dynamic_shared_bytes;
 Counters counters;
 } // namespace emu
@@ -30,6 +31,7 @@ namespace ptx {
 Warp* warp;
 uint32_t mask;
 emu::Counters& counters = emu::counters;
+bool gave_way;
 const char* parameter;
 size_t parameter_bytes;
 
@@ -48,11 +50,11 @@ static std::map<std::string, Entry>& entries() {
   if (!all.empty()) return all;
   const char* folder = getenv("EMU_PTX");
   if (!folder) folder = PTX_FOLDER;
-  std::string ending = emu::compute_capability < 80 ? ".75.ptx" : ".80.ptx";
+  std::string ending = emu::compute_capability < 80 ? ".75.ptx" : ".80.ptx", hopper = "_sm90.90a.ptx";
   DIR* d = opendir(folder);
   while (dirent* f = d ? readdir(d) : nullptr) {
     std::string name = f->d_name;
-    if (name.size() < ending.size() || name.substr(name.size() - ending.size()) != ending) continue;
+    if (!name.ends_with(ending) && !(emu::compute_capability == 90 && name.ends_with(hopper))) continue;
     std::stringstream body;
     body << std::ifstream(std::string(folder) + "/" + name).rdbuf();
     auto text = std::make_shared<std::string>(body.str());
@@ -83,8 +85,12 @@ static uint32_t random(uint32_t below) {
   return uint32_t(state >> 32) % below;
 }
 
+static int spins; // of warps that waited in vain since the last phase of an mbarrier ended
+
 static void start_block(emu::Index block) {
   memset(emu::dynamic_shared, 0xff, emu::dynamic_shared_bytes);
+  emu::forget_copies();
+  spins = 0;
   int threads = emu::block_size.x * emu::block_size.y * emu::block_size.z;
   warps.resize((threads + 31) / 32);
   for (size_t i = 0; i < warps.size(); i++) {
@@ -93,6 +99,10 @@ static void start_block(emu::Index block) {
     int n = std::min(32, threads - 32 * int(i));
     w.alive = n == 32 ? ~0u : (1u << n) - 1;
     w.waiting = 0;
+    w.wgmma.clear();
+    w.wgmma_groups.clear();
+    for (Flight& f : w.flight) f.n = 0;
+    w.wgmma_fenced = false;
     std::fill(std::begin(w.pc), std::end(w.pc), 0);
     for (auto& l : w.lanes) l.copies = l.groups = 0;
     w.regs.assign(size_t(kernel->registers) * 32, 0xfff0dead0badf00d); // no value that a kernel should rely on
@@ -116,6 +126,9 @@ static void start_block(emu::Index block) {
     fill(kernel->special[7], [&](int) { return block.y; });
     fill(kernel->special[8], [&](int) { return block.z; });
     fill(kernel->special[9], [&](int l) { return l; });
+    fill(kernel->special[10], [&](int) { return emu::grid_size.x; });
+    fill(kernel->special[11], [&](int) { return emu::grid_size.y; });
+    fill(kernel->special[12], [&](int) { return emu::grid_size.z; });
   }
 }
 
@@ -148,6 +161,7 @@ static bool step(Warp& w) {
     break;
   case kReturn:
     w.alive &= ~taken;
+    if (!w.wgmma.empty()) emu::fail("the warp ends while wgmma is under way");
     break;
   case kBarrier:
     counters.barriers++;
@@ -170,13 +184,22 @@ static void run_block(emu::Index block) {
       alive = alive || w.alive;
       if (w.alive & ~w.waiting) ready[n++] = w.number;
     }
+    if (!alive && emu::copies_under_way()) emu::fail("the block ends while TMA is under way");
     if (!alive) return;
     if (!n) { // all that live are at the barrier
       for (Warp& w : warps) w.waiting = 0;
       continue;
     }
     Warp& w = warps[ready[random(n)]];
-    for (int turns = 1 + random(64); turns > 0 && step(w); turns--) {
+    gave_way = false;
+    for (int turns = 1 + random(64); turns > 0 && !gave_way && step(w); turns--) {
+    }
+    // Copies by TMA come when warps have waited in vain, and now and then before, in any order.
+    size_t copies = emu::copies_under_way();
+    if (gave_way && ++spins > 100000 && !copies) emu::fail("deadlock: no copy is under way, and the warps that live wait at mbarriers");
+    if (copies && (spins > 2 * int(warps.size()) || !random(64))) {
+      emu::perform_copy(random(uint32_t(copies)));
+      spins = 0;
     }
   }
 }
@@ -186,6 +209,8 @@ static void run_block(emu::Index block) {
 namespace emu {
 
 Index block_index, block_size, grid_size;
+
+void barrier_flipped(void*) { ptx::spins = 0; }
 
 const Function* find_function(const char* name) {
   auto e = ptx::entries().find(name);
@@ -220,7 +245,7 @@ bool run_grid(const Function* f, Index grid, Index block, size_t shared, const v
   ptx::parameter_bytes = f->parameter_bytes;
   grid_size = grid;
   block_size = block;
-  dynamic_shared = memory;
+  shared_window = dynamic_shared = memory;
   dynamic_shared_bytes = shared;
   uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
   try {

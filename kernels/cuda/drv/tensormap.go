@@ -1,0 +1,67 @@
+//go:build cuda && linux && amd64
+
+package drv
+
+/*
+#include <cuda.h>
+#include <string.h>
+
+static CUtensorMapDataType type(int bfloat) { return bfloat ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16; }
+
+// A CUtensorMap is aligned to 64 bytes, which Go does not promise.
+static CUresult tiled(void *out, int bfloat, CUdeviceptr at, cuuint64_t columns, cuuint64_t rows, cuuint64_t pitch, cuuint32_t box_columns, cuuint32_t box_rows) {
+	CUtensorMap map;
+	const cuuint64_t size[] = {columns, rows};
+	const cuuint32_t box[] = {box_columns, box_rows}, step[] = {1, 1};
+	CUresult r = cuTensorMapEncodeTiled(&map, type(bfloat), 2, (void *)at, size, &pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	memcpy(out, &map, sizeof map);
+	return r;
+}
+
+static CUresult im2col(void *out, int bfloat, CUdeviceptr at, const cuuint64_t *size, int lower, int upper, cuuint32_t stride, cuuint32_t channels, cuuint32_t places) {
+	CUtensorMap map;
+	const cuuint64_t pitch[] = {2 * size[0], 2 * size[0] * size[1], 2 * size[0] * size[1] * size[2]};
+	const cuuint32_t step[] = {1, stride, stride, 1};
+	const int lowers[] = {lower, lower}, uppers[] = {upper, upper};
+	CUresult r = cuTensorMapEncodeIm2col(&map, type(bfloat), 4, (void *)at, size, pitch, lowers, uppers, channels, places, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	memcpy(out, &map, sizeof map);
+	return r;
+}
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	"gorgonia.org/cu"
+)
+
+// TensorMap describes a tensor of 16-bit values and the box of it that one copy by TMA brings to shared memory, in rows of
+// 128 bytes whose 16-byte chunks are permuted (SWIZZLE_128B). Values outside the tensor are zeros.
+type TensorMap [16]uint64
+
+// Matrix is the map of rows that lie `pitch` bytes apart, in boxes of 64 columns.
+func Matrix(bfloat bool, at cu.DevicePtr, columns, rows, pitch, boxRows int) (m TensorMap, err error) {
+	err = check("cuTensorMapEncodeTiled", C.tiled(unsafe.Pointer(&m), flag(bfloat), C.CUdeviceptr(at), C.cuuint64_t(columns), C.cuuint64_t(rows), C.cuuint64_t(pitch), 64, C.cuuint32_t(boxRows)))
+	return m, err
+}
+
+// Places is the map of images [N, H, W, C] under a filter that takes every stride-th place: a box is 64 channels of so many
+// places. size is C, W, H, N. The filter's corner walks, in width and height, from lower to the image's last pixel plus upper.
+func Places(bfloat bool, at cu.DevicePtr, size [4]int, lower, upper, stride, places int) (m TensorMap, err error) {
+	var sizes [4]C.cuuint64_t
+	for i, n := range size {
+		sizes[i] = C.cuuint64_t(n)
+	}
+	err = check("cuTensorMapEncodeIm2col", C.im2col(unsafe.Pointer(&m), flag(bfloat), C.CUdeviceptr(at), &sizes[0], C.int(lower), C.int(upper), C.cuuint32_t(stride), 64, C.cuuint32_t(places)))
+	return m, err
+}
+
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,46 @@
+// ptx_emu_sm90.h: the twins of the wrappers in ../ptx_sm90.cuh.
+#pragma once
+#include "async.h"
+#include "ptx_emu.h"
+
+#define TMA_KERNEL KERNEL
+
+struct alignas(64) TensorMap { uint64_t opaque[16]; };
+
+inline uint32_t shared_offset(const void* p) { return uint32_t(static_cast<const char*>(p) - emu::shared_window); }
+
+inline void barrier_init(Shared at, int count) { emu::barrier_init(const_cast<char*>(at), count); }
+inline void barrier_init_fence() { emu::barrier_fence(); }
+inline void barrier_arrive(Shared at) { emu::barrier_arrive(const_cast<char*>(at), 0); }
+inline void barrier_expect(Shared at, int bytes) { emu::barrier_arrive(const_cast<char*>(at), bytes); }
+inline void barrier_wait(Shared at, int parity) { emu::barrier_wait(at, parity); }
+
+inline void tma_load(Shared to, const TensorMap& map, Shared barrier, int x, int y) {
+  int at[] = {x, y};
+  emu::copy_tensor(const_cast<char*>(to), &map, const_cast<char*>(barrier), at, 2, 0, 0, false);
+}
+inline void tma_load_im2col(Shared to, const TensorMap& map, Shared barrier, int c, int w, int h, int n, int right, int down) {
+  int at[] = {c, w, h, n};
+  emu::copy_tensor(const_cast<char*>(to), &map, const_cast<char*>(barrier), at, 4, right, down, true);
+}
+
+inline void wgmma_fence() { emu::wgmma_fence(); }
+inline void wgmma_commit() { emu::wgmma_commit(); }
+template <int n>
+void wgmma_wait() { emu::wgmma_wait(n); }
+template <int n>
+void registers_give() {}
+template <int n>
+void registers_take() {}
+
+template <int N>
+struct WgAcc {
+  float v[N / 2];
+  float operator[](int i) const { return v[i]; }
+};
+template <int N>
+void settled(WgAcc<N>&) {}
+template <int N>
+void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __half) { emu::wgmma(c.v, N, false, a, b, add); }
+template <int N>
+void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __nv_bfloat16) { emu::wgmma(c.v, N, true, a, b, add); }

@@ -1,0 +1,171 @@
+// gemm_sm90.cuh: the products of gemm.cuh on Hopper: operands by TMA, products by wgmma, blocks that stay.
+//
+// A block has three warpgroups. One thread of the first asks TMA for the operands' tiles, stage after stage; the other two
+// multiply 64 rows each. A stage is 64 columns of K: rows of 128 bytes, permuted by TMA (SWIZZLE_128B) as wgmma wants
+// them. Each stage has two barriers: `full` ends its phase when the bytes have come, `empty` when all eight warps have read
+// them. There are as many blocks as processors; each takes every gridDim.x-th tile, and the next tile's operands come
+// while the results of the last one are stored.
+//
+// A's columns are visited tap by tap, input by input, 64 channels at a time. Where channels are no multiple of 64, TMA
+// fills the rest with zeros, and what B holds there does not matter: weights are finite.
+#pragma once
+#include "gemm.cuh"
+#include "ptx_sm90.cuh"
+
+struct HopperGemm {
+  TensorMap a, a2, b; // a and a2: boxes of 128 rows or places of the filter; b: of N rows; 64 columns each
+  Gemm g;
+  int im2col;         // a and a2 are images seen through a filter, not matrices
+  int tiles_m, part_tiles, tiles; // of rows; of a part of split sums; of all parts
+  int steps, part_steps;          // of K, of all parts and of each
+  Divisor by_m, by_part;          // by tiles_m and part_tiles
+};
+
+template <int N, int stages>
+struct HopperTile {
+  static constexpr int kM = 128, kN = N, kStages = stages, kThreads = 384, kConsumers = 8; // warps
+  static constexpr int kA = kM * 128, kStageBytes = (kM + N) * 128;
+  // 16 rows of results, 64 columns at a time, for each consuming warp; then the barriers.
+  static constexpr int kResults = stages * kStageBytes, kBarriers = kResults + kConsumers * 16 * 64 * 4;
+  static constexpr int kBytes = kBarriers + 16 * stages + 1024; // 1024: to begin at a multiple of that
+  static constexpr int kWarpN = 64; // for spread_at
+};
+
+// Work is one tile of results, or a part of its sums.
+struct Work {
+  int m0, n0, part, first, end; // steps of K
+  template <class Tile>
+  static __device__ __forceinline__ Work of(const HopperGemm& p, int tile) {
+    int part = p.by_part.under(tile), r = tile - part * p.part_tiles;
+    int n = p.by_m.under(r), m = r - n * p.tiles_m, first = min(p.steps, part * p.part_steps);
+    return {m * Tile::kM, n * Tile::kN, part, first, min(p.steps, first + p.part_steps)};
+  }
+};
+
+// Stage counts through the stages, and through the parities of their phases.
+template <class Tile>
+struct Stage {
+  int at = 0, parity = 0;
+  __device__ __forceinline__ void next() {
+    if (++at == Tile::kStages) at = 0, parity ^= 1;
+  }
+};
+
+// produce asks for all operands of the block's tiles, as stages become empty.
+template <class T, class Tile>
+__device__ __forceinline__ void produce(const HopperGemm& p, Shared stages, Shared full, Shared empty) {
+  const Gemm& g = p.g;
+  int c1_steps = ceil_div(g.c1, 64), tap_steps = c1_steps + ceil_div(g.c2, 64);
+  Stage<Tile> stage;
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    Work work = Work::of<Tile>(p, tile);
+    int image = g.pixels.under(work.m0), r = work.m0 - image * (g.out_h * g.out_w);
+    int y = g.row.under(r), x = r - y * g.out_w;
+    int tap = work.first / tap_steps, step = work.first - tap * tap_steps, down = tap / g.kw, right = tap - down * g.kw;
+#pragma unroll 1
+    for (int i = work.first; i < work.end; i++) {
+      barrier_wait(empty + 8 * stage.at, stage.parity ^ 1);
+      Shared to = stages + stage.at * Tile::kStageBytes, arrival = full + 8 * stage.at;
+      barrier_expect(arrival, Tile::kStageBytes);
+      bool second = step >= c1_steps;
+      int c = 64 * (second ? step - c1_steps : step);
+      const TensorMap& a = second ? p.a2 : p.a;
+      if (p.im2col) tma_load_im2col(to, a, arrival, c, x * g.stride - g.pad, y * g.stride - g.pad, image, right, down);
+      else tma_load(to, a, arrival, c, work.m0);
+      tma_load(to + Tile::kA, p.b, arrival, (down * g.kw + right) * (g.c1 + g.c2) + (second ? g.c1 : 0) + c, work.n0);
+      stage.next();
+      if (++step == tap_steps) {
+        step = 0;
+        if (++right == g.kw) right = 0, down++;
+      }
+    }
+  }
+}
+
+// spread writes 64 columns of a warp's 16 rows of results, from column 64·part on, to shared memory, as gemm.cuh's does.
+template <int part, class Tile, int N>
+__device__ __forceinline__ void spread(const WgAcc<N>& c, float* to) {
+  int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+  for (int j = 0; j < 8; j++)
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      int i = 32 * part + 4 * j + 2 * r;
+      store_shared_pair(to + spread_at<Tile>(8 * r + g, 8 * j + 2 * t), c[i], c[i + 1]);
+    }
+}
+
+// consume multiplies 64 rows of each tile and stores the results.
+template <class T, class Tile>
+__device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shared full, Shared empty, float* results) {
+  constexpr int N = Tile::kN;
+  const Gemm& g = p.g;
+  int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+  float* mine = results + warp * 16 * 64;
+  Stage<Tile> stage;
+  WgAcc<N> sums;
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    Work work = Work::of<Tile>(p, tile);
+    int last = -1; // the stage whose products may be under way
+#pragma unroll 1
+    for (int i = work.first; i < work.end; i++) {
+      barrier_wait(full + 8 * stage.at, stage.parity);
+      Shared at = stages + stage.at * Tile::kStageBytes;
+      uint64_t a = matrix_descriptor(at + group * (64 * 128)), b = matrix_descriptor(at + Tile::kA);
+      wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < 4; k++) wgmma(sums, a + 2 * k, b + 2 * k, i > work.first || k > 0, T()); // 16 columns are 32 bytes
+      wgmma_commit();
+      wgmma_wait<1>();
+      if (last >= 0 && lane == 0) barrier_arrive(empty + 8 * last); // its products are done
+      last = stage.at;
+      stage.next();
+    }
+    wgmma_wait<0>();
+    settled(sums);
+    if (last >= 0 && lane == 0) barrier_arrive(empty + 8 * last);
+
+    int column = lane % 16 * 4;
+#pragma unroll 1
+    for (int part = 0; part < N / 64; part++) {
+      __syncwarp();
+      if (part == 0) spread<0, Tile>(sums, mine);
+      else if (N > 64 && part == 1) spread<N / 64 - 1 < 1 ? 0 : 1, Tile>(sums, mine);
+      else if (N > 128 && part == 2) spread<N / 64 - 1 < 2 ? 0 : 2, Tile>(sums, mine);
+      else if (N > 128) spread<N / 64 - 1 < 3 ? 0 : 3, Tile>(sums, mine);
+      __syncwarp();
+      int n = work.n0 + 64 * part + column;
+      Epilogue<T> epilogue(g, n);
+#pragma unroll 1
+      for (int row = lane / 16; row < 16; row += 2) {
+        int m = work.m0 + 16 * warp + row;
+        float v[4];
+        load(v, mine + spread_at<Tile>(row, column));
+        if (work.first == work.end) v[0] = v[1] = v[2] = v[3] = 0; // a part without steps
+        if (g.splits == 1) epilogue.store(m, v);
+        else if (m < g.m && n < g.n) store_partial(g, g.partial + (int64_t(work.part) * g.m + m) * g.n + n, n, v);
+      }
+    }
+  }
+}
+
+template <class T, class Tile>
+__device__ __forceinline__ void gemm_wgmma(const HopperGemm& p, char* shared) {
+  shared += -shared_offset(shared) & 1023;
+  Shared stages = shared_address(shared), full = stages + Tile::kBarriers, empty = full + 8 * Tile::kStages;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Tile::kStages; i++) {
+      barrier_init(full + 8 * i, 1);
+      barrier_init(empty + 8 * i, Tile::kConsumers);
+    }
+    barrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    registers_give<40>();
+    if (threadIdx.x == 0) produce<T, Tile>(p, stages, full, empty);
+  } else {
+    registers_take<232>();
+    consume<T, Tile>(p, stages, full, empty, reinterpret_cast<float*>(shared + Tile::kResults));
+  }
+}
