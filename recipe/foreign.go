@@ -59,9 +59,17 @@ func FromTexts(texts []Field) (Foreign, error) {
 	}
 	slices.SortStableFunc(order, func(a, b string) int { return rank(a) - rank(b) })
 	for _, key := range order {
+		if key == "Comment" {
+			if f, ok := withNovelAI(byKey); ok {
+				return f, nil
+			}
+		}
 		if f, err := ParseForeign(byKey[key]); err == nil {
 			return f, nil
 		}
+	}
+	if f, ok := withEasyDiffusion(byKey); ok {
+		return f, nil
 	}
 	return Foreign{}, ErrNoParameters
 }
@@ -69,8 +77,22 @@ func FromTexts(texts []Field) (Foreign, error) {
 // MaxForeign is the longest text of another program that is read, in bytes: some store a whole workflow.
 const MaxForeign = 4 << 20
 
-// ParseForeign reads one text, whichever program wrote it: a parameters text, or JSON.
+// ParseForeign reads one text, whichever program wrote it: JSON of ComfyUI, InvokeAI, SwarmUI, NovelAI, Easy Diffusion, Draw Things
+// or Fooocus, a command line of InvokeAI, a text file of Easy Diffusion, or a parameters text.
 func ParseForeign(text string) (Foreign, error) {
+	if len(text) > MaxForeign {
+		return Foreign{}, fmt.Errorf("%d bytes of another program's text, more than the %d that are read", len(text), MaxForeign)
+	}
+	text = cleanText(text)
+	if o, ok := parseObject(text); ok {
+		return parseJSON(o)
+	}
+	if f, err := parseDream(text); err == nil {
+		return f, nil
+	}
+	if f, err := parseEasyText(text); err == nil {
+		return f, nil
+	}
 	return ParseParameters(text)
 }
 

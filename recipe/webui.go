@@ -18,8 +18,8 @@ func ParseParameters(text string) (Foreign, error) {
 		return Foreign{}, fmt.Errorf("%d bytes of parameters, more than the %d that are read", len(text), MaxJSON)
 	}
 	text = cleanText(text)
-	if json.Valid([]byte(text)) {
-		return parseFooocus(text)
+	if o, ok := parseObject(text); ok {
+		return parseJSON(o)
 	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	prompts, settings, after, ok := findSettings(lines)

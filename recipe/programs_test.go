@@ -1,0 +1,183 @@
+package recipe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// summary is a description in a line.
+func summary(f Foreign) string {
+	r := f.Recipe
+	s := fmt.Sprintf("%s: %q %q", f.Program, r.Prompt, r.Negative)
+	for _, x := range []struct {
+		name  string
+		value any
+	}{{"seed", r.Seed}, {"steps", r.Steps}, {"cfg", r.CFG}, {"width", r.Width}, {"height", r.Height}, {"clip_skip", r.ClipSkip}, {"eta", r.Eta}, {"guidance_rescale", r.Rescale}} {
+		if f.Knows(x.name) {
+			s += fmt.Sprintf(" %s=%v", x.name, x.value)
+		}
+	}
+	return s + fmt.Sprintf(" %s %s %q", r.Name(), r.Noise, r.Model)
+}
+
+// Files as the programs write them, self-made from their documentation and source; what they mean is written here by hand.
+func TestOtherProgramsJSON(t *testing.T) {
+	for _, c := range []struct {
+		file, want string
+		unused     string
+		notes      string
+	}{
+		{"comfyui.json", `ComfyUI: "a lamp on a desk" "text, watermark" seed=156680208700286 steps=6 cfg=5 width=64 height=64 dpm++2m-karras torch-cpu "river"`, "", ""},
+		{"comfyui-detours.json", `ComfyUI: "oil painting, a lamp" "text" seed=7 steps=12 cfg=6.5 width=512 height=768 clip_skip=1 guidance_rescale=0.7 euler torch-cpu "sd15"`,
+			"second pass: KSampler, steps 8, denoise 0.5; ControlNet: canny.safetensors 0.8; LoRA: old_paint.safetensors 0.7; model: FreeU_V2", "ComfyUI's ddim is euler"},
+		{"comfyui-custom.json", `ComfyUI: "a mill" "" seed=99 steps=20 cfg=1 width=1024 height=512 euler-sgm-uniform torch-cpu "river"`,
+			"conditioning: FluxGuidance; sigmas: SplitSigmas; model: ModelSamplingFlux", ""},
+		{"comfyui-workflow.json", `ComfyUI: "a lamp" "text" seed=42 steps=6 cfg=5 width=64 height=96 clip_skip=1 dpm++2m-sde-exponential torch-cpu "river"`, "", ""},
+		{"comfyui-dpm2.json", `ComfyUI: "a lamp" "" seed=1 steps=6 cfg=5 width=64 height=64 dpm2-normal-discard torch-cpu "river"`, "", ""},
+		{"invokeai.json", `InvokeAI 5.4.3: "a lamp on a desk" "text" seed=2507332253 steps=6 cfg=5 width=64 height=64 clip_skip=0 guidance_rescale=0 dpm++2m-karras torch-cpu "river"`, "", ""},
+		{"invokeai-3.json", `InvokeAI 3.7.0: "a lamp" "" seed=5 steps=30 cfg=7.5 width=512 height=512 clip_skip=1 euler-a torch-cuda "stable-diffusion-v1-5"`,
+			"loras: old_paint (0.7); controlnets: canny (0.5)", ""},
+		{"invokeai-2.json", `InvokeAI v2.3.5: "a lamp on a desk" "text blur" seed=3 steps=50 cfg=7.5 width=512 height=512 lms torch-cuda "stable-diffusion-1.5"`, "variations: [{\"seed\":1,\"weight\":0.1}]", ""},
+		{"dream.txt", `InvokeAI: "a \"big\" lamp" "text" seed=123 steps=50 cfg=7.5 width=512 height=704 euler-a torch-cuda ""`, "-G: 0.8", ""},
+		{"swarmui.json", `SwarmUI 0.6.5.0: "a lamp on a desk" "text" seed=581626448 steps=6 cfg=5 width=64 height=64 dpm++2m-karras torch-cpu "river"`, "", ""},
+		{"swarmui-loras.json", `SwarmUI 0.9.6: "a lamp <lora:x:0.5>" "" seed=1 steps=20 cfg=7 width=512 height=512 clip_skip=1 euler-a torch-cpu "sd15"`,
+			`loras: ["old_paint"]; loraweights: ["0.7"]; refinercontrolpercentage: 0.2; refinermethod: PostApply; refinerupscale: 1.5`, ""},
+		{"novelai.json", `NovelAI: "a lamp" "lowres" seed=3141592653 steps=28 cfg=5 width=832 height=1216 guidance_rescale=0.2 euler-a-karras torch-cuda "Stable Diffusion XL C1E1BE4F"`, "sm: true", ""},
+		{"easydiffusion.json", `Easy Diffusion: "a lamp" "text" seed=512 steps=25 cfg=7.5 width=512 height=768 clip_skip=1 euler-a torch-cuda "sd-v1-5"`, "use_lora_model: [\"old_paint\"]; use_upscale: RealESRGAN_x4plus", ""},
+		{"easydiffusion.txt", `Easy Diffusion: "a lamp" "text" seed=512 steps=25 cfg=7.5 width=512 height=768 plms torch-cuda "sd-v1-5"`, "Use Face Correction: GFPGANv1.4; VAE model: vae-ft-mse", ""},
+		{"drawthings.json", `Draw Things: "a lamp" "text" seed=77 steps=20 cfg=4.5 width=512 height=768 dpm++2m-ays torch-cpu "jibjab_v1_f16"`, "lora: old_paint_lora 0.7", ""},
+		{"fooocus-mre.json", `Fooocus-MRE v2.0.78.5: "cinematic still a lamp" "drawing, text" seed=5 steps=30 cfg=7 width=1152 height=896 dpm++2m-sde-karras torch-cpu "sdxl"`,
+			`styles: ["cinematic"]; switch: 20`, ""},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("testdata", "programs", c.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := ParseForeign(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, summary(f)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			var unused []string
+			for _, u := range f.Unused {
+				unused = append(unused, u.Key+": "+u.Value)
+			}
+			if got := strings.Join(unused, "; "); got != c.unused {
+				t.Errorf("unused:\n got %s\nwant %s", got, c.unused)
+			}
+			if got := strings.Join(f.Notes, "; "); got != c.notes {
+				t.Errorf("notes: %s", got)
+			}
+			if len(f.Fields) < 5 {
+				t.Errorf("only the fields %v", f.Fields)
+			}
+			again := checkJSON(t, f)
+			if summary(again) != summary(f) {
+				t.Errorf("its JSON means %s", summary(again))
+			}
+		})
+	}
+}
+
+// checkJSON writes a description as JSON and reads it again.
+func checkJSON(t *testing.T, f Foreign) (again Foreign) {
+	t.Helper()
+	text, err := f.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	second, err := again.MarshalJSON()
+	if err != nil || string(second) != string(text) {
+		t.Fatalf("%v: %s became %s", err, text, second)
+	}
+	g, h := f.Given(), again.Given()
+	if diff := cmp.Diff(g.Settings, h.Settings); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	return again
+}
+
+// Chunks that make sense together only.
+func TestFromTexts(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		texts []Field
+		want  string
+	}{
+		{"NovelAI", []Field{{"Title", "AI generated image"}, {"Description", "a lamp"}, {"Software", "NovelAI"}, {"Source", "Stable Diffusion 8B917570"},
+			{"Comment", `{"steps": 28, "sampler": "k_dpmpp_2m", "seed": 5, "strength": 0.69, "noise": 0.2, "scale": 11.0, "uc": "lowres", "height": 64, "width": 128}`}},
+			`NovelAI: "a lamp" "lowres" seed=5 steps=28 cfg=11 width=128 height=64 dpm++2m torch-cuda "Stable Diffusion 8B917570"`},
+		{"Easy Diffusion", []Field{{"prompt", "a lamp"}, {"negative_prompt", "text"}, {"seed", "5"}, {"num_inference_steps", "25"}, {"guidance_scale", "7.5"}, {"width", "512"}, {"height", "768"},
+			{"use_stable_diffusion_model", "sd-v1-5"}, {"sampler_name", "dpmpp_2m"}, {"clip_skip", "false"}, {"use_lora_model", "old_paint"}},
+			`Easy Diffusion: "a lamp" "text" seed=5 steps=25 cfg=7.5 width=512 height=768 dpm++2m torch-cuda "sd-v1-5"`},
+		{"parameters before a graph", []Field{{"prompt", `{"3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 2, "latent_image": ["5", 0]}}}`},
+			{"parameters", "a lamp\nSteps: 6, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64, Version: ComfyUI"}},
+			`ComfyUI: "a lamp" "" seed=7 steps=6 cfg=5 width=64 height=64 euler-a torch-cpu ""`},
+		{"the last of a key counts", []Field{{"parameters", "a\nSteps: 6, Sampler: Euler a, CFG scale: 5, Seed: 7"}, {"parameters", "b\nSteps: 6, Sampler: Euler a, CFG scale: 5, Seed: 7"}},
+			`: "b" "" seed=7 steps=6 cfg=5 euler-a torch-cuda ""`},
+		{"Civitai's way to keep ComfyUI's in a JPEG", []Field{{"parameters", `{"prompt": {"3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 2, "cfg": 3, "sampler_name": "euler", "scheduler": "normal", "latent_image": ["5", 0]}}}, "workflow": {"nodes": [], "links": []}, "extraMetadata": "{}"}`}},
+			`ComfyUI: "" "" seed=1 steps=2 cfg=3 euler torch-cpu ""`},
+	} {
+		f, err := FromTexts(c.texts)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got := summary(f); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
+		}
+		checkJSON(t, f)
+	}
+	for _, texts := range [][]Field{nil, {{"Comment", "Created with GIMP"}}, {{"prompt", "a lamp"}, {"seed", "5"}}, {{"workflow", `{"nodes": [], "links": []}`}},
+		{{"Comment", `{"steps": 1}`}}, {{"parameters", `{"scene": "a mill"}`}}} {
+		if f, err := FromTexts(texts); !errors.Is(err, ErrNoParameters) {
+			t.Errorf("%v: %v, %s", texts, err, summary(f))
+		}
+	}
+}
+
+// FuzzParseForeign: no text stops a reader, and what was understood can be written as JSON and read again.
+func FuzzParseForeign(f *testing.F) {
+	files, _ := filepath.Glob("testdata/programs/*")
+	if len(files) < 10 {
+		f.Fatal("the seed files are missing")
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Add("\ufeffa\nSteps: 1, Sampler: DPM2, Seed: -1, Schedule rho: 5")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := ParseForeign(text)
+		if err != nil {
+			return
+		}
+		out, err := p.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Foreign
+		if err := json.Unmarshal(out, &again); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		if second, err := again.MarshalJSON(); err != nil || string(second) != string(out) {
+			t.Errorf("%v: %s became %s", err, out, second)
+		}
+	})
+}
