@@ -229,39 +229,63 @@ const (
 func xmpPacket(meta string) string { return xmpBegin + meta + xmpEnd }
 
 func (info *Info) takeXMP(packet string) {
-	text, err := xmpRecipe(packet)
+	err := xmpTexts(packet, func(key, value string) {
+		if value = strings.TrimSpace(value); value != "" {
+			info.addText(Text{Key: key, Value: value})
+		}
+	})
 	if err != nil {
 		info.addText(Text{Key: "XMP", Problem: err.Error()})
-	} else if text != "" {
-		info.addText(Text{Key: "darkroom", Value: text})
 	}
 }
 
-// xmpRecipe finds the recipe as an element or, as other programs rewrite a packet, as an attribute.
-func xmpRecipe(packet string) (string, error) {
+// xmpNames are the properties of an XMP packet that are taken, and the keys of their texts: the recipe, and where other
+// programs keep theirs.
+var xmpNames = map[xml.Name]string{
+	{Space: xmpNamespace, Local: "recipe"}:                            "darkroom",
+	{Space: "http://ns.adobe.com/exif/1.0/", Local: "UserComment"}:    "UserComment",
+	{Space: "http://purl.org/dc/elements/1.1/", Local: "description"}: "Description",
+}
+
+// xmpTexts gives properties to take, which are elements or, as other programs rewrite a packet, attributes. An element's text may
+// lie in a list of languages.
+func xmpTexts(packet string, take func(key, value string)) error {
 	dec := xml.NewDecoder(strings.NewReader(packet))
-	name := xml.Name{Space: xmpNamespace, Local: "recipe"}
+	var key string // of the element that we are in
+	var text strings.Builder
+	depth := 0 // in that element
 	for {
 		tok, err := dec.Token()
 		if errors.Is(err, io.EOF) {
-			return "", nil
+			return nil
 		}
 		if err != nil {
-			return "", err
+			return err
 		}
-		el, ok := tok.(xml.StartElement)
-		if !ok {
-			continue
-		}
-		for _, a := range el.Attr {
-			if a.Name == name {
-				return a.Value, nil
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			for _, a := range tok.Attr {
+				if key := xmpNames[a.Name]; key != "" {
+					take(key, a.Value)
+				}
 			}
-		}
-		if el.Name == name {
-			var text string
-			err := dec.DecodeElement(&text, &el)
-			return text, err
+			if key != "" {
+				depth++
+			} else if key = xmpNames[tok.Name]; key != "" {
+				depth = 0
+				text.Reset()
+			}
+		case xml.CharData:
+			if key != "" {
+				text.Write(tok)
+			}
+		case xml.EndElement:
+			if key != "" && depth == 0 {
+				take(key, text.String())
+				key = ""
+			} else if key != "" {
+				depth--
+			}
 		}
 	}
 }

@@ -147,6 +147,9 @@ func (info *Info) takePNGChunk(kind string, data []byte) error {
 		t = Text{Key: key, Problem: err.Error()}
 	}
 	info.addText(t)
+	if key == "XML:com.adobe.xmp" {
+		info.takeXMP(text)
+	}
 	return nil
 }
 

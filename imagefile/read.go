@@ -59,7 +59,8 @@ func (info *Info) addText(t Text) {
 	info.Texts = append(info.Texts, t)
 }
 
-// Inspect reads what the file at path says of itself; the pixels are not decoded.
+// Inspect reads what the file at path says of itself. The pixels are not decoded, unless it says nothing and they may hide a
+// text.
 func Inspect(path string) (Info, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -76,6 +77,9 @@ func Inspect(path string) (Info, error) {
 	info, err := Read(f, st.Size())
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if info.Recipe == nil && info.Lossless {
+		info.takeHidden(f)
 	}
 	return info, nil
 }

@@ -94,7 +94,7 @@ var (
 	promptLine   = regexp.MustCompile(`(?i)^(?:positive )?prompt\s*:\s*`)
 )
 
-const separators = " \t\n,.;|"
+const separators = " \t\n\r\f\v,.;|"
 
 // findSettings parts the lines of a text into those of the prompts, the settings, and the lines after them.
 func findSettings(lines []string) (prompts []string, settings string, after []string, ok bool) {
@@ -214,7 +214,7 @@ func scanFields(s string) []Field {
 			if at == nil {
 				return fields
 			}
-			s = s[at[0]:]
+			s = s[max(at[0], 1):]
 			continue
 		}
 		var value string

@@ -27,6 +27,11 @@ var foreignFiles = []struct {
 	{"capital-cfg.png", `{"prompt":"a mill","seed":5210,"steps":6,"scheduler":"euler-a","cfg":5,"noise":"torch-cpu"}`, []string{`the model "river", which is not here`}},
 	{"horde.png", `{"prompt":"a paper lantern","negative":"text, b&w","seed":5207,"steps":6,"scheduler":"dpm++2s-a","sigmas":"","cfg":5,"width":64,"height":64}`, nil},
 	{"horde.jpg", `{"prompt":"a paper lantern","seed":5209,"scheduler":"euler","sigmas":""}`, nil},
+	{"comfyui.png", `{"prompt":"a lamp on a desk","negative":"text, watermark","seed":156680208700286,"steps":6,"cfg":5,"scheduler":"dpm++2m","sigmas":"karras","width":64,"height":64,"noise":"torch-cpu"}`,
+		[]string{`the model "river"`}},
+	{"invokeai.png", `{"prompt":"a lamp on a desk","negative":"text","seed":2507332253,"steps":6,"cfg":5,"scheduler":"dpm++2m","sigmas":"karras","width":64,"height":64,"noise":"torch-cpu","clip_skip":0}`,
+		[]string{`the model "river"`}},
+	{"swarmui.png", `{"prompt":"a lamp on a desk","negative":"text","seed":581626448,"steps":6,"cfg":5,"scheduler":"dpm++2m","sigmas":"karras","width":64,"height":64,"noise":"torch-cpu"}`, nil},
 	{"lora.png", `{"prompt":"a mill, <lora:old_paint:0.7>night","negative":"text","seed":5206}`, []string{`"<lora:old_paint:0.7>" names a network that is not loaded: it is left out`}},
 	{"utf8-in-text.png", `{"prompt":"a clay jug 壺, café","negative":"text","seed":5211}`, nil},
 }
