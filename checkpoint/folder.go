@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -184,7 +185,10 @@ func (f *Folder) weights(part string) (*Set, error) {
 	if f.Variant == "" {
 		variants = append(variants, "fp16")
 	}
-	var looked []string
+	looked := namesOf(variants)
+	if f.Variant == "" {
+		variants = append(variants, f.otherVariants(part)...)
+	}
 	for _, v := range variants {
 		for _, stem := range []string{"diffusion_pytorch_model", "model"} {
 			single, indexes := weightNames(stem, v)
@@ -200,7 +204,6 @@ func (f *Folder) weights(part string) (*Set, error) {
 					return f.sharded(part, index)
 				}
 			}
-			looked = append(looked, single)
 		}
 	}
 	for _, stem := range []string{"diffusion_pytorch_model", "pytorch_model"} { // of before safetensors
@@ -212,6 +215,34 @@ func (f *Folder) weights(part string) (*Set, error) {
 		}
 	}
 	return nil, f.noWeights(part, looked)
+}
+
+// namesOf are the single files of the variants, in both naming schemes.
+func namesOf(variants []string) (names []string) {
+	for _, v := range variants {
+		for _, stem := range []string{"diffusion_pytorch_model", "model"} {
+			single, _ := weightNames(stem, v)
+			names = append(names, single)
+		}
+	}
+	return names
+}
+
+// variantOf finds the variant in the name of a file of weights or of an index.
+var variantOf = regexp.MustCompile(`^(?:diffusion_pytorch_model|model)(?:\.(\w+)\.safetensors(?:\.index\.json)?|\.safetensors\.index\.(\w+)\.json)$`)
+
+// otherVariants are the variants that a part has, bf16 first: one of them does where there is no plain file.
+func (f *Folder) otherVariants(part string) (variants []string) {
+	entries, _ := fs.ReadDir(f.fsys, part) // no folder: noWeights says so
+	for _, e := range entries {
+		if m := variantOf.FindStringSubmatch(e.Name()); m != nil && m[1]+m[2] != "fp16" && !slices.Contains(variants, m[1]+m[2]) {
+			variants = append(variants, m[1]+m[2])
+		}
+	}
+	if at := slices.Index(variants, "bf16"); at > 0 { // ReadDir sorts the others
+		variants = slices.Concat(variants[at:at+1], variants[:at], variants[at+1:])
+	}
+	return variants
 }
 
 // openPickle opens a part that was saved with torch.save.
@@ -260,7 +291,7 @@ func (f *Folder) noWeights(part string, looked []string) error {
 		part = "the folder"
 	}
 	if len(others) > 0 {
-		return fmt.Errorf("%s has %s, but none of %s: name the variant", part, strings.Join(others, ", "), strings.Join(looked, ", "))
+		return fmt.Errorf("%s has %s, but none of %s: rename one of them, or fetch what is missing", part, strings.Join(others, ", "), strings.Join(looked, ", "))
 	}
 	return fmt.Errorf("%s has no weights: looked for %s", part, strings.Join(looked, ", "))
 }

@@ -175,12 +175,14 @@ func TestOpenFolderRefuses(t *testing.T) {
 	}
 }
 
+// shard is a file of one tensor.
+func shard(name string) string {
+	return string(file(`{"`+name+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, "x"))
+}
+
 // What is missing or contradicts itself in a folder, and exactly what is said.
 func TestWeightsRefuses(t *testing.T) {
 	const index = "unet/diffusion_pytorch_model.safetensors.index.json"
-	shard := func(name string) string {
-		return string(file(`{"`+name+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, "x"))
-	}
 	for _, c := range []struct {
 		name    string
 		files   Embedded
@@ -194,12 +196,12 @@ func TestWeightsRefuses(t *testing.T) {
 			"m/unet/diffusion_pytorch_model.bin: from byte 0 on: pickle, byte 2: os.system is refused: a pickle could run code through it, and no weights need it"},
 		{"pickle of another name", Embedded{"unet/model.ckpt": ""}, "",
 			"unet has model.ckpt, but none of diffusion_pytorch_model.safetensors, model.safetensors, " +
-				"diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors: name the variant"},
-		{"other variant", Embedded{"unet/diffusion_pytorch_model.non_ema.safetensors": ""}, "",
-			"unet has diffusion_pytorch_model.non_ema.safetensors, but none of diffusion_pytorch_model.safetensors, model.safetensors, " +
-				"diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors: name the variant"},
+				"diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors: rename one of them, or fetch what is missing"},
+		{"other variant", Embedded{"unet/pytorch_lora_weights.safetensors": ""}, "",
+			"unet has pytorch_lora_weights.safetensors, but none of diffusion_pytorch_model.safetensors, model.safetensors, " +
+				"diffusion_pytorch_model.fp16.safetensors, model.fp16.safetensors: rename one of them, or fetch what is missing"},
 		{"no such variant", Embedded{"unet/diffusion_pytorch_model.safetensors": shard("a")}, "bf16",
-			"unet has diffusion_pytorch_model.safetensors, but none of diffusion_pytorch_model.bf16.safetensors, model.bf16.safetensors: name the variant"},
+			"unet has diffusion_pytorch_model.safetensors, but none of diffusion_pytorch_model.bf16.safetensors, model.bf16.safetensors: rename one of them, or fetch what is missing"},
 		{"damaged", Embedded{"unet/diffusion_pytorch_model.safetensors": "1234"}, "",
 			"m/unet/diffusion_pytorch_model.safetensors: 4 bytes are too few for a safetensors file"},
 		{"index damaged", Embedded{index: `{"weight_map":`}, "", index + ": not JSON: unexpected end of JSON input"},
@@ -429,5 +431,30 @@ func TestFolderConfig(t *testing.T) {
 	_, err = f.Config("scheduler")
 	if err == nil || !strings.HasPrefix(err.Error(), "reading model testdata/model: open scheduler/scheduler_config.json: ") {
 		t.Error(err)
+	}
+}
+
+// Where there is no plain file, a variant does.
+func TestVariantsAreFound(t *testing.T) {
+	for _, c := range []struct {
+		files Embedded
+		want  string // a tensor
+	}{
+		{Embedded{"unet/diffusion_pytorch_model.non_ema.safetensors": shard("non_ema")}, "non_ema"},
+		{Embedded{"unet/diffusion_pytorch_model.bf16.safetensors": shard("bf16"), "unet/diffusion_pytorch_model.aa.safetensors": shard("aa")}, "bf16"},
+		{Embedded{"unet/diffusion_pytorch_model.bf16.safetensors": shard("bf16"), "unet/diffusion_pytorch_model.fp16.safetensors": shard("fp16")}, "fp16"},
+		{Embedded{"unet/diffusion_pytorch_model.non_ema.safetensors": shard("non_ema"), "unet/diffusion_pytorch_model.safetensors": shard("plain")}, "plain"},
+		{Embedded{"unet/model.bf16.safetensors": shard("bf16")}, "bf16"},
+		{Embedded{"unet/diffusion_pytorch_model.safetensors.index.bf16.json": `{"weight_map":{"a":"x.safetensors"}}`, "unet/x.safetensors": shard("a")}, "a"},
+		{Embedded{"unet/diffusion_pytorch_model.non_ema.safetensors.index.json": `{"weight_map":{"a":"x.safetensors"}}`, "unet/x.safetensors": shard("a")}, "a"},
+	} {
+		set, err := FromFS(c.files, "m").Weights("unet")
+		if err != nil {
+			t.Errorf("%s: %v", c.want, err)
+			continue
+		}
+		if names := set.Names(); len(names) != 1 || names[0] != c.want {
+			t.Errorf("%v, want %s", names, c.want)
+		}
 	}
 }

@@ -63,6 +63,14 @@ func (c *Object) Has(key string) bool {
 	return ok && string(v) != "null"
 }
 
+// Drop takes keys out, as if the file did not have them.
+func (c *Object) Drop(keys ...string) {
+	for _, k := range keys {
+		delete(c.values, k)
+		c.order = slices.DeleteFunc(c.order, func(other string) bool { return other == k })
+	}
+}
+
 // Keys lists the keys in the file's order.
 func (c *Object) Keys() []string { return c.order }
 

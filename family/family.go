@@ -43,7 +43,9 @@ type Model struct {
 type Latent struct {
 	Channels int
 	Factor   int // pixels a side of one latent pixel
-	Side     int // latent pixels a side that the model was trained at
+	Side     int // latent pixels a side that the model was trained at, the larger one
+
+	Height, Width int // where its file names both; 0: Side
 }
 
 // TextOptions say how texts are read.
@@ -294,6 +296,9 @@ func harmless(name string) bool {
 // one.
 func readDefaults(f *checkpoint.Folder, l Latent) (Defaults, error) {
 	d := Defaults{Steps: DefaultSteps, CFG: DefaultCFG, Width: l.Side * l.Factor, Height: l.Side * l.Factor}
+	if l.Height > 0 && l.Width > 0 {
+		d.Width, d.Height = l.Width*l.Factor, l.Height*l.Factor
+	}
 	if !f.Exists("darkroom.json") {
 		return d, nil
 	}
@@ -310,12 +315,21 @@ func readDefaults(f *checkpoint.Folder, l Latent) (Defaults, error) {
 	return d, c.Done()
 }
 
-// readSampling reads the scheduler's configuration.
+// readSampling reads the scheduler's configuration, for the class that model_index.json names.
 func readSampling(f *checkpoint.Folder) (scheduler.Config, error) {
 	const file = "scheduler/scheduler_config.json"
 	text, err := f.ReadFile(file)
 	if err != nil {
 		return scheduler.Config{}, err
 	}
-	return scheduler.ParseConfig(f.Name()+"/"+file, text)
+	index, err := f.Index()
+	if err != nil {
+		return scheduler.Config{}, err
+	}
+	named := index.Components["scheduler"]
+	c, err := scheduler.ParseConfigOf(named.Class, f.Name()+"/"+file, text)
+	if err != nil && c.Class == "" && named.Class != "" {
+		err = fmt.Errorf("%s/model_index.json: scheduler: %w", f.Name(), err)
+	}
+	return c, err
 }

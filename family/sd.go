@@ -102,7 +102,7 @@ func readUNet(c *config.Object) (unet.Config, error) {
 // assembleSD puts the parts together.
 func assembleSD(text *clipText, u *unet.Model, codec *autoencoder, d *stage.Device) *Model {
 	m := &Model{Family: "Stable Diffusion", Text: text, Codec: codec}
-	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize}
+	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize, Height: u.Config.SampleShape[0], Width: u.Config.SampleShape[1]}
 	if m.Latent.Side == 0 {
 		m.Latent.Side = 64 // what Stable Diffusion was trained at
 	}

@@ -68,7 +68,7 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 		return nil, fmt.Errorf("model %s: unet/config.json has out_channels %d, vae/config.json latent_channels %d: they must agree", x.folder.Name(), u.Config.OutChannels, codec.config.LatentChannels)
 	}
 	text.unet = u.Config
-	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize}
+	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize, Height: u.Config.SampleShape[0], Width: u.Config.SampleShape[1]}
 	if m.Latent.Side == 0 {
 		m.Latent.Side = 128 // what Stable Diffusion XL was trained at
 	}

@@ -65,14 +65,28 @@ type Config struct {
 
 // ParseConfig reads a scheduler_config.json; file is its name for messages. A key that no diffusers
 // scheduler has, or a value that is not supported, is an error which names file, key and value.
-func ParseConfig(file string, data []byte) (Config, error) {
+func ParseConfig(file string, data []byte) (Config, error) { return ParseConfigOf("", file, data) }
+
+// ParseConfigOf reads the file for a class that another file names, model_index.json, whatever class this one was saved by: as
+// diffusers does, the values are the file's, and what it leaves out is the class's default. "": the file's own class.
+func ParseConfigOf(class, file string, data []byte) (Config, error) {
 	f, err := config.Parse(data, file)
 	if err != nil {
 		return Config{File: file}, err
 	}
+	if class == "" {
+		class = f.OneOf("_class_name", "", classNames()...)
+	} else if !slices.Contains(classNames(), class) {
+		return Config{File: file}, fmt.Errorf("the scheduler class %s is not supported, only %s", class, strings.Join(classNames(), ", "))
+	}
+	f.Ignore("_class_name")
+	// Values that whoever saved the file had not set: another class has other defaults.
+	if f.Has("_use_default_values") {
+		f.Drop(f.Strings("_use_default_values", 0)...)
+	}
 	c := Config{
 		File:  file,
-		Class: f.OneOf("_class_name", "", classNames()...),
+		Class: class,
 
 		PredictionType: readPrediction(f),
 		TrainSteps:     f.IntIn("num_train_timesteps", 1, 1<<20, 0),

@@ -9,7 +9,8 @@ import (
 
 // Config is what unet/config.json says, with lists where the file may give one number for all levels.
 type Config struct {
-	SampleSize              int // latent pixels a side that it was trained at, 0 if the file does not say
+	SampleSize              int    // latent pixels a side that it was trained at, the larger one; 0 if the file does not say
+	SampleShape             [2]int // height and width, where the file has both; else 0
 	InChannels, OutChannels int
 	BlockOutChannels        []int
 	DownBlockTypes          []string
@@ -87,7 +88,7 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	c.Bool("use_linear_projection", false)
 
 	var m Config
-	m.SampleSize = readSampleSize(c)
+	m.SampleSize, m.SampleShape = readSampleSize(c)
 	m.InChannels = c.Int("in_channels", 4)
 	m.OutChannels = c.Int("out_channels", 4)
 	m.BlockOutChannels = c.Ints("block_out_channels", 0, 320, 640, 1280, 1280)
@@ -245,13 +246,17 @@ func readMidBlock(c *checkpoint.Config) string {
 	return c.OneOf("mid_block_type", "UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
 }
 
-// readSampleSize takes a side, or a height and a width of which it takes the larger one.
-func readSampleSize(c *checkpoint.Config) int {
+// readSampleSize takes a side, or a height and a width.
+func readSampleSize(c *checkpoint.Config) (side int, shape [2]int) {
 	if !c.Has("sample_size") {
 		c.Ignore("sample_size")
-		return 0
+		return 0, shape
 	}
-	return slices.Max(append(c.Ints("sample_size", 0, 0), 0))
+	sides := c.Ints("sample_size", 0, 0)
+	if len(sides) == 2 {
+		shape = [2]int(sides)
+	}
+	return slices.Max(append(sides, 0)), shape
 }
 
 func oneOfEach(c *checkpoint.Config, key string, values []string, supported ...string) {
