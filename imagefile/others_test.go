@@ -47,6 +47,15 @@ func jpegWith(t *testing.T, segments ...string) []byte {
 	return append(out, buf.Bytes()[2:]...)
 }
 
+// webpWith is a WebP of one pixel's claim with an EXIF chunk.
+func webpWith(exif []byte) []byte {
+	var body bytes.Buffer
+	body.WriteString("WEBP")
+	writeRIFFChunk(&body, "VP8X", []byte{8, 0, 0, 0, 7, 0, 0, 7, 0, 0})
+	writeRIFFChunk(&body, "EXIF", exif)
+	return append(binary.LittleEndian.AppendUint32([]byte("RIFF"), uint32(body.Len())), body.Bytes()...)
+}
+
 // Texts in all the places and encodings in which programs and services leave them.
 func TestTextsOfOthers(t *testing.T) {
 	const rest = "\nSteps: 6, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64"
@@ -73,6 +82,7 @@ func TestTextsOfOthers(t *testing.T) {
 		"a JPEG comment":              jpegWith(t, "\xfe"+text),
 		"ComfyUI's graph as camera":   exif(0x0110, typeASCII, "prompt:"+graph+"\x00"),
 		"ComfyUI in ImageDescription": exif(tagImageDescription, typeASCII, "Prompt: "+graph+"\x00"),
+		"ComfyUI in a WebP":           webpWith(exifOf(0x0110, typeASCII, "prompt:"+graph+"\x00")),
 		"EXIF in two segments": jpegWith(t, "\xe1"+exifHeader+string(exifOf(tagUserComment, typeUndefined, asciiPrefix+text)[:40]),
 			"\xe1"+exifHeader+string(exifOf(tagUserComment, typeUndefined, asciiPrefix+text)[40:])),
 		"a PNG's text":          chunks("IHDR", ihdr(8, 8), "tEXt", "parameters\x00"+text, "IEND", ""),

@@ -531,6 +531,9 @@ func (g *comfyGraph) latent(v any) {
 		}
 		g.show(n)
 		w, h := g.value(n.inputs["width"]), g.value(n.inputs["height"])
+		if w == "" && h == "" {
+			w, h = g.value(n.inputs["empty_latent_width"]), g.value(n.inputs["empty_latent_height"])
+		}
 		if w != "" && h != "" {
 			if !g.out.setting("size", w+"x"+h) {
 				g.unused("size", w+"x"+h)
@@ -558,6 +561,11 @@ func (g *comfyGraph) conditioning(v any, role string, depth int) string {
 	n, output, ok := g.follow(v)
 	if !ok || depth > 100 {
 		return ""
+	}
+	if s := text(n.inputs[role]); s != "" { // a loader that takes the texts itself
+		g.clip(n.inputs["clip"])
+		g.set("clip_skip", n.inputs["clip_skip"])
+		return s
 	}
 	if n.inputs.has("positive", "negative") { // a ControlNet and its like have two outputs
 		g.control(n)

@@ -40,6 +40,7 @@ func TestOtherProgramsJSON(t *testing.T) {
 		{"comfyui-custom.json", `ComfyUI: "a mill" "" seed=99 steps=20 cfg=1 width=1024 height=512 euler-sgm-uniform torch-cpu "river"`,
 			"conditioning: FluxGuidance; sigmas: SplitSigmas; model: ModelSamplingFlux", ""},
 		{"comfyui-workflow.json", `ComfyUI: "a lamp" "text" seed=42 steps=6 cfg=5 width=64 height=96 clip_skip=1 dpm++2m-sde-exponential torch-cpu "river"`, "", ""},
+		{"comfyui-efficient.json", `ComfyUI: "a mill" "blur" seed=11 steps=7 cfg=4 width=128 height=64 clip_skip=1 dpm++2m-karras torch-cpu "river"`, "end_at_step: 5", ""},
 		{"comfyui-dpm2.json", `ComfyUI: "a lamp" "" seed=1 steps=6 cfg=5 width=64 height=64 dpm2-normal-discard torch-cpu "river"`, "", ""},
 		{"invokeai.json", `InvokeAI 5.4.3: "a lamp on a desk" "text" seed=2507332253 steps=6 cfg=5 width=64 height=64 clip_skip=0 guidance_rescale=0 dpm++2m-karras torch-cpu "river"`, "", ""},
 		{"invokeai-3.json", `InvokeAI 3.7.0: "a lamp" "" seed=5 steps=30 cfg=7.5 width=512 height=512 clip_skip=1 euler-a torch-cuda "stable-diffusion-v1-5"`,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -133,6 +134,51 @@ func TestForeignLeavesOut(t *testing.T) {
 	}
 	if seeds[0] || len(seeds) != 2 {
 		t.Errorf("seeds %v", seeds)
+	}
+}
+
+// A picture that a service left only the text for others is this program's all the same.
+func TestOwnTextAlone(t *testing.T) {
+	dir := t.TempDir()
+	first := filepath.Join(dir, "x.png")
+	if code, _, errs := command(t, "", "generate", "--model", tiny, "-q", "-o", first, "--seed", "5", "--steps", "3", "--scheduler", "dpm2-karras-discard", "--width", "32", "--height", "32", "{a|b} mill"); code != 0 {
+		t.Fatal(errs)
+	}
+	r := inspected(t, first)
+	stripped := filepath.Join(dir, "stripped.png")
+	save(t, stripped, pngWith(t, read(t, first), "parameters", r.Parameters()))
+	second := filepath.Join(dir, "again.png")
+	code, _, errs := command(t, "", "generate", "--model", tiny, "-q", "-o", second, "--from", stripped)
+	if code != 0 || strings.Contains(errs, "another program") || !strings.Contains(errs, "has lost its recipe") {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	if again := inspected(t, second); again.Result != r.Result || again.Name() != "dpm2-karras-discard" {
+		t.Errorf("%+v became %+v", r, again)
+	}
+}
+
+// A picture whose model goes by another name here is made with the weights that it was made with.
+func TestFromFindsWeights(t *testing.T) {
+	models := t.TempDir()
+	if err := os.CopyFS(filepath.Join(models, "renamed"), os.DirFS(tiny)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DARKROOM_MODELS", models)
+	file := render(t)
+	out := filepath.Join(t.TempDir(), "x.png")
+	code, _, errs := command(t, "", "generate", "--from", file, "-o", out, "-q")
+	if code != 0 || !strings.Contains(errs, "whose weights are here as renamed") {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	if got := inspected(t, out); got.Result.Pixels != inspected(t, file).Result.Pixels || got.Model != "renamed" {
+		t.Errorf("%+v", got)
+	}
+	// Another program's picture takes the model of that name.
+	text := filepath.Join(t.TempDir(), "a.txt")
+	save(t, text, []byte("a cat\nSteps: 2, Sampler: Euler, CFG scale: 5, Seed: 1, Size: 32x32, Model: dir\\renamed.safetensors"))
+	code, _, errs = command(t, "", "generate", "--from", text, "-o", out, "-q")
+	if code != 0 || strings.Contains(errs, "not here") || inspected(t, out).Model != "renamed" {
+		t.Errorf("exit code %d, %s", code, errs)
 	}
 }
 

@@ -221,7 +221,11 @@ func (s *source) warnings() []string {
 		}
 		return w
 	}
-	w = append(w, s.file+" was made by another program: the picture will be alike at best")
+	if strings.HasPrefix(s.foreign.Program, "darkroom") {
+		w = append(w, s.file+" has lost its recipe but for the text that other programs read: what that leaves out is the model's default")
+	} else {
+		w = append(w, s.file+" was made by another program: the picture will be alike at best")
+	}
 	var unused []string
 	for _, f := range s.foreign.Unused {
 		unused = append(unused, printable(fmt.Sprintf("%.40s: %.40s", f.Key, f.Value)))

@@ -144,7 +144,9 @@ func shorten(s string, most int) string {
 // foreignRows shows what another program wrote, and what it means here.
 func foreignRows(t table.Writer, f recipe.Foreign) {
 	made := "another program"
-	if f.Program != "" {
+	if strings.HasPrefix(f.Program, "darkroom") {
+		made = printable(shorten(f.Program, 80)) + ", whose recipe is lost but for this text"
+	} else if f.Program != "" {
 		made += ": " + printable(shorten(f.Program, 80))
 	}
 	t.AppendRow(table.Row{"made by", made})
