@@ -236,9 +236,6 @@ func (s *source) warnings() []string {
 	for _, note := range s.foreign.Notes {
 		w = append(w, printable(note))
 	}
-	if !s.hasSeed() {
-		w = append(w, s.file+" does not say a seed: one is drawn")
-	}
 	return w
 }
 

@@ -202,6 +202,9 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		}
 		var notes []string
 		r, notes = from.request(p, r)
+		if !from.hasSeed() && !o.Request.Has("seed") {
+			notes = append(notes, from.file+" does not say a seed: one is drawn")
+		}
 		for _, note := range notes {
 			show.note("warning: " + note)
 		}
