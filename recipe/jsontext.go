@@ -157,6 +157,9 @@ func (f *Foreign) leave(o object, used map[string]string, silent ...string) {
 
 // parseJSON reads the JSON of any of the programs that are known by their keys.
 func parseJSON(o object) (Foreign, error) {
+	if o.has(foreignKey) { // what MarshalJSON wrote, perhaps of another version
+		return Foreign{}, ErrNoParameters
+	}
 	for _, read := range []func(object) (Foreign, bool){
 		readSwarm, readInvoke, readOldInvoke, readDrawThings, readNovelAI, readEasyDiffusion, readComfyAPI, readComfyWorkflow, readFooocus,
 	} {

@@ -32,7 +32,7 @@ func ParseParameters(text string) (Foreign, error) {
 			return ParseParameters(plain)
 		}
 	}
-	f.Recipe.Prompt, f.Recipe.Negative = splitPrompts(prompts)
+	f.Recipe.Prompt, f.Recipe.Negative = splitPrompts(prompts, !f.own())
 	f.learn("prompt", "negative")
 	// What follows the settings was added by an extension (dynamic prompts: the template).
 	for _, line := range after {
@@ -255,10 +255,10 @@ func foldKey(key string) string {
 	return strings.NewReplacer(" ", "", "_", "", "-", "").Replace(strings.ToLower(key))
 }
 
-// splitPrompts parts the lines before the settings at "Negative prompt:", which begins a line or, where none begins so, stands
-// anywhere.
-func splitPrompts(lines []string) (prompt, negative string) {
-	if !slices.ContainsFunc(lines, negativeLine.MatchString) {
+// splitPrompts parts the lines before the settings at "Negative prompt:", which begins a line or, where none begins so and the
+// text may have been through other hands, stands anywhere.
+func splitPrompts(lines []string, loose bool) (prompt, negative string) {
+	if loose && !slices.ContainsFunc(lines, negativeLine.MatchString) {
 		for i, line := range lines {
 			if at := negativeWord.FindStringIndex(line); at != nil {
 				lines = slices.Concat(lines[:i], []string{strings.TrimRight(line[:at[0]], separators), line[at[0]+1:]}, lines[i+1:])
@@ -273,7 +273,7 @@ func splitPrompts(lines []string) (prompt, negative string) {
 		if at := negativeLine.FindStringIndex(line); at != nil {
 			part, line = 1, strings.TrimSpace(line[at[1]:])
 		}
-		if i == 0 {
+		if i == 0 && loose {
 			line = promptLine.ReplaceAllString(line, "")
 		}
 		parts[part] = append(parts[part], line)

@@ -122,6 +122,18 @@ func TestEscapesInParameters(t *testing.T) {
 	}
 }
 
+// This program's own texts have their settings where it puts them: nothing of a prompt is taken for more than words.
+func TestOwnTextsAreExact(t *testing.T) {
+	for _, prompt := range []string{"prompt: a cat", "a sign, negative prompt: dogs. Steps: 3", "<lora:x:1> a | b", "a\n\nb"} {
+		r := sample()
+		r.Prompt, r.Negative = prompt, ""
+		f, err := ParseParameters(r.Parameters())
+		if err != nil || f.Recipe.Prompt != prompt || f.Recipe.Negative != "" || f.Recipe.Steps != r.Steps {
+			t.Errorf("%q: %v, became %q and %q", prompt, err, f.Recipe.Prompt, f.Recipe.Negative)
+		}
+	}
+}
+
 // A hostile text takes no more than a moment.
 func TestHostileParameters(t *testing.T) {
 	for _, part := range []string{"Steps: ", "Steps: 1, ", "x Steps: 1 ", "a: [1,", "a: {\"b\": [", ",", "Steps: 1, Seed: x, ", "Negative prompt: ", "\\u0041", "\nSteps: 1, a: b, c: d", "\nSteps: 1"} {
