@@ -119,6 +119,9 @@ type Weight struct {
 	// Host has Shape's elements; nil in a graph that is only planned. Its own shape may lack or add axes of length 1 at
 	// the end.
 	Host tensor.Array
+	// Tolerant says that little is lost where a backend keeps this weight, and what it is multiplied with, in 8 bits. The
+	// first and last layers of a network are not, nor those of its time embedding.
+	Tolerant bool
 }
 
 // NewWeight is a weight over a plain tensor.

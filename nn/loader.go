@@ -31,8 +31,9 @@ type maker interface {
 // a part below. Missing names and wrong shapes are collected, so that constructors read like the
 // model and Err reports everything at once.
 type Loader struct {
-	path  string
-	state *loading
+	path     string
+	tolerant bool
+	state    *loading
 }
 
 type loading struct {
@@ -46,7 +47,7 @@ type loading struct {
 // NewLoader starts at the root of src. The part ("unet", "vae") goes in front of the weights' names
 // in errors and profiles.
 func NewLoader(part string, src Source) Loader {
-	return Loader{"", &loading{part: part, src: src, used: map[string]bool{}, shared: map[string]*kernels.Weight{}}}
+	return Loader{state: &loading{part: part, src: src, used: map[string]bool{}, shared: map[string]*kernels.Weight{}}}
 }
 
 // At is the loader for a part below: At("down_blocks", 0, "resnets", 1) is "down_blocks.0.resnets.1".
@@ -54,6 +55,12 @@ func (l Loader) At(parts ...any) Loader {
 	for _, p := range parts {
 		l.path = l.name(fmt.Sprint(p))
 	}
+	return l
+}
+
+// Tolerant is a loader whose weights say that they bear 8 bits: see kernels.Weight.
+func (l Loader) Tolerant(yes bool) Loader {
+	l.tolerant = yes
 	return l
 }
 
@@ -105,7 +112,7 @@ func (l Loader) Weight(name string, role kernels.Role, shape ...int) *kernels.We
 		return w
 	}
 	want := tensor.Shape(slices.Clone(shape))
-	w := &kernels.Weight{Name: s.part + "." + full, Role: role, Shape: want}
+	w := &kernels.Weight{Name: s.part + "." + full, Role: role, Shape: want, Tolerant: l.tolerant}
 	if m, ok := s.src.(maker); ok {
 		w.Host = m.Make(full, want)
 		return w

@@ -18,7 +18,7 @@ func (l Loader) ResBlock(in, out, temb, groups int, eps float32) ResBlock {
 		norm2: l.At("norm2").GroupNorm(out, groups, eps), conv2: l.At("conv2").Conv2D(out, out, 3),
 	}
 	if temb > 0 {
-		p := l.At("time_emb_proj").Linear(temb, out)
+		p := l.At("time_emb_proj").Tolerant(false).Linear(temb, out)
 		b.timeEmbProj = &p
 	}
 	if in != out {

@@ -38,7 +38,7 @@ func New(c Config, l nn.Loader) (*Model, error) {
 	last := len(ch) - 1
 	for i, kind := range c.UpBlockTypes {
 		level := last - i // the level of the down block on the other side of the U
-		m.upBlocks = append(m.upBlocks, newUpBlock(l.At("up_blocks", i), c, level, kind, ch[min(level+1, last)], i < last))
+		m.upBlocks = append(m.upBlocks, newUpBlock(l.At("up_blocks", i).Tolerant(true), c, level, kind, ch[min(level+1, last)], i < last))
 	}
 	return m, l.Err()
 }
@@ -66,10 +66,10 @@ func NewHalf(c Config, l nn.Loader) (Half, error) {
 	}
 	last := len(ch) - 1
 	for i, kind := range c.DownBlockTypes {
-		h.downBlocks = append(h.downBlocks, newDownBlock(l.At("down_blocks", i), c, i, kind, ch[max(i-1, 0)], i < last))
+		h.downBlocks = append(h.downBlocks, newDownBlock(l.At("down_blocks", i).Tolerant(true), c, i, kind, ch[max(i-1, 0)], i < last))
 	}
 	if c.MidBlockType != "" {
-		h.midBlock = newMidBlock(l.At("mid_block"), c)
+		h.midBlock = newMidBlock(l.At("mid_block").Tolerant(true), c)
 	}
 	return h, nil
 }

@@ -11,7 +11,7 @@
 //	      O[d][16]    = O·2^(…(m-m')) + Vᵀ · P, with P rounded to bfloat16
 //	  dst = O / l
 
-#define KEYS_PER_BLOCK 128 // a multiple of CHUNK
+#define KEYS_PER_BLOCK 256 // a multiple of CHUNK
 
 typedef struct {
 	elem *q;          // [panel][chunk of d][SQUARE]
@@ -155,7 +155,7 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 			int64_t some = min64(NV, panels - p);
 			product scores = {.a = m.k, .a_tall = m.chunks * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = m.q + p * m.chunks * SQUARE, .b_square = m.chunks * SQUARE,
 			                  .b_chunk = SQUARE, .sums = m.s, .sums_square = KEYS_PER_BLOCK * W, .chunks = m.chunks};
-			tile_half(&scores, keys, some, 1, 0);
+			tile_half(&scores, keys, some, 1, KIND_CACHED);
 			for (int64_t i = 0; i < some; i++) {
 				float *s = m.s + i * KEYS_PER_BLOCK * W, *o = m.o + (p + i) * m.height * W;
 				elem *weights = m.p + i * KEYS_PER_BLOCK * W;
@@ -165,7 +165,7 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 			}
 			product values = {.a = m.v, .a_tall = key_chunks * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = m.p, .b_square = KEYS_PER_BLOCK * W,
 			                  .b_chunk = SQUARE, .sums = m.o + p * m.height * W, .sums_square = m.height * W, .chunks = key_chunks};
-			tile_half(&values, d, some, first == 0, 0);
+			tile_half(&values, d, some, first == 0, KIND_CACHED);
 		}
 	}
 

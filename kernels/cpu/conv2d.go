@@ -33,10 +33,16 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 		b.fail(err)
 		return
 	}
-	b.gemm(job, op.FLOPs())
+	b.gemm(job, in[0], op.FLOPs())
 }
 
-func (b *Backend) gemm(job *C.gemm_job, flops float64) {
+func (b *Backend) gemm(job *C.gemm_job, images int, flops float64) {
+	if job.weights._type == C.TYPE_I8 {
+		if err := b.quantise(job, images); err != nil {
+			b.fail(err)
+			return
+		}
+	}
 	C.plan_gemm(b.set, job, C.int64_t(b.Threads()))
 	b.run(C.RUN_GEMM, unsafe.Pointer(job), job.items, C.gemm_scratch(b.set, job), flops)
 }

@@ -37,9 +37,11 @@ type Backend struct {
 	kernels.Loaded
 	set    *C.isa
 	dtype  tensor.DType // of the activations
+	int8   bool         // of tolerant weights
 	pool   *pool
 	memory memory
 	zeros  kernels.HostMem // a pixel outside the image; grows to the widest seen
+	bytes  kernels.HostMem // of activations in 8 bits: one operation's
 	err    error           // the first since the last Sync
 
 	scratches sync.Pool // *[]byte: for copies of a checkpoint's bytes
@@ -52,15 +54,18 @@ func New(o Options) (*Backend, error) {
 	if o.Threads < 1 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
+	if o.Int8 && o.DType != tensor.BF16 {
+		return nil, fmt.Errorf("int8 weights are for activations in %v, not %v", tensor.BF16, o.DType)
+	}
 	if o.Kernels != nil {
-		return start((*C.isa)(o.Kernels), o.Threads), nil
+		return start((*C.isa)(o.Kernels), o), nil
 	}
 	names := Instructions(o.DType)
 	if o.Instructions != "" {
 		if !slices.Contains(names, o.Instructions) {
 			return nil, fmt.Errorf("this processor cannot run the %q kernels in %v; choose one of %v", o.Instructions, o.DType, names)
 		}
-		return start(find(o.Instructions), o.Threads), nil
+		return start(find(o.Instructions), o), nil
 	}
 	var failed error
 	for _, name := range names {
@@ -70,7 +75,7 @@ func New(o Options) (*Backend, error) {
 				continue
 			}
 		}
-		return start(find(name), o.Threads), nil
+		return start(find(name), o), nil
 	}
 	if failed != nil {
 		return nil, failed
@@ -81,8 +86,8 @@ func New(o Options) (*Backend, error) {
 // needs says what a processor must have for a type.
 var needs = map[tensor.DType]string{tensor.BF16: "AVX512-BF16 or AMX-BF16 (Intel since 2020, AMD since Zen 4)", tensor.F16: "a GPU"}
 
-func start(set *C.isa, threads int) *Backend {
-	return &Backend{set: set, dtype: dtypes[set._type], pool: newPool(threads)}
+func start(set *C.isa, o Options) *Backend {
+	return &Backend{set: set, dtype: dtypes[set._type], int8: o.Int8, pool: newPool(o.Threads)}
 }
 
 var dtypes = map[C.int32_t]tensor.DType{C.TYPE_F32: tensor.F32, C.TYPE_BF16: tensor.BF16}
@@ -212,9 +217,4 @@ func (b *Backend) vector(w *kernels.Weight) *C.float {
 		return nil
 	}
 	return (*C.float)(address(b.Packed(w).(kernels.HostMem)))
-}
-
-// panels is a weight that was packed for matrix products.
-func (b *Backend) panels(w *kernels.Weight) C.matrix {
-	return C.matrix{panels: address(b.Packed(w).(kernels.HostMem)), _type: b.set._type}
 }

@@ -28,7 +28,7 @@ func emulated(t testing.TB, name string, threads int) *cpu.Backend {
 	if set == nil {
 		t.Skipf("no %s kernels: they need AVX2", name)
 	}
-	return backend(t, cpu.Options{Threads: threads, Kernels: set})
+	return backend(t, cpu.Options{Threads: threads, Kernels: set, DType: tensor.BF16, Int8: true})
 }
 
 // Every instruction set that this processor has.

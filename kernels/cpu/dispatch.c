@@ -11,14 +11,14 @@ extern const isa isa_base;
 #if defined(__x86_64__)
 extern const isa isa_avx2, isa_avx512, isa_avx512bf16, isa_amx;
 
-// has_tiles says whether the processor has AMX for bfloat16 and the system lends its 8 KiB of registers to this
+// has_tiles says whether the processor has AMX for bfloat16 and int8, and the system lends its 8 KiB of registers to this
 // process: Linux does on request (5.16 and later), because they make every thread's state so much larger.
 static int has_tiles(void) {
 #if defined(__linux__) && defined(SYS_arch_prctl)
 	unsigned a = 7, b, c = 0, d;
 	__asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-	const unsigned tile = 1u << 24, bf16 = 1u << 22;
-	if (!(d & tile) || !(d & bf16)) return 0;
+	const unsigned tile = 1u << 24, bf16 = 1u << 22, int8 = 1u << 25;
+	if (!(d & tile) || !(d & bf16) || !(d & int8)) return 0;
 	enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
 	return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 #else
@@ -32,7 +32,7 @@ const isa *cpu_isa(const char *name) {
 	__builtin_cpu_init();
 	int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx512 = avx2 && __builtin_cpu_supports("avx512f");
 	int half = avx512 && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-	           __builtin_cpu_supports("avx512bf16");
+	           __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 	if (!strcmp(name, "avx512")) return avx512 ? &isa_avx512 : 0;
 	if (!strcmp(name, "avx2")) return avx2 ? &isa_avx2 : 0;
 	if (!strcmp(name, "avx512bf16")) return half ? &isa_avx512bf16 : 0;
@@ -50,6 +50,8 @@ void cpu_run(const isa *set, int kind, void *job, void *scratch) {
 	case RUN_GROUPNORM: set->groupnorm(job, scratch); break;
 	case RUN_LAYERNORM: set->layernorm(job, scratch); break;
 	case RUN_PACK: set->pack(job, scratch); break;
+	case RUN_EXTREMES: set->extremes(job, scratch); break;
+	case RUN_QUANTISE: set->quantise(job, scratch); break;
 	}
 }
 

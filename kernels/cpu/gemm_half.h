@@ -4,6 +4,7 @@
 //	        or squares of channels, and what lies side by side in K may lie far apart in the picture. What the
 //	        micro-kernel reads is one stream (TALL 32), or one for each row (TALL 1)
 //	B       panels of NV·16 columns: [chunk][NV][16 pairs][16 columns][2], squares of 1 KiB
+//	        With int8 weights a chunk of 64 bytes is 64 values, and a square 16 times 4 of them
 //	sums    [square of columns][row][16] in float32, kept between blocks of K
 //
 // A row's sums depend on nothing but K's order, which chunks of 32 from 0 on fix. How they are taken within a
@@ -30,15 +31,21 @@ typedef struct {
 #define PREFETCH(p) \
 	for (int64_t line = 0; line < m->lines; line++, p += 64) __builtin_prefetch(p, 0, 2)
 
+enum { KIND_CACHED, KIND_STREAM, KIND_INT8 }; // of a product: with A in the L1 cache, past it, in 8 bits
+
 #ifdef AMX
 #define TALL 32 // rows of A that lie together; the sums have a multiple of it
 
+#define TILE_PRODUCT(s, a, b) \
+	if (int8) TILE_DOT8(s, a, b); \
+	else TILE_DOT(s, a, b)
 #define TILE_FETCH(t, from, stride) \
 	if (stream) TILE_STREAM(t, from, stride); \
 	else TILE_LOAD(t, from, stride)
 
 // With stream only B, which the next rows read again, goes through the L1 cache: A and the sums would drive it out.
-INLINE void micro_half(const int mt, const int nt, const int stream, const product *m, int begin) {
+INLINE void micro_half(const int mt, const int nt, const int kind, const product *m, int begin) {
+	const int stream = kind != KIND_CACHED, int8 = kind == KIND_INT8;
 	float *s0 = m->sums, *s1 = s0 + m->sums_square;
 	if (begin) {
 		TILE_ZERO(0);
@@ -63,15 +70,17 @@ INLINE void micro_half(const int mt, const int nt, const int stream, const produ
 		PREFETCH(next);
 		TILE_LOAD(6, b, 64);
 		TILE_FETCH(4, a, 64);
-		TILE_DOT(0, 4, 6);
+		TILE_PRODUCT(0, 4, 6);
 		if (nt > 1) {
 			TILE_LOAD(7, b + m->b_square, 64);
-			TILE_DOT(1, 4, 7);
+			TILE_PRODUCT(1, 4, 7);
 		}
 		if (mt > 1) {
 			TILE_FETCH(5, a + 16 * CHUNK, 64);
-			TILE_DOT(2, 5, 6);
-			if (nt > 1) TILE_DOT(3, 5, 7);
+			TILE_PRODUCT(2, 5, 6);
+			if (nt > 1) {
+				TILE_PRODUCT(3, 5, 7);
+			}
 		}
 	}
 	TILE_STORE(0, s0, 64);
@@ -81,24 +90,26 @@ INLINE void micro_half(const int mt, const int nt, const int stream, const produ
 }
 
 typedef void (*micro_kernel)(const product *, int begin);
-#define MICRO(mt, nt, stream) \
-	static void micro_##mt##_##nt##_##stream(const product *m, int begin) { micro_half(mt, nt, stream, m, begin); }
-MICRO(1, 1, 0) MICRO(1, 2, 0) MICRO(2, 1, 0) MICRO(2, 2, 0) MICRO(1, 1, 1) MICRO(1, 2, 1) MICRO(2, 1, 1) MICRO(2, 2, 1)
-static const micro_kernel micros[2][2][2] = {{{micro_1_1_0, micro_1_2_0}, {micro_2_1_0, micro_2_2_0}}, {{micro_1_1_1, micro_1_2_1}, {micro_2_1_1, micro_2_2_1}}};
+#define MICRO(mt, nt, kind) \
+	static void micro_##mt##_##nt##_##kind(const product *m, int begin) { micro_half(mt, nt, kind, m, begin); }
+#define MICROS(kind) MICRO(1, 1, kind) MICRO(1, 2, kind) MICRO(2, 1, kind) MICRO(2, 2, kind)
+#define TABLE(kind) {{micro_1_1_##kind, micro_1_2_##kind}, {micro_2_1_##kind, micro_2_2_##kind}}
+MICROS(0) MICROS(1) MICROS(2)
+static const micro_kernel micros[3][2][2] = {TABLE(0), TABLE(1), TABLE(2)};
 
 // tile_half runs the micro-kernel over rows and up to NV squares of columns.
-INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int stream) {
+INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int kind) {
 	product p = *m;
 	int64_t squares = ceil_div(rows, 16);
 	for (int64_t t = 0; t < squares; t += 2) {
-		micros[stream][t + 1 < squares][wide - 1](&p, begin);
+		micros[kind][t + 1 < squares][wide - 1](&p, begin);
 		p.a += p.a_tall, p.sums += TALL * W, p.next += 64 * p.lines * p.chunks;
 	}
 }
 #else
 #define TALL 1
 
-INLINE void micro_half(const int mr, const int nv, const product *m, int begin) {
+INLINE void micro_half(const int mr, const int nv, const int int8, const product *m, int begin) {
 	vec acc[MR][NV];
 	UNROLL_ALL
 	for (int i = 0; i < mr; i++)
@@ -117,7 +128,7 @@ INLINE void micro_half(const int mr, const int nv, const product *m, int begin) 
 			for (int i = 0; i < mr; i++) {
 				vecu x = splat_pair(a + i * m->a_tall + 2 * pair);
 				UNROLL_ALL
-				for (int j = 0; j < nv; j++) acc[i][j] = dot2(acc[i][j], x, column[j]);
+				for (int j = 0; j < nv; j++) acc[i][j] = int8 ? (vec)dot4((veci)acc[i][j], x, column[j]) : dot2(acc[i][j], x, column[j]);
 			}
 		}
 	}
@@ -128,76 +139,92 @@ INLINE void micro_half(const int mr, const int nv, const product *m, int begin) 
 }
 
 typedef void (*micro_kernel)(const product *, int begin);
-#define MICRO(mr, nv) \
-	static void micro_##mr##_##nv(const product *m, int begin) { micro_half(mr, nv, m, begin); }
-#define MICROS(mr) MICRO(mr, 1) MICRO(mr, 2) MICRO(mr, 3)
-#define ROW(mr) {micro_##mr##_1, micro_##mr##_2, micro_##mr##_3}
+#define MICRO(mr, nv, int8) \
+	static void micro_##mr##_##nv##_##int8(const product *m, int begin) { micro_half(mr, nv, int8, m, begin); }
+#define MICROS(mr) MICRO(mr, 1, 0) MICRO(mr, 2, 0) MICRO(mr, 3, 0) MICRO(mr, 1, 1) MICRO(mr, 2, 1) MICRO(mr, 3, 1)
+#define ROW(mr, int8) {micro_##mr##_1_##int8, micro_##mr##_2_##int8, micro_##mr##_3_##int8}
+#define TABLE(int8) {ROW(1, int8), ROW(2, int8), ROW(3, int8), ROW(4, int8), ROW(5, int8), ROW(6, int8), ROW(7, int8), ROW(8, int8)}
 MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6) MICROS(7) MICROS(8)
-static const micro_kernel micros[MR][NV] = {ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7), ROW(8)};
+static const micro_kernel micros[2][MR][NV] = {TABLE(0), TABLE(1)};
 
-INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int stream) {
+INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int kind) {
 	product p = *m;
 	int64_t tiles = ceil_div(rows, MR);
-	(void)stream;
 	for (int64_t t = 0; t < tiles; t++) {
 		int64_t from = part(rows, tiles, t), mr = part(rows, tiles, t + 1) - from;
 		p.a = m->a + from * m->a_tall, p.sums = m->sums + from * W;
-		micros[mr - 1][wide - 1](&p, begin);
+		micros[kind == KIND_INT8][mr - 1][wide - 1](&p, begin);
 		p.next += 64 * p.lines * p.chunks;
 	}
 }
 #endif
 
-// copy_windows copies the next k values of every row's window to A, with zeros at the end of the last chunk and in
-// rows that a square needs and the item has not.
-static void copy_windows(const gemm_job *g, const char **table, int64_t rows, int64_t height, int64_t k, cursor *at, elem *a) {
-	int64_t chunks = ceil_div(k, CHUNK);
-	for (int64_t done = 0; done < k;) {
-		int64_t n = min64(g->channels[at->input] - at->channel, k - done);
+#define LINE 64 // bytes of a chunk of one row
+
+// copy_windows copies the next bytes of every row's window to A, with zeros at the end of the last chunk and in rows
+// that a square needs and the item has not. A channel takes size bytes.
+static void copy_windows(const gemm_job *g, int64_t size, const char **table, int64_t rows, int64_t height, int64_t bytes, cursor *at, char *a) {
+	int64_t chunks = ceil_div(bytes, LINE);
+	for (int64_t done = 0; done < bytes;) {
+		int64_t n = min64((g->channels[at->input] - at->channel) * size, bytes - done);
 		const char **pixels = table + (at->tap * 2 + at->input) * rows;
 		for (int64_t first = 0; first < rows; first += TALL) {
-			int64_t skip = at->channel * (int64_t)sizeof(elem), some;
-			for (int64_t to = done; to < done + n; to += some, skip += some * (int64_t)sizeof(elem)) {
-				elem *row = a + (first * chunks + to / CHUNK * TALL) * CHUNK + to % CHUNK;
-				some = min64(CHUNK - to % CHUNK, done + n - to);
-				if (some == CHUNK)
-					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += CHUNK) __builtin_memcpy(row, pixels[r] + skip, 2 * CHUNK);
+			int64_t skip = at->channel * size, some;
+			for (int64_t to = done; to < done + n; to += some, skip += some) {
+				char *row = a + (first * chunks + to / LINE * TALL) * LINE + to % LINE;
+				some = min64(LINE - to % LINE, done + n - to);
+				if (some == LINE)
+					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += LINE) __builtin_memcpy(row, pixels[r] + skip, LINE);
 				else
-					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += CHUNK) __builtin_memcpy(row, pixels[r] + skip, 2 * some);
+					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += LINE) __builtin_memcpy(row, pixels[r] + skip, some);
 			}
 		}
 		done += n;
-		at->channel += n, at->k += n;
+		at->channel += n / size, at->k += n / size;
 		if (at->channel == g->channels[at->input]) {
 			at->channel = 0;
 			at->tap += at->input;
 			at->input = 1 - at->input;
 		}
 	}
-	if (k % CHUNK)
+	if (bytes % LINE)
 		for (int64_t r = 0; r < rows; r++)
-			__builtin_memset(a + (r / TALL * TALL * chunks + (chunks - 1) * TALL + r % TALL) * CHUNK + k % CHUNK, 0, 2 * (CHUNK - k % CHUNK));
+			__builtin_memset(a + (r / TALL * TALL * chunks + (chunks - 1) * TALL + r % TALL) * LINE + bytes % LINE, 0, LINE - bytes % LINE);
 	if (rows % TALL)
-		for (int64_t c = 0; c < chunks; c++) __builtin_memset(a + (rows / TALL * TALL * chunks + c * TALL + rows % TALL) * CHUNK, 0, 2 * (height - rows) * CHUNK);
+		for (int64_t c = 0; c < chunks; c++) __builtin_memset(a + (rows / TALL * TALL * chunks + c * TALL + rows % TALL) * LINE, 0, (height - rows) * LINE);
 }
-
-#define KC (BLOCK_CHUNKS * CHUNK) // depth of a block of K
 
 // gemm_layout gives the sizes of an item's parts: an item of the most rows and panels has to fit.
 typedef struct {
 	int64_t height, sums, a; // rows of the block; bytes
 } gemm_layout;
 
+// size_of is how many bytes a value of A takes.
+static int64_t size_of(const gemm_job *g) { return g->weights.type == TYPE_I8 ? 1 : sizeof(elem); }
+
 static gemm_layout layout_of(const gemm_job *g, int64_t rows, int64_t panels) {
 	gemm_layout l = {.height = round_up(rows, TALL)};
 	int64_t k = g->kh * g->kw * (g->channels[0] + g->channels[1]);
 	l.sums = panels * NR * l.height * (int64_t)sizeof(float);
-	l.a = l.height * round_up(min64(k, KC), CHUNK) * (int64_t)sizeof(elem);
+	l.a = l.height * LINE * min64(ceil_div(k * size_of(g), LINE), BLOCK_CHUNKS);
 	return l;
 }
 
+// dequantise turns sums of 8-bit values into those of what they stand for.
+static void dequantise(const gemm_job *g, int64_t from, int64_t rows, int64_t first, int64_t last, int64_t height, float *sums) {
+	for (int64_t column = first * NR; column < last * NR; column += W, sums += height * W) {
+		vec scale = load(g->weights.scales + column);
+		veci total = (veci)load((const float *)g->weights.sums + column);
+		for (int64_t r = 0; r < rows; r++) {
+			step8 x = g->ranges[(from + r) / g->range_rows];
+			veci sum = (veci)load(sums + r * W) - total * x.zero;
+			store(sums + r * W, __builtin_convertvector(sum, vec) * (scale * splat(x.scale)));
+		}
+	}
+}
+
 static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
-	int64_t panels = ceil_div(g->outs, NR), k = g->kh * g->kw * (g->channels[0] + g->channels[1]), chunks = ceil_div(k, CHUNK);
+	int64_t panels = ceil_div(g->outs, NR), k = g->kh * g->kw * (g->channels[0] + g->channels[1]), size = size_of(g), chunks = ceil_div(k * size, LINE);
 	int64_t row_block = item % g->row_blocks, col_block = item / g->row_blocks, twice = g->act == ACT_GEGLU ? 2 : 1;
 	int64_t from = MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block);
 	int64_t to = min64(g->rows, MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block + 1));
@@ -208,13 +235,14 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 	float *sums = (float *)scratch;
 	elem *a = (elem *)(scratch + l.sums);
 	const char **table = (const char **)(scratch + l.sums + l.a);
-	find_pixels(g, sizeof(elem), from, to, table);
+	find_pixels(g, size, from, to, table);
 
+	const int int8 = size == 1;
 	cursor at = {0};
 	const elem *weights = g->weights.panels;
 	for (int64_t c = 0; c < chunks; c += BLOCK_CHUNKS) {
 		int64_t n = min64(BLOCK_CHUNKS, chunks - c);
-		copy_windows(g, table, rows, l.height, min64(KC, k - c * CHUNK), &at, a);
+		copy_windows(g, size, table, rows, l.height, min64(BLOCK_CHUNKS * LINE, k * size - c * LINE), &at, (char *)a);
 		for (int64_t p = first; p < last; p++) {
 			const elem *b = weights + (p * chunks + c) * NV * SQUARE, *next = b + chunks * NV * SQUARE;
 			if (p + 1 == last) next = weights + (first * chunks + c + n) * NV * SQUARE;
@@ -222,9 +250,11 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 			product m = {.a = a, .a_tall = n * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = b, .b_square = SQUARE, .b_chunk = NV * SQUARE,
 			             .sums = sums + (p - first) * NR * l.height, .sums_square = l.height * W, .chunks = n,
 			             .next = (const char *)next, .lines = ceil_div(NV * SQUARE * (int64_t)sizeof(elem) / 64, tiles)};
-			tile_half(&m, rows, wide, c == 0, 1);
+			if (int8) tile_half(&m, rows, wide, c == 0, KIND_INT8);
+			else tile_half(&m, rows, wide, c == 0, KIND_STREAM);
 		}
 	}
+	if (int8) dequantise(g, from, rows, first, last, l.height, sums);
 	finish_item(g, from, to, first / twice, last / twice, l.height, sums);
 }
 

@@ -54,6 +54,16 @@ INLINE vec dot2(vec acc, vecu a, vecu b) {
 #endif
 }
 
+// dot4 is VPDPBUSD: acc + Σ a·b of four unsigned bytes of a and signed bytes of b by lane.
+INLINE veci dot4(veci acc, vecu a, vecu b) {
+#ifdef HALF_NATIVE
+	return (veci)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
+#else
+	for (int i = 0; i < 32; i += 8) acc += (veci)(a >> i & 255) * ((veci)(b << (24 - i)) >> 24);
+	return acc;
+#endif
+}
+
 INLINE vecu splat_pair(const elem *p) {
 	uint32_t x;
 	__builtin_memcpy(&x, p, 4);

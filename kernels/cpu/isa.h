@@ -47,6 +47,9 @@
 #include "attention.h"
 #endif
 #include "norm.h"
+#ifdef HALF
+#include "quantise.h"
+#endif
 #include "pack.h"
 
 // peak runs as many independent chains of multiply-adds as hide their latency, and nothing else.
@@ -102,5 +105,8 @@ static double peak(int64_t rounds) {
 const isa GLUE(isa_, NAME) = {
 	.name = STRING(NAME), .type = TYPE, .nr = NR, .rows = MR, .depth = CHUNK, .most_rows = MOST_ROWS, .most_columns = MOST_COLUMNS,
 	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .pack = pack,
+#ifdef HALF
+	.extremes = extremes, .quantise = quantise,
+#endif
 	.gemm_scratch = gemm_scratch_bytes, .attention_scratch = attention_scratch_bytes, .peak = peak, .peak_flops = PEAK_FLOPS,
 };

@@ -8,13 +8,21 @@
 #include <stdint.h>
 
 enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_GEGLU }; // kernels.Activation
-enum { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F64 };                    // tensor.DType
+enum { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F64, TYPE_I8 };           // tensor.DType, but for the last
 
 // A packed weight says itself what it is: the kernels choose their arithmetic by it.
 typedef struct {
-	const void *panels; // packed by pack_job
-	int32_t type;       // TYPE_F32, TYPE_BF16
+	const void *panels;   // packed by pack_job
+	int32_t type;         // TYPE_F32, TYPE_BF16, TYPE_I8
+	const float *scales;  // of int8, by packed column
+	const int32_t *sums;  // of a column's int8 values
 } matrix;
+
+// Activations in 8 bits: x = (q - zero)·scale, with one scale for each row of a matrix, or for each image.
+typedef struct {
+	float scale;
+	int32_t zero;
+} step8;
 
 // Activations are of the set's own type (isa.type), vectors of weights are float32.
 
@@ -35,6 +43,9 @@ typedef struct {
 	const float *bias;
 	const void *per_channel, *residual;
 	const void *zeros; // a pixel outside the image: at least max(channels) zeros
+	int64_t zeros_stride; // bytes to the next image's; 0: they share one
+	const step8 *ranges;  // of in[0] if the weights are int8; in[1] is not used then
+	int64_t range_rows;   // rows of dst that share one
 	void *dst;
 	int32_t act;
 
@@ -74,6 +85,18 @@ typedef struct {
 	double eps;
 } layernorm_job;
 
+// Activations on their way to 8 bits. The first pass, for images with one range, finds the extremes of blocks of
+// pixels; the second writes q, with a range for each pixel where there are no extremes.
+typedef struct {
+	int64_t items, next;
+	const void *in[2];
+	int64_t channels[2];
+	int64_t images, pixels, block; // pixels of an image, and of an item; blocks do not straddle images
+	float *extremes;               // [images][blocks][2], or NULL
+	uint8_t *dst, *zeros;          // [images·pixels][channels]; [images][channels], pixels outside the image
+	step8 *ranges;                 // [images·pixels], or [images]
+} quantise_job;
+
 // A weight on its way from the checkpoint to panels of columns (pack.h), or only widened to float32.
 typedef struct {
 	int64_t items, next;
@@ -82,6 +105,7 @@ typedef struct {
 	int64_t outs, channels, taps;
 	int32_t type;
 	int32_t geglu; // panels of values and of gates take turns
+	int32_t narrow; // to int8, with scales and sums behind the panels
 	int32_t flat;  // vectors and tables: no packing
 	int32_t bad;   // set if a value is not finite
 } pack_job;
@@ -102,6 +126,8 @@ typedef struct {
 	void (*groupnorm)(groupnorm_job *, void *scratch);
 	void (*layernorm)(layernorm_job *, void *scratch);
 	void (*pack)(pack_job *, void *scratch);
+	void (*extremes)(quantise_job *, void *scratch); // NULL in sets without int8
+	void (*quantise)(quantise_job *, void *scratch);
 	int64_t (*gemm_scratch)(const gemm_job *); // bytes that a worker needs for a planned job
 	int64_t (*attention_scratch)(const attention_job *);
 	double (*peak)(int64_t rounds); // returns a sum; does rounds · peak_flops of the set's multiply-adds, and nothing else
@@ -112,7 +138,7 @@ typedef struct {
 const isa *cpu_isa(const char *name);
 
 // What Go may call with a function of the table: cgo cannot call through a pointer.
-enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_PACK };
+enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE };
 void cpu_run(const isa *set, int kind, void *job, void *scratch);
 double cpu_peak(const isa *set, int64_t rounds);
 

@@ -16,5 +16,5 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 		residual: b.pointer(op.Residual), bias: b.vector(op.Bias), weights: b.panels(op.W), dst: b.pointer(dst), act: C.int32_t(op.Act),
 	}
 	job.in[0], job.channels[0] = b.pointer(op.In), C.int64_t(channels)
-	b.gemm(job, op.FLOPs())
+	b.gemm(job, 1, op.FLOPs())
 }

@@ -37,6 +37,7 @@ func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
 	return l
 }
 
+// PackedBytes is of a weight in the type of the activations, the most that Load takes.
 func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
 	l := b.layout(role, shape)
 	if l.panels == 0 {
@@ -51,7 +52,11 @@ var types = map[tensor.DType]C.int32_t{tensor.F32: C.TYPE_F32, tensor.F16: C.TYP
 
 // Load packs the weight into memory of its own.
 func (b *Backend) Load(w *kernels.Weight) error {
-	mem, err := b.memory.alloc(b.PackedBytes(w.Role, w.Shape))
+	bytes := b.PackedBytes(w.Role, w.Shape)
+	if b.narrow(w) {
+		bytes = b.narrowBytes(w)
+	}
+	mem, err := b.memory.alloc(bytes)
 	if err != nil {
 		return fmt.Errorf("weight %s: %w", w.Name, err)
 	}
@@ -110,6 +115,9 @@ func (b *Backend) pack(mem kernels.HostMem, w *kernels.Weight) error {
 	}
 	if w.Role == kernels.MatrixGEGLU {
 		job.geglu = 1
+	}
+	if b.narrow(w) {
+		job.narrow = 1
 	}
 	b.run(C.RUN_PACK, unsafe.Pointer(job), job.items, 0, float64(w.Shape.Len()))
 	if err := b.Sync(); err != nil {

@@ -47,6 +47,12 @@ INLINE int64_t place(int64_t k, int64_t j) {
 #endif
 }
 
+INLINE void report(pack_job *job, veci bad) {
+	int any = 0;
+	for (int i = 0; i < W; i++) any |= bad[i];
+	if (any) __atomic_store_n(&job->bad, 1, __ATOMIC_RELAXED);
+}
+
 INLINE void pack_item(const int type, pack_job *job, int64_t item) {
 	float row[DEPTH] = {0};
 	veci bad = {0};
@@ -76,17 +82,64 @@ INLINE void pack_item(const int type, pack_job *job, int64_t item) {
 			}
 		}
 	}
-	int any = 0;
-	for (int i = 0; i < W; i++) any |= bad[i];
-	if (any) __atomic_store_n(&job->bad, 1, __ATOMIC_RELAXED);
+	report(job, bad);
 }
+
+#ifdef HALF
+// place8 is where they lie in a panel of int8: [k/64][NV][16 times 4 of k][16 columns][4].
+INLINE int64_t place8(int64_t k, int64_t j) { return (k / (2 * CHUNK) * NV + j / W) * (2 * CHUNK * W) + k % (2 * CHUNK) / 4 * (4 * W) + j % W * 4 + k % 4; }
+
+// narrow_item packs a panel in int8: a column's largest value is ±127. Behind the panels lie all columns' scales, then
+// the sums of their int8 values.
+INLINE void narrow_item(const int type, pack_job *job, int64_t item) {
+	veci bad = {0};
+	int64_t k = job->channels * job->taps, outs = job->outs, first = item * NR, offset = 0;
+	if (job->geglu) {
+		outs /= 2;
+		first = item / 2 * NR;
+		offset = item % 2 * outs;
+	}
+	int64_t bytes = round_up(k, 2 * CHUNK) * NR;
+	int8_t *panel = (int8_t *)job->dst + item * bytes;
+	float *scales = (float *)((int8_t *)job->dst + job->items * bytes) + item * NR;
+	int32_t *sums = (int32_t *)((float *)((int8_t *)job->dst + job->items * bytes) + job->items * NR) + item * NR;
+	__builtin_memset(panel, 0, bytes);
+	for (int64_t j = 0; j < NR; j++) {
+		scales[j] = 0, sums[j] = 0;
+		if (j >= min64(NR, outs - first)) continue;
+		float row[DEPTH], top = 0;
+		int64_t src = (offset + first + j) * k, channel = 0, tap = 0;
+		for (int64_t at = 0; at < k; at += DEPTH) {
+			int64_t n = min64(DEPTH, k - at);
+			widen_row(type, job->src, src + at, n, row, &bad);
+			for (int64_t i = 0; i < n; i++) top = __builtin_fabsf(row[i]) > top ? __builtin_fabsf(row[i]) : top;
+		}
+		if (!(top > 0) || top > 3e38f) continue; // all zero, or refused
+		float inverse = 127 / top;
+		scales[j] = top / 127;
+		for (int64_t at = 0; at < k; at += DEPTH) {
+			int64_t n = min64(DEPTH, k - at);
+			widen_row(type, job->src, src + at, n, row, &bad);
+			for (int64_t i = 0; i < n; i++) {
+				int8_t q = (int8_t)__builtin_rintf(row[i] * inverse);
+				panel[place8(tap * job->channels + channel, j)] = q;
+				sums[j] += q;
+				if (++tap == job->taps) tap = 0, channel++;
+			}
+		}
+	}
+	report(job, bad);
+}
+#else
+INLINE void narrow_item(const int type, pack_job *job, int64_t item) {}
+#endif
 
 static void pack(pack_job *job, void *scratch) {
 	(void)scratch;
 	for (int64_t i; (i = NEXT_ITEM(job)) < job->items;) switch (job->type) {
-		case TYPE_F32: pack_item(TYPE_F32, job, i); break;
-		case TYPE_F16: pack_item(TYPE_F16, job, i); break;
-		case TYPE_BF16: pack_item(TYPE_BF16, job, i); break;
-		case TYPE_F64: pack_item(TYPE_F64, job, i); break;
+		case TYPE_F32: job->narrow ? narrow_item(TYPE_F32, job, i) : pack_item(TYPE_F32, job, i); break;
+		case TYPE_F16: job->narrow ? narrow_item(TYPE_F16, job, i) : pack_item(TYPE_F16, job, i); break;
+		case TYPE_BF16: job->narrow ? narrow_item(TYPE_BF16, job, i) : pack_item(TYPE_BF16, job, i); break;
+		case TYPE_F64: job->narrow ? narrow_item(TYPE_F64, job, i) : pack_item(TYPE_F64, job, i); break;
 		}
 }

@@ -18,7 +18,7 @@ var tested sync.Map
 // processors with these instructions are rare, and hypervisors and emulators have been wrong about them.
 func selfTest(name string) error {
 	f, _ := tested.LoadOrStore(name, sync.OnceValue(func() error {
-		b := start(find(name), 1)
+		b := start(find(name), Options{Threads: 1})
 		defer b.Close()
 		for _, v := range conformance.Check(b, conformance.Options{Match: quick}) {
 			if v.Err != nil {

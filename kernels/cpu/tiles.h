@@ -5,6 +5,7 @@
 #define TILE_STREAM(t, from, stride) _tile_stream_loadd(t, from, stride) // past the L1 cache
 #define TILE_STORE(t, to, stride) _tile_stored(t, to, stride)
 #define TILE_DOT(sums, a, b) _tile_dpbf16ps(sums, a, b)
+#define TILE_DOT8(sums, a, b) _tile_dpbusd(sums, a, b)
 #define BEGIN_TILES configure_tiles()
 #define END_TILES _tile_release()
 
@@ -31,6 +32,7 @@ static _Thread_local tile tiles[8];
 #define TILE_STREAM TILE_LOAD
 #define TILE_STORE(t, to, stride) tile_store(&tiles[t], to, stride)
 #define TILE_DOT(s, a, b) tile_dot(&tiles[s], &tiles[a], &tiles[b])
+#define TILE_DOT8(s, a, b) tile_dot8(&tiles[s], &tiles[a], &tiles[b])
 #define BEGIN_TILES
 #define END_TILES
 
@@ -53,5 +55,12 @@ static void tile_dot(tile *s, const tile *a, const tile *b) {
 		}
 		store(s->sums[i], load(s->sums[i]) + (even + odd));
 	}
+}
+
+// tile_dot8 is TDPBUSD, whose sums are exact.
+static void tile_dot8(tile *s, const tile *a, const tile *b) {
+	for (int i = 0; i < 16; i++)
+		for (int k = 0; k < 16; k++)
+			store(s->sums[i], (vec)dot4((veci)load(s->sums[i]), splat_pair(a->halves[i] + 2 * k), (vecu)load(b->sums[k])));
 }
 #endif

@@ -17,7 +17,7 @@ static void find_pixels(const gemm_job *g, int64_t size, int64_t from, int64_t t
 				}
 				int64_t sx = x * g->stride + j - g->pad;
 				if (sy < 0 || sx < 0 || sx >= g->read_w) {
-					first[r] = second[r] = g->zeros;
+					first[r] = second[r] = (const char *)g->zeros + n * g->zeros_stride;
 				} else {
 					if (g->read_w != g->w) sx = sx * g->w / g->read_w;
 					int64_t pixel = (n * g->h + sy) * g->w + sx;

@@ -1,0 +1,1 @@
+../quantise.h
