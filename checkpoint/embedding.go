@@ -131,10 +131,10 @@ func Extended(w Weights, table string, embeddings ...tensor.Array) (Weights, err
 	if !ok || len(base.Shape()) != 2 {
 		return nil, fmt.Errorf("the text encoder has no table %s", table)
 	}
-	e := &stacked{arrays: []tensor.Array{base}, width: base.Shape()[1]}
+	e, width := &stacked{[]tensor.Array{base}}, base.Shape()[1]
 	for _, a := range embeddings {
-		if s := a.Shape(); len(s) != 2 || s[1] != e.width {
-			return nil, fmt.Errorf("an embedding of %v for a text encoder that is %d wide: it is for another family", s, e.width)
+		if s := a.Shape(); len(s) != 2 || s[1] != width {
+			return nil, fmt.Errorf("an embedding of %v for a text encoder that is %d wide: it is for another family", s, width)
 		}
 		e.arrays = append(e.arrays, a)
 	}
@@ -155,18 +155,15 @@ func (r replaced) Array(name string) (tensor.Array, bool) {
 	return r.Weights.Array(name)
 }
 
-// stacked is matrices on top of each other.
-type stacked struct {
-	arrays []tensor.Array
-	width  int
-}
+// stacked is arrays on top of each other, along their first axis.
+type stacked struct{ arrays []tensor.Array }
 
 func (s *stacked) Shape() tensor.Shape {
-	rows := 0
-	for _, a := range s.arrays {
-		rows += a.Shape()[0]
+	shape := append(tensor.Shape{}, s.arrays[0].Shape()...)
+	for _, a := range s.arrays[1:] {
+		shape[0] += a.Shape()[0]
 	}
-	return tensor.Shape{rows, s.width}
+	return shape
 }
 
 func (s *stacked) Type() string { return s.arrays[0].Type() }

@@ -218,7 +218,7 @@ func (p *modelParts) family() (f Family, why string, err error) {
 		return SD1, why, nil
 	case context == 1024 || p.openCLIP || p.text == nil && p.linear():
 		if p.openCLIP {
-			p.text = dropLastLayer(p.text)
+			p.text = penultimate(p.text)
 		}
 		return SD2, why, nil
 	}

@@ -44,6 +44,9 @@ func NewSet(name string, files ...*File) (*Set, error) {
 	return s, nil
 }
 
+// NewSourceSet is all arrays of a source. Closing it closes the source.
+func NewSourceSet(name string, source *Source) *Set { return newSourceSet(name, source, source.arrays) }
+
 // newSourceSet is a part's arrays of a source, which it closes.
 func newSourceSet(name string, source *Source, arrays table) *Set {
 	return &Set{name: name, source: source, arrays: arrays, used: map[string]bool{}}

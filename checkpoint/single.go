@@ -1,7 +1,9 @@
 package checkpoint
 
 import (
+	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +29,8 @@ type Single struct {
 	Parts      []string // those that the file has: "unet", "vae", "text_encoder", "text_encoder_2"
 	Missing    []string // those that the family needs besides
 	EMA        bool     // there are averaged weights too
+	Format     string   // of the file, as Source.Format
+	Metadata   map[string]string
 
 	source  *Source
 	files   Embedded // configurations by name: "unet/config.json"
@@ -50,7 +54,7 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 	if p.unet == nil {
 		return nil, wrongKind(Describe(s), "a model")
 	}
-	m := &Single{Layout: "diffusers", EMA: p.ema, source: s, files: Embedded{}, weights: map[string]table{}}
+	m := &Single{Layout: "diffusers", EMA: p.ema, Format: s.Format(), Metadata: s.Metadata(), source: s, files: Embedded{}, weights: map[string]table{}}
 	if p.ldm {
 		m.Layout = "LDM"
 	}
@@ -100,12 +104,41 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 	}
 	m.files["scheduler/scheduler_config.json"] = schedulerConfig(m.Family, m.Prediction).text()
 	m.files["model_index.json"] = p.indexConfig(m.Family, m.Class).text()
+	if err := m.carried(o.Prediction != ""); err != nil {
+		return nil, err
+	}
 	for _, part := range m.Family.parts() {
 		if m.weights[part] == nil {
 			m.Missing = append(m.Missing, part)
 		}
 	}
 	return m, nil
+}
+
+// ConfigKey is where the metadata of files that this program writes carries a folder's configurations, by name: what
+// keys and shapes do not show comes back as it was.
+const ConfigKey = "darkroom.config"
+
+// carried takes the configurations that the file brings, but for the scheduler's where the user says how to predict.
+func (m *Single) carried(overridden bool) error {
+	text := m.Metadata[ConfigKey]
+	if text == "" {
+		return nil
+	}
+	var files map[string]string
+	if err := json.Unmarshal([]byte(text), &files); err != nil {
+		return fmt.Errorf("metadata %s: %w", ConfigKey, err)
+	}
+	for name, text := range files {
+		part, _, _ := strings.Cut(name, "/")
+		scheduler := part == "scheduler"
+		known := scheduler || part == "darkroom.json" || strings.HasPrefix(part, "tokenizer") || m.weights[part] != nil
+		if !fs.ValidPath(name) || scheduler && overridden || !known {
+			continue
+		}
+		m.files[name] = text
+	}
+	return nil
 }
 
 func (m *Single) add(part string, t table, config object) {

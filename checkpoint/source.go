@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -50,6 +51,28 @@ func OpenSource(path string) (*Source, error) {
 	return s, nil
 }
 
+// IsSource says whether a file begins as a file of weights does.
+func IsSource(path string) bool {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var b [9]byte
+	if _, err := io.ReadFull(f, b[:]); err != nil {
+		return false
+	}
+	return isSafetensors(b[:]) || bytes.HasPrefix(b[:], []byte("GGUF")) || bytes.HasPrefix(b[:], []byte("PK\x03\x04")) || isPickle(b[:])
+}
+
+// isSafetensors: a length of the header, and the header, JSON. It is asked before isPickle, since lengths may begin as one.
+func isSafetensors(data []byte) bool {
+	return len(data) > 8 && data[8] == '{' && binary.LittleEndian.Uint64(data) <= maxHeader
+}
+
+// isPickle: PROTO and its number.
+func isPickle(data []byte) bool { return len(data) > 1 && data[0] == 0x80 && data[1] <= 5 }
+
 // ParseSource reads a file that is in memory already. The arrays point into data. Errors begin with name.
 func ParseSource(data []byte, name string) (*Source, error) { return parseSource(data, name, false) }
 
@@ -71,10 +94,10 @@ func parseSource(data []byte, name string, mapped bool) (*Source, error) {
 
 func parseContents(data []byte, name string, mapped bool) (*contents, error) {
 	switch {
-	case len(data) > 8 && data[8] == '{' && binary.LittleEndian.Uint64(data) <= maxHeader: // before pickles: the length may begin as one
+	case isSafetensors(data): // before pickles
 	case bytes.HasPrefix(data, []byte("GGUF")):
 		return parseGGUF(data, mapped)
-	case bytes.HasPrefix(data, []byte("PK")), len(data) > 1 && data[0] == 0x80 && data[1] <= 5:
+	case bytes.HasPrefix(data, []byte("PK")), isPickle(data):
 		return parseTorch(data, mapped)
 	}
 	for prefix, what := range map[string]string{
@@ -89,6 +112,9 @@ func parseContents(data []byte, name string, mapped bool) (*contents, error) {
 		if bytes.HasPrefix(data, []byte(prefix)) {
 			return nil, fmt.Errorf("this is %s", what)
 		}
+	}
+	if !isSafetensors(data) {
+		return nil, fmt.Errorf("not a safetensors file, nor what torch.save writes, nor GGUF")
 	}
 	f := &File{data: data, tensors: map[string]tensor.Tensor{}}
 	if err := f.parse(); err != nil {

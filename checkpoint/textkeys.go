@@ -87,17 +87,12 @@ func textOpenCLIP(t table) (table, error) {
 	return out, nil
 }
 
-// dropLastLayer leaves off the last layer and the projection: Stable Diffusion 2 reads the layer before it, and its folders
-// do not have the last.
-func dropLastLayer(t table) table {
-	layers := indices(t.Names(), "text_model.encoder.layers.")
-	if len(layers) == 0 {
-		return t
-	}
-	last := fmt.Sprintf("text_model.encoder.layers.%d.", layers[len(layers)-1])
+// penultimate leaves off layer 23, the last of OpenCLIP-H's, and the projection: Stable Diffusion 2 reads the layer before
+// it, and its folders do not have the last. Files that were converted from such a folder do not have it either.
+func penultimate(t table) table {
 	out := table{}
 	for name, a := range t {
-		if !strings.HasPrefix(name, last) && name != "text_projection.weight" {
+		if !strings.HasPrefix(name, "text_model.encoder.layers.23.") && name != "text_projection.weight" {
 			out[name] = a
 		}
 	}

@@ -2,6 +2,7 @@ package family
 
 import (
 	"fmt"
+	"strings"
 
 	"darkroom/checkpoint"
 	"darkroom/clip"
@@ -36,6 +37,9 @@ func isStableDiffusion(index *checkpoint.Index) bool {
 
 // unknown refuses folders of other kinds of models, before their parts give puzzling errors.
 func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
+	if s := f.Single(); s != nil && len(s.Missing) > 0 {
+		return fmt.Errorf("model %s: the file holds %s of %s alone: %s missing", f.Name(), strings.Join(s.Parts, ", "), s.Family, areMissing(s.Missing))
+	}
 	for part, class := range sdParts {
 		c, ok := index.Components[part]
 		if !ok {
@@ -51,6 +55,13 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 		}
 	}
 	return fmt.Errorf("model %s is a %s, which is not supported", f.Name(), index.Class)
+}
+
+func areMissing(parts []string) string {
+	if len(parts) == 1 {
+		return parts[0] + " is"
+	}
+	return strings.Join(parts, ", ") + " are"
 }
 
 func openStableDiffusion(x *files, d *stage.Device) (*Model, error) {

@@ -59,3 +59,21 @@ func (t *Tokenizer) Read(text, syntax string) (Tokens, error) {
 	}
 	return Tokens{len(p.Chunks), t.clip.Report(p), p.Cut, p.NumCut, t.window, p.Warnings}, nil
 }
+
+// Vocabularies are the files of a model's tokenizers that the program supplies, by name: a single file brings none.
+func Vocabularies(f *checkpoint.Folder) (map[string]string, error) {
+	files := map[string]string{}
+	for _, folder := range []string{"tokenizer", "tokenizer_2"} {
+		if !f.Exists(folder) {
+			continue
+		}
+		own, err := clip.BuiltInFiles(f.Sub(folder))
+		if err != nil {
+			return nil, fmt.Errorf("model %s: %s: %w", f.Name(), folder, err)
+		}
+		for name, text := range own {
+			files[folder+"/"+name] = text
+		}
+	}
+	return files, nil
+}

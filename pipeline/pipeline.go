@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,6 +30,8 @@ import (
 type Options struct {
 	// Model is a folder in the diffusers layout; "" or "default" is the embedded model.
 	Model string
+	// Prediction is what the denoiser gives, as recipe.Predictions name it; "" and "auto" are as the model's files say.
+	Prediction string
 	// Variant chooses weight files such as "fp16"; "" takes the plain ones where there are any.
 	Variant string
 	// HashCache is a folder that keeps the hashes of big weight files between runs; "" keeps none.
@@ -114,31 +117,45 @@ func openFolder(o Options) (*checkpoint.Folder, string, error) {
 		f, err := defaultmodel.Folder()
 		return f, defaultmodel.Name, err
 	}
-	f, err := checkpoint.OpenFolder(o.Model)
+	prediction, err := checkpoint.ParsePrediction(o.Prediction)
+	if err != nil {
+		return nil, "", usagef("--%w", err)
+	}
+	f, err := checkpoint.OpenModel(o.Model, checkpoint.SingleOptions{Prediction: prediction})
 	if err != nil {
 		return nil, "", err
 	}
 	if f.Variant = o.Variant; !o.Rehash {
 		f.HashCache = o.HashCache
 	}
-	return f, filepath.Base(f.Name()), nil
+	name := filepath.Base(f.Name())
+	if f.Single() != nil {
+		name = strings.TrimSuffix(name, filepath.Ext(name))
+	}
+	return f, name, nil
 }
 
-// hashAll is the SHA-256 of the parts' hashes, in the order text encoder, U-Net, autoencoder.
+// hashAll is the SHA-256 of the parts' hashes, in the order text encoder, U-Net, autoencoder. Where all are in one file,
+// it is the file's, as other programs have it.
 func hashAll(sets []*checkpoint.Set) (string, error) {
 	sum := sha256.New()
+	var hashes []string
 	for _, s := range sets {
 		h, err := s.Hash()
 		if err != nil {
 			return "", err
 		}
+		hashes = append(hashes, h)
 		sum.Write([]byte(h))
+	}
+	if len(hashes) > 1 && len(slices.Compact(hashes)) == 1 {
+		return hashes[0], nil
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Hash identifies the model's weights: the SHA-256 of the hexadecimal SHA-256 of each part's weights,
-// in the order text encoder, U-Net, autoencoder.
+// in the order text encoder, U-Net, autoencoder; of a single file, its own SHA-256.
 func (p *Pipeline) Hash() (string, error) {
 	p.hashing.Do(func() {})
 	return p.hash()

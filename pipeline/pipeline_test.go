@@ -363,7 +363,7 @@ func TestOpenErrors(t *testing.T) {
 		want string
 	}{
 		{Options{Model: "testdata/models/none"}, "no such file"},
-		{Options{Model: "testdata/cases.json"}, "is a file; a folder in the diffusers layout"},
+		{Options{Model: "testdata/cases.json"}, "not a safetensors file, nor what torch.save writes, nor GGUF"},
 		{Options{Model: "testdata"}, "has no model_index.json"},
 		{Options{Backend: "tpu"}, `--backend "tpu": choose auto, cpu, cuda or ref`},
 		{Options{DType: "int8"}, `--dtype "int8": choose auto, fp32, tf32, bf16 or fp16`},

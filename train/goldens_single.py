@@ -150,8 +150,8 @@ def small():
             averaged = {"model_ema.diffusion_model" + k.replace(".", ""): v * 2 for k, v in ldm.items()}  # as training leaves them
             expected["sd1-ema"] = {"unet": {k: [list(v.shape), digest((v * 2).half())] for k, v in parts["unet"].items()}}
         elif name == "sd2":
-            full = encoder(8, 3, 8)
-            parts["text_encoder"] = {k: v for k, v in full.items() if ".layers.2." not in k and k != "text_projection.weight"}
+            full = encoder(8, 2, 8)
+            parts["text_encoder"] = {k: v for k, v in full.items() if k != "text_projection.weight"}
             whole |= prefixed("cond_stage_model.model.", single_names.open_clip(full))
             whole["cond_stage_model.model.logit_scale"] = torch.ones(())
         else:

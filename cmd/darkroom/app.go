@@ -33,6 +33,7 @@ func newApp(e *env) app {
 			queueCommand(e),
 			historyCommand(e),
 			inspectCommand(e),
+			convertCommand(e),
 			verifyCommand(e),
 			tokenizeCommand(e),
 			schedulersCommand(e),

@@ -49,8 +49,8 @@ func inspect(ctx context.Context, e *env, path string, asJSON bool) error {
 	switch {
 	case err == nil && st.IsDir():
 		return inspectModel(ctx, e, path, asJSON)
-	case err == nil && strings.HasSuffix(path, ".safetensors"):
-		return inspectWeights(e, path, asJSON)
+	case err == nil && (strings.HasSuffix(path, ".safetensors") || checkpoint.IsSource(path)):
+		return inspectFile(ctx, e, path, asJSON)
 	case err == nil:
 		return inspectImage(e, path, asJSON)
 	}
@@ -247,6 +247,7 @@ type modelFacts struct {
 	Scheduler  string      `json:"scheduler,omitempty"`
 	Memory     uint64      `json:"memory,omitempty"` // bytes that such a picture takes
 	Problem    string      `json:"problem,omitempty"`
+	*singleFacts
 }
 
 type partFacts struct {
@@ -270,6 +271,10 @@ func inspectModel(_ context.Context, e *env, path string, asJSON bool) error {
 		return err
 	}
 	m := modelFacts{Name: filepath.Base(path), Path: folder.Name(), Class: index.Class}
+	if single := folder.Single(); single != nil {
+		m.Name = library.PartName(path)
+		m.single(single)
+	}
 	for _, name := range library.WeightParts(index) {
 		part, err := describePart(folder, name)
 		if err != nil {
@@ -329,6 +334,9 @@ func (m *modelFacts) print(e *env) {
 	t := newTable(e.stdout)
 	t.AppendRow(table.Row{"model", m.Path})
 	t.AppendRow(table.Row{"kind", m.Class})
+	if m.singleFacts != nil {
+		m.rows(t)
+	}
 	t.AppendRow(table.Row{"parameters", millions(m.Parameters)})
 	t.AppendRow(table.Row{"weights", bytesText(uint64(m.Bytes))})
 	if m.Problem != "" {
@@ -356,36 +364,4 @@ func typesText(types map[string]int64) string {
 	}
 	sort.Strings(names)
 	return strings.Join(names, ", ")
-}
-
-func inspectWeights(e *env, path string, asJSON bool) error {
-	file, err := checkpoint.Open(path)
-	if err != nil {
-		return err
-	}
-	defer release(file)
-	set, err := checkpoint.NewSet(path, file)
-	if err != nil {
-		return err
-	}
-	p := setFacts(set)
-	p.Name = path
-	if p.Hash, err = set.Hash(); err != nil {
-		return err
-	}
-	if asJSON {
-		return printJSON(e.stdout, p)
-	}
-	t := newTable(e.stdout)
-	t.AppendRow(table.Row{"file", path})
-	t.AppendRow(table.Row{"tensors", p.Tensors})
-	t.AppendRow(table.Row{"parameters", millions(p.Parameters)})
-	t.AppendRow(table.Row{"weights", bytesText(uint64(p.Bytes))})
-	t.AppendRow(table.Row{"types", typesText(p.Types)})
-	t.AppendRow(table.Row{"SHA-256", p.Hash})
-	if meta, err := json.Marshal(file.Metadata()); err == nil && len(file.Metadata()) > 0 {
-		t.AppendRow(table.Row{"metadata", fmt.Sprintf("%.300s", meta)})
-	}
-	t.Render()
-	return nil
 }

@@ -156,7 +156,7 @@ func TestFailures(t *testing.T) {
 	save(t, plain, buf.Bytes())
 	for _, c := range []struct{ line, want string }{
 		{"generate|a|--model|nowhere", "--model nowhere: there is no such folder, and no model of that name in " + dir},
-		{"generate|a|--model|" + text, "--model " + text + ": it is a file: a folder in the diffusers layout (with model_index.json) is needed"},
+		{"generate|a|--model|" + text, "opening model: " + text + ": not a safetensors file, nor what torch.save writes, nor GGUF"},
 		{"generate|a|-o|" + text + "/x.png", "cannot write " + text + "/x.png: not a directory: a part of the path " + text + " is a file, not a folder"},
 		{"generate|--from|" + filepath.Join(dir, "none.png"), filepath.Join(dir, "none.png") + ": no such file or directory"},
 		{"generate|--from|" + text, text + ": neither an image with a recipe, nor a recipe as JSON, nor a parameters text"},

@@ -28,6 +28,12 @@ func Installed() []string {
 			}
 		}
 	}
+	for _, path := range Parts(models) {
+		same := func(p string) bool { return nameOf(p) == nameOf(path) }
+		if !slices.ContainsFunc(paths, same) {
+			paths = append(paths, path)
+		}
+	}
 	return paths
 }
 
@@ -42,9 +48,17 @@ func escapeGlob(path string) string {
 func Names() []string {
 	names := []string{defaultmodel.Name}
 	for _, path := range Installed() {
-		names = append(names, filepath.Base(path))
+		names = append(names, nameOf(path))
 	}
 	return names
+}
+
+// nameOf is what a model is called by: a folder's last element, or a file's without its ending.
+func nameOf(path string) string {
+	if slices.Contains(weightFiles, strings.ToLower(filepath.Ext(path))) {
+		return PartName(path)
+	}
+	return filepath.Base(path)
 }
 
 // Named is the model of that name: the embedded one's name, or a folder's path. It takes no paths, and is for names that
@@ -54,7 +68,7 @@ func Named(name string) (path string, ok bool) {
 		return name, true
 	}
 	for _, path := range Installed() {
-		if filepath.Base(path) == name {
+		if nameOf(path) == name || filepath.Base(path) == name {
 			return path, true
 		}
 	}
@@ -70,8 +84,8 @@ func Find(name string) (string, error) {
 	if err == nil && st.IsDir() {
 		return name, nil
 	}
-	if err == nil {
-		return "", fmt.Errorf("--model %s: it is a file: a folder in the diffusers layout (with model_index.json) is needed", name)
+	if err == nil && st.Mode().IsRegular() {
+		return name, nil // checkpoint says what it is
 	}
 	if path, ok := Named(name); ok {
 		return path, nil
@@ -93,7 +107,7 @@ type Info struct {
 func List() []Info {
 	all := []Info{describe(defaultmodel.Name, "")}
 	for _, path := range Installed() {
-		all = append(all, describe(filepath.Base(path), path))
+		all = append(all, describe(nameOf(path), path))
 	}
 	return all
 }
@@ -107,7 +121,7 @@ func describe(name, path string) Info {
 }
 
 func (m *Info) read() error {
-	open := func() (*checkpoint.Folder, error) { return checkpoint.OpenFolder(m.Path) }
+	open := func() (*checkpoint.Folder, error) { return checkpoint.OpenModel(m.Path, checkpoint.SingleOptions{}) }
 	if m.Path == "" {
 		open = defaultmodel.Folder
 	}

@@ -1,0 +1,88 @@
+package library
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"darkroom/machine"
+	"darkroom/similar"
+)
+
+// Kind is what is used beside a model, with the folders that it lies in: this program's, AUTOMATIC1111's and ComfyUI's.
+type Kind struct {
+	Name    string // "lora"
+	Plural  string
+	folders []string
+}
+
+var (
+	LoRAs      = Kind{"lora", "loras", []string{"loras", "Lora", "lora", "LyCORIS"}}
+	Embeddings = Kind{"embedding", "embeddings", []string{"embeddings", "../embeddings"}}
+	VAEs       = Kind{"vae", "autoencoders", []string{"vae", "VAE"}}
+	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
+)
+
+// weightFiles are the endings of files of weights. What a file is, its content says.
+var weightFiles = []string{".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"}
+
+// Parts are the paths of all files of a kind in the folders of models, subfolders included; of one name, the first.
+func Parts(k Kind) []string {
+	var paths []string
+	seen := map[string]bool{}
+	for _, root := range machine.ModelFolders() {
+		for _, folder := range k.folders {
+			depth := 0
+			_ = filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
+				switch {
+				case err != nil:
+					return fs.SkipDir
+				case d.IsDir() && folder == "." && depth > 0, d.IsDir() && strings.HasPrefix(d.Name(), "."):
+					return fs.SkipDir // the root's own files only
+				case d.IsDir():
+					depth++
+					return nil
+				}
+				ext := strings.ToLower(filepath.Ext(path))
+				if name := PartName(path); slices.Contains(weightFiles, ext) && !seen[name] {
+					seen[name] = true
+					paths = append(paths, path)
+				}
+				return nil
+			})
+		}
+	}
+	return paths
+}
+
+// PartName is what a file is called by: its name without folder and ending.
+func PartName(path string) string {
+	return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+}
+
+// FindPart turns a path or a name into the path of a file of that kind. Upper and lower case of names are one.
+func FindPart(k Kind, name string) (string, error) {
+	if _, err := os.Stat(name); err == nil {
+		return name, nil
+	}
+	all := Parts(k)
+	for _, same := range []func(path string) bool{
+		func(p string) bool { return PartName(p) == name || filepath.Base(p) == name },
+		func(p string) bool {
+			return strings.EqualFold(PartName(p), name) || strings.EqualFold(filepath.Base(p), name)
+		},
+	} {
+		if i := slices.IndexFunc(all, same); i >= 0 {
+			return all[i], nil
+		}
+	}
+	var names []string
+	for _, p := range all {
+		names = append(names, PartName(p))
+	}
+	return "", fmt.Errorf("there is no such file, and no %s of that name in the folder %s of %s%s",
+		k.Name, k.folders[0], strings.Join(machine.ModelFolders(), ", "), similar.Hint(name, names))
+}
