@@ -44,7 +44,7 @@ var sigmaAliases = map[string]string{"k": "karras", "ays": "align-your-steps", "
 
 // SigmaSchedules lists the names that Options.Sigmas takes, each with a line on it.
 func SigmaSchedules() [][2]string {
-	list := [][2]string{{"model", "the model's own timesteps, spaced as its configuration or --spacing says"}}
+	list := [][2]string{{"model", "the model's own timesteps, spaced as its configuration says"}}
 	for _, s := range sigmaSchedules() {
 		list = append(list, [2]string{s.name, s.about})
 	}

@@ -39,7 +39,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 		port = server.RANDOM_PORT
 	}
 	if ip := net.ParseIP(host); o.Token == "" && !(host == "localhost" || ip != nil && ip.IsLoopback()) {
-		return nil, fmt.Errorf("listening on %s without a token: everybody who reaches this machine could submit jobs: give --token, or listen on 127.0.0.1", o.Listen)
+		return nil, fmt.Errorf("listening on %s without a token: everybody who reaches this machine could submit jobs: give --queue-token, or listen on 127.0.0.1", o.Listen)
 	}
 	so := &server.Options{
 		ServerName: "darkroom", Host: host, Port: port, JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true,

@@ -23,10 +23,21 @@ var problemFlags = []string{"problem", "schedulers", "scheduler", "steps", "sigm
 func checkProblem(c *cli.Context) error {
 	for _, name := range c.LocalFlagNames() {
 		if !slices.Contains(problemFlags, name) {
+			name = longName(c.Command, name)
 			return &usageError{"compare", fmt.Sprintf("--problem %s draws no pictures, so --%s means nothing to it: it takes --schedulers, --steps, --sigmas, --seed and --json", c.String("problem"), name)}
 		}
 	}
 	return nil
+}
+
+// longName is what a flag is called that may be given by a letter.
+func longName(cmd *cli.Command, name string) string {
+	for _, f := range cmd.Flags {
+		if slices.Contains(f.Names(), name) {
+			return f.Names()[0]
+		}
+	}
+	return name
 }
 
 // withSigmas are the schedulers with each of the spacings.

@@ -106,6 +106,7 @@ func TestCompareWrongUsage(t *testing.T) {
 		{"compare --problem chess", "there is gmm"},
 		{"compare --problem gmm --prompt apple", "draws no pictures, so --prompt means nothing"},
 		{"compare --problem gmm --cfg 3,5", "draws no pictures, so --cfg means nothing"},
+		{"compare --problem gmm -o x", "draws no pictures, so --out means nothing"},
 		{"compare --problem gmm --budget 2s", "draws no pictures, so --budget means nothing"},
 		{"compare --problem gmm --schedulers euler --sigmas kerras", "kerras"},
 		{"compare --problem gmm --schedulers eulr", "nearest"},
