@@ -89,6 +89,9 @@ func (a app) run(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
+		if len(arranged) == 1 && arranged[0] == "--help" {
+			return printHelp(a.cli.Writer, cmd)
+		}
 		args = append([]string{args[0]}, arranged...)
 	}
 	return a.cli.RunContext(ctx, append([]string{"darkroom"}, args...))

@@ -44,8 +44,8 @@ measures time and quality of each. The folder gets index.html, results.csv, resu
 all pictures. It can be stopped at any time: the same command goes on where it was.
 
 Examples:
-   darkroom compare --schedulers ddim,euler,dpm++2m-karras,unipc --steps 4,8,12,20,30 \
-       --prompts samples/prompts.txt --seeds 8 -o report/
+   darkroom compare --schedulers ddim,euler,dpm++2m-karras,unipc \
+       --steps 4,8,12,20,30 --prompts samples/prompts.txt --seeds 8 -o report/
    darkroom compare --schedulers dpm++2m-karras --steps 20 --cfg 3,5,7 --prompt "a red apple" -o report/
    darkroom compare --schedulers ddim,unipc,heun --budget 2s --prompts prompts.txt -o report/
    darkroom compare --problem gmm --schedulers ddim,euler,heun,dpm++2m --steps 5,10,20,40`,

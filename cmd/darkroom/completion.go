@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"darkroom/models/library"
@@ -40,7 +42,9 @@ var completionScripts = map[string]string{
 	"bash": `_darkroom() {
 	local words IFS=$'\n'
 	words=$(darkroom __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-	COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+	local word="${COMP_WORDS[COMP_CWORD]}"
+	[ "$word" = "=" ] && word="" # bash takes NAME=VALUE for three words
+	COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
 complete -o default -F _darkroom darkroom
 `,
@@ -100,9 +104,23 @@ func complete(commands []*cli.Command, words []string) []string {
 	if cmd == nil {
 		return nil
 	}
-	if name := strings.TrimLeft(words[len(words)-2], "-"); name != words[len(words)-2] && len(words) > 2 {
-		if isSwitch, known := flagKinds(cmd.Flags)[name]; known && !isSwitch {
-			return withPrefix(flagValues(name), last)
+	kinds := flagKinds(cmd.Flags)
+	if flag, value, apart := flagBefore(words); flag != "" {
+		name, known := ownName(kinds, strings.TrimLeft(flag, "-"))
+		if !known || kinds[name] {
+			return nil
+		}
+		values := valuesLike(cmd, name, value)
+		for i := range values {
+			if !apart {
+				values[i] = flag + "=" + values[i]
+			}
+		}
+		return values
+	}
+	if flag := words[len(words)-2]; strings.HasPrefix(flag, "-") && len(words) > 2 {
+		if name, known := ownName(kinds, strings.TrimLeft(flag, "-")); known && !kinds[name] {
+			return valuesLike(cmd, name, last)
 		}
 	}
 	if strings.HasPrefix(last, "-") {
@@ -112,16 +130,78 @@ func complete(commands []*cli.Command, words []string) []string {
 		}
 		return withPrefix(append(names, "--help"), last)
 	}
-	if cmd.Name == "completion" {
-		return withPrefix([]string{"bash", "fish", "zsh"}, last)
+	if len(words) == 2 {
+		return withPrefix(arguments[cmd.Name], last)
 	}
 	return nil
 }
 
+// flagBefore is the flag whose value after = is the last word. Bash takes --flag=value for three words (apart).
+func flagBefore(words []string) (flag, value string, apart bool) {
+	n := len(words)
+	last := words[n-1]
+	switch {
+	case n > 2 && words[n-2] == "=":
+		return words[n-3], last, true
+	case n > 1 && last == "=":
+		return words[n-2], "", true
+	case strings.HasPrefix(last, "-") && strings.Contains(last, "="):
+		flag, value, _ = strings.Cut(last, "=")
+	}
+	return flag, value, false
+}
+
+// valuesLike are a flag's values that begin with a text: also the last of several with commas, and schedulers with a suffix.
+func valuesLike(cmd *cli.Command, flag, text string) []string {
+	head := ""
+	s, ok := recipe.Lookup(flag)
+	if !ok {
+		s, _ = recipe.Lookup(strings.TrimSuffix(flag, "s"))
+	}
+	if i := strings.LastIndex(text, ","); i >= 0 && (flag == "preset" || flag == "style" || cmd.Name == "compare" && s != nil) {
+		head, text = text[:i+1], text[i+1:]
+	}
+	values := flagValues(flag)
+	if s != nil && s.Name == "scheduler" {
+		for _, name := range s.Choices() {
+			if strings.HasPrefix(text, name+"-") {
+				for _, sigmas := range recipe.SigmaNames() {
+					values = append(values, name+"-"+sigmas)
+				}
+			}
+		}
+	}
+	values = withPrefix(values, text)
+	for i := range values {
+		values[i] = head + values[i]
+	}
+	return values
+}
+
+// arguments are the words that a command's first argument may be.
+var arguments = map[string][]string{
+	"completion": {"bash", "fish", "zsh"},
+	"batch":      {"status", "cancel", "retry", "schema"},
+	"history":    {"show"},
+	"bench":      benchParts,
+}
+
 // flagValues are the names that a flag takes, nil if it takes no names.
 func flagValues(flag string) []string {
-	if flag == "model" {
+	switch flag {
+	case "model":
 		return library.Names()
+	case "preset", "style":
+		c, err := readConfig()
+		if err != nil {
+			return nil
+		}
+		if flag == "style" {
+			return slices.Sorted(maps.Keys(c.Styles))
+		}
+		return slices.Sorted(maps.Keys(c.Presets))
+	case "schedulers":
+		flag = "scheduler"
 	}
 	if s, ok := recipe.Lookup(flag); ok && s.Choices != nil {
 		return s.Choices()
