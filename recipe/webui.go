@@ -1,12 +1,14 @@
 package recipe
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 )
 
 // ParseParameters takes apart a parameters text, as written by AUTOMATIC1111's interface, Forge, SD.Next, Fooocus,
@@ -44,9 +46,30 @@ func ParseParameters(text string) (Foreign, error) {
 	return f, nil
 }
 
-// cleanText is a text as UTF-8 with plain line ends, without the mark that some editors put before it.
+// WithoutMark is a file's text without the byte order mark that some editors put before it, and as UTF-8 where the mark says
+// UTF-16, as PowerShell writes what a program prints.
+func WithoutMark(text string) string {
+	var order binary.ByteOrder
+	switch {
+	case strings.HasPrefix(text, "\ufeff"):
+		return strings.TrimPrefix(text, "\ufeff")
+	case strings.HasPrefix(text, "\xff\xfe"):
+		order = binary.LittleEndian
+	case strings.HasPrefix(text, "\xfe\xff"):
+		order = binary.BigEndian
+	default:
+		return text
+	}
+	units := make([]uint16, len(text)/2-1)
+	for i := range units {
+		units[i] = order.Uint16([]byte(text[2+2*i : 4+2*i]))
+	}
+	return string(utf16.Decode(units))
+}
+
+// cleanText is a text as UTF-8 with plain line ends.
 func cleanText(text string) string {
-	text = strings.TrimPrefix(strings.ToValidUTF8(text, "�"), "\ufeff")
+	text = strings.ToValidUTF8(WithoutMark(text), "�")
 	return strings.ReplaceAll(strings.TrimRight(text, "\x00"), "\r\n", "\n")
 }
 

@@ -1,11 +1,13 @@
 package recipe
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"darkroom/scheduler"
 )
@@ -16,6 +18,8 @@ func TestSpellingsOfParameters(t *testing.T) {
 	for _, text := range []string{
 		"a lamp, lit\nNegative prompt: text, blur\n" + settings,
 		"\ufeffa lamp, lit\r\nNegative prompt: text, blur\r\n" + settings + "\r\n",
+		utf16Text("\ufeffa lamp, lit\r\nNegative prompt: text, blur\r\n"+settings, binary.LittleEndian),
+		utf16Text("\ufeffa lamp, lit\nNegative prompt: text, blur\n"+settings, binary.BigEndian),
 		"a lamp, lit\nnegative prompt: text, blur\n" + strings.ToLower(settings),
 		"a lamp, lit\nNegative prompt: text, blur\nSTEPS: 6, SAMPLER: EULER A, CFG SCALE: 5, SEED: 4024, SIZE: 64X96, MODEL: river",
 		"a lamp, lit Negative prompt: text, blur " + settings,
@@ -44,6 +48,14 @@ func TestSpellingsOfParameters(t *testing.T) {
 			t.Errorf("%q:\n got %s\nwant %s", text, got, want)
 		}
 	}
+}
+
+func utf16Text(text string, order binary.AppendByteOrder) string {
+	var b []byte
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b = order.AppendUint16(b, unit)
+	}
+	return string(b)
 }
 
 // What a prompt can hold that looks like settings, and stays a prompt.

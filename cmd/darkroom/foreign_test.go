@@ -80,6 +80,7 @@ func TestForeignFiles(t *testing.T) {
 			if code != 0 || !strings.Contains(shown, "another program") || !strings.Contains(shown, "in terms of darkroom") {
 				t.Errorf("inspect: exit code %d, %s\n%s", code, errs, shown)
 			}
+			save(t, described, append([]byte("\xef\xbb\xbf"), text...)) // as Windows' editors save it
 			if code, again, _ := command(t, "", "inspect", "--json", described); code != 0 || again != text {
 				t.Errorf("inspect --json of its own output: exit code %d, %s", code, again)
 			}

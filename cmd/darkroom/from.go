@@ -53,6 +53,7 @@ func readTextSource(file string) (*source, error) {
 	if readErr != nil {
 		return nil, readErr
 	}
+	text = []byte(recipe.WithoutMark(string(text)))
 	s := &source{file: file}
 	var foreign recipe.Foreign
 	switch err := json.Unmarshal(text, &s.recipe); {

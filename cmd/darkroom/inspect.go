@@ -155,6 +155,9 @@ func foreignRows(t table.Writer, f recipe.Foreign) {
 		t.AppendRow(table.Row{row[0], printable(row[1])})
 	}
 	for _, x := range f.Fields {
+		if x.Value == r.Prompt || x.Value == r.Negative {
+			continue
+		}
 		t.AppendRow(table.Row{printable(x.Key), printable(shorten(x.Value, 200))})
 	}
 	given := f.Given()
