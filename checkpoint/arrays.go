@@ -89,19 +89,6 @@ func (t table) below(prefix string) table {
 	return out
 }
 
-// dims is an array's shape without the ones at its end, nil if there is no such array.
-func (t table) dims(name string) tensor.Shape {
-	a := t[name]
-	if a == nil {
-		return nil
-	}
-	s := a.Shape()
-	for len(s) > 1 && s[len(s)-1] == 1 {
-		s = s[:len(s)-1]
-	}
-	return s
-}
-
 // axis is the length of an axis, 0 if there is no such array or axis.
 func (t table) axis(name string, i int) int {
 	if s := t[name]; s != nil && i < len(s.Shape()) {

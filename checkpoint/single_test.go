@@ -403,3 +403,48 @@ func TestPredictionBeside(t *testing.T) {
 		s.Close()
 	}
 }
+
+// FuzzSingle gives the names of real files with other shapes, some left out: an error or a model, never a crash.
+func FuzzSingle(f *testing.F) {
+	var names []string
+	for _, golden := range []string{"sd1", "sd2", "sdxl", "sd1-diffusers"} {
+		s, err := OpenSource(filepath.Join("testdata/single", golden+".safetensors"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		names = append(names, s.Names()...)
+		s.Close()
+	}
+	f.Add([]byte{1, 2, 3, 4, 5}, uint16(0), uint16(400), uint16(1))
+	f.Add([]byte{0}, uint16(300), uint16(1200), uint16(3))
+	f.Add([]byte{9, 0, 7}, uint16(0), uint16(2000), uint16(7))
+	f.Fuzz(func(t *testing.T, dims []byte, from, to, step uint16) {
+		arrays := map[string]tensor.Shape{}
+		for i := int(from); i < int(to) && i < len(names) && len(dims) > 0; i += 1 + int(step)%16 {
+			var shape tensor.Shape
+			for j := range int(dims[i%len(dims)]) % 5 {
+				shape = append(shape, int(dims[(i+j+1)%len(dims)]))
+			}
+			arrays[names[i]] = shape
+		}
+		s := shaped("fuzz", arrays)
+		Describe(s)
+		_, _, _ = VAEOf(s, SDXL)
+		_, _ = ReadEmbedding(s)
+		m, err := NewSingle(s, SingleOptions{})
+		if err != nil {
+			return
+		}
+		parts := map[string]Weights{}
+		for _, p := range m.Parts {
+			parts[p], _ = m.Weights(p)
+		}
+		if w, err := Joined(m.Family, parts); err == nil {
+			for _, n := range w.Names() {
+				if a, _ := w.Array(n); a.Shape().Len() < 1<<12 {
+					_ = a.Decode(make([]float32, a.Shape().Len()), 0)
+				}
+			}
+		}
+	})
+}
