@@ -175,7 +175,6 @@ func (e *Export) SaveFile(path string) error {
 	if sampling.ZeroSNR {
 		marks = append(marks, "ztsnr")
 	}
-	delete(files, "model_index.json")
 	text, err := json.Marshal(files)
 	if err != nil {
 		return err

@@ -277,9 +277,9 @@ func (p *modelParts) pipelineClass(f Family) (string, error) {
 	return "", fmt.Errorf("the U-Net reads %d channels and gives %d: no model that is supported does", in, out)
 }
 
-// indexConfig is model_index.json.
-func (p *modelParts) indexConfig(f Family, class string) object {
-	c := object{"_class_name": class, "scheduler": [2]string{"diffusers", "PNDMScheduler"}, "unet": [2]string{"diffusers", "UNet2DConditionModel"}}
+// indexConfig is model_index.json, which names the scheduler's class too.
+func (p *modelParts) indexConfig(f Family, class string, sampling object) object {
+	c := object{"_class_name": class, "scheduler": [2]any{"diffusers", sampling["_class_name"]}, "unet": [2]string{"diffusers", "UNet2DConditionModel"}}
 	encoder := func(t table) [2]string {
 		if t["text_projection.weight"] != nil {
 			return [2]string{"transformers", "CLIPTextModelWithProjection"}

@@ -102,8 +102,9 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 		m.add("text_encoder_2", p.text2, c)
 		m.files["tokenizer_2/tokenizer_config.json"] = tokenizerConfig(c["max_position_embeddings"].(int), "!").text()
 	}
-	m.files["scheduler/scheduler_config.json"] = schedulerConfig(m.Family, m.Prediction).text()
-	m.files["model_index.json"] = p.indexConfig(m.Family, m.Class).text()
+	sampling := schedulerConfig(m.Family, m.Prediction)
+	m.files["scheduler/scheduler_config.json"] = sampling.text()
+	m.files["model_index.json"] = p.indexConfig(m.Family, m.Class, sampling).text()
 	if err := m.carried(o.Prediction != ""); err != nil {
 		return nil, err
 	}
@@ -119,7 +120,8 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 // keys and shapes do not show comes back as it was.
 const ConfigKey = "darkroom.config"
 
-// carried takes the configurations that the file brings, but for the scheduler's where the user says how to predict.
+// carried takes the configurations that the file brings, but for the scheduler's, which model_index.json names, where the
+// user says how to predict.
 func (m *Single) carried(overridden bool) error {
 	text := m.Metadata[ConfigKey]
 	if text == "" {
@@ -132,6 +134,12 @@ func (m *Single) carried(overridden bool) error {
 	for name, text := range files {
 		part, _, _ := strings.Cut(name, "/")
 		scheduler := part == "scheduler"
+		if name == "model_index.json" {
+			if !overridden && m.hasAllOf(text) {
+				m.files[name] = text
+			}
+			continue
+		}
 		known := scheduler || part == "darkroom.json" || strings.HasPrefix(part, "tokenizer") || m.weights[part] != nil
 		if !fs.ValidPath(name) || scheduler && overridden || !known {
 			continue
@@ -139,6 +147,20 @@ func (m *Single) carried(overridden bool) error {
 		m.files[name] = text
 	}
 	return nil
+}
+
+// hasAllOf says whether the file has the parts that a model_index.json names.
+func (m *Single) hasAllOf(index string) bool {
+	x, err := FromFS(Embedded{"model_index.json": index}, m.source.Name()).Index()
+	if err != nil {
+		return false
+	}
+	for _, part := range partOrder {
+		if _, named := x.Components[part]; named != (m.weights[part] != nil) {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Single) add(part string, t table, config object) {

@@ -96,6 +96,14 @@ func TestSingleStructures(t *testing.T) {
 			for part, arrays := range want.Parts {
 				compareShapes(t, part, m, arrays)
 			}
+			index, err := FromFS(m.files, name).Index()
+			sampling, err2 := m.Config("scheduler")
+			if err != nil || err2 != nil || index.Class != m.Class || index.Components["scheduler"].Class != sampling.String("_class_name") {
+				t.Errorf("model_index.json %+v, %v, %v", index, err, err2)
+			}
+			if c := index.Components["scheduler"].Class; m.Family == SDXL && c != "EulerDiscreteScheduler" || m.Family == SD1 && c != "PNDMScheduler" {
+				t.Errorf("the scheduler is %s", c)
+			}
 			switch name {
 			case "refiner": // its first level has no transformers: how deep they would be has no effect
 				want.Config["unet"]["transformer_layers_per_block"] = []any{1.0, 4.0, 4.0, 4.0}
