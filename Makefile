@@ -1,5 +1,5 @@
-# make            builds bin/darkroom (needs Go and a C compiler)
-# make install    puts darkroom into the folder of go install
+# make            builds bin/darkroom and bin/darkroom-queue (needs Go and a C compiler)
+# make install    puts both into the folder of go install
 # make test       everything that CI runs; fetches what it needs from package registries
 # make check      the quick part of it: no CUDA compiler, no cross builds
 # make race       the concurrent packages under the race detector
@@ -26,10 +26,10 @@ CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 .PHONY: build install test check cross race fuzz first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
 
 build:
-	$(GO) build -o bin/darkroom ./cmd/darkroom
+	$(GO) build -o bin/ ./cmd/darkroom ./cmd/darkroom-queue
 
 install:
-	$(GO) install ./cmd/darkroom
+	$(GO) install ./cmd/...
 
 test: check race cross cuda-test
 

@@ -161,6 +161,9 @@ func TestProgramLinksNoTests(t *testing.T) {
 		if !slices.Contains(paths, "darkroom/kernels/conformance") {
 			t.Error("the list lacks conformance, which the self-test needs: this test sees too little")
 		}
+		if i := slices.IndexFunc(paths, func(p string) bool { return strings.HasPrefix(p, "github.com/nats-io/nats-server/") }); i >= 0 {
+			t.Errorf("cmd/darkroom links %s, a third of its first build: it belongs to cmd/darkroom-queue", paths[i])
+		}
 		for _, path := range paths {
 			if path == "testing" || strings.HasPrefix(path, "testing/") {
 				t.Errorf("cmd/darkroom with tags %q links %s: ask go mod why", tags, path)

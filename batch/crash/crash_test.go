@@ -33,6 +33,8 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"golang.org/x/sys/unix"
+
+	"darkroom/batch/queue/server"
 )
 
 // The environment of a process that the test starts.
@@ -61,7 +63,7 @@ func TestMain(m *testing.M) {
 // play is a process's part.
 func play(ctx context.Context, role string) error {
 	if role == "server" {
-		if _, err := queue.StartServer(queue.ServerOptions{Dir: os.Getenv(dirVar), Listen: os.Getenv(addressVar)}); err != nil {
+		if _, err := server.Start(server.Options{Dir: os.Getenv(dirVar), Listen: os.Getenv(addressVar)}); err != nil {
 			return err
 		}
 		select {}

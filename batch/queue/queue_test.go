@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
+	"darkroom/batch/queue/server"
 	"darkroom/batch/simulated"
 	"darkroom/batch/store"
 	"darkroom/pipeline"
@@ -33,7 +35,7 @@ type plant struct {
 func newPlant(t *testing.T) *plant {
 	t.Helper()
 	t.Parallel() // most of the time, tests wait
-	s, err := StartServer(ServerOptions{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	s, err := server.Start(server.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,14 +419,61 @@ func TestHostileJobs(t *testing.T) {
 }
 
 func TestServerListensCarefully(t *testing.T) {
-	_, err := StartServer(ServerOptions{Dir: t.TempDir(), Listen: "0.0.0.0:0"})
+	_, err := server.Start(server.Options{Dir: t.TempDir(), Listen: "0.0.0.0:0"})
 	if err == nil || !strings.Contains(err.Error(), "without a token") {
 		t.Errorf("%v", err)
 	}
 }
 
+// TestMain is also the server's program for TestStartServer.
+func TestMain(m *testing.M) {
+	if slices.Equal(os.Args[1:], []string{"--stdin"}) {
+		os.Exit(server.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// TestStartServer starts the server as a process: it serves with the options that it was given, says what is wrong, and ends when it is
+// told to.
+func TestStartServer(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(ServerVariable, self)
+	dir := t.TempDir()
+	s, err := StartServer(ServerOptions{Dir: dir, Listen: "127.0.0.1:0", Token: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Connect(t.Context(), Options{URL: s.URL()}); err == nil {
+		t.Error("connected without the token")
+	}
+	q, err := Connect(t.Context(), Options{URL: s.URL(), Token: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+	s.Close()
+	if _, err := Connect(t.Context(), Options{URL: s.URL(), Token: "secret"}); err == nil {
+		t.Error("connected to a server that was closed")
+	}
+	if _, err := StartServer(ServerOptions{Dir: dir, Listen: "0.0.0.0:0"}); err == nil || !strings.Contains(err.Error(), "without a token") {
+		t.Errorf("listening for everybody: %v", err)
+	}
+	t.Setenv(ServerVariable, filepath.Join(dir, "none"))
+	if _, err := StartServer(ServerOptions{Dir: dir}); err == nil || !strings.Contains(err.Error(), "starting the queue's server") {
+		t.Errorf("no program: %v", err)
+	}
+	t.Setenv(ServerVariable, "")
+	t.Setenv("PATH", dir)
+	if _, err := StartServer(ServerOptions{Dir: dir}); err == nil || !strings.Contains(err.Error(), "build it with go build -o FOLDER ./cmd/darkroom-queue") {
+		t.Errorf("no program: %v", err)
+	}
+}
+
 func TestToken(t *testing.T) {
-	s, err := StartServer(ServerOptions{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "secret"})
+	s, err := server.Start(server.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
-	"github.com/nats-io/nats-server/v2/server"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"darkroom/batch/queue/server"
 )
 
 // certificate writes a certificate for this machine that signs itself, and its key.
@@ -50,7 +52,7 @@ func certificate(t *testing.T) (cert, key string) {
 
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t)
-	s, err := StartServer(ServerOptions{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "secret", Cert: cert, Key: key})
+	s, err := server.Start(server.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "secret", Cert: cert, Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +74,10 @@ func TestTLS(t *testing.T) {
 }
 
 // serve starts a NATS server of its own on a free port, until the test ends.
-func serve(t *testing.T, o server.Options) *server.Server {
+func serve(t *testing.T, o natsserver.Options) *natsserver.Server {
 	t.Helper()
-	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
-	s, err := server.NewServer(&o)
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", natsserver.RANDOM_PORT, true, true
+	s, err := natsserver.NewServer(&o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func TestNKey(t *testing.T) {
 	if err := os.WriteFile(file, seed, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, server.Options{JetStream: true, StoreDir: t.TempDir(), Nkeys: []*server.NkeyUser{{Nkey: public}}})
+	s := serve(t, natsserver.Options{JetStream: true, StoreDir: t.TempDir(), Nkeys: []*natsserver.NkeyUser{{Nkey: public}}})
 	if _, err := Connect(t.Context(), Options{URL: s.ClientURL()}); err == nil {
 		t.Error("connected without a key")
 	}
@@ -135,7 +137,7 @@ func TestCredentials(t *testing.T) {
 	user, userID := pair(nkeys.CreateUser)
 	claims := jwt.NewAccountClaims(accountID)
 	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
-	resolver := &server.MemAccResolver{}
+	resolver := &natsserver.MemAccResolver{}
 	for id, token := range map[string]string{accountID: signed(claims, operator), systemID: signed(jwt.NewAccountClaims(systemID), operator)} {
 		if err := resolver.Store(id, token); err != nil {
 			t.Fatal(err)
@@ -145,7 +147,7 @@ func TestCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, server.Options{JetStream: true, StoreDir: t.TempDir(),
+	s := serve(t, natsserver.Options{JetStream: true, StoreDir: t.TempDir(),
 		TrustedOperators: []*jwt.OperatorClaims{trusted}, AccountResolver: resolver, SystemAccount: systemID})
 	seed, err := user.Seed()
 	if err != nil {
@@ -171,7 +173,7 @@ func TestCredentials(t *testing.T) {
 
 // TestWithoutJetStream: a server that cannot keep jobs says so.
 func TestWithoutJetStream(t *testing.T) {
-	s := serve(t, server.Options{})
+	s := serve(t, natsserver.Options{})
 	_, err := Connect(t.Context(), Options{URL: s.ClientURL()})
 	if want := "queue " + s.ClientURL() + ": its JetStream is off: start nats-server with -js"; err == nil || err.Error() != want {
 		t.Errorf("%v, not %s", err, want)

@@ -62,7 +62,7 @@ func (f *Folder) same(name string, data []byte) (bool, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("reading %s in %s: %w", name, f.dir, err)
+		return false, atomicfile.ExplainIn(f.dir, name, err)
 	case !bytes.Equal(old, data):
 		return false, &TakenError{name, f.dir}
 	}

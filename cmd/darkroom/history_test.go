@@ -12,10 +12,23 @@ import (
 
 	"darkroom/batch/history"
 	"darkroom/recipe"
+
+	"darkroom/batch/queue"
+	"darkroom/batch/queue/server"
 )
 
-// TestMain keeps the tests' pictures out of the user's history.
+// TestMain keeps the tests' pictures out of the user's history, and is the queue's server for the tests of workers.
 func TestMain(m *testing.M) {
+	if slices.Equal(os.Args[1:], []string{"--stdin"}) {
+		os.Exit(server.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Setenv(queue.ServerVariable, self)
+	}
+	if err != nil {
+		panic(err)
+	}
 	if err := os.Setenv("DARKROOM_HISTORY", "off"); err != nil {
 		panic(err)
 	}

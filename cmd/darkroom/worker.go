@@ -75,7 +75,8 @@ its picture and takes no more.
 Jobs name models as darkroom models lists them; paths are refused unless --any-model is given. Logs are JSON lines on
 stderr.
 
-With --embedded the worker is the queue's server too; its jobs are kept in a folder and survive a restart.
+With --embedded the worker starts the queue's server too, the program darkroom-queue, which is built beside darkroom; its
+jobs are kept in a folder and survive a restart.
 
 Examples:
    darkroom worker --queue nats://10.0.0.1:4222 -o /shared/pictures --device 1
@@ -84,7 +85,7 @@ Examples:
 		Flags: append(append(append(engineFlags(), queueFlags()...),
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "shared `FOLDER`, or s3://BUCKET/PREFIX"},
 			&cli.StringFlag{Name: "id", Usage: "the worker's name", DefaultText: "host, process and device"},
-			&cli.BoolFlag{Name: "embedded", Usage: "be the queue's server too"},
+			&cli.BoolFlag{Name: "embedded", Usage: "start the queue's server too"},
 			&cli.StringFlag{Name: "listen", Usage: "HOST:PORT of the embedded server", DefaultText: "127.0.0.1:4222"},
 			&cli.StringFlag{Name: "listen-cert", Usage: "`FILE` with the embedded server's certificate, for TLS"},
 			&cli.StringFlag{Name: "listen-key", Usage: "`FILE` with its key"},

@@ -1,6 +1,9 @@
-package queue
+// Package server runs the queue's server, a nats-server whose streams are kept in a folder. It is not part of the
+// darkroom program, whose build it would slow down by a third: cmd/darkroom-queue is, and tests are.
+package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -10,20 +13,21 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ServerOptions are those of the server within the program.
-type ServerOptions struct {
-	Dir    string // where queued jobs are kept
-	Listen string // HOST:PORT; "" is 127.0.0.1:4222, port 0 any free one
-	Token  string // that clients must give; needed to listen beyond this machine
-	Cert   string // the server's certificate and key, for TLS
-	Key    string
+// Options say what to serve.
+type Options struct {
+	Dir        string `json:"dir"`         // where queued jobs are kept
+	Listen     string `json:"listen"`      // HOST:PORT; "" is 127.0.0.1:4222, port 0 any free one
+	Token      string `json:"token"`       // that clients must give; needed to listen beyond this machine
+	Cert       string `json:"cert"`        // the server's certificate and key, for TLS
+	Key        string `json:"key"`         //
+	MaxMessage int    `json:"max_message"` // bytes of the largest message; 0: 8 MiB
 }
 
-// Server is a nats-server within the program.
+// Server is a nats-server within this program.
 type Server struct{ s *server.Server }
 
-// StartServer starts a server whose streams are kept in a folder. It is ready when StartServer returns.
-func StartServer(o ServerOptions) (*Server, error) {
+// Start starts a server whose streams are kept in a folder. It is ready when Start returns.
+func Start(o Options) (*Server, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:4222"
 	}
@@ -43,7 +47,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	}
 	so := &server.Options{
 		ServerName: "darkroom", Host: host, Port: port, JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true,
-		Authorization: o.Token, MaxPayload: maxMessage + 1<<16, SyncInterval: 5 * time.Second, DisableJetStreamBanner: true,
+		Authorization: o.Token, MaxPayload: int32(cmp.Or(o.MaxMessage, 8<<20)), SyncInterval: 5 * time.Second, DisableJetStreamBanner: true,
 	}
 	if (o.Cert == "") != (o.Key == "") {
 		return nil, errors.New("the server's certificate and its key belong together: give both")
