@@ -1,54 +1,83 @@
 package queue
 
 import (
+	"fmt"
+	"io"
+
 	"darkroom/batch/manifest"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/VictoriaMetrics/metrics"
 )
 
 // Metrics are a worker's measurements for Prometheus.
 type Metrics struct {
-	Done        *prometheus.CounterVec // by device
-	Failed      prometheus.Counter
-	Retried     prometheus.Counter
-	StoreErrors prometheus.Counter
-	Models      *prometheus.CounterVec // opened and closed, by model
-	Render      prometheus.Histogram   // seconds an image
-	Fetch       prometheus.Histogram   // seconds to get a job that was there
-	Finish      prometheus.Histogram   // seconds to encode, store and acknowledge
-	Bytes       prometheus.Counter
+	Failed      *metrics.Counter
+	Retried     *metrics.Counter
+	StoreErrors *metrics.Counter
+	Bytes       *metrics.Counter
+	Render      *metrics.PrometheusHistogram // seconds an image
+	Fetch       *metrics.PrometheusHistogram // seconds to get a job that was there
+	Finish      *metrics.PrometheusHistogram // seconds to encode, store and acknowledge
+
+	images, models *metrics.Set // by their labels
+	families       []family
 }
 
-// NewMetrics makes the measurements and registers them; nil registers nothing.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "darkroom", Subsystem: "worker", Name: name, Help: help})
+// family is a metric with all its labels.
+type family struct {
+	name, kind, help string
+	set              *metrics.Set
+}
+
+// NewMetrics makes the measurements, all 0.
+func NewMetrics() *Metrics {
+	m := &Metrics{}
+	set := func(name, kind, help string) (string, *metrics.Set) {
+		f := family{"darkroom_worker_" + name, kind, help, metrics.NewSet()}
+		m.families = append(m.families, f)
+		return f.name, f.set
 	}
-	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "darkroom", Subsystem: "worker", Name: name, Help: help}, labels)
+	counter := func(name, help string) *metrics.Counter {
+		name, s := set(name, "counter", help)
+		return s.NewCounter(name)
 	}
-	histogram := func(name, help string, start, factor float64, n int) prometheus.Histogram {
-		return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "darkroom", Subsystem: "worker", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(start, factor, n)})
+	histogram := func(name, help string, start float64) *metrics.PrometheusHistogram {
+		name, s := set(name, "histogram", help)
+		bounds := make([]float64, 14)
+		for i := range bounds {
+			bounds[i] = start * float64(int(1)<<i)
+		}
+		return s.NewPrometheusHistogramExt(name, bounds)
 	}
-	m := &Metrics{
-		Done:        vec("images_total", "Images that were rendered, stored and acknowledged.", "device"),
-		Failed:      counter("failed_total", "Jobs that failed for good."),
-		Retried:     counter("retried_total", "Jobs that failed and were given back to the queue."),
-		StoreErrors: counter("store_errors_total", "Times that the store refused an image."),
-		Models:      vec("models_total", "Models that were opened and closed.", "model", "event"),
-		Render:      histogram("render_seconds", "Time to render an image.", 0.05, 2, 14),
-		Fetch:       histogram("fetch_seconds", "Time to get a job from a queue that has one.", 0.0002, 2, 14),
-		Finish:      histogram("finish_seconds", "Time to encode, store and acknowledge an image.", 0.001, 2, 14),
-		Bytes:       counter("image_bytes_total", "Bytes of images that were stored."),
-	}
-	if r != nil {
-		r.MustRegister(m.Done, m.Failed, m.Retried, m.StoreErrors, m.Models, m.Render, m.Fetch, m.Finish, m.Bytes)
-	}
+	_, m.images = set("images_total", "counter", "Images that were rendered, stored and acknowledged.")
+	m.Failed = counter("failed_total", "Jobs that failed for good.")
+	m.Retried = counter("retried_total", "Jobs that failed and were given back to the queue.")
+	m.StoreErrors = counter("store_errors_total", "Times that the store refused an image.")
+	_, m.models = set("models_total", "counter", "Models that were opened and closed.")
+	m.Render = histogram("render_seconds", "Time to render an image.", 0.05)
+	m.Fetch = histogram("fetch_seconds", "Time to get a job from a queue that has one.", 0.0002)
+	m.Finish = histogram("finish_seconds", "Time to encode, store and acknowledge an image.", 0.001)
+	m.Bytes = counter("image_bytes_total", "Bytes of images that were stored.")
 	return m
 }
 
+// Model counts a model that was opened or closed.
+func (m *Metrics) Model(name string, opened bool) {
+	event := map[bool]string{true: "opened", false: "closed"}[opened]
+	m.models.GetOrCreateCounter(fmt.Sprintf("darkroom_worker_models_total{model=%q,event=%q}", name, event)).Inc()
+}
+
+// Write writes the measurements and those of the process in Prometheus' text format.
+func (m *Metrics) Write(w io.Writer) {
+	for _, f := range m.families {
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", f.name, f.help, f.name, f.kind)
+		f.set.WritePrometheus(w)
+	}
+	metrics.WriteProcessMetrics(w)
+}
+
 func (m *Metrics) done(r manifest.Record) {
-	m.Done.WithLabelValues(r.Device).Inc()
-	m.Render.Observe(r.Seconds)
-	m.Bytes.Add(float64(r.Bytes))
+	m.images.GetOrCreateCounter(fmt.Sprintf("darkroom_worker_images_total{device=%q}", r.Device)).Inc()
+	m.Render.Update(r.Seconds)
+	m.Bytes.AddInt64(r.Bytes)
 }

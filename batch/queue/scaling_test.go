@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,8 +21,6 @@ import (
 	"darkroom/batch/manifest"
 	"darkroom/batch/simulated"
 	"darkroom/pipeline"
-
-	dto "github.com/prometheus/client_model/go"
 )
 
 // TestScaling renders with many simulated devices of 200 ms an image: they must be busy nearly all the time. With
@@ -36,7 +38,7 @@ func TestScaling(t *testing.T) {
 	devices := make([]*simulated.Device, workers)
 	var mu sync.Mutex
 	spans := map[string][][2]time.Time{} // of each worker's images
-	metrics := NewMetrics(nil)
+	metrics := NewMetrics()
 	place := &memory{sums: map[string]string{}}
 	for i := range devices {
 		devices[i] = &simulated.Device{Time: each}
@@ -52,7 +54,7 @@ func TestScaling(t *testing.T) {
 	defer mu.Unlock()
 	use, span := utilisation(spans)
 	t.Logf("%d workers, %d images, %v: %.1f%% busy; fetching a job takes %.2f ms, encoding, storing and acknowledging %.2f ms in the median",
-		workers, len(images), span.Round(time.Millisecond), 100*use, 1000*median(t, metrics.Fetch), 1000*median(t, metrics.Finish))
+		workers, len(images), span.Round(time.Millisecond), 100*use, 1000*median(t, metrics, "fetch_seconds"), 1000*median(t, metrics, "finish_seconds"))
 	if use < least {
 		t.Errorf("the devices are busy %.1f%% of the time, less than %.0f%%", 100*use, 100*least)
 	}
@@ -111,14 +113,25 @@ func (m *memory) Sum(_ context.Context, name string) (string, error) {
 func (m *memory) String() string { return "memory" }
 
 // median reads a histogram's median: the upper end of its bucket.
-func median(t *testing.T, h interface{ Write(*dto.Metric) error }) float64 {
-	var m dto.Metric
-	if err := h.Write(&m); err != nil {
-		t.Fatal(err)
+func median(t *testing.T, m *Metrics, name string) float64 {
+	t.Helper()
+	var page strings.Builder
+	m.Write(&page)
+	var bounds, counts []float64
+	for _, b := range regexp.MustCompile(`(?m)^darkroom_worker_`+name+`_bucket\{le="([^"]+)"\} (\d+)$`).FindAllStringSubmatch(page.String(), -1) {
+		bound, err1 := strconv.ParseFloat(b[1], 64)
+		count, err2 := strconv.ParseFloat(b[2], 64)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		bounds, counts = append(bounds, bound), append(counts, count)
 	}
-	for _, b := range m.Histogram.Bucket {
-		if b.GetCumulativeCount()*2 >= m.Histogram.GetSampleCount() {
-			return b.GetUpperBound()
+	if len(counts) == 0 {
+		t.Fatalf("no histogram %s in\n%s", name, page.String())
+	}
+	for i, n := range counts {
+		if 2*n >= counts[len(counts)-1] {
+			return bounds[i]
 		}
 	}
 	return 0

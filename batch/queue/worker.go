@@ -94,7 +94,7 @@ func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+		o.Metrics = NewMetrics()
 	}
 	if !isToken(o.ID) {
 		return fmt.Errorf("a worker's name has lower-case letters, digits and dashes, at most 64, and %q is not such a name", o.ID)
@@ -173,7 +173,7 @@ func (w *worker) loop(ctx context.Context, wake <-chan struct{}) {
 			w.Log.Warn("the queue does not answer", "worker", w.ID, "error", err.Error())
 		}
 		if msg != nil {
-			w.Metrics.Fetch.Observe(time.Since(begun).Seconds())
+			w.Metrics.Fetch.Update(time.Since(begun).Seconds())
 		}
 		return msg
 	}}
@@ -398,7 +398,7 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 	rec.Finished = time.Now().UTC()
 	w.publish(ctx, resultSubject(t.job.Batch, statusDone, t.job.Hash), rec)
 	w.acknowledge(ctx, t)
-	w.Metrics.Finish.Observe(time.Since(begun).Seconds())
+	w.Metrics.Finish.Update(time.Since(begun).Seconds())
 	w.Metrics.done(rec)
 	w.count(true)
 	if w.OnDone != nil {

@@ -22,9 +22,6 @@ import (
 	"darkroom/models/library"
 	"darkroom/pipeline"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/urfave/cli/v2"
 )
 
@@ -149,10 +146,8 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 		return err
 	}
 	defer done()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics := queue.NewMetrics(registry)
-	stop, err := serveMetrics(o.Metrics, registry)
+	metrics := queue.NewMetrics()
+	stop, err := serveMetrics(o.Metrics, metrics)
 	if err != nil {
 		return err
 	}
@@ -160,9 +155,8 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 	eng := engine.New(engine.Options{
 		Pipeline: o.Engine, Budget: o.Memory, Resolve: o.resolve,
 		OnModel: func(name string, opened bool) {
-			event := map[bool]string{true: "opened", false: "closed"}[opened]
-			metrics.Models.WithLabelValues(name, event).Inc()
-			log.Info("model "+event, "model", name)
+			metrics.Model(name, opened)
+			log.Info(map[bool]string{true: "model opened", false: "model closed"}[opened], "model", name)
 		},
 	})
 	defer eng.Close()
@@ -212,7 +206,7 @@ func workerID(o pipeline.Options) string {
 	return fmt.Sprintf("%.40s-%d-%d", name, os.Getpid(), o.Device)
 }
 
-func serveMetrics(address string, registry *prometheus.Registry) (stop func(), err error) {
+func serveMetrics(address string, metrics *queue.Metrics) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
@@ -221,7 +215,10 @@ func serveMetrics(address string, registry *prometheus.Registry) (stop func(), e
 		return nil, fmt.Errorf("--metrics %s: %w", address, err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		metrics.Write(w)
+	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go server.Serve(listener)
 	return func() { server.Close() }, nil
