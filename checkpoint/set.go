@@ -268,6 +268,9 @@ type content struct {
 	data []byte
 }
 
+// HashFile is the SHA-256 of a file, kept in the folder cache by path, size and time of change; "" keeps none.
+func HashFile(path, cache string) (string, error) { return hashFiles(cache, content{path: path}) }
+
 func hashFiles(cache string, files ...content) (string, error) {
 	key := cacheKey(files)
 	if h, ok := readHash(cache, key); ok {

@@ -197,6 +197,39 @@ func VAEOf(s *Source, f Family) (weights Weights, config *Config, err error) {
 	return p.vae, config, err
 }
 
+// OpenVAE opens an autoencoder by path, as the part of a model of the family f: a file that holds one, alone or within a
+// model, a folder with its config.json, or a model's folder.
+func OpenVAE(path string, f Family, hashCache string) (*Set, *Config, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the autoencoder: %w", err)
+	}
+	if info.IsDir() {
+		folder, part := &Folder{fsys: os.DirFS(path), name: filepath.Clean(path), dir: path, HashCache: hashCache}, "vae"
+		if !folder.Exists("vae") {
+			part = "."
+		}
+		config, err := folder.Config(part)
+		if err != nil {
+			return nil, nil, err
+		}
+		set, err := folder.Weights(part)
+		return set, config, err
+	}
+	s, err := OpenSource(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, config, err := VAEOf(s, f)
+	if err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	set := newSourceSet("vae", s, w.(table))
+	set.hashCache = hashCache
+	return set, config, nil
+}
+
 // wrongKind says what a file is instead of what was wanted.
 func wrongKind(d Description, wanted string) error {
 	if d.Hint != "" {

@@ -74,11 +74,9 @@ var notDone = []struct {
 
 // warnings say what of a text is not done, one sentence each.
 func warnings(text string, syntax Syntax) (list []string) {
-	_, tags := CutTags(text)
-	for _, t := range tags {
-		if syntax == Weighted {
-			list = append(list, fmt.Sprintf("%.80q names a network that is not loaded: it is left out", t.Text))
-		} else {
+	if syntax == Plain {
+		_, tags := CutTags(text)
+		for _, t := range tags {
 			list = append(list, fmt.Sprintf("%.80q is encoded as words: in the plain syntax all is text", t.Text))
 		}
 	}

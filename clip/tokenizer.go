@@ -40,6 +40,9 @@ type Tokenizer struct {
 	text    map[int32]string
 	symbols map[rune]byte // inverse of byteSymbols
 
+	words       map[string][]int32 // of textual inversions, in lower case: see WithWords
+	longestWord int                // in bytes
+
 	mu    sync.RWMutex
 	cache map[string][]int32 // ids of words
 }
@@ -53,6 +56,15 @@ const (
 // Encode returns the ids of text alone: no Start or End is added and nothing is cut off. Bytes that are
 // not UTF-8 count as U+FFFD.
 func (t *Tokenizer) Encode(text string) []int32 {
+	if len(t.words) == 0 {
+		return t.encode(text)
+	}
+	var ids []int32
+	t.splitWords(text, func(s string) { ids = append(ids, t.encode(s)...) }, func(word []int32) { ids = append(ids, word...) })
+	return ids
+}
+
+func (t *Tokenizer) encode(text string) []int32 {
 	ids := make([]int32, 0, len(text)/4+1)
 	for part, id := range t.raw.split(strings.ToValidUTF8(text, "\uFFFD")) {
 		if id >= 0 {

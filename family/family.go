@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"darkroom/checkpoint"
+	"darkroom/config"
+	"darkroom/kernels"
 	"darkroom/nn"
 	"darkroom/scheduler"
 	"darkroom/stage"
@@ -37,6 +39,9 @@ type Model struct {
 	Warnings []string
 	// Sets are the parts' weights as they lie on disk, in the order of Parts.
 	Sets []*checkpoint.Set
+
+	weights map[string]*partWeights // by the part's name
+	adapted map[string]string       // what Adapt changed: part and array → how
 }
 
 // Latent is the size of what is denoised.
@@ -84,6 +89,9 @@ type TextEncoder interface {
 	// Encode encodes texts to one length: the prompt, perhaps the negative prompt, perhaps the empty one. What is wrong
 	// with one of them is a *TextError.
 	Encode(ctx context.Context, texts []string, o TextOptions) (*Encoded, error)
+
+	// embed adds textual inversions to the views of the encoders' arrays, and notes in now what it changed.
+	embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error
 }
 
 // TextError is what went wrong with one of several texts.
@@ -156,22 +164,50 @@ type opener struct {
 // families are asked in this order.
 var families = []opener{stableDiffusion, stableDiffusionXL}
 
+// Options are what may be said of a model beside its files.
+type Options struct {
+	// Prediction overrides what the files say of the denoiser's output: "epsilon", "v_prediction", "flow_prediction"; ""
+	// does not.
+	Prediction string
+	// VAE replaces the model's autoencoder; nil does not. The model closes its weights.
+	VAE *VAE
+}
+
+// VAE is an autoencoder of its own.
+type VAE struct {
+	Config *config.Object
+	Set    *checkpoint.Set
+}
+
+// OpenVAE opens an autoencoder for a model: a file or a folder.
+func OpenVAE(model *checkpoint.Folder, path, hashCache string) (*VAE, error) {
+	f := checkpoint.SD1
+	if index, err := model.Index(); err == nil && isStableDiffusionXL(index) {
+		f = checkpoint.SDXL
+	}
+	set, config, err := checkpoint.OpenVAE(path, f, hashCache)
+	if err != nil {
+		return nil, err
+	}
+	return &VAE{config, set}, nil
+}
+
 // Open opens a model on a device, whose backend may be set later, before the first picture. Weights are mapped, not read.
-func Open(f *checkpoint.Folder, d *stage.Device) (*Model, error) {
+func Open(f *checkpoint.Folder, o Options, d *stage.Device) (*Model, error) {
 	index, err := f.Index()
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range families {
-		if !o.is(index) {
+	for _, family := range families {
+		if !family.is(index) {
 			continue
 		}
-		x := &files{folder: f}
-		m, err := o.open(x, d)
+		x := &files{folder: f, options: o, weights: map[string]*partWeights{}}
+		m, err := family.open(x, d)
 		if err != nil {
 			return nil, errors.Join(err, x.close())
 		}
-		m.Sets, m.Warnings = x.sets, append(x.warnings, m.Warnings...)
+		m.Sets, m.Warnings, m.weights = x.sets, append(x.warnings, m.Warnings...), x.weights
 		return m, nil
 	}
 	return nil, unknown(f, index)
@@ -228,8 +264,38 @@ func (m *Model) Close() error {
 // files are a model's files while it is opened.
 type files struct {
 	folder   *checkpoint.Folder
+	options  Options
 	sets     []*checkpoint.Set
+	weights  map[string]*partWeights
 	warnings []string
+}
+
+// partWeights are a part's arrays as the files have them, and what its network made of them.
+type partWeights struct {
+	arrays checkpoint.Weights
+	loaded map[string][]*kernels.Weight
+}
+
+// config reads a part's configuration.
+func (x *files) config(part string) (*config.Object, error) {
+	if part == "vae" && x.options.VAE != nil {
+		return x.options.VAE.Config, nil
+	}
+	return x.folder.Config(part)
+}
+
+// open opens a part's weights.
+func (x *files) open(part string) (checkpoint.Weights, error) {
+	if part == "vae" && x.options.VAE != nil {
+		x.sets = append(x.sets, x.options.VAE.Set)
+		return x.options.VAE.Set, nil
+	}
+	set, err := x.folder.Weights(part)
+	if err != nil {
+		return nil, err
+	}
+	x.sets = append(x.sets, set)
+	return set, nil
 }
 
 func (x *files) close() error {
@@ -242,7 +308,7 @@ func (x *files) close() error {
 
 // network opens one part: its configuration, its weights, and the network that they make.
 func network[C, N any](x *files, name string, read func(*checkpoint.Config) (C, error), build func(C, nn.Loader) (N, error)) (n N, err error) {
-	config, err := x.folder.Config(name)
+	config, err := x.config(name)
 	if err != nil {
 		return n, err
 	}
@@ -250,16 +316,16 @@ func network[C, N any](x *files, name string, read func(*checkpoint.Config) (C, 
 	if err != nil {
 		return n, err
 	}
-	set, err := x.folder.Weights(name)
+	w, err := x.open(name)
 	if err != nil {
 		return n, err
 	}
-	x.sets = append(x.sets, set)
-	l := nn.NewLoader(name, set)
+	l := nn.NewLoader(name, w)
 	if n, err = build(c, l); err != nil {
 		return n, fmt.Errorf("model %s: %w", x.folder.Name(), err)
 	}
-	x.leftover(name, l.Unused(set.Names()))
+	x.leftover(name, l.Unused(w.Names()))
+	x.weights[name] = &partWeights{w, l.Weights()}
 	return n, nil
 }
 
@@ -316,20 +382,24 @@ func readDefaults(f *checkpoint.Folder, l Latent) (Defaults, error) {
 }
 
 // readSampling reads the scheduler's configuration, for the class that model_index.json names.
-func readSampling(f *checkpoint.Folder) (scheduler.Config, error) {
+func readSampling(x *files) (scheduler.Config, error) {
 	const file = "scheduler/scheduler_config.json"
-	text, err := f.ReadFile(file)
+	text, err := x.folder.ReadFile(file)
 	if err != nil {
 		return scheduler.Config{}, err
 	}
-	index, err := f.Index()
+	index, err := x.folder.Index()
 	if err != nil {
 		return scheduler.Config{}, err
 	}
 	named := index.Components["scheduler"]
-	c, err := scheduler.ParseConfigOf(named.Class, f.Name()+"/"+file, text)
+	c, err := scheduler.ParseConfigOf(named.Class, x.folder.Name()+"/"+file, text)
 	if err != nil && c.Class == "" && named.Class != "" {
-		err = fmt.Errorf("%s/model_index.json: scheduler: %w", f.Name(), err)
+		err = fmt.Errorf("%s/model_index.json: scheduler: %w", x.folder.Name(), err)
 	}
+	if err != nil || x.options.Prediction == "" {
+		return c, err
+	}
+	c.PredictionType, err = scheduler.ParsePredictionType(x.options.Prediction)
 	return c, err
 }

@@ -65,7 +65,7 @@ func areMissing(parts []string) string {
 }
 
 func openStableDiffusion(x *files, d *stage.Device) (*Model, error) {
-	sampling, err := readSampling(x.folder)
+	sampling, err := readSampling(x)
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func TestTilingAsDiffusers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Open(folder, &stage.Device{Backend: ref.New(0)})
+	m, err := Open(folder, Options{}, &stage.Device{Backend: ref.New(0)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Sampling, err = readSampling(x.folder); err != nil {
+	if m.Sampling, err = readSampling(x); err != nil {
 		return nil, err
 	}
 	text := &xlText{zeros: options.Bool("force_zeros_for_empty_prompt", true)}
@@ -150,6 +150,9 @@ func (t *xlText) encodeWith(ctx context.Context, n int, e *clipText, texts []str
 	last := n == len(t.encoders)-1
 	for i, p := range prompts {
 		out.Cut[i] = p.Cut
+		if n == 0 {
+			out.Warnings = append(out.Warnings, p.Warnings)
+		}
 		zero := t.zeros && i > 0 && texts[i] == ""
 		var states, pooled []float32
 		if zero {
@@ -209,4 +212,18 @@ func (t *xlText) timeIDs(i int, o TextOptions) tensor.Tensor {
 	}
 	v := t.unet.TimeIDsProj(ids)
 	return tensor.Of(v, len(v))
+}
+
+// embed gives each encoder its own part of the embeddings.
+func (t *xlText) embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error {
+	for _, e := range t.encoders {
+		vectors := func(v *checkpoint.Embedding) tensor.Array { return v.Text }
+		if e.part.Name == "text_encoder_2" {
+			vectors = func(v *checkpoint.Embedding) tensor.Array { return v.Text2 }
+		}
+		if err := e.embedAs(all, views, now, vectors); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"darkroom/clip"
 	"darkroom/config"
@@ -17,6 +18,8 @@ type clipText struct {
 	tokenizer *clip.Tokenizer
 	model     *clip.TextModel
 	part      *stage.Part
+	table     string          // the array of its tokens' vectors
+	extended  *clip.Tokenizer // with the words of embeddings; nil without
 }
 
 // openCLIP opens the encoder in the folder name and the tokenizer in another.
@@ -37,11 +40,17 @@ func openCLIPWith(x *files, d *stage.Device, name, tokenizer string, read func(*
 	if n := t.Size(); n > m.Config.VocabSize {
 		return nil, fmt.Errorf("model %s: the tokenizer has %d tokens, %s/config.json vocab_size %d: they must agree", x.folder.Name(), n, name, m.Config.VocabSize)
 	}
-	return newCLIPText(t, m, name, d), nil
+	e := newCLIPText(t, m, name, d)
+	for array := range x.weights[name].loaded {
+		if strings.HasSuffix(array, "embeddings.token_embedding.weight") {
+			e.table = array
+		}
+	}
+	return e, nil
 }
 
 func newCLIPText(t *clip.Tokenizer, m *clip.TextModel, name string, d *stage.Device) *clipText {
-	return &clipText{t, m, (&stage.Part{
+	return &clipText{tokenizer: t, model: m, part: (&stage.Part{
 		Name: name, Title: "the text encoder", Net: m, Once: true,
 		Sizes: func(int, int, int, bool) nn.Sizes { return nn.Sizes{Rows: 1} },
 	}).On(d)}
@@ -60,7 +69,11 @@ func (t *clipText) read(text, syntax string) (*clip.Prompt, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := t.tokenizer.Prompt(text, s, t.Tokens())
+	tokenizer := t.tokenizer
+	if t.extended != nil {
+		tokenizer = t.extended
+	}
+	p, err := tokenizer.Prompt(text, s, t.Tokens())
 	return &p, err
 }
 

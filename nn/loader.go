@@ -42,12 +42,13 @@ type loading struct {
 	errs   []error
 	used   map[string]bool
 	shared map[string]*kernels.Weight
+	all    map[string][]*kernels.Weight
 }
 
 // NewLoader starts at the root of src. The part ("unet", "vae") goes in front of the weights' names
 // in errors and profiles.
 func NewLoader(part string, src Source) Loader {
-	return Loader{state: &loading{part: part, src: src, used: map[string]bool{}, shared: map[string]*kernels.Weight{}}}
+	return Loader{state: &loading{part: part, src: src, used: map[string]bool{}, shared: map[string]*kernels.Weight{}, all: map[string][]*kernels.Weight{}}}
 }
 
 // At is the loader for a part below: At("down_blocks", 0, "resnets", 1) is "down_blocks.0.resnets.1".
@@ -89,6 +90,9 @@ func (l Loader) Err() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Weights are all that were loaded, by the arrays' names. One array may be read in two roles.
+func (l Loader) Weights() map[string][]*kernels.Weight { return l.state.all }
 
 // Unused lists, sorted, those of the given names that no layer asked for.
 func (l Loader) Unused(names []string) []string {
@@ -132,6 +136,7 @@ func (l Loader) Weight(name string, role kernels.Role, shape ...int) *kernels.We
 	}
 	w.Host = a
 	s.shared[full] = w
+	s.all[full] = append(s.all[full], w)
 	return w
 }
 

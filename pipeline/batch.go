@@ -25,9 +25,27 @@ func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events f
 
 // DenoiseBatch does what RenderBatch does up to the decoder.
 func (p *Pipeline) DenoiseBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, l *Latents, err error)) {
+	// What is laid over the model is laid once for all pictures that want it.
+	var adaptations []string
+	alike := map[string][]int{}
+	for i, r := range requests {
+		k := adaptationOf(r)
+		if alike[k] == nil {
+			adaptations = append(adaptations, k)
+		}
+		alike[k] = append(alike[k], i)
+	}
+	for _, k := range adaptations {
+		p.denoiseAlike(ctx, requests, alike[k], events, done)
+	}
+}
+
+// denoiseAlike is DenoiseBatch for those of the requests that have the same adapters.
+func (p *Pipeline) denoiseAlike(ctx context.Context, requests []Request, some []int, events func(i int) Events, done func(i int, l *Latents, err error)) {
 	var order []batchKey
 	batches := map[batchKey][]batched{}
-	for i, r := range requests {
+	for _, i := range some {
+		r := requests[i]
 		var ev Events
 		if events != nil {
 			ev = events(i)

@@ -17,6 +17,7 @@ type conditioning struct {
 type conditioningKey struct {
 	prompt, negative string
 	options          family.TextOptions
+	adaptation       string
 	rows             int // 1: the prompt alone; 2: and the negative; 3: and the empty one
 }
 
@@ -28,7 +29,7 @@ var textNames = []string{"the prompt", "the negative prompt", "the empty prompt"
 
 // condition encodes the prompt, or finds it among the latest ones.
 func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (*conditioning, error) {
-	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height}, pl.rows()}
+	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height}, pl.adaptation.key, pl.rows()}
 	if key.rows == 1 {
 		key.negative = ""
 	}

@@ -22,6 +22,8 @@ import (
 	"darkroom/kernels"
 	"darkroom/machine"
 	defaultmodel "darkroom/models/default"
+	"darkroom/models/library"
+	"darkroom/recipe"
 	"darkroom/stage"
 	"darkroom/tensor"
 )
@@ -30,6 +32,8 @@ import (
 type Options struct {
 	// Model is a folder in the diffusers layout; "" or "default" is the embedded model.
 	Model string
+	// VAE is another autoencoder, a file or a folder; "" is the model's own.
+	VAE string
 	// Prediction is what the denoiser gives, as recipe.Predictions name it; "" and "auto" are as the model's files say.
 	Prediction string
 	// Variant chooses weight files such as "fp16"; "" takes the plain ones where there are any.
@@ -51,6 +55,19 @@ type Options struct {
 	Width, Height int
 }
 
+// With is o with what a request says of the model and of where it runs.
+func (o Options) With(s recipe.Settings) Options {
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
+		if f.from != "" {
+			*f.to = f.from
+		}
+	}
+	return o
+}
+
 // Pipeline is an open model on a backend. It makes one picture at a time.
 type Pipeline struct {
 	name    string
@@ -64,6 +81,7 @@ type Pipeline struct {
 	hashing  sync.Once // hash was begun
 
 	conditionings []*conditioning // the latest few, newest first
+	extras        extras          // adapters and embeddings
 
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
@@ -82,7 +100,7 @@ func Open(o Options) (*Pipeline, error) {
 	if p.device.Trace, err = openTrace(); err != nil {
 		return nil, err
 	}
-	if p.model, err = family.Open(folder, p.device); err != nil {
+	if p.model, err = openModel(folder, o, p.device); err != nil {
 		return nil, err
 	}
 	p.warnings = p.model.Warnings
@@ -133,6 +151,25 @@ func openFolder(o Options) (*checkpoint.Folder, string, error) {
 		name = strings.TrimSuffix(name, filepath.Ext(name))
 	}
 	return f, name, nil
+}
+
+// openModel opens a folder with what the options replace of it.
+func openModel(f *checkpoint.Folder, o Options, d *stage.Device) (*family.Model, error) {
+	prediction, err := checkpoint.ParsePrediction(o.Prediction)
+	if err != nil {
+		return nil, usagef("--%w", err)
+	}
+	with := family.Options{Prediction: prediction}
+	if o.VAE != "" {
+		path, err := library.FindPart(library.VAEs, o.VAE)
+		if err != nil {
+			return nil, &UsageError{err}
+		}
+		if with.VAE, err = family.OpenVAE(f, path, o.HashCache); err != nil {
+			return nil, fmt.Errorf("--vae: %w", err)
+		}
+	}
+	return family.Open(f, with, d)
 }
 
 // hashAll is the SHA-256 of the parts' hashes, in the order text encoder, U-Net, autoencoder. Where all are in one file,
@@ -191,6 +228,7 @@ func (p *Pipeline) Close() error {
 	if p.device.Trace != nil {
 		errs = append(errs, p.device.Trace.Close())
 	}
+	errs = append(errs, p.extras.close())
 	return errors.Join(append(errs, p.model.Close())...)
 }
 

@@ -27,7 +27,10 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		Model: p.name, ModelHash: hash, Prediction: p.model.Sampling.PredictionType.String(),
 		DType: p.dtypeName(), Backend: p.device.Backend.Info().Kind, Device: p.device.Backend.Info().Device, Result: result,
 	}
+	settled.LoRA, settled.Embedding = recipe.FormatUses(pl.adaptation.loras), pl.adaptation.names("embedding")
+	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
 	r.Set(settled)
+	r.Files = pl.adaptation.files
 	return r, nil
 }
 

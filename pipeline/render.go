@@ -76,6 +76,17 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	for _, w := range slices.Concat(p.warnings, pl.warnings) {
 		ev.Warn(w)
 	}
+	a, err := p.adaptation(pl)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.adapt(a); err != nil {
+		return nil, err
+	}
+	for _, w := range a.warnings {
+		ev.Warn(w)
+	}
+	pl.adaptation = a
 	c, err := p.condition(ctx, pl, ev.Warn)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)

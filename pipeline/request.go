@@ -33,7 +33,8 @@ type plan struct {
 	Request
 	schedule     *scheduler.Schedule
 	method       guidance.Method // Guidance and Rescale together
-	guided       bool            // the unconditional prediction is needed
+	adaptation   *adaptation
+	guided       bool // the unconditional prediction is needed
 	warnings     []string
 	latentH      int
 	latentW      int

@@ -50,6 +50,14 @@ type Recipe struct {
 	// SDENoise is where stochastic samplers take their noise from; "": a draw a step; brownian: a path of the seed.
 	SDENoise string `json:"sde_noise,omitempty"`
 
+	LoRA      string `json:"lora,omitempty"`      // adapters with their weights: see ParseUses
+	Embedding string `json:"embedding,omitempty"` // textual inversions, likewise
+	// Files are the adapters, embeddings and pictures that the picture was made with beside the model.
+	Files []File `json:"files,omitempty"`
+
+	VAE             string `json:"vae,omitempty"`              // another autoencoder than the model's own
+	PredictionAsked string `json:"prediction_asked,omitempty"` // --prediction, where it was given
+
 	Model      string `json:"model"`      // name, not a path
 	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
 	Prediction string `json:"prediction"` // epsilon, v_prediction or sample
@@ -70,6 +78,13 @@ type Recipe struct {
 	// Unknown are the fields of a recipe read from a file that this version does not know, kept so that they
 	// are not lost on rewriting. They may decide pixels: a picture cannot be made again without them.
 	Unknown Fields `json:"-"`
+}
+
+// File is a file beside the model that decides the picture.
+type File struct {
+	Kind   string `json:"kind"` // lora, embedding, init, mask
+	Name   string `json:"name"` // without its folder
+	SHA256 string `json:"sha256"`
 }
 
 // Result holds SHA-256 hashes, in hex, of what the recipe gave at each seam, so that a second rendering can say

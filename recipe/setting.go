@@ -31,6 +31,7 @@ type Setting struct {
 	// Split takes a list of values with commas apart, where a value may have commas itself; nil: at each comma.
 	Split func(list string) []string
 
+	Repeat     bool // a flag may be given several times: the texts are joined by commas
 	Zero       bool // 0 or "" is a value like any other; elsewhere it is the default, and is not written down
 	AllowEmpty bool // "" may be given, and means the default
 	Required   bool // written down always, whether given or not

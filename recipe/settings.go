@@ -39,12 +39,18 @@ type Settings struct {
 	// Tiled decodes a picture that is larger than those that the autoencoder was trained on in overlapping tiles.
 	Tiled bool
 
+	// LoRA lists adapters with their weights, and Embedding textual inversions: see ParseUses.
+	LoRA      string `json:",omitempty"`
+	Embedding string `json:",omitempty"`
+
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
-	Model   string `json:",omitempty"` // a folder or a name; "" is the embedded model
-	Backend string `json:",omitempty"` // Backends
-	DType   string `json:",omitempty"` // DTypes
-	Format  string `json:",omitempty"` // Formats; "" is png
-	Quality int    `json:",omitempty"` // 1 to 100; 0 is the format's own
+	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
+	VAE        string `json:",omitempty"` // likewise; "" is the model's own
+	Prediction string `json:",omitempty"` // Predictions; "" is as the model says
+	Backend    string `json:",omitempty"` // Backends
+	DType      string `json:",omitempty"` // DTypes
+	Format     string `json:",omitempty"` // Formats; "" is png
+	Quality    int    `json:",omitempty"` // 1 to 100; 0 is the format's own
 
 	// Extra are the settings that have a row in the table and no field here, by name. It is never changed in place.
 	Extra map[string]any `json:",omitempty"`
@@ -63,11 +69,12 @@ const (
 )
 
 // Syntaxes, SDENoises, Backends, DTypes and Formats list the names that these settings take, the default first.
-func Syntaxes() []string  { return []string{Weighted, Plain} }
-func SDENoises() []string { return []string{SDETorch, SDEBrownian} }
-func Backends() []string  { return []string{"auto", "cpu", "cuda", "ref"} }
-func DTypes() []string    { return []string{"auto", "fp32", "tf32", "bf16", "fp16"} }
-func Formats() []string   { return []string{"png", "jpg", "webp"} }
+func Syntaxes() []string    { return []string{Weighted, Plain} }
+func SDENoises() []string   { return []string{SDETorch, SDEBrownian} }
+func Backends() []string    { return []string{"auto", "cpu", "cuda", "ref"} }
+func DTypes() []string      { return []string{"auto", "fp32", "tf32", "bf16", "fp16"} }
+func Formats() []string     { return []string{"png", "jpg", "webp"} }
+func Predictions() []string { return []string{"auto", "epsilon", "v", "flow"} }
 
 // Schedulers, SigmaNames and GuidanceNames list the names that these settings begin with.
 func Schedulers() []string {
@@ -169,6 +176,19 @@ func table() []Setting {
 		{Name: "quality", Group: OutputGroup, Kind: WholeKind, Low: 1, High: 100, Default: "JPEG 95, WebP lossless",
 			About: "1 to 100, for JPEG and WebP",
 			Field: func(s *Settings) any { return &s.Quality }},
+
+		{Name: "vae", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the model's own",
+			About: "another autoencoder: a file, a folder or a name",
+			Field: func(s *Settings) any { return &s.VAE }, Recipe: func(r *Recipe) any { return &r.VAE }},
+		{Name: "prediction", Group: ModelGroup, Kind: TextKind, Default: "auto", Choices: Predictions,
+			About: "what the denoiser gives, where its files do not say so rightly: auto, epsilon, v or flow",
+			Field: func(s *Settings) any { return &s.Prediction }, Recipe: func(r *Recipe) any { return &r.PredictionAsked }},
+		{Name: "lora", Aliases: []string{"loras"}, Group: ModelGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Default: "none", Split: splitUses,
+			About: "an adapter, FILE or NAME[:WEIGHT[:TEXT_WEIGHT]]; may be repeated",
+			Field: func(s *Settings) any { return &s.LoRA }, Recipe: func(r *Recipe) any { return &r.LoRA }},
+		{Name: "embedding", Aliases: []string{"embeddings"}, Group: ModelGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Default: "none", Split: splitUses,
+			About: "a textual inversion, FILE or NAME, whose name is then a word of prompts; may be repeated",
+			Field: func(s *Settings) any { return &s.Embedding }, Recipe: func(r *Recipe) any { return &r.Embedding }},
 	}, added...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"darkroom/kernels"
@@ -218,6 +219,28 @@ func (p *Part) Unload() {
 	for _, w := range weights {
 		p.device.Backend.Unload(w)
 	}
+}
+
+// Replace gives weights of the part other arrays, with other adapters in them, say. What was packed of them is unloaded,
+// and packed anew for the next run; the other weights stay where they are.
+func (p *Part) Replace(arrays map[*kernels.Weight]tensor.Array) {
+	if len(arrays) == 0 {
+		return
+	}
+	p.Close() // recordings know where weights lie
+	for w, a := range arrays {
+		p.device.Backend.Unload(w)
+		w.Host, w.Shape = a, reshape(w.Shape, a.Shape())
+	}
+}
+
+// reshape is the new shape of a weight of shape old: its rows may have become more.
+func reshape(old, array tensor.Shape) tensor.Shape {
+	s := slices.Clone(old)
+	if len(s) > 0 && len(array) > 0 {
+		s[0] = array[0]
+	}
+	return s
 }
 
 // Need is an estimate of memory in bytes, made from shapes alone.

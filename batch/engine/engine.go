@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -47,14 +48,12 @@ type Engine struct {
 }
 
 type model struct {
-	key  key
+	key  pipeline.Options
 	p    *pipeline.Pipeline
 	cost uint64 // bytes, estimated
 
 	decodes sync.WaitGroup // at work without the engine's lock
 }
-
-type key struct{ path, backend, dtype string }
 
 // New makes an engine. Nothing is opened before the first request.
 func New(o Options) *Engine {
@@ -65,7 +64,9 @@ func New(o Options) *Engine {
 }
 
 // Group is what requests share that are best rendered one after the other: the model and how it runs.
-func Group(q *jobs.Request) string { return q.Model + "\x00" + q.Backend + "\x00" + q.DType }
+func Group(q *jobs.Request) string {
+	return strings.Join([]string{q.Model, q.VAE, q.Prediction, q.Backend, q.DType}, "\x00")
+}
 
 // Render makes one picture. Whatever goes wrong, a panic included, is an error of this request alone.
 func (e *Engine) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (img *pipeline.Image, err error) {
@@ -215,10 +216,7 @@ func (e *Engine) check(q *jobs.Request) error {
 
 // model finds the request's model among the open ones, or opens it and closes others to make room.
 func (e *Engine) model(q *jobs.Request) (*model, error) {
-	o := e.o.Pipeline
-	if q.Model != "" {
-		o.Model = q.Model
-	}
+	o := e.o.Pipeline.With(q.Settings)
 	if e.o.Resolve != nil {
 		path, err := e.o.Resolve(o.Model)
 		if err != nil {
@@ -226,14 +224,7 @@ func (e *Engine) model(q *jobs.Request) (*model, error) {
 		}
 		o.Model = path
 	}
-	if q.Backend != "" {
-		o.Backend = q.Backend
-	}
-	if q.DType != "" {
-		o.DType = q.DType
-	}
-	k := key{o.Model, o.Backend, o.DType}
-	if i := slices.IndexFunc(e.open, func(m *model) bool { return m.key == k }); i >= 0 {
+	if i := slices.IndexFunc(e.open, func(m *model) bool { return m.key == o }); i >= 0 {
 		m := e.open[i]
 		e.open = slices.Insert(slices.Delete(e.open, i, i+1), 0, m)
 		return m, nil
@@ -243,7 +234,7 @@ func (e *Engine) model(q *jobs.Request) (*model, error) {
 		return nil, err
 	}
 	r := p.NewRequest("")
-	m := &model{key: k, p: p, cost: p.Need(r.Width, r.Height, true).Total()}
+	m := &model{key: o, p: p, cost: p.Need(r.Width, r.Height, true).Total()}
 	e.makeRoom(m.cost)
 	e.open = slices.Insert(e.open, 0, m)
 	name := p.Backend()

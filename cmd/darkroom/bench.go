@@ -259,7 +259,7 @@ func (o *benchOptions) openModel(b kernels.Backend) (*family.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return family.Open(folder, d)
+	return family.Open(folder, family.Options{}, d)
 }
 
 func (r *benchReport) print(e *env) {

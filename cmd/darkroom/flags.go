@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"darkroom/machine"
@@ -30,7 +31,18 @@ func settingFlag(s *recipe.Setting) cli.Flag {
 	if s.Kind == recipe.SwitchKind {
 		return &cli.BoolFlag{Name: s.Name, Usage: s.About, Category: s.Group.String()}
 	}
+	if s.Repeat {
+		return &cli.StringSliceFlag{Name: s.Name, Usage: s.About, DefaultText: s.Default, Category: s.Group.String()}
+	}
 	return &cli.StringFlag{Name: s.Name, Usage: s.About, DefaultText: s.Default, Category: s.Group.String()}
+}
+
+// settingText is what was given for a setting, of a repeated one all together.
+func settingText(c *cli.Context, s *recipe.Setting) string {
+	if s.Repeat {
+		return strings.Join(c.StringSlice(s.Name), ",")
+	}
+	return c.String(s.Name)
 }
 
 // readSettings reads what was given of the settings that the command has flags for, and, if so said, the prompt that is its
@@ -47,8 +59,8 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 			g.Set(s.Name, c.Bool(s.Name))
 		} else if randomSeed(c) && s.Kind == recipe.SeedKind {
 			g.Set(s.Name, drawSeed())
-		} else if err := g.Parse(s.Name, c.String(s.Name)); err != nil {
-			return g, &usageError{c.Command.Name, fmt.Sprintf("--%s %q: %v", s.Name, c.String(s.Name), err)}
+		} else if err := g.Parse(s.Name, settingText(c, s)); err != nil {
+			return g, &usageError{c.Command.Name, fmt.Sprintf("--%s %q: %v", s.Name, settingText(c, s), err)}
 		}
 	}
 	if prompt && c.NArg() > 0 {
@@ -91,7 +103,7 @@ func override[T any](field *T, value *T) {
 
 // engineFlags are which model runs, and where.
 func engineFlags() []cli.Flag {
-	return append(settingFlags("model", "backend", "dtype"), deviceFlag(), threadsFlag(), lowMemoryFlag())
+	return append(settingFlags("model", "vae", "prediction", "backend", "dtype"), deviceFlag(), threadsFlag(), lowMemoryFlag())
 }
 
 func lowMemoryFlag() cli.Flag {
@@ -127,7 +139,7 @@ func readEngines(c *cli.Context) (pipeline.Options, deviceList, error) {
 
 func readEngine(c *cli.Context) (pipeline.Options, error) {
 	o := pipeline.Options{
-		Model: c.String("model"), Backend: c.String("backend"), DType: c.String("dtype"),
+		Model: c.String("model"), VAE: c.String("vae"), Prediction: c.String("prediction"), Backend: c.String("backend"), DType: c.String("dtype"),
 		Threads: c.Int("threads"), HashCache: machine.HashFolder(), LowMemory: c.Bool("low-memory"),
 	}
 	if c.IsSet("threads") && o.Threads < 1 {

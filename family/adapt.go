@@ -1,0 +1,132 @@
+package family
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"darkroom/checkpoint"
+	"darkroom/kernels"
+	"darkroom/tensor"
+)
+
+// Adaptation is what is laid over a model's weights for some pictures. The zero value is the model as it is.
+type Adaptation struct {
+	Adapters   []Adapter
+	Embeddings []*checkpoint.Embedding
+}
+
+// Adapter is a LoRA or a relative with its strengths.
+type Adapter struct {
+	*checkpoint.Adapter
+	Weight, TextWeight float64 // for the denoiser, for the text encoders
+}
+
+// Adapt lays an adaptation over the model's own weights, in place of the one before. Only the arrays that differ are
+// packed anew, before the next run: a step costs what it costs without. The warnings name what the model has no place
+// for; an adapter that fits nowhere is an error, and the model stays as it was.
+func (m *Model) Adapt(a Adaptation) (warnings []string, err error) {
+	parts := map[string]checkpoint.Weights{}
+	for name, w := range m.weights {
+		parts[name] = w.arrays
+	}
+	var uses []checkpoint.Use
+	for _, adapter := range a.Adapters {
+		matched, err := adapter.Match(parts)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(matched.Unmatched); n > 0 {
+			warnings = append(warnings, fmt.Sprintf("%s: the model has no place for %d of its %d layers, such as %s",
+				adapter.Name(), n, n+matched.Count(), strings.Join(matched.Unmatched[:min(n, 3)], ", ")))
+		}
+		uses = append(uses, checkpoint.Use{Matched: matched, Weight: adapter.Weight, TextWeight: adapter.TextWeight})
+	}
+	views := map[string]checkpoint.Weights{}
+	now := map[string]string{}
+	for name, w := range parts {
+		views[name] = checkpoint.Patched(w, name, uses...)
+		for _, u := range uses {
+			strength := u.Weight
+			if strings.HasPrefix(name, "text_encoder") {
+				strength = u.TextWeight
+			}
+			if strength == 0 {
+				continue
+			}
+			for _, array := range u.Touched(name) {
+				now[name+"/"+array] += fmt.Sprintf("%p:%v;", u.Adapter, strength)
+			}
+		}
+	}
+	if err := m.Text.embed(a.Embeddings, views, now); err != nil {
+		return nil, err
+	}
+	m.replace(views, now)
+	return warnings, nil
+}
+
+// replace gives those weights other arrays whose adaptation differs from what it was.
+func (m *Model) replace(views map[string]checkpoint.Weights, now map[string]string) {
+	for _, p := range m.Parts {
+		w := m.weights[p.Name]
+		if w == nil {
+			continue
+		}
+		arrays := map[*kernels.Weight]tensor.Array{}
+		for array, loaded := range w.loaded {
+			key := p.Name + "/" + array
+			if now[key] == m.adapted[key] {
+				continue
+			}
+			v, ok := views[p.Name].Array(array)
+			if !ok {
+				continue
+			}
+			for _, kw := range loaded {
+				arrays[kw] = v
+			}
+		}
+		p.Replace(arrays)
+	}
+	m.adapted = now
+}
+
+// embed puts the vectors of embeddings behind the rows of the encoder's table, and their names into its tokenizer.
+func (t *clipText) embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error {
+	return t.embedAs(all, views, now, func(e *checkpoint.Embedding) tensor.Array { return e.Text })
+}
+
+func (t *clipText) embedAs(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string, vectors func(*checkpoint.Embedding) tensor.Array) error {
+	t.extended = nil
+	if len(all) == 0 {
+		return nil
+	}
+	var arrays []tensor.Array
+	words := map[string][]int32{}
+	next := int32(t.model.Config.VocabSize)
+	for _, e := range all {
+		v := vectors(e)
+		if v == nil {
+			return fmt.Errorf("the embedding %s has no vectors for %s: it is for %s", e.Token, t.part.Title, e.Family())
+		}
+		if s := v.Shape(); s[1] != t.model.Config.HiddenSize {
+			return fmt.Errorf("the embedding %s has vectors of %d numbers, and %s reads %d: it is for %s", e.Token, s[1], t.part.Title, t.model.Config.HiddenSize, cmp.Or(e.Family(), "another model"))
+		}
+		for range v.Shape()[0] {
+			words[e.Token] = append(words[e.Token], next)
+			next++
+		}
+		arrays = append(arrays, v)
+	}
+	extended, err := checkpoint.Extended(views[t.part.Name], t.table, arrays...)
+	if err != nil {
+		return err
+	}
+	views[t.part.Name] = extended
+	for _, e := range all {
+		now[t.part.Name+"/"+t.table] += fmt.Sprintf("%s@%p;", e.Token, e)
+	}
+	t.extended = t.tokenizer.WithWords(words)
+	return nil
+}

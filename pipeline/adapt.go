@@ -1,0 +1,200 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"darkroom/checkpoint"
+	"darkroom/family"
+	"darkroom/models/library"
+	"darkroom/recipe"
+)
+
+// adaptation is what a request lays over the model. Its key names it among others of the pipeline.
+type adaptation struct {
+	family.Adaptation
+	key      string
+	files    []recipe.File
+	loras    []recipe.Use // those of the settings, by name: the others are in the prompts
+	warnings []string
+}
+
+// extras are the files of adapters and embeddings that were used, opened once.
+type extras struct {
+	adapters   map[string]*checkpoint.Adapter
+	embeddings map[string]*checkpoint.Embedding
+	sources    []*checkpoint.Source
+	now        string // the key of what is laid over the model
+}
+
+func (x *extras) close() error {
+	var errs []error
+	for _, s := range x.sources {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// adaptation reads the plan's adapters and embeddings: those of the settings, and those that the prompts' tags ask for.
+func (p *Pipeline) adaptation(pl *plan) (*adaptation, error) {
+	a := &adaptation{}
+	uses, err := recipe.ParseUses(pl.LoRA)
+	if err != nil {
+		return nil, usagef("--lora %w", err)
+	}
+	tags, warnings := family.Networks(pl.Syntax, pl.Prompt, pl.Negative)
+	a.warnings = warnings
+	for _, u := range uses {
+		path, err := p.addAdapter(a, u)
+		if err != nil {
+			return nil, fmt.Errorf("--lora %s: %w", u.Name, err)
+		}
+		u.Name = library.PartName(path)
+		a.loras = append(a.loras, u)
+	}
+	for _, t := range tags {
+		if _, err := library.FindPart(library.LoRAs, t.Name); err != nil { // as the web UIs do
+			a.warnings = append(a.warnings, fmt.Sprintf("%.80q is left out: %v", t.Text, err))
+			continue
+		}
+		if _, err := p.addAdapter(a, recipe.Use{Name: t.Name, Weight: t.Weight, TextWeight: t.TextWeight}); err != nil {
+			return nil, fmt.Errorf("%.80s: %w", t.Text, err)
+		}
+	}
+	embeddings, err := recipe.ParseUses(pl.Embedding)
+	if err != nil {
+		return nil, usagef("--embedding %w", err)
+	}
+	for _, u := range embeddings {
+		if err := p.addEmbedding(a, u.Name); err != nil {
+			return nil, fmt.Errorf("--embedding %s: %w", u.Name, err)
+		}
+	}
+	return a, nil
+}
+
+func (p *Pipeline) addAdapter(a *adaptation, u recipe.Use) (path string, err error) {
+	if path, err = library.FindPart(library.LoRAs, u.Name); err != nil {
+		return "", &UsageError{err}
+	}
+	adapter := p.extras.adapters[path]
+	if adapter == nil {
+		s, err := p.extras.open(path)
+		if err != nil {
+			return "", err
+		}
+		if adapter, err = checkpoint.ReadAdapter(s); err != nil {
+			return "", err
+		}
+		if p.extras.adapters == nil {
+			p.extras.adapters = map[string]*checkpoint.Adapter{}
+		}
+		p.extras.adapters[path] = adapter
+	}
+	hash, err := checkpoint.HashFile(path, p.options.HashCache)
+	if err != nil {
+		return "", err
+	}
+	a.Adapters = append(a.Adapters, family.Adapter{Adapter: adapter, Weight: u.Weight, TextWeight: u.TextWeight})
+	a.files = append(a.files, recipe.File{Kind: "lora", Name: library.PartName(path), SHA256: hash})
+	a.key += fmt.Sprintf("lora %s %v %v\n", path, u.Weight, u.TextWeight)
+	bundled, err := checkpoint.BundledEmbeddings(adapter.Source())
+	if err != nil {
+		return "", err
+	}
+	for _, e := range bundled {
+		key := path + "\x00" + e.Token
+		if p.extras.embeddings[key] == nil {
+			p.extras.remember(key, e)
+		}
+		a.Embeddings = append(a.Embeddings, p.extras.embeddings[key])
+	}
+	return path, nil
+}
+
+func (p *Pipeline) addEmbedding(a *adaptation, name string) error {
+	path, err := library.FindPart(library.Embeddings, name)
+	if err != nil {
+		return &UsageError{err}
+	}
+	if p.extras.embeddings[path] == nil {
+		s, err := p.extras.open(path)
+		if err != nil {
+			return err
+		}
+		e, err := checkpoint.ReadEmbedding(s)
+		if err != nil {
+			return err
+		}
+		p.extras.remember(path, e)
+	}
+	hash, err := checkpoint.HashFile(path, p.options.HashCache)
+	if err != nil {
+		return err
+	}
+	a.Embeddings = append(a.Embeddings, p.extras.embeddings[path])
+	a.files = append(a.files, recipe.File{Kind: "embedding", Name: filepath.Base(path), SHA256: hash})
+	a.key += "embedding " + path + "\n"
+	return nil
+}
+
+func (x *extras) open(path string) (*checkpoint.Source, error) {
+	s, err := checkpoint.OpenSource(path)
+	if err == nil {
+		x.sources = append(x.sources, s)
+	}
+	return s, err
+}
+
+func (x *extras) remember(key string, e *checkpoint.Embedding) {
+	if x.embeddings == nil {
+		x.embeddings = map[string]*checkpoint.Embedding{}
+	}
+	x.embeddings[key] = e
+}
+
+// adaptationOf tells requests apart whose adaptations differ, without opening files.
+func adaptationOf(r Request) string {
+	key := r.LoRA + "\x00" + r.Embedding
+	tags, _ := family.Networks(r.Syntax, r.Prompt, r.Negative)
+	for _, t := range tags {
+		key += "\x00" + t.Text
+	}
+	return key
+}
+
+// adapt lays an adaptation over the model, if another one is there.
+func (p *Pipeline) adapt(a *adaptation) error {
+	if a.key == p.extras.now {
+		return nil
+	}
+	warnings, err := p.model.Adapt(a.Adaptation)
+	if err != nil {
+		return err
+	}
+	p.extras.now = a.key
+	a.warnings = slices.Concat(a.warnings, warnings)
+	return nil
+}
+
+// names lists the files of a kind, with commas between.
+func (a *adaptation) names(kind string) string {
+	var names []string
+	for _, f := range a.files {
+		if f.Kind == kind {
+			names = append(names, f.Name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// vaeName is the other autoencoder's name for recipes.
+func (p *Pipeline) vaeName() string {
+	if p.options.VAE == "" {
+		return ""
+	}
+	return library.PartName(p.options.VAE)
+}
