@@ -71,7 +71,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, &UsageError{err}
 	}
 	h, w := r.Height/f, r.Width/f
-	pl := &plan{Request: r, guided: p.guided(r), schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err

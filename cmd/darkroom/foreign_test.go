@@ -33,7 +33,7 @@ var foreignFiles = []struct {
 	{"invokeai.png", `{"prompt":"a lamp on a desk","negative":"text","seed":2507332253,"steps":6,"cfg":5,"scheduler":"dpm++2m","sigmas":"karras","width":64,"height":64,"noise":"torch-cpu","clip_skip":0}`,
 		[]string{`the model "river"`}},
 	{"swarmui.png", `{"prompt":"a lamp on a desk","negative":"text","seed":581626448,"steps":6,"cfg":5,"scheduler":"dpm++2m","sigmas":"karras","width":64,"height":64,"noise":"torch-cpu"}`, nil},
-	{"lora.png", `{"prompt":"a mill, <lora:old_paint:0.7>night","negative":"text","seed":5206}`, []string{`"<lora:old_paint:0.7>" names a network that is not loaded: it is left out`}},
+	{"lora.png", `{"prompt":"a mill, <lora:old_paint:0.7>night","negative":"text","seed":5206}`, []string{`"<lora:old_paint:0.7>" is left out: there is no such file`}},
 	{"utf8-in-text.png", `{"prompt":"a clay jug 壺, café","negative":"text","seed":5211}`, nil},
 }
 
@@ -190,7 +190,7 @@ func TestPromptWarnings(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"a mill <lora:x:0.8>"}, []string{`warning: the prompt: "<lora:x:0.8>" names a network that is not loaded: it is left out`}},
+		{[]string{"a mill <lora:x:0.8>"}, []string{`warning: "<lora:x:0.8>" is left out: there is no such file`}},
 		{[]string{"a mill <lora:x:0.8>", "--prompt-syntax", "plain"}, []string{`"<lora:x:0.8>" is encoded as words`}},
 		{[]string{"a [red:blue:0.5] mill AND a [fox|wolf]"}, []string{`"[red:blue:0.5]" is encoded as words`, `"AND" is encoded as words`, `"[fox|wolf]" is encoded as words`}},
 		{[]string{"a mill", "--negative", "{a|b}"}, []string{`warning: the negative prompt: "{a|b}" is encoded as words`}},
