@@ -1,6 +1,8 @@
-// Package control steers a U-Net by pictures: ControlNets (Zhang et al. 2023, "Adding Conditional Control to Text-to-Image
-// Diffusion Models"), by the names of diffusers' ControlNetModel. A ControlNet is a second way down the U that also
-// sees the picture; what it leaves is added to what the U-Net's own leaves. Both are written into one graph.
+// Package control steers a U-Net by pictures.
+//
+// ControlNets (Zhang et al. 2023, "Adding Conditional Control to Text-to-Image Diffusion Models") are a second way down the U
+// that also sees the picture; what it leaves is added to what the U-Net's own leaves. Both are written into one graph.
+// T2I-Adapters and image prompts (IP-Adapter) run once a picture; the U-Net reads what they give.
 package control
 
 import (

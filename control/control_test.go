@@ -98,6 +98,45 @@ func TestImagePromptAgainstDiffusers(t *testing.T) {
 	}
 }
 
+// T2I-Adapters: their features, and the U-Net that reads them.
+func TestAdaptersAgainstDiffusers(t *testing.T) {
+	file := golden.Open(t, "testdata/control.safetensors")
+	for name, of := range map[string]string{"sd1-adapter": "sd1", "xl-adapter": "xl", "light": ""} {
+		t.Run(name, func(t *testing.T) {
+			net := file.Network(t, name)
+			c, err := ReadAdapterConfig(net.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := NewAdapter(c, net.Loader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			net.AllRead(t)
+			_, hint := net.Call("features").Floats(t, "hint")
+			if hint[1]%c.Multiple() != 0 || hint[2]%c.Multiple() != 0 {
+				t.Errorf("a hint of %v is taken for one whose sides are no multiples of %d", hint, c.Multiple())
+			}
+			net.Call("features").CheckNetwork(t, tolerance, a, nn.Sizes{Rows: hint[0], H: hint[1], W: hint[2]})
+			if of == "" {
+				return
+			}
+			u, unetNet := openUNet(t, file, of)
+			with, err := u.WithFeatures(c.Features())
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := unetNet.Call("adapter")
+			_, sample := at.Floats(t, "sample")
+			_, text := at.Floats(t, "text")
+			at.CheckNetwork(t, tolerance, with, nn.Sizes{Rows: sample[0], H: sample[1], W: sample[2], Tokens: text[1]})
+			if _, err := u.WithFeatures(4); err == nil || !strings.Contains(err.Error(), "room for 3") {
+				t.Errorf("4 features: error %v", err)
+			}
+		})
+	}
+}
+
 // Tokens made of a picture's patches.
 func TestResamplerAgainstDiffusers(t *testing.T) {
 	net := golden.Open(t, "testdata/control.safetensors").Network(t, "plus")

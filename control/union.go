@@ -3,7 +3,6 @@ package control
 import (
 	"darkroom/kernels"
 	"darkroom/nn"
-	"darkroom/tensor"
 )
 
 // union is what lets one net take hints of several types (xinsir's ControlNet++, diffusers' ControlNetUnionModel): each hint's
@@ -13,8 +12,7 @@ type union struct {
 	layers        []unionLayer
 	spatial       nn.Linear
 	typeEmbedding [2]nn.Linear
-	identity      nn.Conv2D // of one pixel: it adds a vector to every pixel
-	same          *kernels.Weight
+	identity      nn.Conv2D // adds a vector to every pixel
 }
 
 // unionLayer is x += out(value(LN x)); x += MLP(LN x). As published, its attention runs across the batch, where every row
@@ -46,14 +44,7 @@ func newUnion(c Config, l nn.Loader) *union {
 			cFC:   at.At("mlp.c_fc").Linear(width, 4*width), proj: at.At("mlp.c_proj").Linear(4*width, width),
 		})
 	}
-	ones := make([]float32, width*width)
-	for i := range width {
-		ones[i*width+i] = 1
-	}
-	of := func(role kernels.Role, shape ...int) *kernels.Weight {
-		return kernels.NewWeight("control.identity", role, tensor.Tensor{DType: tensor.F32, Shape: shape, Data: tensor.Bytes(ones)})
-	}
-	u.identity, u.same = nn.Conv2D{Weight: of(kernels.Filter, width, width, 1, 1)}, of(kernels.Matrix, width, width)
+	u.identity = nn.Affine(width, 1, 0)
 	return u
 }
 
@@ -69,7 +60,7 @@ func (u *union) fuse(g *kernels.Graph, hint *kernels.Tensor, kind, heads int, st
 	// Attention of a query of zeros weighs all pixels alike: their mean.
 	pixels := g.Reshape(hint, n, h*w, c)
 	mean := g.Add("control mean", &kernels.Attention{Q: g.Reshape(zero, n, 1, c), K: pixels, V: pixels, Heads: heads})
-	x := g.Add("control task", &kernels.Linear{In: g.Reshape(mean, n, c), W: u.same, Bias: nn.Rows(u.task, kind, kind+1)})
+	x := g.Add("control task", &kernels.Linear{In: g.Reshape(mean, n, c), W: u.identity.Weight, Bias: nn.Rows(u.task, kind, kind+1)})
 	if strength != nil {
 		x = g.Add("control strength", &kernels.Pointwise{A: zero, B: x, Scale: strength})
 	}

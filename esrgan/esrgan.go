@@ -5,7 +5,6 @@ package esrgan
 import (
 	"darkroom/kernels"
 	"darkroom/nn"
-	"darkroom/tensor"
 )
 
 // Model is the network put together from a checkpoint.
@@ -105,8 +104,7 @@ func (m *Model) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
 		return m.forwardCompact(g, x)
 	}
 	if u := m.Config.Unshuffle; u > 1 {
-		conv := nn.Conv2D{Weight: unshuffle(u), Stride: u}
-		x = conv.Forward(g, x, nn.Conv{})
+		x = nn.PixelUnshuffle(3, u).Forward(g, x, nn.Conv{})
 	}
 	first := m.convFirst.Forward(g, x, nn.Conv{})
 	y := first
@@ -128,25 +126,7 @@ func (m *Model) forwardCompact(g *kernels.Graph, x *kernels.Tensor) *kernels.Ten
 	}
 	s := m.Config.Scale
 	y = g.Add("", &kernels.PixelShuffle{In: m.chain[last].Forward(g, y, nn.Conv{}), Factor: s})
-	large := nn.Conv2D{Weight: oneHot("upscaler.enlarged", 3, 1, func(o, c, _, _ int) bool { return o == c })}
-	return large.Forward(g, x, nn.Conv{Upsample: [2]int{s * x.Shape[1], s * x.Shape[2]}, Residual: y})
-}
-
-// unshuffle is the filter that puts u×u pixels together, in torch's order: a convolution of that stride.
-func unshuffle(u int) *kernels.Weight {
-	return oneHot("upscaler.unshuffle", 3*u*u, u, func(o, c, i, j int) bool { return o == (c*u+i)*u+j })
-}
-
-// oneHot is a filter of k×k pixels over 3 channels whose weights are 1 where is says so, and 0 elsewhere: it only moves values.
-func oneHot(name string, outs, k int, is func(o, c, i, j int) bool) *kernels.Weight {
-	shape := tensor.Shape{outs, 3, k, k}
-	values := make([]float32, shape.Len())
-	for at := range values {
-		if is(at/(3*k*k), at/(k*k)%3, at/k%k, at%k) {
-			values[at] = 1
-		}
-	}
-	return kernels.NewWeight(name, kernels.Filter, tensor.Tensor{DType: tensor.F32, Shape: shape, Data: tensor.Bytes(values)})
+	return nn.Affine(3, 1, 0).Forward(g, x, nn.Conv{Upsample: [2]int{s * x.Shape[1], s * x.Shape[2]}, Residual: y})
 }
 
 // Write writes the network into g, for Rows pictures of H×W pixels: "image" to "image", as Forward has them. It

@@ -6,7 +6,7 @@ The networks "NAME" (the U-Net), "NAME-net", "NAME-net2" (ControlNets), and the 
 on it, at strengths that differ by row, also in guess mode; "NAME-ip" is an image prompt (IP-Adapter) for it.
 """
 import torch
-from diffusers import ControlNetModel, ControlNetUnionModel, UNet2DConditionModel
+from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter, UNet2DConditionModel
 
 from goldens_nets import Golden, draw, make_up, weight
 
@@ -42,6 +42,39 @@ class ImagePrompt(torch.nn.Module):
     def as_diffusers(self):
         state = self.state_dict()
         return {part: {k.removeprefix(part + "."): v for k, v in state.items() if k.startswith(part)} for part in ("image_proj", "ip_adapter")}
+
+
+def features(golden, name, net, hint):
+    with torch.no_grad():
+        out = net(hint)
+    golden.value(name, "features", "hint", hint)
+    for i, f in enumerate(out):
+        golden.value(name, "features", f"feature{i}", f)
+    return out
+
+
+def adapter_calls(golden, name, unet, t, values, given):
+    """A T2I-Adapter, and the U-Net that reads its features."""
+    kind, factor = ("full_adapter", 8) if name == "sd1" else ("full_adapter_xl", 16)
+    hint = draw(9, 2, 3, 32, 64).abs()  # for latents of 4x8, whose halves agree
+    net = make_up(T2IAdapter(channels=(8, 16), num_res_blocks=2, downscale_factor=factor, adapter_type=kind))
+    golden.network(name + "-adapter", net, net.config)
+    out = features(golden, name + "-adapter", net, hint)
+    sample = draw(10, 2, 4, 4, 8)
+    strength = torch.tensor([[0.8], [0.3]]).double()
+    with torch.no_grad():
+        # The U-Net adds in place: give it copies.
+        weighted = [f * strength[..., None, None] for f in out]
+        prediction = unet(sample, t, values["text"], down_intrablock_additional_residuals=[f.clone() for f in weighted], **given).sample
+        plain = unet(sample, t, values["text"], **given).sample
+    for key in ("time", "text", "pooled", "time_ids"):
+        if key in values:
+            golden.value(name, "adapter", key, values[key])
+    for i, f in enumerate(out):
+        golden.value(name, "adapter", f"feature{i}", f)
+    for key, v in dict(sample=sample, adapter_strength=strength, prediction=prediction).items():
+        golden.value(name, "adapter", key, v)
+    print(f"  {name} adapter: without it is off by {(prediction - plain).std():.2f}")
 
 
 class Named(dict):
@@ -128,6 +161,7 @@ def main():
             union_calls(golden, name, unet, make_up(ControlNetUnionModel(conditioning_embedding_out_channels=(4, 6, 8, 12), num_control_type=4, num_trans_channel=8,
                                                                          num_trans_head=2, num_trans_layer=2, num_proj_channel=8, **config)), t[:1],
                         {k: v[:1] for k, v in values.items()}, ids[:1])
+        adapter_calls(golden, name, unet, t, values, dict(given))
         adapter = ImagePrompt(unet, embedding=14, tokens=4)
         golden.network(name + "-ip", adapter, {})
         unet._load_ip_adapter_weights([adapter.as_diffusers()])
@@ -151,6 +185,9 @@ def main():
         golden.value(name + "-ip", "project", "pooled", values["embedding"])
         golden.value(name + "-ip", "project", "image", tokens)
     plus(golden, unet)
+    light = make_up(T2IAdapter(in_channels=1, channels=(8, 12), num_res_blocks=2, downscale_factor=4, adapter_type="light_adapter"))
+    golden.network("light", light, light.config)
+    features(golden, "light", light, draw(8, 2, 1, 16, 32))
     golden.save("control/testdata/control.safetensors")
 
 

@@ -34,16 +34,25 @@ func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsam
 	return b
 }
 
-func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, skips *[]*kernels.Tensor) *kernels.Tensor {
+// The feature of an adapter, if there is one, joins the last layer's result, or that of the whole block where it has no
+// attention.
+func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, join func(*kernels.Tensor) *kernels.Tensor, skips *[]*kernels.Tensor) *kernels.Tensor {
+	last, downs := len(b.resnets)-1, b.downsampler != nil
 	for i, r := range b.resnets {
 		x = r.Forward(g, x, nil, temb)
 		if b.attentions != nil {
 			x = b.attentions[i].forward(g, x, read)
 		}
+		if i == last && (b.attentions != nil || !downs) {
+			x = join(x)
+		}
 		*skips = append(*skips, x)
 	}
-	if b.downsampler != nil {
+	if downs {
 		x = b.downsampler.Forward(g, x, nn.Conv{})
+		if b.attentions == nil {
+			x = join(x)
+		}
 		*skips = append(*skips, x)
 	}
 	return x

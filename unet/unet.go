@@ -51,6 +51,7 @@ type Half struct {
 	convIn     nn.Conv2D
 	downBlocks []downBlock
 	midBlock   *midBlock // nil where config.json says null
+	features   int       // of an adapter; 0 without one
 }
 
 // NewHalf puts half a network together. What is missing stays with the loader; the error is of the configuration.
@@ -86,14 +87,47 @@ func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
 	d := Down{temb: h.embedding.forward(g, in)}
 	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
 	d.Skips = []*kernels.Tensor{x}
+	join := h.joiner(g, in.Sample.Shape[0])
 	for _, b := range h.downBlocks {
-		x = b.forward(g, x, d.temb, in.context(), &d.Skips)
+		x = b.forward(g, x, d.temb, in.context(), join, &d.Skips)
 	}
 	if h.midBlock != nil {
 		x = h.midBlock.forward(g, x, d.temb, in.context())
 	}
-	d.Middle = x
+	d.Middle = join(x)
 	return d
+}
+
+// joiner adds an adapter's features, one after the other, where the way down calls it, as long as there are any. They are
+// inputs of the shape that they meet.
+func (h Half) joiner(g *kernels.Graph, rows int) func(x *kernels.Tensor) *kernels.Tensor {
+	next := 0
+	var strength *kernels.Tensor
+	return func(x *kernels.Tensor) *kernels.Tensor {
+		if next == h.features {
+			return x
+		}
+		if next == 0 {
+			strength = g.Input("adapter_strength", g.DType, rows, 1)
+		}
+		name := FeatureName(next)
+		next++
+		return g.Add(name, &kernels.Pointwise{A: x, B: g.Input(name, g.DType, x.Shape...), Scale: strength})
+	}
+}
+
+// FeatureName is what feature i of an adapter is called: its output, and the U-Net's input.
+func FeatureName(i int) string { return fmt.Sprint("feature", i) }
+
+// WithFeatures is the network with a T2I-Adapter on it (Mou et al. 2023), which also reads that adapter's features and
+// their strength, "adapter_strength".
+func (m *Model) WithFeatures(n int) (*Model, error) {
+	if blocks := len(m.downBlocks); n < 1 || n > blocks+1 {
+		return nil, fmt.Errorf("an adapter of %d features, but the U-Net has room for %d: the adapter belongs to another kind of model", n, blocks+1)
+	}
+	w := *m
+	w.features = n
+	return &w, nil
 }
 
 // Inputs are the tensors that the network reads, by the names of a graph's inputs.

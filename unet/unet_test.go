@@ -97,7 +97,7 @@ func (b blockTest) down(path string, d downBlock) {
 	b.t.Run(path, func(t *testing.T) {
 		b.call.Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
 			var skips []*kernels.Tensor
-			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), &skips)
+			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, &skips)
 			results := golden.Results{path + "@out": out}
 			for i, s := range skips {
 				results[fmt.Sprintf("%s@left%d", path, i)] = s

@@ -7,7 +7,6 @@ import (
 	"darkroom/checkpoint"
 	"darkroom/kernels"
 	"darkroom/nn"
-	"darkroom/tensor"
 )
 
 // TinyConfig is what the config.json of a small autoencoder says (TAESD, diffusers' AutoencoderTiny).
@@ -131,7 +130,7 @@ func (d *TinyDecoder) Forward(g *kernels.Graph, z *kernels.Tensor) *kernels.Tens
 		}
 		x = v.conv.Forward(g, x, o)
 	}
-	return affine(2, -1).Forward(g, x, nn.Conv{}) // from [0, 1]
+	return nn.Affine(3, 2, -1).Forward(g, x, nn.Conv{}) // from [0, 1]
 }
 
 // Write writes the decoder into g, for Rows latents of H×W: "latent" to "image". It implements nn.Network.
@@ -168,7 +167,7 @@ func NewTinyEncoder(c TinyConfig, l nn.Loader) (*TinyEncoder, error) {
 
 // Forward writes the encoder into g: a picture [N,H,W,3] with values from -1 to 1 to [N,H/f,W/f,LatentChannels].
 func (e *TinyEncoder) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
-	x = affine(0.5, 0.5).Forward(g, x, nn.Conv{}) // to [0, 1]
+	x = nn.Affine(3, 0.5, 0.5).Forward(g, x, nn.Conv{}) // to [0, 1]
 	for _, v := range e.levels {
 		x = v.forward(g, v.conv.Forward(g, x, nn.Conv{}))
 	}
@@ -178,14 +177,4 @@ func (e *TinyEncoder) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tens
 // Write writes the encoder into g, for Rows pictures of H×W pixels: "image" to "latent". It implements nn.Network.
 func (e *TinyEncoder) Write(g *kernels.Graph, s nn.Sizes) {
 	g.Output("latent", e.Forward(g, g.Input("image", g.DType, s.Rows, s.H, s.W, 3)))
-}
-
-// affine is x·scale + shift of a picture's channels: a filter of one pixel.
-func affine(scale, shift float32) nn.Conv2D {
-	w := []float32{scale, 0, 0, 0, scale, 0, 0, 0, scale}
-	b := []float32{shift, shift, shift}
-	of := func(name string, role kernels.Role, v []float32, shape ...int) *kernels.Weight {
-		return kernels.NewWeight("vae."+name, role, tensor.Tensor{DType: tensor.F32, Shape: shape, Data: tensor.Bytes(v)})
-	}
-	return nn.Conv2D{Weight: of("range.weight", kernels.Filter, w, 3, 3, 1, 1), Bias: of("range.bias", kernels.Vector, b, 3)}
 }
