@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"darkroom/batch/jobs"
+	"darkroom/machine"
 )
 
 // Name is the file's name in the output folder.
@@ -81,9 +82,9 @@ func Open(folder string) (*Manifest, error) {
 		return nil, fmt.Errorf("opening the manifest: %w", err)
 	}
 	m := &Manifest{path: path, file: f}
-	if err := lock(f); err != nil {
+	if machine.Lock(f) != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, ErrLocked)
 	}
 	if err := m.load(); err != nil {
 		f.Close()

@@ -135,18 +135,19 @@ func (q *Queue) Retry(ctx context.Context, id string) (int, error) {
 func (q *Queue) revive(ctx context.Context, b Batch, subject, hash string) (bool, error) {
 	var d Dead
 	var sequence uint64
+	var data []byte
 	err := again(ctx, func(ctx context.Context) error {
 		m, err := q.dead.GetLastMsgForSubject(ctx, subject)
 		if err != nil {
 			return err
 		}
-		sequence = m.Sequence
-		return json.Unmarshal(m.Data, &d)
+		sequence, data = m.Sequence, m.Data
+		return nil
 	}, jetstream.ErrMsgNotFound)
 	if err != nil {
 		return false, err
 	}
-	if jobs.Rank(d.Priority) < 0 || !json.Valid(d.Job) {
+	if json.Unmarshal(data, &d) != nil || jobs.Rank(d.Priority) < 0 || !json.Valid(d.Job) {
 		return false, nil // it never was a job
 	}
 	msg := nats.NewMsg(strings.Join([]string{jobsSubject, d.Priority, b.ID, hash}, "."))
@@ -213,6 +214,9 @@ func (q *Queue) Overview(ctx context.Context) (Overview, error) {
 	}
 	for _, id := range ids {
 		s, err := q.Status(ctx, id)
+		if errors.Is(err, errDamaged) || errors.Is(err, ErrNoBatch) {
+			continue
+		}
 		if err != nil {
 			return o, err
 		}

@@ -9,6 +9,7 @@ import (
 	"darkroom/batch"
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
+	"darkroom/batch/store"
 )
 
 // RunOptions are a batch that workers render. Batch says what and where, as for one machine; its renderers and its
@@ -68,12 +69,26 @@ func (q *Queue) Run(ctx context.Context, o RunOptions) (batch.Summary, error) {
 	}
 	var submit []*jobs.Image
 	for _, m := range todo {
-		if _, ok := settled[m.Hash]; !ok {
-			submit = append(submit, m)
+		if _, ok := settled[m.Hash]; ok {
+			continue
 		}
+		if n := len(encode(g.batch.job(m))); n > maxMessage {
+			if err := g.refuse(ctx, m, fmt.Errorf("the request has %d bytes, and a queue takes at most %d: shorten its prompts", n, maxMessage)); err != nil {
+				return g.sum, err
+			}
+			continue
+		}
+		submit = append(submit, m)
 	}
 	err = g.gather(ctx, submit)
 	return g.sum, err
+}
+
+// refuse writes down an image that cannot be queued.
+func (g *gatherer) refuse(ctx context.Context, m *jobs.Image, cause error) error {
+	now := time.Now().UTC()
+	r := manifest.Record{Hash: m.Hash, Index: m.Index, Request: m.Request, Status: manifest.Failed, Error: cause.Error(), Started: now, Finished: now}
+	return g.take(ctx, []manifest.Record{r})
 }
 
 // gather submits and takes results in until there is one for every image.
@@ -186,8 +201,8 @@ func (g *gatherer) verify(ctx context.Context, r manifest.Record) error {
 	if r.Status != manifest.Done {
 		return nil
 	}
-	if err := jobs.CheckFile(r.File); err != nil {
-		return err
+	if m := g.todo[r.Hash]; !store.IsFree(m.File, r.File) {
+		return fmt.Errorf("%.60q is not the name of its file, which is %s", r.File, m.File)
 	}
 	var wrong error
 	for pause := 20 * time.Millisecond; pause < 3*time.Second; pause *= 2 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 
 	"darkroom/batch/jobs"
 )
@@ -64,6 +65,9 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 	}
 	if err := jobs.CheckFile(j.File); err != nil {
 		return err
+	}
+	if path.Ext(j.File) != q.Extension() {
+		return fmt.Errorf("file name %.60q: the picture's format has the extension %s", j.File, q.Extension())
 	}
 	return v.Check(q)
 }

@@ -48,7 +48,7 @@ func (q *Queue) Begin(ctx context.Context, b Batch) (Batch, error) {
 		if old.Cancelled {
 			b.Round++
 		}
-	} else if !errors.Is(err, ErrNoBatch) {
+	} else if !errors.Is(err, ErrNoBatch) && !errors.Is(err, errDamaged) { // a damaged entry is written anew
 		return b, err
 	}
 	return b, q.putBatch(ctx, b)
@@ -64,19 +64,28 @@ func (q *Queue) putBatch(ctx context.Context, b Batch) error {
 // ErrNoBatch says that the queue knows no batch of the name.
 var ErrNoBatch = errors.New("the queue knows no such batch: darkroom queue lists them")
 
+// errDamaged says that what the queue keeps of a batch is not what a submitter writes.
+var errDamaged = errors.New("its entry in the queue is damaged")
+
 // Batch finds a batch.
 func (q *Queue) Batch(ctx context.Context, id string) (Batch, error) {
 	var b Batch
 	if !isToken(id) {
 		return b, fmt.Errorf("batch %q: %w", id, ErrNoBatch)
 	}
+	var value []byte
 	err := again(ctx, func(ctx context.Context) error {
 		e, err := q.batches.Get(ctx, id)
-		if err != nil {
-			return err
+		if err == nil {
+			value = e.Value()
 		}
-		return json.Unmarshal(e.Value(), &b)
+		return err
 	}, jetstream.ErrKeyNotFound)
+	if err == nil {
+		if err = json.Unmarshal(value, &b); err != nil || b.ID != id {
+			return Batch{}, fmt.Errorf("batch %q: %w", id, errDamaged)
+		}
+	}
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		err = fmt.Errorf("batch %q: %w", id, ErrNoBatch)
 	}
@@ -105,11 +114,16 @@ func (q *Queue) Submit(ctx context.Context, b Batch, images []*jobs.Image) error
 	return nil
 }
 
+// job is an image of the batch as it travels.
+func (b *Batch) job(m *jobs.Image) *Job {
+	return &Job{Batch: b.ID, Hash: m.Hash, Index: m.Index, File: m.File, Request: m.Request}
+}
+
 // publish sends some jobs and returns those that the server did not take.
 func (q *Queue) publish(ctx context.Context, b Batch, images []*jobs.Image) (left []*jobs.Image, err error) {
 	acks := make([]jetstream.PubAckFuture, len(images))
 	for i, m := range images {
-		j := Job{Batch: b.ID, Hash: m.Hash, Index: m.Index, File: m.File, Request: m.Request}
+		j := b.job(m)
 		msg := nats.NewMsg(j.subject(m.Priority))
 		msg.Data = encode(j)
 		if acks[i], err = q.js.PublishMsgAsync(msg,

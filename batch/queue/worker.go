@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ type WorkerOptions struct {
 	AckWait time.Duration
 	Log     *slog.Logger // nil: none
 	Metrics *Metrics     // nil: none
+	// Batch is the only batch whose jobs are taken; "": any.
+	Batch string
 	// OnDone is told of every finished image; may be nil.
 	OnDone func(manifest.Record)
 }
@@ -62,6 +65,9 @@ type worker struct {
 	q         *Queue
 	consumers []jetstream.Consumer // by priority
 	validator *jobs.Validator
+
+	stop  context.Context // its end says that the worker is to drain
+	fatal atomic.Pointer[error]
 
 	mu      sync.Mutex
 	current *task
@@ -100,7 +106,7 @@ func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 		return fmt.Errorf("a worker's name has lower-case letters, digits and dashes, at most 64, and %q is not such a name", o.ID)
 	}
 	o.Limits = o.Limits.withDefaults()
-	w := &worker{WorkerOptions: o, q: q, validator: jobs.NewValidator(), info: WorkerInfo{ID: o.ID, Device: o.Renderer.Device(), Since: time.Now()}}
+	w := &worker{WorkerOptions: o, q: q, stop: ctx, validator: jobs.NewValidator(), info: WorkerInfo{ID: o.ID, Device: o.Renderer.Device(), Since: time.Now()}}
 	var err error
 	if w.consumers, err = q.consumers(ctx, o.AckWait); err != nil {
 		return fmt.Errorf("the queue's consumers: %w", err)
@@ -130,7 +136,37 @@ func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 	o.Log.Info("worker started", "worker", o.ID, "device", o.Renderer.Device(), "store", o.Store.String())
 	w.loop(ctx, wake)
 	o.Log.Info("worker drained", "worker", o.ID, "done", w.info.Done, "failed", w.info.Failed)
+	if err := w.fatal.Load(); err != nil {
+		return *err
+	}
 	return nil
+}
+
+// drainPatience is how long a worker that drains waits for a store or a server that does not answer.
+const drainPatience = 6 * time.Second
+
+// errDrained ends what is waited for too long.
+var errDrained = errors.New("given up, because the worker is to end")
+
+// patient is a context for what is left to do with a job: it ends with ctx, and drainPatience after the worker is told to
+// drain.
+func (w *worker) patient(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := context.AfterFunc(w.stop, func() {
+		limit := time.AfterFunc(drainPatience, func() { cancel(errDrained) })
+		context.AfterFunc(ctx, func() { limit.Stop() })
+	})
+	return ctx, func() { release(); cancel(nil) }
+}
+
+// fail ends the worker after what it is at.
+func (w *worker) fail(err error) { w.fatal.CompareAndSwap(nil, &err) }
+
+// giveBack returns a job that could not be brought to its end.
+func (w *worker) giveBack(t *task, err error) {
+	w.Log.Error("job goes back to the queue", "worker", w.ID, "job", t.job.Hash, "error", err.Error())
+	w.fail(fmt.Errorf("the job %.12s goes back to the queue: %w", t.job.Hash, err))
+	_ = t.msg.Nak() // else it goes on after AckWait
 }
 
 // consumers are those that all workers share, by priority.
@@ -177,7 +213,7 @@ func (w *worker) loop(ctx context.Context, wake <-chan struct{}) {
 		}
 		return msg
 	}}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && w.fatal.Load() == nil {
 		msg := ahead.get()
 		if msg == nil {
 			select {
@@ -265,7 +301,10 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg, nearly func()) fun
 		t.cancel(nil)
 	}
 	var err error
-	if t.job, err = decodeJob(msg.Subject(), msg.Data(), w.Limits, w.validator); err != nil {
+	if t.job, err = decodeJob(msg.Subject(), msg.Data(), w.Limits, w.validator); err == nil && w.Batch != "" && t.job.Batch != w.Batch {
+		err = &refusal{fmt.Errorf("this worker renders the batch %s alone", w.Batch)}
+	}
+	if err != nil {
 		w.bury(ctx, t, manifest.Record{}, err)
 		end()
 		return nil
@@ -293,7 +332,9 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg, nearly func()) fun
 		}
 	case errors.Is(context.Cause(ctx), errCancelled):
 		log.Info("job cancelled")
-		w.acknowledge(context.WithoutCancel(ctx), t)
+		w.acknowledge(ctx, t)
+	case render.Lost(err): // another process may have a device that works
+		w.giveBack(t, err)
 	case hopeless(err) || t.delivered >= w.Tries:
 		log.Error("job failed", "error", err.Error())
 		w.bury(ctx, t, rec, err)
@@ -363,6 +404,8 @@ func (w *worker) render(ctx context.Context, t *task, nearly func()) (manifest.R
 // store encodes and stores a picture, publishes the result, and only then acknowledges the job.
 func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *pipeline.Image, log *slog.Logger) {
 	begun := time.Now()
+	patient, done := w.patient(ctx)
+	defer done()
 	data, err := engine.Encode(&t.job.Request, img)
 	if err != nil {
 		w.bury(ctx, t, rec, err)
@@ -371,8 +414,8 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 	rec = batch.Complete(rec, img, data)
 	told := false
 	var wrong error // with the name, not with the place
-	err = again(ctx, func(context.Context) (err error) {
-		limited, cancel := context.WithTimeout(ctx, time.Minute)
+	err = again(patient, func(context.Context) (err error) {
+		limited, cancel := context.WithTimeout(patient, time.Minute)
 		defer cancel()
 		if rec.File, err = store.PutFree(limited, w.Store, t.job.File, data); err != nil {
 			w.Metrics.StoreErrors.Inc()
@@ -388,15 +431,21 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 		return err
 	})
 	switch {
+	case err != nil && errors.Is(context.Cause(patient), errDrained):
+		w.giveBack(t, err)
+		return
 	case err != nil: // cancelled
-		w.acknowledge(context.WithoutCancel(ctx), t)
+		w.acknowledge(ctx, t)
 		return
 	case wrong != nil:
 		w.bury(ctx, t, rec, wrong)
 		return
 	}
 	rec.Finished = time.Now().UTC()
-	w.publish(ctx, resultSubject(t.job.Batch, statusDone, t.job.Hash), rec)
+	if err := w.publish(patient, resultSubject(t.job.Batch, statusDone, t.job.Hash), rec); err != nil {
+		w.giveBack(t, err)
+		return
+	}
 	w.acknowledge(ctx, t)
 	w.Metrics.Finish.Update(time.Since(begun).Seconds())
 	w.Metrics.done(rec)
@@ -416,7 +465,7 @@ func (w *worker) finished(ctx context.Context, t *task) bool {
 		return false
 	}
 	var rec manifest.Record
-	if json.Unmarshal(m.Data, &rec) != nil || rec.Hash != t.job.Hash || jobs.CheckFile(rec.File) != nil {
+	if json.Unmarshal(m.Data, &rec) != nil || rec.Hash != t.job.Hash || !store.IsFree(t.job.File, rec.File) {
 		return false
 	}
 	sum, err := w.Store.Sum(limited, rec.File)
@@ -425,45 +474,79 @@ func (w *worker) finished(ctx context.Context, t *task) bool {
 
 // bury puts a job among the dead, publishes its failure, and acknowledges it.
 func (w *worker) bury(ctx context.Context, t *task, rec manifest.Record, cause error) {
-	ctx = context.WithoutCancel(ctx)
+	patient, done := w.patient(context.WithoutCancel(ctx))
+	defer done()
 	priority, batchID, hash := tokens(t.msg.Subject())
 	if batchID == "" { // not even the subject is one of ours
 		w.acknowledge(ctx, t)
 		return
 	}
-	d := Dead{Priority: priority, Error: cause.Error(), Worker: w.ID, Attempts: t.delivered, At: time.Now().UTC()}
-	if json.Valid(t.msg.Data()) {
-		d.Job = t.msg.Data()
+	text := shortened(cause.Error(), 2000)
+	d := Dead{Priority: priority, Error: text, Worker: w.ID, Attempts: t.delivered, At: time.Now().UTC()}
+	if data := t.msg.Data(); json.Valid(data) && len(data) <= maxMessage-deadMargin {
+		d.Job = data
 	} else {
-		d.Job = encode(string(t.msg.Data()))
+		d.Job = encode(shortened(string(data), 8000)) // of no use but to look at
 	}
-	w.publish(ctx, deadSubject+"."+batchID+"."+hash, d)
+	err := w.publish(patient, deadSubject+"."+batchID+"."+hash, d)
 	if t.job != nil {
 		rec.Request, rec.Index = t.job.Request, t.job.Index
 	}
-	rec.Hash, rec.Status, rec.Error, rec.Attempts, rec.Finished, rec.Worker = hash, manifest.Failed, cause.Error(), t.delivered, d.At, w.ID
-	w.publish(ctx, resultSubject(batchID, statusFailed, hash), rec)
+	if t.job != nil && len(encode(t.job.Request)) > maxMessage-deadMargin {
+		rec.Request = jobs.Request{}
+	}
+	rec.Hash, rec.Status, rec.Error, rec.Attempts, rec.Finished, rec.Worker = hash, manifest.Failed, text, t.delivered, d.At, w.ID
+	if err == nil {
+		err = w.publish(patient, resultSubject(batchID, statusFailed, hash), rec)
+	}
+	if err != nil {
+		w.fail(fmt.Errorf("the failure of job %.12s could not be published: %w", hash, err))
+		_ = t.msg.Nak()
+		return
+	}
 	w.acknowledge(ctx, t)
 	w.Metrics.Failed.Inc()
 	w.count(false)
 	w.Log.Error("job is dead", "worker", w.ID, "batch", batchID, "job", hash, "delivery", t.delivered, "error", cause.Error())
 }
 
-func (w *worker) publish(ctx context.Context, subject string, v any) {
+func (w *worker) publish(ctx context.Context, subject string, v any) error {
 	data := encode(v)
-	if err := again(ctx, func(ctx context.Context) error {
+	if len(data) > maxMessage { // not for any server
+		w.Log.Error("result not published", "worker", w.ID, "subject", subject, "bytes", len(data))
+		return nil
+	}
+	err := again(ctx, func(ctx context.Context) error {
 		_, err := w.q.js.Publish(ctx, subject, data)
 		return err
-	}); err != nil {
+	}, nats.ErrMaxPayload)
+	if err != nil {
 		w.Log.Warn("result not published", "worker", w.ID, "error", err.Error())
 	}
+	return err
+}
+
+// deadMargin is what a dead letter has besides its job.
+const deadMargin = 16 << 10
+
+// shortened is the beginning of a text.
+func shortened(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + fmt.Sprintf("… (%d bytes)", len(s))
 }
 
 // acknowledge removes the job from the queue and waits for the server to say so. A job that was given to another
 // worker meanwhile is acknowledged for both.
 func (w *worker) acknowledge(ctx context.Context, t *task) {
+	patient, done := w.patient(context.WithoutCancel(ctx))
+	defer done()
 	for range 5 {
-		limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+		if patient.Err() != nil {
+			break
+		}
+		limited, cancel := context.WithTimeout(patient, 5*time.Second)
 		err := t.msg.DoubleAck(limited)
 		cancel()
 		if err == nil || errors.Is(err, jetstream.ErrMsgAlreadyAckd) {

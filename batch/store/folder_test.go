@@ -108,3 +108,11 @@ func TestSweep(t *testing.T) {
 		t.Errorf("left: %v", entries)
 	}
 }
+
+func TestIsFree(t *testing.T) {
+	for given, want := range map[string]bool{"a/b.png": true, "a/b-2.png": true, "a/b-17.png": true, "a/b-1.png": false, "a/b-02.png": false, "a/b--2.png": false, "a/c.png": false, "a/b.php": false, "b.png": false, "a/b-2": false, "": false} {
+		if got := IsFree("a/b.png", given); got != want {
+			t.Errorf("%s: %v", given, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -21,4 +22,18 @@ func PutFree(ctx context.Context, s Store, name string, data []byte) (string, er
 		}
 		at = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, ext), n, ext)
 	}
+}
+
+// IsFree says whether a name is one that PutFree gives to a file of the name.
+func IsFree(name, given string) bool {
+	ext := path.Ext(name)
+	number, ok := strings.CutPrefix(strings.TrimSuffix(given, ext), strings.TrimSuffix(name, ext))
+	if !ok || !strings.HasSuffix(given, ext) {
+		return false
+	}
+	if number == "" {
+		return true
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(number, "-"))
+	return err == nil && n >= 2 && fmt.Sprintf("-%d", n) == number
 }

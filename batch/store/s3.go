@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -56,7 +57,16 @@ func OpenS3(ctx context.Context, o S3Options) (*S3, error) {
 	} else {
 		keys = credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}}})
 	}
-	client, err := minio.New(endpoint.Host, &minio.Options{Creds: keys, Secure: endpoint.Scheme == "https", Region: o.Region, MaxRetries: 2})
+	transport, err := minio.DefaultTransport(endpoint.Scheme == "https")
+	if err != nil {
+		return nil, fmt.Errorf("S3: %w", err)
+	}
+	transport.ResponseHeaderTimeout = stalled
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{Timeout: stalled}).DialContext(ctx, network, address)
+		return limitedConn{c}, err
+	}
+	client, err := minio.New(endpoint.Host, &minio.Options{Creds: keys, Transport: transport, Secure: endpoint.Scheme == "https", Region: o.Region, MaxRetries: 2})
 	if err != nil {
 		return nil, fmt.Errorf("S3: %w", err)
 	}
@@ -72,6 +82,26 @@ func OpenS3(ctx context.Context, o S3Options) (*S3, error) {
 		return nil, fmt.Errorf("%v: there is no bucket %q", s, s.bucket)
 	}
 	return s, nil
+}
+
+// stalled is how long a server may say nothing in the middle of something.
+const stalled = 8 * time.Second
+
+// limitedConn is a connection on which a read or a write that stalls is an error.
+type limitedConn struct{ net.Conn }
+
+func (c limitedConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(stalled)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c limitedConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(stalled)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // OpenS3Environment is OpenS3 with the endpoint, region and keys of the environment.

@@ -19,6 +19,9 @@ import (
 
 // TestMain keeps the tests' pictures out of the user's history, and is the queue's server for the tests of workers.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "worker" { // batch --workers starts this very program
+		main()
+	}
 	if slices.Equal(os.Args[1:], []string{"--stdin"}) {
 		os.Exit(server.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}

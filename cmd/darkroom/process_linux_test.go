@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,5 +169,83 @@ func TestBatchOnATerminal(t *testing.T) {
 	}
 	if found != n {
 		t.Errorf("%d of %d paths are on the screen", found, n)
+	}
+}
+
+// children are the processes that a process has.
+func children(pid int) (all []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, s := range stats {
+		text, err := os.ReadFile(s)
+		if err != nil {
+			continue
+		}
+		var child, parent int
+		var state string
+		if _, err := fmt.Sscanf(string(text[:bytes.IndexByte(text, ' ')]), "%d", &child); err != nil {
+			continue
+		}
+		rest := text[bytes.LastIndexByte(text, ')')+1:]
+		if _, err := fmt.Sscan(string(rest), &state, &parent); err == nil && parent == pid {
+			all = append(all, child)
+		}
+	}
+	return all
+}
+
+// The workers of batch --workers need a token that nobody sees, and end with their parent, whatever ends that.
+func TestWorkersEndWithTheirParent(t *testing.T) {
+	for name, signals := range map[string][]os.Signal{"killed": {syscall.SIGKILL}, "hup": {syscall.SIGHUP}, "twice": {os.Interrupt, os.Interrupt}} {
+		dir := t.TempDir()
+		jobs := filepath.Join(dir, "jobs.yaml")
+		save(t, jobs, []byte(fmt.Sprintf("- {prompt: a, model: %s, steps: 900, scheduler: euler, seed: 1..200}\n", tiny)))
+		cmd := program(t, "batch", jobs, "-o", filepath.Join(dir, "out"), "--workers", "2")
+		var errs bytes.Buffer
+		cmd.Stderr, cmd.Stdout = &errs, io.Discard
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var all, workers []int // with the queue's server
+		for begun := time.Now(); len(workers) < 2 && time.Since(begun) < 30*time.Second; time.Sleep(20 * time.Millisecond) {
+			all = children(cmd.Process.Pid)
+			workers = slices.DeleteFunc(slices.Clone(all), func(pid int) bool {
+				line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				return err != nil || !bytes.Contains(line, []byte("\x00worker\x00"))
+			})
+		}
+		if len(workers) != 2 {
+			t.Fatalf("%s: %d workers: %s", name, len(workers), errs.String())
+		}
+		url := ""
+		for _, pid := range workers {
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := strings.Split(string(line), "\x00")
+			url = args[slices.Index(args, "--queue")+1]
+		}
+		if code, _, errs := command(t, "", "queue", "--queue", url); code != 1 || !strings.Contains(errs, "uthorization") {
+			t.Errorf("%s: without a token: exit code %d, %s", name, code, errs)
+		}
+		for _, s := range signals {
+			if err := cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = cmd.Wait()
+		for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+			left := slices.DeleteFunc(slices.Clone(all), func(pid int) bool {
+				status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				return err != nil || bytes.Contains(status, []byte(") Z "))
+			})
+			if len(left) == 0 {
+				break
+			}
+			if time.Since(begun) > 5*time.Second {
+				t.Errorf("%s: processes %v are left", name, left)
+				break
+			}
+		}
 	}
 }

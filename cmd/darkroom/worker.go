@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +64,36 @@ type workerOptions struct {
 	AckWait  time.Duration
 	Metrics  string // HOST:PORT; "": none
 	AnyModel bool   // paths of models are taken too
+	Parent   bool   // instructions come on stdin, and the worker ends when that does
+
+	orders orders // with Parent
+}
+
+// orders are what batch --workers tells a worker, in a line of JSON on its standard input: neither the token nor what may
+// be rendered is seen by other users.
+type orders struct {
+	Token  string   `json:"token"`
+	Batch  string   `json:"batch"`
+	Models []string `json:"models"` // the only ones that may be opened, as requests name them
+}
+
+// obey reads the orders, and ends the program when the other end is gone, however that came.
+func (o *workerOptions) obey(e *env) error {
+	in := bufio.NewReader(e.stdin)
+	line, err := in.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &o.orders)
+	}
+	if err != nil {
+		return usagef("--parent: instructions are to come on standard input: %v", err)
+	}
+	o.Queue.Token = o.orders.Token
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		e.status.sweep()
+		os.Exit(exitInterrupted)
+	}()
+	return nil
 }
 
 func workerCommand(e *env) *cli.Command {
@@ -92,6 +127,7 @@ Examples:
 			&cli.IntFlag{Name: "max-steps", Usage: "most steps that are taken", DefaultText: "250"},
 			&cli.IntFlag{Name: "tries", Usage: "deliveries after which a job is dead", DefaultText: "5"},
 			&cli.DurationFlag{Name: "ack-wait", Usage: "silence after which a job goes to another worker", DefaultText: "30s"},
+			&cli.BoolFlag{Name: "parent", Hidden: true, Usage: "instructions come on standard input, and the worker ends when that does"},
 			&cli.BoolFlag{Name: "any-model", Usage: "take paths of models too: only for queues that nobody else can write to"},
 		), memoryFlag()),
 		Action: func(c *cli.Context) error {
@@ -101,7 +137,7 @@ Examples:
 			o := workerOptions{
 				Memory: gibibytes(c), Queue: readQueueFlags(c), Embedded: c.Bool("embedded"), Out: c.String("out"), ID: c.String("id"),
 				Limits: queue.Limits{Pixels: c.Int("max-pixels"), Steps: c.Int("max-steps")}, Tries: c.Int("tries"), AckWait: c.Duration("ack-wait"),
-				Metrics: c.String("metrics"), AnyModel: c.Bool("any-model"),
+				Metrics: c.String("metrics"), AnyModel: c.Bool("any-model"), Parent: c.Bool("parent"),
 				Server: queue.ServerOptions{Dir: c.String("queue-dir"), Listen: c.String("listen"), Token: c.String("queue-token"), Cert: c.String("listen-cert"), Key: c.String("listen-key")},
 			}
 			var err error
@@ -122,6 +158,11 @@ Examples:
 // work runs a worker until it is told to drain.
 func work(ctx context.Context, e *env, o workerOptions) error {
 	log := slog.New(slog.NewJSONHandler(e.stderr, nil))
+	if o.Parent {
+		if err := o.obey(e); err != nil {
+			return err
+		}
+	}
 	if o.Embedded {
 		if o.Server.Dir == "" {
 			cache, err := os.UserCacheDir()
@@ -173,7 +214,7 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 	defer past.close()
 	e.drain.Store(true) // the picture that it is at is waited for
 	return q.Work(ctx, queue.WorkerOptions{
-		ID: o.ID, Renderer: eng, Store: place, Limits: o.Limits, Tries: o.Tries, AckWait: o.AckWait, Log: log, Metrics: metrics,
+		ID: o.ID, Batch: o.orders.Batch, Renderer: eng, Store: place, Limits: o.Limits, Tries: o.Tries, AckWait: o.AckWait, Log: log, Metrics: metrics,
 		OnDone: func(r manifest.Record) {
 			if err := past.add(historyEntry(r, place)); err != nil {
 				log.Warn(err.Error())
@@ -184,6 +225,12 @@ func work(ctx context.Context, e *env, o workerOptions) error {
 
 // resolve finds a model for a job that came over the network: by name among those that are installed here.
 func (o *workerOptions) resolve(model string) (string, error) {
+	if o.Parent {
+		if !slices.Contains(o.orders.Models, model) {
+			return "", &pipeline.UsageError{Err: fmt.Errorf("model %.60q is not one of this batch", model)}
+		}
+		return library.Find(model)
+	}
 	if model != o.Engine.Model && !o.AnyModel && (strings.ContainsAny(model, `/\`) || model == "." || model == "..") {
 		return "", &pipeline.UsageError{Err: fmt.Errorf("model %q: this worker takes names of models (darkroom models), not paths", model)}
 	}
@@ -243,7 +290,13 @@ func runRemote(ctx context.Context, e *env, o batchOptions, options batch.Option
 func runWorkers(ctx context.Context, e *env, o batchOptions, options batch.Options, place store.Store) (batch.Summary, error) {
 	nothing := batch.Summary{Total: len(options.Images)}
 	dir := filepath.Join(filepath.Dir(manifestPath(o)), ".queue")
-	s, err := queue.StartServer(queue.ServerOptions{Dir: dir, Listen: "127.0.0.1:0"})
+	tell := orders{Token: rand.Text(), Batch: queue.BatchID(options.Images, place.String())}
+	for i := range options.Images {
+		if model := options.Images[i].Request.Model; !slices.Contains(tell.Models, model) {
+			tell.Models = append(tell.Models, model)
+		}
+	}
+	s, err := queue.StartServer(queue.ServerOptions{Dir: dir, Listen: "127.0.0.1:0", Token: tell.Token})
 	if err != nil {
 		return nothing, err
 	}
@@ -266,9 +319,9 @@ func runWorkers(ctx context.Context, e *env, o batchOptions, options batch.Optio
 	var workers sync.WaitGroup
 	for i := range o.Workers {
 		device := devices[i%len(devices)]
-		workers.Go(func() { keepWorking(ctx, e, o, program, s.URL(), i, device) })
+		workers.Go(func() { keepWorking(ctx, e, o, tell, program, s.URL(), i, device) })
 	}
-	o.Queue = queue.Options{URL: s.URL(), Name: o.Queue.Name}
+	o.Queue = queue.Options{URL: s.URL(), Token: tell.Token, Name: o.Queue.Name}
 	sum, err := runRemote(ctx, e, o, options, place)
 	cancel()
 	workers.Wait()
@@ -280,9 +333,9 @@ func manifestPath(o batchOptions) string {
 }
 
 // keepWorking runs a worker process, and another when it ends before ctx does.
-func keepWorking(ctx context.Context, e *env, o batchOptions, program, url string, i, device int) {
+func keepWorking(ctx context.Context, e *env, o batchOptions, tell orders, program, url string, i, device int) {
 	for n := 0; ctx.Err() == nil; n++ {
-		args := []string{"worker", "--queue", url, "-o", o.Out, "--id", fmt.Sprintf("worker-%d", i+1), "--any-model", "--ack-wait", "10s"}
+		args := []string{"worker", "--queue", url, "-o", o.Out, "--id", fmt.Sprintf("worker-%d", i+1), "--parent", "--ack-wait", "10s"}
 		if o.Engine.Backend != "" {
 			args = append(args, "--backend", o.Engine.Backend)
 		}
@@ -300,7 +353,7 @@ func keepWorking(ctx context.Context, e *env, o batchOptions, program, url strin
 		cmd.WaitDelay = 10 * time.Second
 		var last lastLine
 		cmd.Stderr = &last
-		err := cmd.Run()
+		err := runChild(cmd, tell)
 		if ctx.Err() != nil {
 			return
 		}
@@ -310,6 +363,21 @@ func keepWorking(ctx context.Context, e *env, o batchOptions, program, url strin
 		case <-time.After(min(time.Duration(n+1)*200*time.Millisecond, 5*time.Second)):
 		}
 	}
+}
+
+// runChild runs a worker that ends when this process does, even when that is killed: the pipe that is its standard input
+// is closed then.
+func runChild(cmd *exec.Cmd, tell orders) error {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	wrong := json.NewEncoder(in).Encode(tell)
+	return errors.Join(cmd.Wait(), wrong)
 }
 
 func errOr(err error, text string) error {

@@ -62,14 +62,14 @@ DARKROOM_QUEUE_TOKEN; without one only this machine is served.
 	}
 	defer s.Close()
 	fmt.Fprintln(stdout, s.URL())
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	<-ctx.Done()
 	return 0
 }
 
 func serveParent(stdin io.Reader, stdout io.Writer) int {
-	signal.Ignore(os.Interrupt) // Ctrl-C is for the parent, which has work to finish
+	signal.Ignore(os.Interrupt, syscall.SIGHUP) // Ctrl-C and a closed terminal are for the parent, which has work to finish
 	in := bufio.NewReader(stdin)
 	line, err := in.ReadBytes('\n')
 	var o Options

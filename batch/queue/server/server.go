@@ -7,8 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
+
+	"darkroom/machine"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -24,10 +28,13 @@ type Options struct {
 }
 
 // Server is a nats-server within this program.
-type Server struct{ s *server.Server }
+type Server struct {
+	s    *server.Server
+	lock *os.File
+}
 
 // Start starts a server whose streams are kept in a folder. It is ready when Start returns.
-func Start(o Options) (*Server, error) {
+func Start(o Options) (_ *Server, err error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:4222"
 	}
@@ -58,6 +65,16 @@ func Start(o Options) (*Server, error) {
 			return nil, fmt.Errorf("the server's certificate: %w", err)
 		}
 	}
+	// Two servers on one folder would lose jobs.
+	lock, err := lockFolder(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
 	s, err := server.NewServer(so)
 	if err != nil {
 		return nil, fmt.Errorf("starting the queue's server: %w", err)
@@ -71,7 +88,23 @@ func Start(o Options) (*Server, error) {
 		s.Shutdown()
 		return nil, fmt.Errorf("starting the queue's server: its folder %s cannot be used", o.Dir)
 	}
-	return &Server{s}, nil
+	return &Server{s, lock}, nil
+}
+
+// lockFolder makes the folder of a server, for its user alone, and locks it.
+func lockFolder(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the queue's folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the queue's folder %s cannot be written to: %w: choose another with --queue-dir", dir, err)
+	}
+	if err := machine.Lock(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the queue's folder %s is in use by another server: wait for it, or choose another with --queue-dir", dir)
+	}
+	return f, nil
 }
 
 // URL is the address for clients on this machine.
@@ -79,6 +112,15 @@ func (s *Server) URL() string { return s.s.ClientURL() }
 
 // Close stops the server. What is queued stays in its folder.
 func (s *Server) Close() {
-	s.s.Shutdown()
-	s.s.WaitForShutdown()
+	defer s.lock.Close()
+	down := make(chan struct{})
+	go func() {
+		defer close(down)
+		s.s.Shutdown()
+		s.s.WaitForShutdown()
+	}()
+	select {
+	case <-down:
+	case <-time.After(5 * time.Second): // a disk that hangs
+	}
 }

@@ -1,14 +1,14 @@
 //go:build unix
 
-package manifest
+package machine
 
 import (
 	"os"
 	"syscall"
 )
 
-// lock is given back by the system however the program ends.
-func lock(f *os.File) error {
+// Lock locks a file for one program, or says ErrLocked. The lock is given back by the system however the program ends.
+func Lock(f *os.File) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == syscall.EWOULDBLOCK {
 		return ErrLocked
 	}
