@@ -1,11 +1,11 @@
 package compare
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"image"
-	"io/fs"
 	"math"
 	"os"
 	"path"
@@ -181,10 +181,10 @@ func (e *evaluation) load(ctx context.Context, set Setting, item Item) (*measure
 		return x, nil
 	}
 	file := filepath.Join(e.folder.dir, featuresDir, e.judge.id(), x.record.ID+".f32")
-	kept, err := readFloats(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	kept, ok := readSealed(file, x.record.Image)
+	if !ok {
 		if kept, err = e.judge.see(ctx, x.pixels); err == nil {
-			err = writeBeside(file, tensor.Bytes(kept))
+			err = writeBeside(file, sealed(tensor.Bytes(kept), x.record.Image))
 		}
 	}
 	for _, f := range kept {
@@ -208,6 +208,25 @@ func readPicture(name string) (*image.NRGBA, error) {
 		return nil, fmt.Errorf("%s: %w: remove the file, and it is made again", name, err)
 	}
 	return p, nil
+}
+
+// sealed is data with a hash of it and of what it was made from.
+func sealed(data []byte, of string) []byte {
+	sum := sha256.Sum256(append([]byte(of), data...))
+	return append(slices.Clone(data), sum[:]...)
+}
+
+// readSealed reads values that are whole and of the same thing; false: there are none.
+func readSealed(name, of string) ([]float32, bool) {
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) < sha256.Size {
+		return nil, false
+	}
+	data := b[:len(b)-sha256.Size]
+	if len(data)%4 != 0 || !bytes.Equal(sealed(data, of), b) {
+		return nil, false
+	}
+	return slices.Clone(tensor.Floats(data)), true
 }
 
 func readFloats(name string) ([]float32, error) {

@@ -2,6 +2,8 @@ package compare
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,8 +47,10 @@ type header struct {
 
 // Record is a line of the journal: a rendered picture.
 type Record struct {
-	Key     string  `json:"key"` // of the job: see jobKey
-	ID      string  `json:"id"`  // of the recipe: the file's name
+	Key     string  `json:"key"`               // of the job: see jobKey
+	ID      string  `json:"id"`                // of the recipe: the file's name
+	Image   string  `json:"image,omitempty"`   // SHA-256 of the picture's file; "" in journals of older versions
+	Latents string  `json:"latents,omitempty"` // of the latents' file
 	Setting Setting `json:"setting"`
 	Item    Item    `json:"item"`
 
@@ -245,6 +249,7 @@ func (f *folder) latents(id string) string { return filepath.Join(f.dir, latents
 // save finishes a picture.
 func (f *folder) save(r *Record, png []byte, latents []float32) error {
 	files := map[string][]byte{f.image(r.ID): png, f.latents(r.ID): tensor.Bytes(latents)}
+	r.Image, r.Latents = hexSum(png), hexSum(tensor.Bytes(latents))
 	for name, data := range files {
 		if err := atomicfile.Synced(name+unfinished, data); err != nil {
 			return err
@@ -261,7 +266,8 @@ func (f *folder) save(r *Record, png []byte, latents []float32) error {
 	return nil
 }
 
-// finishRenames gives finished files their names, and forgets pictures whose files are gone.
+// finishRenames gives finished files their names, and forgets pictures whose files are gone or are not what was written:
+// they are made again.
 func (f *folder) finishRenames() error {
 	for key, r := range f.pictures {
 		for _, name := range []string{f.image(r.ID), f.latents(r.ID)} {
@@ -274,8 +280,18 @@ func (f *folder) finishRenames() error {
 				return err
 			}
 		}
+		for name, want := range map[string]string{f.image(r.ID): r.Image, f.latents(r.ID): r.Latents} {
+			if data, err := os.ReadFile(name); f.pictures[key] != nil && want != "" && (err != nil || hexSum(data) != want) {
+				delete(f.pictures, key)
+			}
+		}
 	}
 	return nil
+}
+
+func hexSum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // Close gives the folder to others.

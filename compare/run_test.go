@@ -487,3 +487,62 @@ func FuzzJournal(f *testing.F) {
 		}
 	})
 }
+
+// Files that are not what was written (cut, changed, or another picture's) are made again, and give the same report.
+func TestDamagedFilesAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	o := tinyOptions(t)
+	o.Judge = "judge/testdata/clip"
+	before, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(pattern string) []string {
+		names, err := filepath.Glob(filepath.Join(o.Out, pattern))
+		if err != nil || len(names) < 3 {
+			t.Fatalf("%s: %v, %v", pattern, names, err)
+		}
+		return names
+	}
+	images, latents, features := list(imagesDir+"/*.png"), list(latentsDir+"/*.f32"), list(featuresDir+"/*/*.f32")
+	cut := func(name string, by int64) {
+		st, err := os.Stat(name)
+		if err == nil {
+			err = os.Truncate(name, st.Size()-by)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut(latents[0], 16)
+	cut(features[0], 16)
+	cut(features[1], 1)
+	flip := func(name string, at int) {
+		data, err := os.ReadFile(name)
+		if err == nil {
+			data[at] ^= 1
+			err = os.WriteFile(name, data, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip(latents[1], 8)
+	flip(features[2], 8)
+	for _, names := range [][2]string{{images[0], o.Out + "/x"}, {images[1], images[0]}, {o.Out + "/x", images[1]}} {
+		if err := os.Rename(names[0], names[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range before.Settings {
+		for key, v := range s.Values {
+			if now := after.Settings[i].Values[key]; now.Mean != v.Mean {
+				t.Errorf("%s of %s: %v, then %v", key, s.Name, v.Mean, now.Mean)
+			}
+		}
+	}
+}

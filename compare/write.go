@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"darkroom/atomicfile"
 	"darkroom/recipe"
@@ -49,9 +50,23 @@ func (r *Report) writeJSON(w io.Writer) error {
 	return enc.Encode(r)
 }
 
+// textCells keeps spreadsheets from taking texts for formulas: those that begin like one get an apostrophe, as text does
+// there.
+type textCells struct{ *csv.Writer }
+
+func (c textCells) Write(row []string) error {
+	row = slices.Clone(row)
+	for i, cell := range row {
+		if _, err := strconv.ParseFloat(cell, 64); err != nil && cell != "" && strings.IndexByte("=+-@\t\r", cell[0]) >= 0 {
+			row[i] = "'" + cell
+		}
+	}
+	return c.Writer.Write(row)
+}
+
 // writeCSV writes a row for each setting ("setting") and for each picture ("picture"), in one table.
 func (r *Report) writeCSV(w io.Writer) error {
-	out := csv.NewWriter(w)
+	out := textCells{csv.NewWriter(w)}
 	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "guidance", "eta", "sde_noise"}
 	others := r.otherAxes()
 	for _, row := range others {

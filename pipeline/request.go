@@ -41,9 +41,14 @@ type plan struct {
 	latentValues int // C·h·w of one image
 }
 
+// MaxPrompt is the longest prompt, in bytes. Each 75 tokens of it cost a run of the text encoder.
+const MaxPrompt = 64 << 10
+
 func (p *Pipeline) plan(r Request) (*plan, error) {
 	f := p.model.Latent.Factor
 	switch {
+	case len(r.Prompt) > MaxPrompt || len(r.Negative) > MaxPrompt:
+		return nil, usagef("a prompt of %d bytes: at most %d are taken", max(len(r.Prompt), len(r.Negative)), MaxPrompt)
 	case r.Steps < 1 && !(r.Steps == 0 && stepless(r)):
 		return nil, usagef("--steps %d: at least 1 is needed", r.Steps)
 	case r.Width < 1 || r.Height < 1:

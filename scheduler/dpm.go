@@ -224,6 +224,9 @@ var rowDPMAdaptive = sampler{
 	spacing: "linspace", noisy: true, orders: [2]int{2, 3}, adaptive: true,
 }
 
+// mostAdaptive is how many steps, and how many attempts at one, dpm-adaptive makes. A sound model takes a few dozen.
+const mostAdaptive = 1000
+
 // dpmAdaptive is DPM-Solver-12 or 23 (Lu et al. 2022, appendix C): the difference between two orders sets the step size in
 // λ, and a step with too large a difference is made again, smaller. State.Sigma is where it stands.
 func dpmAdaptive(w *walk, _ int) error {
@@ -231,11 +234,14 @@ func dpmAdaptive(w *walk, _ int) error {
 	if w.Sigma == 0 {
 		w.Sigma, w.H, w.Aux = w.moves[0].from.Sigma, 0.05, [][]float32{clone(w.x)}
 	}
+	if w.Step >= mostAdaptive {
+		return fmt.Errorf("dpm-adaptive is at σ = %v after %d steps: raise its tolerances, or use another scheduler; the model may be damaged", w.Sigma, w.Step)
+	}
 	order := or(w.options.Order, 3)
 	if from := w.exploding(w.Sigma); w.pureNoise(from) {
 		return w.firstOrder(from, w.exploding(startSigma))
 	}
-	for range 10000 {
+	for range mostAdaptive {
 		from := w.exploding(w.Sigma)
 		to := w.exploding(max(end, w.Sigma*math.Exp(-w.H)))
 		down, up := w.noisyStep(from, to)

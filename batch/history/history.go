@@ -82,6 +82,10 @@ func open(path string) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.Chmod(0o600); err != nil && !errors.Is(err, fs.ErrPermission) { // prompts are nobody else's business
+		f.Close()
+		return nil, err
+	}
 	h := &History{path, f}
 	if err := h.check(); err != nil {
 		f.Close()

@@ -77,6 +77,9 @@ func Open(folder string) (*Manifest, error) {
 		return nil, fmt.Errorf("the output folder: %w", err)
 	}
 	path := filepath.Join(folder, Name)
+	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() { // what it points to is no manifest of this folder
+		return nil, fmt.Errorf("opening the manifest: %s is not a plain file: remove it, or choose another folder", path)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("opening the manifest: %w", err)
@@ -242,7 +245,10 @@ func (m *Manifest) write(lines ...any) error {
 			return fmt.Errorf("writing %s: %w", m.path, err)
 		}
 	}
-	_, err := m.file.WriteAt(buf.Bytes(), m.size)
+	err := m.inPlace()
+	if err == nil {
+		_, err = m.file.WriteAt(buf.Bytes(), m.size)
+	}
 	if err == nil {
 		err = m.file.Sync()
 	}
@@ -251,6 +257,18 @@ func (m *Manifest) write(lines ...any) error {
 		return fmt.Errorf("writing %s: %w", m.path, err)
 	}
 	m.size += int64(buf.Len())
+	return nil
+}
+
+// inPlace says whether the open file still is the manifest, with what was written to it.
+func (m *Manifest) inPlace() error {
+	own, err := m.file.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(m.path); err != nil || !os.SameFile(own, now) || own.Size() < m.size {
+		return errors.New("another program has removed, replaced or cut it while the batch ran")
+	}
 	return nil
 }
 

@@ -132,3 +132,37 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A manifest that is a link, or that another program takes away, is an error: what is written there is not found again.
+func TestNotOurs(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	if err := os.Symlink(filepath.Join(other, "letter"), filepath.Join(dir, Name)); err != nil {
+		t.Skip("SKIPPED: no links here")
+	}
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "not a plain file") {
+		t.Errorf("a link: %v", err)
+	}
+	for name, harm := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o666)) },
+		"cut":      func(path string) error { return os.Truncate(path, 10) },
+	} {
+		dir := t.TempDir()
+		m, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Append(Record{Status: Done, File: "a.png"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := harm(filepath.Join(dir, Name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Append(Record{Status: Done, File: "b.png"}); err == nil || !strings.Contains(err.Error(), "another program") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

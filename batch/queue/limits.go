@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"darkroom/batch/jobs"
+	"darkroom/pipeline"
 )
 
 // Limits bound what a worker renders of what comes over the network. Zero fields are the defaults.
@@ -14,6 +16,8 @@ type Limits struct {
 	Pixels int // of a picture; 0: 4 megapixels
 	Steps  int // 0: 250
 	Prompt int // bytes of a prompt; 0: 16 KiB
+	// Reference takes requests for the reference backend, which is some hundred times slower than the others.
+	Reference bool
 }
 
 func (l Limits) withDefaults() Limits {
@@ -58,6 +62,10 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("the prompt is longer than the %d bytes that this worker takes", l.Prompt)
 	case q.Steps > l.Steps:
 		return fmt.Errorf("%d steps: this worker takes at most %d (--max-steps)", q.Steps, l.Steps)
+	case strings.Count(q.Sigmas, ",") >= l.Steps:
+		return fmt.Errorf("%d sigmas: this worker takes at most %d steps (--max-steps)", strings.Count(q.Sigmas, ",")+1, l.Steps)
+	case q.Backend == pipeline.Ref && !l.Reference:
+		return fmt.Errorf("the backend %s is too slow for a worker", q.Backend)
 	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
 		return errors.New("a size, a number of steps or a quality below 0")
 	case max(q.Width, 1) > l.Pixels/max(q.Height, 1):

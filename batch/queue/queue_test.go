@@ -376,6 +376,8 @@ func TestHostileJobs(t *testing.T) {
 		"abs":     {job(func(j *Job) { j.File = "/etc/passwd" }), `file name "/etc/passwd": it is absolute: name a file below the output folder`},
 		"pixels":  {job(func(j *Job) { j.Request.Width, j.Request.Height = 16384, 16384 }), "16384×16384 pixels: this worker takes at most 4194304 in all (--max-pixels)"},
 		"steps":   {job(func(j *Job) { j.Request.Steps = 9999 }), "9999 steps: this worker takes at most 250 (--max-steps)"},
+		"sigmas":  {job(func(j *Job) { j.Request.Sigmas = strings.Repeat("2,", 999) + "1" }), "1000 sigmas: this worker takes at most 250 steps (--max-steps)"},
+		"slow":    {job(func(j *Job) { j.Request.Backend = "ref" }), "the backend ref is too slow for a worker"},
 		"below 0": {job(func(j *Job) { j.Request.Width = -8 }), "a size, a number of steps or a quality below 0"},
 		"prompt":  {job(func(j *Job) { j.Request.Prompt = strings.Repeat("a", 20000) }), "the prompt is longer than the 16384 bytes that this worker takes"},
 		"batch":   {job(func(j *Job) { j.Batch = "other" }), "the job contradicts its subject"},

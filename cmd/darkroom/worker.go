@@ -144,6 +144,7 @@ Examples:
 			if o.Engine, err = readEngineFlags(c); err != nil {
 				return err
 			}
+			o.Limits.Reference = o.Engine.Backend == pipeline.Ref
 			switch {
 			case o.Out == "":
 				return &usageError{"worker", "-o is missing: name the folder that workers and submitters share, or s3://BUCKET/PREFIX"}
