@@ -4,6 +4,7 @@
 # make check      the quick part of it: no CUDA compiler, no cross builds
 # make race       the concurrent packages under the race detector
 # make fuzz       every fuzz test, 30 s each (FUZZTIME=2m for longer)
+# make storm      kills, damaged files, many programs at once: about 20 minutes
 # make lint       golangci-lint and govulncheck, where they can be had
 # make first-run  what the first command costs with empty caches
 # make bench-compare REV=main    Go benchmarks of this tree against another revision's
@@ -23,7 +24,7 @@ PYTHON ?= train/work/venv/bin/python
 TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: build install test check cross race fuzz first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
+.PHONY: build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/ ./cmd/darkroom ./cmd/darkroom-queue
@@ -53,6 +54,12 @@ race:
 FUZZTIME ?= 30s
 fuzz:
 	.ci/fuzz $(FUZZTIME)
+
+# N times as long as in make test.
+STORM ?= 100
+storm:
+	DARKROOM_STORM=$(STORM) $(GO) test -timeout 60m -count=1 -v -run 'Storm' ./cmd/darkroom
+	$(GO) test -count=5 ./render ./batch/crash ./batch/queue
 
 lint:
 	.ci/lint $(LINT) $(VULN)
