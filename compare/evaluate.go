@@ -1,9 +1,7 @@
 package compare
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"image"
 	"math"
@@ -41,6 +39,8 @@ type evaluation struct {
 	ideal  map[string]metrics.Features   // by problem: the converged pictures'
 	looks  map[string]map[string]float64 // by problem: the converged pictures' mean look
 	drift  map[string][]convergence      // by problem
+
+	features int // of a picture; 0: not known yet
 }
 
 type convergence struct{ rmse, relative, ssim float64 }
@@ -181,10 +181,17 @@ func (e *evaluation) load(ctx context.Context, set Setting, item Item) (*measure
 		return x, nil
 	}
 	file := filepath.Join(e.folder.dir, featuresDir, e.judge.id(), x.record.ID+".f32")
-	kept, ok := readSealed(file, x.record.Image)
-	if !ok {
+	kept, wrong := readFloats(file)
+	if wrong == nil && e.features == 0 { // how many a picture has, only looking at one tells
+		seen, err := e.judge.see(ctx, x.pixels)
+		if err != nil {
+			return nil, err
+		}
+		e.features = len(seen)
+	}
+	if wrong != nil || len(kept) != e.features { // they are not there, or not whole
 		if kept, err = e.judge.see(ctx, x.pixels); err == nil {
-			err = writeBeside(file, sealed(tensor.Bytes(kept), x.record.Image))
+			e.features, err = len(kept), writeBeside(file, tensor.Bytes(kept))
 		}
 	}
 	for _, f := range kept {
@@ -208,25 +215,6 @@ func readPicture(name string) (*image.NRGBA, error) {
 		return nil, fmt.Errorf("%s: %w: remove the file, and it is made again", name, err)
 	}
 	return p, nil
-}
-
-// sealed is data with a hash of it and of what it was made from.
-func sealed(data []byte, of string) []byte {
-	sum := sha256.Sum256(append([]byte(of), data...))
-	return append(slices.Clone(data), sum[:]...)
-}
-
-// readSealed reads values that are whole and of the same thing; false: there are none.
-func readSealed(name, of string) ([]float32, bool) {
-	b, err := os.ReadFile(name)
-	if err != nil || len(b) < sha256.Size {
-		return nil, false
-	}
-	data := b[:len(b)-sha256.Size]
-	if len(data)%4 != 0 || !bytes.Equal(sealed(data, of), b) {
-		return nil, false
-	}
-	return slices.Clone(tensor.Floats(data)), true
 }
 
 func readFloats(name string) ([]float32, error) {
