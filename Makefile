@@ -78,7 +78,7 @@ cuda:
 emu:
 	kernels/cuda/emu/build.sh
 
-# The kernels on the emulated device, in three thread orders, with planted mistakes, whole pictures, the
+# The kernels on the emulated device, in two thread orders, with planted mistakes, whole pictures, the
 # race checker, and the compiled code on an interpreter. Without the compiler it says so and skips.
 cuda-test:
 	kernels/cuda/test.sh

@@ -38,8 +38,8 @@ func TestPictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		if testing.Short() && c.Model == "default" {
-			continue // half a minute on the emulated device
+		if c.Model == "default" && os.Getenv("CUDA_LONG") == "" {
+			continue // a minute on the emulated device
 		}
 		t.Run(c.Model, func(t *testing.T) {
 			exact := c.render(t, pipeline.CPU, "fp32")
