@@ -77,11 +77,14 @@ func openCPU(o Options) (kernels.Backend, error) {
 	return newCPU(o)
 }
 
-// newCPU opens the processor in float32 unless bfloat16 is asked for.
+// newCPU opens the processor in float32 unless bfloat16 or int8 is asked for.
 func newCPU(o Options) (kernels.Backend, error) {
 	c := cpu.Options{Threads: o.Threads}
-	if o.DType == tensor.BF16.Name() {
+	switch o.DType {
+	case tensor.BF16.Name():
 		c.DType = tensor.BF16
+	case int8Name:
+		c.DType, c.Int8 = tensor.BF16, true
 	}
 	b, err := cpu.New(c)
 	if err != nil && c.DType != tensor.F32 {
@@ -174,18 +177,27 @@ var dtypes = []tensor.DType{tensor.F32, tensor.BF16, tensor.F16}
 // tf32 is float32 whose products a GPU's tensor cores may round to TF32.
 const tf32 = "tf32"
 
+// int8Name is bfloat16 with the weights that bear it, and what they are multiplied with, in 8 bits: on processors.
+const int8Name = "int8"
+
 // dtypeName is what the pipeline computes in.
 func (p *Pipeline) dtypeName() string {
-	if p.device.Backend.Info().TF32 {
+	switch info := p.device.Backend.Info(); {
+	case info.TF32:
 		return tf32
+	case info.Int8:
+		return int8Name
 	}
 	return p.device.DType.Name()
 }
 
 // parseDType reads the name of a type; nil is auto.
 func parseDType(name string) (*tensor.DType, error) {
-	if name == tf32 {
+	switch name {
+	case tf32:
 		name = tensor.F32.Name()
+	case int8Name:
+		name = tensor.BF16.Name()
 	}
 	if name == Auto || name == "" {
 		return nil, nil
@@ -195,7 +207,7 @@ func parseDType(name string) (*tensor.DType, error) {
 			return &d, nil
 		}
 	}
-	return nil, usagef("--dtype %q: choose auto, fp32, tf32, bf16 or fp16", name)
+	return nil, usagef("--dtype %q: choose auto, fp32, tf32, bf16, fp16 or int8", name)
 }
 
 func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
@@ -206,6 +218,8 @@ func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
 		return 0, err
 	case name == tf32 && !info.TF32:
 		return 0, usagef("--dtype tf32 is for GPUs; the %s backend computes in fp32", info.Name)
+	case name == int8Name && !info.Int8:
+		return 0, usagef("--dtype int8 is for processors; the %s backend computes in %s", info.Name, info.DTypes[0].Name())
 	case dtype == nil:
 		return info.DTypes[0], nil
 	case slices.Contains(info.DTypes, *dtype):

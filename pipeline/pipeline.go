@@ -44,7 +44,7 @@ type Options struct {
 	Rehash bool
 
 	Backend string // "auto" (or ""), "cpu", "cuda" or "ref"
-	DType   string // "auto" (or ""), "fp32", "tf32", "bf16" or "fp16"
+	DType   string // "auto" (or ""), "fp32", "tf32", "bf16", "fp16" or "int8"
 	Device  int    // of several GPUs
 	Threads int    // 0: one a processor
 

@@ -64,7 +64,7 @@ type Recipe struct {
 
 	VAETiling bool `json:"vae_tiling,omitempty"` // decoded in overlapping tiles
 
-	DType   string `json:"dtype"`   // fp32, tf32, bf16 or fp16: never auto
+	DType   string `json:"dtype"`   // fp32, tf32, bf16, fp16 or int8: never auto
 	Backend string `json:"backend"` // cpu, cuda or ref: never auto
 	Device  string `json:"device"`  // what computed it, for people to read
 	// DecodeDType is the type that the latents were decoded in, where they overflowed DType; "": in DType.

@@ -72,7 +72,7 @@ const (
 func Syntaxes() []string    { return []string{Weighted, Plain} }
 func SDENoises() []string   { return []string{SDETorch, SDEBrownian} }
 func Backends() []string    { return []string{"auto", "cpu", "cuda", "ref"} }
-func DTypes() []string      { return []string{"auto", "fp32", "tf32", "bf16", "fp16"} }
+func DTypes() []string      { return []string{"auto", "fp32", "tf32", "bf16", "fp16", "int8"} }
 func Formats() []string     { return []string{"png", "jpg", "webp"} }
 func Predictions() []string { return []string{"auto", "epsilon", "v", "flow"} }
 
@@ -111,7 +111,7 @@ func table() []Setting {
 			About: "what computes: auto, cpu, cuda or ref",
 			Field: func(s *Settings) any { return &s.Backend }, Recipe: func(r *Recipe) any { return &r.Backend }},
 		{Name: "dtype", Group: ComputeGroup, Kind: TextKind, Default: "auto", Choices: DTypes,
-			About: "type to compute in: auto, fp32, bf16, fp16, or tf32 (fp32 with products on tensor cores)",
+			About: "type to compute in: auto, fp32, bf16, fp16, tf32 (fp32 with products on tensor cores), or int8 (bf16 with weights of 8 bits, on processors)",
 			Field: func(s *Settings) any { return &s.DType }, Recipe: func(r *Recipe) any { return &r.DType }},
 
 		{Name: "prompt", Group: PromptGroup, Kind: TextKind, Required: true, Zero: true, MaxBytes: maxPrompt, Default: "none",

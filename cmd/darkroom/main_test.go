@@ -114,7 +114,7 @@ func TestWrongUsage(t *testing.T) {
 		{"generate|a|--noise|white", `--noise: unknown noise "white": choose torch-cpu or torch-cuda`},
 		{"generate|a|--prompt-syntax|fancy", `--prompt-syntax: unknown prompt syntax "fancy": choose weighted or plain`},
 		{"generate|a|--backend|gpu", `--backend "gpu": choose auto, cpu, cuda or ref`},
-		{"generate|a|--dtype|int8", `--dtype "int8": choose auto, fp32, tf32, bf16 or fp16`},
+		{"generate|a|--dtype|int4", `--dtype "int4": choose auto, fp32, tf32, bf16, fp16 or int8`},
 		{"generat|a", `no command is called "generat"; nearest: generate`},
 		{"a red apple", `no command is called "a red apple"; to make a picture: darkroom generate "a red apple"`},
 		{"--steps|3|generate|a", `--steps stands before the command: write darkroom COMMAND --steps …`},
