@@ -42,7 +42,7 @@ byte for byte on the same machine; flags given beside --from change the recipe. 
 
 Examples:
    darkroom generate "a red apple"
-   darkroom generate "a red apple" -o apple.png --seed 7 --steps 30 --scheduler dpm++2m-karras
+   darkroom generate "a red apple" -o apple.png --seed 7 --steps 20 --scheduler dpm++2m
    darkroom generate "a (red:1.3) apple" --negative "leaf" --count 4 -o pictures/
    darkroom generate "a red apple" --count 100 --device 0,1 -o pictures/
    darkroom generate "a red apple" --width 512 --height 768 -o - | display

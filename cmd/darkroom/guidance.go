@@ -18,7 +18,7 @@ func guidanceCommand(e *env) *cli.Command {
 
 Examples:
    darkroom guidance
-   darkroom generate "a red apple" --cfg 12 --guidance apg:eta=0,momentum=-0.5
+   darkroom generate "a red apple" --cfg 4 --guidance apg:momentum=-0.5
    darkroom generate "a red apple" --guidance cfg:low=0.3,high=5
    darkroom compare --guidance cfg,cfg-zero,apg:eta=0 --prompts prompts.txt -o report/`,
 		Flags: []cli.Flag{jsonFlag("print a line of JSON for each")},
