@@ -1,0 +1,84 @@
+package imagefile
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"image"
+	"image/color"
+	_ "image/gif" // first frames
+	"os"
+
+	"github.com/disintegration/imaging"
+	xwebp "golang.org/x/image/webp"
+)
+
+// maxInput is the largest file that Load reads, in bytes.
+const maxInput = 256 << 20
+
+// Picture is a picture to start from: as a viewer shows it, turned as its EXIF orientation says.
+type Picture struct {
+	Pixels *image.NRGBA
+	SHA256 string // of the file, 64 hex digits
+}
+
+// Load reads a picture of any size, depth and colour model: PNG, JPEG, WebP, TIFF, BMP, and a GIF's first frame.
+func Load(path string) (*Picture, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", path)
+	case info.Size() == 0:
+		return nil, fmt.Errorf("%s is empty", path)
+	case info.Size() > maxInput:
+		return nil, fmt.Errorf("%s has %d MiB: pictures to start from have at most %d", path, info.Size()>>20, maxInput>>20)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	img, err := decodeAny(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	sum := sha256.Sum256(data)
+	return &Picture{img, hex.EncodeToString(sum[:])}, nil
+}
+
+func decodeAny(data []byte) (*image.NRGBA, error) {
+	isWebP := len(data) > 12 && string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP"
+	config, kind, err := image.DecodeConfig(bytes.NewReader(data))
+	if isWebP {
+		config, err = xwebp.DecodeConfig(bytes.NewReader(data))
+		kind = "webp"
+	}
+	if err != nil {
+		return nil, fmt.Errorf("it is not a picture that can be read (PNG, JPEG, WebP, GIF, TIFF or BMP), or it is damaged: %w", err)
+	}
+	if n := int64(config.Width) * int64(config.Height); n > MaxPixels || n < 1 || kind == "png" && n/8 > int64(len(data))*1032 {
+		return nil, fmt.Errorf("the %s file of %d bytes claims %d×%d pixels: too many", kind, len(data), config.Width, config.Height)
+	}
+	var img image.Image
+	if isWebP {
+		img, err = decodeWebP(bytes.NewReader(data))
+	} else {
+		img, err = imaging.Decode(bytes.NewReader(data), imaging.AutoOrientation(true))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the picture is damaged: %w", err)
+	}
+	return toNRGBA(img), nil
+}
+
+// Flatten puts a picture with transparent parts on a colour.
+func Flatten(img *image.NRGBA, on color.NRGBA) *image.NRGBA {
+	if img.Opaque() {
+		return img
+	}
+	b := img.Bounds()
+	return imaging.Overlay(imaging.New(b.Dx(), b.Dy(), on), img, image.Point{}, 1)
+}
