@@ -179,6 +179,53 @@ func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32,
 	return decode(nhwc, h, w)
 }
 
+// Encode runs the encoder. Its activations are freed afterwards, and with little memory its weights too: it runs once a picture.
+func (c *autoencoder) Encode(ctx context.Context, picture []float32, height, width int, tiled bool) (mean, std []float32, err error) {
+	if c.encoder == nil {
+		return nil, nil, errors.New("this model's files have no encoder, so it cannot start from a picture: use another --vae")
+	}
+	const colours = 3
+	nhwc := make([]float32, len(picture))
+	tensor.ToNHWC(nhwc, picture, colours)
+	channels := 2 * c.config.LatentChannels // means, then logarithms of variances
+	encode := func(x []float32, h, w int) ([]float32, error) {
+		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, "moments")
+		if err != nil {
+			return nil, err
+		}
+		return tensor.Floats(out["moments"].Data), nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var values []float32
+	if t := stage.EncodeTiles(c.trainedAt(), c.config.Factor()); tiled && (height > t.Tile || width > t.Tile) {
+		values, err = t.Run(nhwc, height, width, colours, channels, encode)
+	} else {
+		values, err = encode(nhwc, height, width)
+	}
+	if c.device.LowMemory {
+		c.encoder.Unload()
+	} else {
+		c.encoder.Close()
+	}
+	var bad *stage.NotFiniteError
+	if errors.As(err, &bad) {
+		return nil, nil, fmt.Errorf("%w: try --dtype fp32", bad)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("encoding the picture: %w", err)
+	}
+	moments := make([]float32, len(values))
+	tensor.ToNCHW(moments, values, channels)
+	mean, std = moments[:len(moments)/2], moments[len(moments)/2:]
+	for i, v := range std {
+		// Latents are (z − shift)·scale, z = mean + std·ε (Kingma & Welling 2013), and log σ² is cut as diffusers does.
+		std[i] = float32(math.Exp(0.5*math.Min(math.Max(float64(v), -30), 20))) * float32(c.config.ScalingFactor)
+		mean[i] = (mean[i] - float32(c.config.ShiftFactor)) * float32(c.config.ScalingFactor)
+	}
+	return mean, std, nil
+}
+
 func (c *autoencoder) Shed() {
 	if c.own != nil {
 		c.own.Close()

@@ -110,6 +110,9 @@ type Denoiser interface {
 	Part() *stage.Part
 	// Clock is what changes with the noise level and the guidance scale, for one row.
 	Clock(at scheduler.Level, cfg float64) Cond
+	// Extra is how many channels of an editing model the network reads behind those of "sample": 5 of a mask and a masked
+	// picture's latents; 0 of other models.
+	Extra() int
 	// ReadsGuidance says that the network reads the guidance scale, so that one call without a negative prompt is enough.
 	ReadsGuidance() bool
 }
@@ -119,6 +122,9 @@ type Codec interface {
 	// Decode turns latents [C,h,w], as the denoiser has them, into a picture, in tiles where that is asked for and they
 	// are large. It may run in another goroutine than the denoiser where Beside says so. DType is what it was decoded in.
 	Decode(ctx context.Context, latents []float32, h, w int, tiled bool, warn func(string)) (Decoded, error)
+	// Encode turns a picture [3,H,W] with values from -1 to 1 into the mean and the standard deviation of its latents, [C,h,w],
+	// as the denoiser has them. It fails where the model's files have no encoder.
+	Encode(ctx context.Context, picture []float32, height, width int, tiled bool) (mean, std []float32, err error)
 	// Tiled says whether tiles are used for latents of h×w.
 	Tiled(h, w int) bool
 	// Beside says whether pictures can be decoded while others are denoised: on a GPU, where the decoder has a queue of

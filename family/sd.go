@@ -82,8 +82,8 @@ func openStableDiffusion(x *files, d *stage.Device) (*Model, error) {
 		return nil, err
 	}
 	switch {
-	case u.Config.InChannels != codec.config.LatentChannels:
-		return nil, fmt.Errorf("model %s: unet/config.json has in_channels %d, vae/config.json latent_channels %d: they must agree", x.folder.Name(), u.Config.InChannels, codec.config.LatentChannels)
+	case u.Config.OutChannels != codec.config.LatentChannels:
+		return nil, fmt.Errorf("model %s: unet/config.json has out_channels %d, vae/config.json latent_channels %d: they must agree", x.folder.Name(), u.Config.OutChannels, codec.config.LatentChannels)
 	case u.Config.CrossAttentionDim[0] != text.model.Config.HiddenSize:
 		return nil, fmt.Errorf("model %s: unet/config.json has cross_attention_dim %d, text_encoder/config.json hidden_size %d: they must agree", x.folder.Name(), u.Config.CrossAttentionDim[0], text.model.Config.HiddenSize)
 	}
@@ -104,8 +104,8 @@ func readUNet(c *config.Object) (unet.Config, error) {
 			c.Fail(key, "not supported, only null")
 		}
 	}
-	if m.InChannels != m.OutChannels {
-		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: models that read a picture are not supported", m.OutChannels))
+	if extra := m.InChannels - m.OutChannels; extra != 0 && extra != m.OutChannels+1 {
+		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: of models that read a picture those for inpainting are supported (%d)", m.OutChannels, 2*m.OutChannels+1))
 	}
 	return m, c.Done()
 }
@@ -183,6 +183,9 @@ func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
 }
 
 func (u *unetDenoiser) Part() *stage.Part { return u.part }
+
+// Extra is 5 of a model for inpainting, which reads a mask and the latents of what it leaves.
+func (u *unetDenoiser) Extra() int { return u.config.InChannels - u.config.OutChannels }
 
 // ReadsGuidance is true of LCM's U-Nets.
 func (u *unetDenoiser) ReadsGuidance() bool { return u.config.GuidanceDim > 0 }

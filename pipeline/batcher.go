@@ -147,8 +147,9 @@ func (b *batcher) run(ctx context.Context, some []*request) (err error) {
 // write fills the program's inputs: the scaled latents, what depends on the noise level, and the conditions where others
 // are in the program.
 func (b *batcher) write(some []*request) error {
-	part, channels := b.p.model.Denoiser.Part(), b.p.model.Latent.Channels
-	n := some[0].d.plan.latentValues
+	part := b.p.model.Denoiser.Part()
+	channels := b.p.model.Latent.Channels + b.p.model.Denoiser.Extra()
+	n := some[0].d.plan.latentValues / b.p.model.Latent.Channels * channels
 	clock := map[string][]float32{}
 	at := 0 // the next row
 	for _, r := range some {
@@ -159,7 +160,7 @@ func (b *batcher) write(some []*request) error {
 		}
 		now := b.p.model.Denoiser.Clock(r.at, r.d.plan.CFG)
 		for range r.n {
-			tensor.ToNHWC(b.sample[at*n:(at+1)*n], scaled, channels)
+			tensor.ToNHWC(b.sample[at*n:(at+1)*n], slices.Concat(scaled, r.d.extra), channels)
 			at++
 			for name, v := range now {
 				clock[name] = append(clock[name], tensor.Floats(v.Data)...)
@@ -217,7 +218,6 @@ func (b *batcher) prepare(some []*request) error {
 		return fmt.Errorf("model %s: %w", b.p.name, err)
 	}
 	b.ready = true
-	n := s.Rows * d.plan.latentValues
-	b.sample, b.output = make([]float32, n), make([]float32, n)
+	b.sample, b.output = make([]float32, part.Shape("sample").Len()), make([]float32, s.Rows*d.plan.latentValues)
 	return nil
 }

@@ -20,6 +20,7 @@ type denoiser struct {
 
 	conds  []family.Cond // one a row
 	tokens int           // of a row
+	extra  []float32     // [E,h,w]: what an editing model reads beside the latents; nil for others
 	rows   [][]float32   // [C,h,w] each
 	split  scheduler.Prediction
 }

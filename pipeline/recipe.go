@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+
 	"darkroom/noise"
 	"darkroom/recipe"
 )
@@ -28,9 +30,10 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		DType: p.dtypeName(), Backend: p.device.Backend.Info().Kind, Device: p.device.Backend.Info().Device, Result: result,
 	}
 	settled.LoRA, settled.Embedding = recipe.FormatUses(pl.adaptation.loras), pl.adaptation.names("embedding")
+	settled.Init, settled.Mask = base(pl.Init), base(pl.Mask)
 	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
 	r.Set(settled)
-	r.Files = pl.adaptation.files
+	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles())
 	return r, nil
 }
 

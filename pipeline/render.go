@@ -102,11 +102,14 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	}
 	m.draw = func(dst []float32) { source.NormalAs(dst, noiseType(p.device.DType)) }
 	m.x = make([]float32, pl.latentValues)
-	m.draw(m.x)
-	m.result.Noise = hashFloats(m.x)
 	if m.brownian, err = p.brownian(pl); err != nil {
 		return nil, err
 	}
+	if m.edit != nil {
+		return m, m.beginEdit(ctx)
+	}
+	m.draw(m.x)
+	m.result.Noise = hashFloats(m.x)
 	pl.schedule.Init(m.x)
 	return m, nil
 }
@@ -141,6 +144,7 @@ func (m *picture) denoise(ctx context.Context) error {
 		},
 		Noise:    func(dst []float32) error { m.draw(dst); return nil },
 		Brownian: m.brownian,
+		Blend:    m.blend(),
 		OnStep: func(step int, x, x0 []float32) error {
 			m.denoiser.step = step + 1
 			return m.event(func() error { return m.p.onStep(ctx, m.plan, m.ev, step+1, x, x0) })
@@ -157,6 +161,7 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.edit.paste(d.Pixels)
 	m.result.Pixels = recipe.HashPixels(d.Pixels)
 	out, err := m.p.recipe(m.plan, m.result)
 	if err != nil {

@@ -34,7 +34,8 @@ type plan struct {
 	schedule     *scheduler.Schedule
 	method       guidance.Method // Guidance and Rescale together
 	adaptation   *adaptation
-	guided       bool // the unconditional prediction is needed
+	edit         *edit // nil without a picture to start from
+	guided       bool  // the unconditional prediction is needed
 	warnings     []string
 	latentH      int
 	latentW      int
@@ -45,6 +46,13 @@ type plan struct {
 const MaxPrompt = 64 << 10
 
 func (p *Pipeline) plan(r Request) (*plan, error) {
+	e, err := p.loadEdit(&r)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.checkEdit(e); err != nil {
+		return nil, err
+	}
 	f := p.model.Latent.Factor
 	switch {
 	case len(r.Prompt) > MaxPrompt || len(r.Negative) > MaxPrompt:
@@ -71,12 +79,12 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if _, err := noise.New(r.Noise, r.Seed); err != nil {
 		return nil, usagef("--noise: %w", err)
 	}
-	s, err := scheduler.New(p.model.Sampling, scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta})
+	s, err := scheduler.New(p.model.Sampling, scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: strength(r)})
 	if err != nil {
 		return nil, &UsageError{err}
 	}
 	h, w := r.Height/f, r.Width/f
-	pl := &plan{Request: r, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, edit: e, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err

@@ -55,6 +55,14 @@ type Recipe struct {
 	// Files are the adapters, embeddings and pictures that the picture was made with beside the model.
 	Files []File `json:"files,omitempty"`
 
+	// The picture to start from and its mask, by the names of their files; their hashes are in Files.
+	Init       string   `json:"init,omitempty"`
+	Strength   *float64 `json:"strength,omitempty"`
+	Resize     string   `json:"resize,omitempty"`
+	Mask       string   `json:"mask,omitempty"`
+	MaskBlur   int      `json:"mask_blur,omitempty"`
+	InvertMask bool     `json:"invert_mask,omitempty"`
+
 	VAE             string `json:"vae,omitempty"`              // another autoencoder than the model's own
 	PredictionAsked string `json:"prediction_asked,omitempty"` // --prediction, where it was given
 

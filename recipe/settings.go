@@ -43,6 +43,14 @@ type Settings struct {
 	LoRA      string `json:",omitempty"`
 	Embedding string `json:",omitempty"`
 
+	// Init is the picture to start from, a file's path; "" starts from noise. Mask is where it is painted anew.
+	Init       string   `json:",omitempty"`
+	Strength   *float64 `json:",omitempty"` // share of the steps that are run; nil: 0.8, or 1 with a mask
+	Resize     string   `json:",omitempty"` // Resizes; "" is the first
+	Mask       string   `json:",omitempty"`
+	MaskBlur   int      `json:",omitempty"` // pixels
+	InvertMask bool     `json:",omitempty"`
+
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
@@ -74,6 +82,7 @@ func SDENoises() []string   { return []string{SDETorch, SDEBrownian} }
 func Backends() []string    { return []string{"auto", "cpu", "cuda", "ref"} }
 func DTypes() []string      { return []string{"auto", "fp32", "tf32", "bf16", "fp16", "int8"} }
 func Formats() []string     { return []string{"png", "jpg", "webp"} }
+func Resizes() []string     { return []string{"fill", "fit", "stretch"} }
 func Predictions() []string { return []string{"auto", "epsilon", "v", "flow"} }
 
 // Schedulers, SigmaNames and GuidanceNames list the names that these settings begin with.
@@ -189,6 +198,25 @@ func table() []Setting {
 		{Name: "embedding", Aliases: []string{"embeddings"}, Group: ModelGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Default: "none", Split: splitUses,
 			About: "a textual inversion, FILE or NAME, whose name is then a word of prompts; may be repeated",
 			Field: func(s *Settings) any { return &s.Embedding }, Recipe: func(r *Recipe) any { return &r.Embedding }},
+
+		{Name: "init", Aliases: []string{"init-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
+			About: "a picture to start from: `FILE`",
+			Field: func(s *Settings) any { return &s.Init }, Recipe: func(r *Recipe) any { return &r.Init }},
+		{Name: "strength", Aliases: []string{"denoising-strength"}, Group: EditingGroup, Kind: NumberKind, Zero: true, Low: 0, High: 1, Default: "0.8; 1 with --mask",
+			About: "how much of --init is painted anew, above 0 to 1: the share of the steps that is run",
+			Field: func(s *Settings) any { return &s.Strength }, Recipe: func(r *Recipe) any { return &r.Strength }},
+		{Name: "resize", Group: EditingGroup, Kind: TextKind, Default: "fill", Choices: Resizes,
+			About: "how --init comes to the size of the picture: fill (its middle), fit (with borders) or stretch",
+			Field: func(s *Settings) any { return &s.Resize }, Recipe: func(r *Recipe) any { return &r.Resize }},
+		{Name: "mask", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
+			About: "where --init is painted anew, `FILE`: white; or where it is transparent",
+			Field: func(s *Settings) any { return &s.Mask }, Recipe: func(r *Recipe) any { return &r.Mask }},
+		{Name: "mask-blur", Group: EditingGroup, Kind: WholeKind, Low: 0, High: 512, Default: "0",
+			About: "pixels over which the edge of --mask is blurred",
+			Field: func(s *Settings) any { return &s.MaskBlur }, Recipe: func(r *Recipe) any { return &r.MaskBlur }},
+		{Name: "invert-mask", Group: EditingGroup, Kind: SwitchKind,
+			About: "paint what --mask leaves",
+			Field: func(s *Settings) any { return &s.InvertMask }, Recipe: func(r *Recipe) any { return &r.InvertMask }},
 	}, added...)
 }
 

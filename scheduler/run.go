@@ -23,6 +23,10 @@ type Run struct {
 	// the model predicts. Both must only be read. An error ends the run and is returned as it is.
 	OnStep func(step int, x, x0 []float32) error
 
+	// Blend, where not nil, is called after each step, before OnStep, and may change x: to put back a part of a picture
+	// that is to stay, say. at is the level of x now, which is that of the next step, or α = 1, σ = 0 after the last.
+	Blend func(x []float32, at Level)
+
 	// State, where not nil, is filled after each step, before OnStep. If it holds a step on entry the run
 	// goes on from there; Noise must then be as it was at the start, the draws already used are skipped.
 	State *State
@@ -86,6 +90,13 @@ func (s *Schedule) Run(r Run) error {
 			return fmt.Errorf("%s, step %d of %d: %w", s.name, w.Step+1, s.Steps(), err)
 		}
 		w.Step++
+		if r.Blend != nil {
+			at := Level{Alpha: 1}
+			if i := s.start + w.Step; !w.done() && i < len(w.moves) {
+				at = w.moves[i].from
+			}
+			r.Blend(w.x, at)
+		}
 		w.State.X = append(w.State.X[:0], w.x...)
 		if r.OnStep != nil {
 			if err := r.OnStep(w.Step-1, w.x, w.x0); err != nil {

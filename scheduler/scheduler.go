@@ -199,8 +199,12 @@ func (s *Schedule) Init(noise []float32) {
 // AddNoise writes the first x of image to image into dst: α·x₀ + σ·ε at the first level that is
 // run. All three have one length; dst may be either of the others.
 func (s *Schedule) AddNoise(dst, x0, noise []float32) {
-	at := s.moves[s.start].from
-	combine(dst, term{at.Alpha, x0}, term{at.Sigma, noise})
+	s.moves[s.start].from.AddNoise(dst, x0, noise)
+}
+
+// AddNoise writes α·x₀ + σ·ε into dst. All three have one length; dst may be either of the others.
+func (l Level) AddNoise(dst, x0, noise []float32) {
+	combine(dst, term{l.Alpha, x0}, term{l.Sigma, noise})
 }
 
 // applyStrength skips the first steps, as image to image does: int(steps·strength) of them are run.

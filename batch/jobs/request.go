@@ -31,6 +31,9 @@ func (q *Request) Hash() string {
 
 // Fill writes what was asked for over r, a model's own request, as the flags of generate do.
 func (q *Request) Fill(r pipeline.Request) pipeline.Request {
+	if q.Init != "" { // its size, where none is given
+		r.Width, r.Height = 0, 0
+	}
 	q.Apply(&r.Settings)
 	r.Prompt, r.Seed = q.Prompt, q.Seed
 	return r

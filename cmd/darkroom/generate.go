@@ -209,6 +209,9 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 			show.note("warning: " + note)
 		}
 	}
+	if o.Request.Has("init") { // its size, where none is given
+		r.Width, r.Height = 0, 0
+	}
 	o.Request.Apply(&r.Settings)
 	for _, style := range o.Styles {
 		addStyle(&r.Settings, style)
