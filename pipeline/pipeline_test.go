@@ -309,7 +309,7 @@ func TestUnsupportedConfig(t *testing.T) {
 		{"unet/config.json", "resnet_time_scale_shift", "scale_shift", `resnet_time_scale_shift is "scale_shift"`},
 		{"unet/config.json", "down_block_types", []string{"AttnDownBlock2D", "DownBlock2D"}, `"AttnDownBlock2D" is not supported`},
 		{"unet/config.json", "mid_block_type", "UNetMidBlock2DSimpleCrossAttn", `mid_block_type is "UNetMidBlock2DSimpleCrossAttn"`},
-		{"unet/config.json", "in_channels", 9, "out_channels is 4"},
+		{"unet/config.json", "in_channels", 7, "out_channels is 4"},
 		{"unet/config.json", "block_out_channels", "wide", `block_out_channels is "wide"`},
 		{"unet/config.json", "norm_num_groups", 0, "norm_num_groups is 0"},
 		{"unet/config.json", "layers_per_block", -1, "layers_per_block is -1"},

@@ -43,7 +43,7 @@ func TestHelpGroups(t *testing.T) {
 			titles = append(titles, lines[i])
 		}
 	}
-	if d := cmp.Diff([]string{"Prompt", "Picture", "Sampling", "Model", "Where it computes", "Output"}, titles); d != "" {
+	if d := cmp.Diff([]string{"Prompt", "Picture", "Sampling", "Model", "Editing", "Where it computes", "Output"}, titles); d != "" {
 		t.Error(d)
 	}
 }
