@@ -44,7 +44,7 @@ cross:
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/darkroom
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
-	CGO_ENABLED=0 $(GO) test ./kernels/... ./pipeline
+	CGO_ENABLED=0 $(GO) test -short ./kernels/... ./pipeline
 
 # Short: the detector makes arithmetic ten times slower, and what it looks for is in the rest.
 RACE = ./render ./pipeline ./batch ./batch/engine ./batch/queue ./kernels/cpu ./stage

@@ -84,7 +84,11 @@ func TestTagsAndBatches(t *testing.T) {
 	var warned []string
 	missing := plain
 	missing.Prompt += "<lora:nowhere:0.8>"
-	img, err := p.Render(t.Context(), missing, Events{Warn: func(w string) { warned = append(warned, w) }})
+	img, err := p.Render(t.Context(), missing, Events{Warn: func(w string) {
+		if strings.Contains(w, "lora") { // and not that this build has no kernels
+			warned = append(warned, w)
+		}
+	}})
 	if err != nil || img.Recipe.Result.Pixels != alone[0] || len(warned) != 1 || !strings.Contains(warned[0], "<lora:nowhere:0.8>") {
 		t.Errorf("a tag of a file that is not here: %v, warnings %q", err, warned)
 	}

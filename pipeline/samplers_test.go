@@ -55,6 +55,9 @@ var elsewhere = map[string]string{
 
 // TestEverySampler: pictures of every sampler and guidance that diffusers has are diffusers', at 50 dB and more.
 func TestEverySampler(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: its 130 pictures are drawn without -short, by make check")
+	}
 	text, err := os.ReadFile("testdata/samplers/cases.json")
 	if err != nil {
 		t.Fatal(err)
