@@ -13,6 +13,7 @@ package imagefile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"image"
@@ -88,6 +89,17 @@ func Encode(w io.Writer, img *image.NRGBA, r recipe.Recipe, o Options) error {
 		return fmt.Errorf("encoding %v: %w", o.Format, err)
 	}
 	return nil
+}
+
+// EncodePlain writes img without a recipe.
+func EncodePlain(w io.Writer, img *image.NRGBA, o Options) error {
+	switch o.Format {
+	case JPEG:
+		return jpeg.Encode(w, img, &jpeg.Options{Quality: cmp.Or(o.Quality, 95)})
+	case WebP:
+		return webp.Encode(w, img, webp.Options{Lossless: o.Quality == 0, Quality: o.Quality, Method: webp.DefaultMethod})
+	}
+	return png.Encode(w, img)
 }
 
 // metadata is the recipe in its two forms.

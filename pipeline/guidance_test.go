@@ -34,6 +34,7 @@ func rms(a, b []float32) float64 {
 // TestGuidanceMethods: each method gives a picture of its own, the same one again although some remember what they saw, and
 // again from its recipe.
 func TestGuidanceMethods(t *testing.T) {
+	needsSpeed(t)
 	p := open(t, Options{Model: "testdata/models/sd1"})
 	r := p.NewRequest("a red apple")
 	r.Negative, r.Seed, r.Steps, r.Scheduler = "a dog", 5, 4, "euler"
@@ -146,6 +147,7 @@ func TestPerpNeg(t *testing.T) {
 // TestBrownian: the same picture each time, another than with the generator's noise, and one that converges as steps are
 // added: more steps see the same path.
 func TestBrownian(t *testing.T) {
+	needsSpeed(t)
 	p := open(t, Options{Model: "testdata/models/sd1"})
 	r := p.NewRequest("a red apple")
 	r.Seed, r.Scheduler, r.CFG = 5, "dpm++2m-sde-karras", 1

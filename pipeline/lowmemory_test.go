@@ -10,6 +10,7 @@ import (
 
 // A picture of the embedded model in tiles is close to the whole one: what is lost is told by the PSNR.
 func TestTiledPicture(t *testing.T) {
+	needsSpeed(t)
 	whole := open(t, Options{})
 	r := whole.NewRequest("a red apple on a table")
 	r.Steps, r.Seed = 4, 3

@@ -402,3 +402,11 @@ func TestCutWordsAreReported(t *testing.T) {
 		t.Errorf("weighted: %v, warnings %q", err, warnings)
 	}
 }
+
+// needsSpeed skips what takes a minute on the reference backend, in builds that have no other, with -short.
+func needsSpeed(t *testing.T) {
+	t.Helper()
+	if testing.Short() && !cpu.Available {
+		t.Skip("short, on the reference backend: builds with kernels run it")
+	}
+}

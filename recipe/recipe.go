@@ -63,6 +63,9 @@ type Recipe struct {
 	MaskBlur   int      `json:"mask_blur,omitempty"`
 	InvertMask bool     `json:"invert_mask,omitempty"`
 
+	// Upscale is how many times an upscaler (in Files) enlarged the picture that the recipe makes; 0: it did not.
+	Upscale int `json:"upscale,omitempty"`
+
 	VAE             string `json:"vae,omitempty"`              // another autoencoder than the model's own
 	PredictionAsked string `json:"prediction_asked,omitempty"` // --prediction, where it was given
 

@@ -107,12 +107,10 @@ func (p *Part) Ran(s nn.Sizes) bool {
 	return *now == s
 }
 
-// Shape is that of an input or output of the program that is ready; nil if the network has none of that name.
+// Shape is that of an input of the program that is ready; nil if the network has none of that name.
 func (p *Part) Shape(name string) tensor.Shape {
-	for _, t := range []*kernels.Tensor{p.graph.In(name), p.graph.Out(name)} {
-		if t != nil {
-			return t.Shape
-		}
+	if t := p.graph.In(name); t != nil {
+		return t.Shape
 	}
 	return nil
 }
@@ -162,7 +160,7 @@ func (p *Part) Run(ctx context.Context, s nn.Sizes, in Values, out ...string) (V
 	}
 	results := Values{}
 	for _, name := range out {
-		shape := p.Shape(name)
+		shape := p.graph.Out(name).Shape
 		values := make([]float32, shape.Len())
 		if err := p.Read(name, values); err != nil {
 			return nil, err

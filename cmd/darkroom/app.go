@@ -35,6 +35,7 @@ func newApp(e *env) app {
 			inspectCommand(e),
 			convertCommand(e),
 			verifyCommand(e),
+			upscaleCommand(e),
 			tokenizeCommand(e),
 			schedulersCommand(e),
 			guidanceCommand(e),

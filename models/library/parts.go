@@ -23,6 +23,7 @@ var (
 	LoRAs      = Kind{"lora", "loras", []string{"loras", "Lora", "lora", "LyCORIS"}}
 	Embeddings = Kind{"embedding", "embeddings", []string{"embeddings", "../embeddings"}}
 	VAEs       = Kind{"vae", "autoencoders", []string{"vae", "VAE"}}
+	Upscalers  = Kind{"upscaler", "upscalers", []string{"upscale_models", "ESRGAN", "RealESRGAN"}}
 	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
 )
 
