@@ -25,9 +25,9 @@ func onEmulator(t *testing.T) {
 	}
 }
 
-// child runs short tests of this binary in a process of its own, with more environment, up to the first that fails.
+// child runs short tests of this binary in a process of its own, with more environment.
 func child(pattern string, env ...string) (output string, err error) {
-	cmd := exec.Command(os.Args[0], "-test.short", "-test.failfast", "-test.run", pattern)
+	cmd := exec.Command(os.Args[0], "-test.short", "-test.run", pattern)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
