@@ -87,7 +87,7 @@ func (e *NoDeviceError) Unwrap() error { return e.Err }
 // A picture's failure is reported, not returned. The error is ctx's cause, one of class All, or a *NoDeviceError.
 func Run[T comparable](ctx context.Context, o Options[T]) error {
 	r := &run[T]{
-		Options: o, gone: make([]bool, len(o.Devices)), suspects: make([]sync.Mutex, len(o.Devices)),
+		Options: o, gone: make([]bool, len(o.Devices)), small: make([]bool, len(o.Devices)), atWork: make([]int, len(o.Devices)), suspects: make([]sync.Mutex, len(o.Devices)),
 		refused: map[refusal]bool{}, trouble: map[T]*trouble{},
 	}
 	r.changed = sync.NewCond(&r.mu)
@@ -123,7 +123,9 @@ type run[T comparable] struct {
 	mu      sync.Mutex // guards Source and what follows
 	changed *sync.Cond // there may be something to take, or nothing ever again
 	busy    int        // pictures in the hands of lanes
+	atWork  []int      // by device: lanes that have pictures in their hands
 	gone    []bool     // by device: it is lost
+	small   []bool     // by device: it had no room for pictures of some kind
 	why     error      // the latest loss
 	refused map[refusal]bool
 	trouble map[T]*trouble // of pictures that a device could not make, until they are made or fail
@@ -165,6 +167,7 @@ func (r *run[T]) work(ctx context.Context, lane, d int) {
 		}
 		r.mu.Lock()
 		r.busy -= len(company)
+		r.atWork[d]--
 		r.changed.Broadcast()
 		r.mu.Unlock()
 	}
@@ -178,9 +181,15 @@ func (r *run[T]) take(ctx context.Context, lane, d int) (item T, suspect, ok boo
 		if ctx.Err() != nil || r.gone[d] {
 			return item, false, false
 		}
+		if r.ahead(d) {
+			r.changed.Wait()
+			continue
+		}
 		skip := func(item T) bool { return r.refused[refusal{r.Kind(item), d}] && r.elsewhere(item, d) }
 		if item, ok = r.Source.Take(lane, skip); ok {
 			r.busy++
+			r.atWork[d]++
+			r.changed.Broadcast() // the device may be ahead no more of those that waited for this one
 			return item, r.suspect(item), true
 		}
 		if r.busy == 0 && r.Source.Left() == 0 {
@@ -189,6 +198,17 @@ func (r *run[T]) take(ctx context.Context, lane, d int) (item T, suspect, ok boo
 		}
 		r.changed.Wait()
 	}
+}
+
+// ahead says whether another device has fewer lanes at work and may take any picture: it comes first. A device's second
+// lane would only wait for its first one meanwhile.
+func (r *run[T]) ahead(d int) bool {
+	for other, n := range r.atWork {
+		if n < r.atWork[d] && !r.gone[other] && !r.small[other] && r.Source.Left() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *run[T]) suspect(item T) bool {
@@ -395,8 +415,9 @@ func (r *run[T]) lose(d int, try Try[T], err error) {
 func (r *run[T]) leave(d int, try Try[T], err error) {
 	r.mu.Lock()
 	t := r.troubleOf(try.Item, err)
-	r.refused[refusal{r.Kind(try.Item), d}] = true
+	r.refused[refusal{r.Kind(try.Item), d}], r.small[d] = true, true
 	other := r.elsewhere(try.Item, d)
+	r.changed.Broadcast() // nobody waits for this device any more
 	r.mu.Unlock()
 	if !other {
 		r.fail(try, errors.Join(t.errs...))

@@ -318,3 +318,41 @@ func TestCountIsSmall(t *testing.T) {
 		t.Errorf("%d %v %d, %d left", first, more, next, s.Left())
 	}
 }
+
+// As many pictures as devices are one for each, though every device has two lanes: the second lane would only wait.
+func TestLanesDoNotStarveDevices(t *testing.T) {
+	for range 200 {
+		var r outcome
+		hold := make(chan struct{})
+		var begun sync.WaitGroup
+		begun.Add(3)
+		wait := func(int, []int) error { begun.Done(); <-hold; return nil }
+		a, b, c := &fake{name: "a", fail: wait}, &fake{name: "b", fail: wait}, &fake{name: "c", fail: wait}
+		o := r.options(3, a, b, c)
+		o.Lanes = 2
+		ended := make(chan error, 1)
+		go func() { ended <- Run(t.Context(), o) }()
+		begun.Wait()
+		close(hold)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if len(a.calls) != 1 || len(b.calls) != 1 || len(c.calls) != 1 {
+			t.Fatalf("the devices made %v, %v and %v", a.calls, b.calls, c.calls)
+		}
+	}
+}
+
+// A device without room for any picture is not waited for.
+func TestLanesPassSmallDevices(t *testing.T) {
+	for range 200 {
+		var r outcome
+		small := &fake{name: "small", fail: func(int, []int) error { return noRoom }}
+		large := &fake{name: "large"}
+		o := r.options(5, small, large)
+		o.Lanes = 2
+		if err := Run(t.Context(), o); err != nil || len(r.made) != 5 {
+			t.Fatalf("%v: made %v", err, r.made)
+		}
+	}
+}
