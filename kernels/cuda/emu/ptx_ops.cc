@@ -83,11 +83,12 @@ void divide(const Op& o) {
     put(o.arg[0][0], l, T(a / b));
   });
 }
-void remainder(const Op& o) {
+template <class T>
+void remainder_of(const Op& o) {
   each([&](int l) {
-    s32 b = get<s32>(o.arg[2][0], l);
+    T a = get<T>(o.arg[1][0], l), b = get<T>(o.arg[2][0], l);
     if (!b) emu::fail("division by zero");
-    put(o.arg[0][0], l, get<s32>(o.arg[1][0], l) % b);
+    put(o.arg[0][0], l, T(a % b));
   });
 }
 void bit_insert(const Op& o) { // bfi d, a, b, position, length: a into b
@@ -361,6 +362,8 @@ void integer(std::map<std::string, Handler>& all, const std::string& bits) {
   all["max.u" + bits] = op2<U, [](U a, U b) { return std::max(a, b); }>;
   all["div.s" + bits] = divide<S>;
   all["div.u" + bits] = divide<U>;
+  all["rem.s" + bits] = remainder_of<S>;
+  all["rem.u" + bits] = remainder_of<U>;
   compare<S>(all, "s" + bits);
   compare<U>(all, "u" + bits);
   compare<U>(all, "b" + bits);
@@ -374,7 +377,6 @@ std::map<std::string, Handler> table() {
   integer<u64, s64>(all, "64");
   all["shr.u32"] = shift_right_unsigned<u32>;
   all["shr.u64"] = shift_right_unsigned<u64>;
-  all["rem.s32"] = remainder;
   all["bfi.b32"] = bit_insert;
   all["mul.wide.s32"] = op2<s32, [](s32 a, s32 b) { return s64(a) * b; }>;
   all["mul.wide.u16"] = op2<u16, [](u16 a, u16 b) { return u32(a) * b; }>;
