@@ -268,7 +268,7 @@ func rebuildTensor(name string, args pyTuple) (any, error) {
 		if len(args) < 7 {
 			return nil, fmt.Errorf("%s with %d arguments", name, len(args))
 		}
-		c, ok := args[6].(pyClass)
+		c, _ := args[6].(pyClass)
 		if t.dtype, ok = torchTypes[c.name]; !ok || c.module != "torch" {
 			return nil, fmt.Errorf("%s: element type %s is not supported", name, pyKind(args[6]))
 		}

@@ -8,8 +8,6 @@ import (
 	"darkroom/compare/stats"
 )
 
-func compareText(a, b string) int { return strings.Compare(a, b) }
-
 // settingRows fills in what is known of each setting without looking at a picture: names, times, calls.
 func (e *evaluation) settingRows() error {
 	varies, problems := varying(e.settings), problemNames(e.settings)

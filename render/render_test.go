@@ -282,7 +282,7 @@ func TestCancel(t *testing.T) {
 	go func() { <-begun; cancel(cause) }()
 	o := r.options(1, d)
 	o.Lanes = 3
-	if err := Run(ctx, o); err != cause || len(r.failed)+len(r.made) != 0 {
+	if err := Run(ctx, o); !errors.Is(err, cause) || len(r.failed)+len(r.made) != 0 {
 		t.Errorf("%v, failed %v", err, r.failed)
 	}
 }

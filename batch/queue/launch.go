@@ -125,9 +125,9 @@ func (s *Server) URL() string { return s.url }
 func (s *Server) Close() {
 	s.stdin.Close()
 	select {
-	case <-s.done:
+	case _ = <-s.done: // how it ended says nothing any more
 	case <-time.After(20 * time.Second):
 		_ = s.kill()
-		<-s.done
+		_ = <-s.done
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // flagName finds --flags in a text.
-var flagName = regexp.MustCompile("(^|[^-\\w<!])--([A-Za-z][\\w-]*)")
+var flagName = regexp.MustCompile(`(^|[^-\w<!])--([A-Za-z][\w-]*)`)
 
 // notYet are flags that the readers of single files name, and that no command has yet.
 var notYet = []string{"vae", "embedding", "control", "lora"}

@@ -269,7 +269,7 @@ func (g *generation) failed(t sharing.Try[int], err error) {
 		g.cancel(err)
 		return
 	}
-	if g.errs[t.Item] == err { // it was told when the device was lost
+	if told := g.errs[t.Item]; told != nil && errors.Is(err, told) { // it was told when the device was lost
 		return
 	}
 	g.fail(t.Item, err)

@@ -45,7 +45,7 @@ type historyLog struct {
 
 func newHistoryLog() *historyLog {
 	d := &historyLog{open: sync.OnceValues(openHistory)}
-	go d.open()
+	go func() { _, _ = d.open() }() // add tells what went wrong
 	return d
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image/png"
 	"io"
@@ -229,9 +230,9 @@ func TestStormBatch(t *testing.T) {
 	dir := t.TempDir()
 	jobs := filepath.Join(dir, "jobs.yaml")
 	save(t, jobs, []byte(fmt.Sprintf("- {prompt: [a, b], model: %s, steps: 3, seed: 1..20, name: '{prompt}-{seed}'}\n", tiny)))
-	if code, _, errs := command(t, "", "batch", jobs, "-q", "-o", filepath.Join(dir, "calm")); code != 0 {
+	if code, _, _ := command(t, "", "batch", jobs, "-q", "-o", filepath.Join(dir, "calm")); code != 0 {
 		save(t, jobs, []byte(fmt.Sprintf("- {prompt: [a, b], model: %s, steps: 3, seed: 1..20}\n", tiny)))
-		if code, _, errs = command(t, "", "batch", jobs, "-q", "-o", filepath.Join(dir, "calm")); code != 0 {
+		if code, _, errs := command(t, "", "batch", jobs, "-q", "-o", filepath.Join(dir, "calm")); code != 0 {
 			t.Fatal(errs)
 		}
 	}
@@ -258,7 +259,7 @@ func TestStormBatch(t *testing.T) {
 				break
 			}
 			var code int
-			if exit, ok := err.(*exec.ExitError); ok {
+			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 				code = exit.ExitCode()
 			}
 			if code != 130 && code != -1 || round > 10 {
