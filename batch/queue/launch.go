@@ -33,7 +33,7 @@ type ServerOptions struct {
 type Server struct {
 	url   string
 	stdin io.Closer
-	done  chan error
+	done  chan struct{} // closed when the program has ended
 	kill  func() error
 }
 
@@ -91,7 +91,7 @@ func launch(program string, o ServerOptions) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &Server{stdin: stdin, done: make(chan error, 1), kill: cmd.Process.Kill}
+	s := &Server{stdin: stdin, done: make(chan struct{}), kill: cmd.Process.Kill}
 	text, err := json.Marshal(struct {
 		ServerOptions
 		MaxMessage int `json:"max_message"`
@@ -106,7 +106,10 @@ func launch(program string, o ServerOptions) (*Server, error) {
 			err = json.Unmarshal(line, &reply)
 		}
 	}
-	go func() { s.done <- cmd.Wait() }()
+	go func() {
+		_ = cmd.Wait() // how it ended says nothing: what matters it has said
+		close(s.done)
+	}()
 	if err == nil && reply.Error != "" {
 		err = errors.New(reply.Error)
 	}
@@ -125,9 +128,9 @@ func (s *Server) URL() string { return s.url }
 func (s *Server) Close() {
 	s.stdin.Close()
 	select {
-	case _ = <-s.done: // how it ended says nothing any more
+	case <-s.done:
 	case <-time.After(20 * time.Second):
 		_ = s.kill()
-		_ = <-s.done
+		<-s.done
 	}
 }
