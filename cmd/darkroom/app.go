@@ -40,6 +40,7 @@ func newApp(e *env) app {
 			schedulersCommand(e),
 			guidanceCommand(e),
 			modelsCommand(e),
+			pullCommand(e),
 			devicesCommand(e),
 			selftestCommand(e),
 			compareCommand(e),

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"strings"
 
 	"darkroom/machine"
@@ -14,17 +16,24 @@ import (
 
 func modelsCommand(e *env) *cli.Command {
 	return &cli.Command{
-		Name:  "models",
-		Usage: "list the models that --model takes by name",
-		Description: `A model is a folder in the diffusers layout (model_index.json, unet/, vae/, …). --model takes the
+		Name:      "models",
+		Usage:     "list the models that --model takes by name, or remove one",
+		ArgsUsage: "[rm NAME…]",
+		Description: `A model is a folder in the diffusers layout (model_index.json, unet/, vae/, …) or a single file. --model takes the
 path of any; by name it finds those in the folders of DARKROOM_MODELS, or else in
-` + strings.Join(machine.UserModelFolders(), ", ") + `.
+` + strings.Join(machine.UserModelFolders(), ", ") + `. darkroom pull fetches more.
+rm removes a model, or an adapter, an embedding, an autoencoder or an upscaler by its name, from those folders alone. It asks before.
 
 Examples:
    darkroom models
+   darkroom models rm sdxl-turbo
+   darkroom models rm lora:ink --yes
    DARKROOM_MODELS=/data/models darkroom generate --model sd15 "a red apple"`,
-		Flags: []cli.Flag{jsonFlag("print a line of JSON for each model")},
+		Flags: []cli.Flag{jsonFlag("print a line of JSON for each model"), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "rm: do not ask"}},
 		Action: func(c *cli.Context) error {
+			if c.Args().First() == "rm" {
+				return removeModels(c.Context, e, c.Args().Tail(), c.Bool("yes"))
+			}
 			if err := noWords(c); err != nil {
 				return err
 			}
@@ -55,7 +64,59 @@ func models(_ context.Context, e *env, asJSON bool) error {
 		}
 		t.AppendRow(table.Row{m.Name, kind, millions(m.Parameters), bytesText(uint64(m.Bytes)), where})
 	}
+	for _, k := range library.Kinds() {
+		for _, path := range library.Parts(k) {
+			size := ""
+			if items, err := library.Items(k.Name + ":" + library.PartName(path)); err == nil {
+				size = bytesText(uint64(items[0].Bytes))
+			}
+			t.AppendRow(table.Row{library.PartName(path), k.Name, "", size, path})
+		}
+	}
 	t.Render()
+	return nil
+}
+
+// removeModels removes what has these names. Nothing is removed where one of them is not there or not one alone.
+func removeModels(_ context.Context, e *env, names []string, yes bool) error {
+	if len(names) == 0 {
+		return &usageError{"models", "rm: name what to remove"}
+	}
+	var items []library.Item
+	for _, name := range names {
+		found, err := library.Items(name)
+		if err != nil {
+			return usagef("%v", err)
+		}
+		if len(found) > 1 {
+			var which []string
+			for _, x := range found {
+				which = append(which, x.Kind.Name+":"+x.Name+" ("+x.Path+")")
+			}
+			return usagef("%q is the name of several: %s; name the kind", name, strings.Join(which, ", "))
+		}
+		items = append(items, found...)
+	}
+	answers := bufio.NewReader(e.stdin)
+	for _, x := range items {
+		if !yes {
+			fmt.Fprintf(e.stderr, "Remove %s %s, %s, from %s? [y/N] ", x.Kind.Name, printable(x.Name), bytesText(uint64(x.Bytes)), printable(x.Path))
+			answer, err := answers.ReadString('\n')
+			if err != nil && answer == "" {
+				return usagef("nothing is removed without an answer: --yes says it beforehand")
+			}
+			if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+				fmt.Fprintln(e.stderr, "It stays.")
+				continue
+			}
+		}
+		if err := x.Remove(); err != nil {
+			return err
+		}
+		if err := println(e.stdout, "removed "+x.Path); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -23,6 +23,9 @@ func Installed() []string {
 		for _, index := range found {
 			path := filepath.Dir(index)
 			same := func(p string) bool { return filepath.Base(p) == filepath.Base(path) }
+			if strings.HasPrefix(filepath.Base(path), ".") {
+				continue // half fetched
+			}
 			if !slices.ContainsFunc(paths, same) {
 				paths = append(paths, path)
 			}

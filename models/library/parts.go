@@ -24,8 +24,25 @@ var (
 	Embeddings = Kind{"embedding", "embeddings", []string{"embeddings", "../embeddings"}}
 	VAEs       = Kind{"vae", "autoencoders", []string{"vae", "VAE"}}
 	Upscalers  = Kind{"upscaler", "upscalers", []string{"upscale_models", "ESRGAN", "RealESRGAN"}}
+	Judges     = Kind{"judge", "judges", []string{"judges"}}
 	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
 )
+
+// Folders are the names of the folders that files of the kind lie in, this program's own first.
+func (k Kind) Folders() []string { return k.folders }
+
+// Kinds lists what is used beside a model.
+func Kinds() []Kind { return []Kind{LoRAs, Embeddings, VAEs, Upscalers, Judges} }
+
+// Place is the folder of root for one kind of files: of those names the first that is there, or else the first.
+func Place(root string, names []string) string {
+	for _, name := range names {
+		if st, err := os.Stat(filepath.Join(root, name)); err == nil && st.IsDir() {
+			return filepath.Join(root, name)
+		}
+	}
+	return filepath.Join(root, names[0])
+}
 
 // weightFiles are the endings of files of weights. What a file is, its content says.
 var weightFiles = []string{".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"}
@@ -43,6 +60,12 @@ func Parts(k Kind) []string {
 					return fs.SkipDir
 				case d.IsDir() && folder == "." && depth > 0, d.IsDir() && strings.HasPrefix(d.Name(), "."):
 					return fs.SkipDir // the root's own files only
+				case d.IsDir() && depth > 0 && isNetwork(path):
+					if name := d.Name(); !seen[name] {
+						seen[name] = true
+						paths = append(paths, path)
+					}
+					return fs.SkipDir
 				case d.IsDir():
 					depth++
 					return nil
@@ -59,8 +82,17 @@ func Parts(k Kind) []string {
 	return paths
 }
 
-// PartName is what a file is called by: its name without folder and ending.
+// isNetwork says whether a folder is one network by itself, as diffusers and transformers write it.
+func isNetwork(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, "config.json"))
+	return err == nil
+}
+
+// PartName is what a file is called by: its name without folder and ending. A folder has no ending.
 func PartName(path string) string {
+	if !slices.Contains(weightFiles, strings.ToLower(filepath.Ext(path))) {
+		return filepath.Base(path)
+	}
 	return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 }
 
