@@ -48,11 +48,11 @@ func (c *autoencoder) tiles(h, w int) *stage.Tiles {
 func (c *autoencoder) Tiled(h, w int) bool { return c.tiles(h, w) != nil }
 
 // sizes are those of what the decoder is given at once.
-func (c *autoencoder) sizes(h, w int, tiled bool) nn.Sizes {
-	if t := c.tiles(h, w); t != nil && tiled {
-		h, w = min(h, t.Tile), min(w, t.Tile)
+func (c *autoencoder) sizes(a Area) nn.Sizes {
+	if t := c.tiles(a.H, a.W); t != nil && a.Tiled {
+		return nn.Sizes{Rows: 1, H: min(a.H, t.Tile), W: min(a.W, t.Tile)}
 	}
-	return nn.Sizes{Rows: 1, H: h, W: w}
+	return nn.Sizes{Rows: 1, H: a.H, W: a.W, Wrap: a.Wrap}
 }
 
 func (c *autoencoder) Beside() bool {
@@ -81,46 +81,46 @@ func (c *autoencoder) queue() (*stage.Part, error) {
 	return c.own, nil
 }
 
-func (c *autoencoder) Ready(h, w int, tiled bool) error {
+func (c *autoencoder) Ready(a Area) error {
 	if !c.Beside() {
 		return nil
 	}
 	p, err := c.queue()
-	if err != nil || p.Ran(c.sizes(h, w, tiled)) {
+	if err != nil || p.Ran(c.sizes(a)) {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return p.Ready(c.sizes(h, w, tiled))
+	return p.Ready(c.sizes(a))
 }
 
-func (c *autoencoder) Ran(h, w int, tiled bool) bool {
+func (c *autoencoder) Ran(a Area) bool {
 	c.opening.Lock()
 	p := c.own
 	c.opening.Unlock()
-	return p != nil && p.Ran(c.sizes(h, w, tiled))
+	return p != nil && p.Ran(c.sizes(a))
 }
 
 // Decode decodes. Where float16 overflows, which some autoencoders do on some pictures, that decode is done once more in
 // a type with float32's range. Whether it is follows from the latents alone, so a picture has the same bytes whatever was
 // decoded before.
-func (c *autoencoder) Decode(ctx context.Context, latents []float32, h, w int, tiled bool, warn func(string)) (Decoded, error) {
+func (c *autoencoder) Decode(ctx context.Context, latents []float32, a Area, warn func(string)) (Decoded, error) {
 	p, err := c.queue()
 	if err != nil {
 		return Decoded{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	values, err := c.run(ctx, p, latents, h, w, tiled)
+	values, err := c.run(ctx, p, latents, a)
 	var bad *stage.NotFiniteError
 	if errors.As(err, &bad) && p.Device().DType == tensor.F16 {
-		wide, otherErr := c.widened(c.sizes(h, w, tiled))
+		wide, otherErr := c.widened(c.sizes(a))
 		if otherErr != nil {
 			return Decoded{}, fmt.Errorf("%w; and decoding in a wider type is not possible: %w", bad.Diagnosis(ctx, ""), otherErr)
 		}
 		warn(fmt.Sprintf("the decoder's numbers are too large for fp16: this picture is decoded once more in %s", wide.Device().DType.Name()))
 		p = wide
-		values, err = c.run(ctx, p, latents, h, w, tiled)
+		values, err = c.run(ctx, p, latents, a)
 	}
 	if errors.As(err, &bad) {
 		return Decoded{}, bad.Diagnosis(ctx, "")
@@ -129,7 +129,7 @@ func (c *autoencoder) Decode(ctx context.Context, latents []float32, h, w int, t
 		return Decoded{}, fmt.Errorf("decoding: %w", err)
 	}
 	f := c.config.Factor()
-	return Decoded{toPicture(values, f*w, f*h), p.Device().DType}, nil
+	return Decoded{toPicture(values, f*a.W, f*a.H), p.Device().DType}, nil
 }
 
 // widened is the decoder in float32, or where memory is short in bfloat16, on the same device. The caller holds mu.
@@ -159,28 +159,30 @@ func (c *autoencoder) widened(s nn.Sizes) (*stage.Part, error) {
 }
 
 // run decodes latents [C,h,w] to values [H,W,3] from -1 to 1.
-func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32, h, w int, tiled bool) ([]float32, error) {
+func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32, a Area) ([]float32, error) {
 	z := make([]float32, len(latents))
 	for i, v := range latents {
 		z[i] = v/float32(c.config.ScalingFactor) + float32(c.config.ShiftFactor)
 	}
 	nhwc := make([]float32, len(z))
 	tensor.ToNHWC(nhwc, z, c.config.LatentChannels)
-	decode := func(z []float32, h, w int) ([]float32, error) {
-		out, err := p.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w}, stage.Values{"latent": tensor.Of(z, 1, h, w, c.config.LatentChannels)}, "image")
+	decode := func(z []float32, h, w int, wrap [2]bool) ([]float32, error) {
+		out, err := p.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap}, stage.Values{"latent": tensor.Of(z, 1, h, w, c.config.LatentChannels)}, "image")
 		if err != nil {
 			return nil, err
 		}
 		return tensor.Floats(out["image"].Data), nil
 	}
-	if t := c.tiles(h, w); t != nil && tiled {
-		return t.Run(nhwc, h, w, c.config.LatentChannels, c.config.OutChannels, decode)
+	if t := c.tiles(a.H, a.W); t != nil && a.Tiled {
+		return t.RunWrapped(nhwc, a.H, a.W, c.config.LatentChannels, c.config.OutChannels, a.Wrap, func(z []float32, h, w int) ([]float32, error) {
+			return decode(z, h, w, [2]bool{})
+		})
 	}
-	return decode(nhwc, h, w)
+	return decode(nhwc, a.H, a.W, a.Wrap)
 }
 
 // Encode runs the encoder. Its activations are freed afterwards, and with little memory its weights too: it runs once a picture.
-func (c *autoencoder) Encode(ctx context.Context, picture []float32, height, width int, tiled bool) (mean, std []float32, err error) {
+func (c *autoencoder) Encode(ctx context.Context, picture []float32, a Area) (mean, std []float32, err error) {
 	if c.encoder == nil {
 		return nil, nil, errors.New("this model's files have no encoder, so it cannot start from a picture: use another --vae")
 	}
@@ -188,8 +190,9 @@ func (c *autoencoder) Encode(ctx context.Context, picture []float32, height, wid
 	nhwc := make([]float32, len(picture))
 	tensor.ToNHWC(nhwc, picture, colours)
 	channels := 2 * c.config.LatentChannels // means, then logarithms of variances
-	encode := func(x []float32, h, w int) ([]float32, error) {
-		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, "moments")
+	height, width := a.H*c.config.Factor(), a.W*c.config.Factor()
+	encode := func(x []float32, h, w int, wrap [2]bool) ([]float32, error) {
+		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, "moments")
 		if err != nil {
 			return nil, err
 		}
@@ -198,10 +201,12 @@ func (c *autoencoder) Encode(ctx context.Context, picture []float32, height, wid
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var values []float32
-	if t := stage.EncodeTiles(c.trainedAt(), c.config.Factor()); tiled && (height > t.Tile || width > t.Tile) {
-		values, err = t.Run(nhwc, height, width, colours, channels, encode)
+	if t := stage.EncodeTiles(c.trainedAt(), c.config.Factor()); a.Tiled && (height > t.Tile || width > t.Tile) {
+		values, err = t.RunWrapped(nhwc, height, width, colours, channels, a.Wrap, func(x []float32, h, w int) ([]float32, error) {
+			return encode(x, h, w, [2]bool{})
+		})
 	} else {
-		values, err = encode(nhwc, height, width)
+		values, err = encode(nhwc, height, width, a.Wrap)
 	}
 	if c.device.LowMemory {
 		c.encoder.Unload()

@@ -119,25 +119,31 @@ type Denoiser interface {
 
 // Codec is the autoencoder.
 type Codec interface {
-	// Decode turns latents [C,h,w], as the denoiser has them, into a picture, in tiles where that is asked for and they
-	// are large. It may run in another goroutine than the denoiser where Beside says so. DType is what it was decoded in.
-	Decode(ctx context.Context, latents []float32, h, w int, tiled bool, warn func(string)) (Decoded, error)
+	// Decode turns latents [C,h,w], as the denoiser has them, into a picture. It may run in another goroutine than the denoiser where Beside says so. DType is what it was decoded in.
+	Decode(ctx context.Context, latents []float32, a Area, warn func(string)) (Decoded, error)
 	// Encode turns a picture [3,H,W] with values from -1 to 1 into the mean and the standard deviation of its latents, [C,h,w],
 	// as the denoiser has them. It fails where the model's files have no encoder.
-	Encode(ctx context.Context, picture []float32, height, width int, tiled bool) (mean, std []float32, err error)
+	Encode(ctx context.Context, picture []float32, a Area) (mean, std []float32, err error)
 	// Tiled says whether tiles are used for latents of h×w.
 	Tiled(h, w int) bool
 	// Beside says whether pictures can be decoded while others are denoised: on a GPU, where the decoder has a queue of
 	// its own. Processors are all busy with one of both. To save memory there is one after the other.
 	Beside() bool
 	// Ready loads the decoder's weights where decoding goes on beside, so that memory is counted with them.
-	Ready(h, w int, tiled bool) error
+	Ready(a Area) error
 	// Ran says whether latents of that size were decoded before and need no further memory.
-	Ran(h, w int, tiled bool) bool
+	Ran(a Area) bool
 	// Shed frees activations and weights that come block by block.
 	Shed()
 	// Close frees what On made.
 	Close() error
+}
+
+// Area is what a codec works on.
+type Area struct {
+	H, W  int     // of latents
+	Tiled bool    // in tiles, where it is large
+	Wrap  [2]bool // rows and columns: the picture's sides fit each other
 }
 
 // Decoded is a picture, and the type that it was decoded in.

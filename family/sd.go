@@ -228,7 +228,7 @@ func (c *autoencoder) put(decoder *vae.Decoder, name string) {
 		Name: name, Title: "the decoder", Net: decoder,
 		Sizes: func(width, height, _ int, tiled bool) nn.Sizes {
 			f := c.config.Factor()
-			return c.sizes(height/f, width/f, tiled)
+			return c.sizes(Area{H: height / f, W: width / f, Tiled: tiled})
 		},
 	}).On(c.device)
 }

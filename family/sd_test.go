@@ -128,7 +128,7 @@ func TestTilingAsDiffusers(t *testing.T) {
 		if !codec.Tiled(h, w) {
 			t.Fatalf("%d×%d latents are decoded whole", h, w)
 		}
-		values, err := codec.run(t.Context(), codec.decoder, latents, h, w, true)
+		values, err := codec.run(t.Context(), codec.decoder, latents, Area{H: h, W: w, Tiled: true})
 		if err != nil {
 			t.Fatal(err)
 		}

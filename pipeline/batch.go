@@ -42,8 +42,7 @@ func (p *Pipeline) DenoiseBatch(ctx context.Context, requests []Request, events 
 
 // denoiseAlike is DenoiseBatch for those of the requests that have the same adapters.
 func (p *Pipeline) denoiseAlike(ctx context.Context, requests []Request, some []int, events func(i int) Events, done func(i int, l *Latents, err error)) {
-	var order []batchKey
-	batches := map[batchKey][]batched{}
+	var all []batched
 	for _, i := range some {
 		r := requests[i]
 		var ev Events
@@ -55,26 +54,59 @@ func (p *Pipeline) denoiseAlike(ctx context.Context, requests []Request, some []
 			done(i, nil, err)
 			continue
 		}
-		k := batchKey{m.latentH, m.latentW, m.denoiser.tokens}
+		all = append(all, batched{m, i})
+	}
+	for len(all) > 0 {
+		all = p.denoiseBatches(ctx, all, done)
+	}
+}
+
+// denoiseBatches denoises pictures, those of one size together, and gives the second passes of those that have one.
+func (p *Pipeline) denoiseBatches(ctx context.Context, all []batched, done func(i int, l *Latents, err error)) (second []batched) {
+	var order []batchKey
+	batches := map[batchKey][]batched{}
+	for _, m := range all {
+		k := batchKey{m.latentH, m.latentW, m.denoiser.tokens, m.wrap}
 		if batches[k] == nil {
 			order = append(order, k)
 		}
-		batches[k] = append(batches[k], batched{m, i})
+		batches[k] = append(batches[k], m)
 	}
 	for _, k := range order {
 		for i, err := range p.denoiseTogether(ctx, batches[k]) {
 			m := batches[k][i]
-			if err != nil {
-				done(m.request, nil, err)
-				continue
+			var next *picture
+			if err == nil {
+				next, err = m.nextSafely(ctx)
 			}
-			done(m.request, &Latents{m.picture}, nil)
+			switch {
+			case err != nil:
+				done(m.request, nil, err)
+			case next != nil:
+				second = append(second, batched{next, m.request})
+			default:
+				done(m.request, &Latents{m.picture}, nil)
+			}
 		}
 	}
+	return second
+}
+
+// nextSafely is next with a panic as a *PanicError.
+func (m *picture) nextSafely(ctx context.Context) (next *picture, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			next, err = nil, NewPanicError(v)
+		}
+	}()
+	return m.next(ctx)
 }
 
 // batchKey is what the rows of one run of the denoiser share.
-type batchKey struct{ h, w, tokens int }
+type batchKey struct {
+	h, w, tokens int
+	wrap         [2]bool
+}
 
 // batched is the picture of a request.
 type batched struct {
@@ -146,5 +178,5 @@ func (p *Pipeline) BatchSize(r Request, most int) int {
 	if n <= 0 {
 		n = min(max(p.device.Backend.Info().FullAt/(pl.Width*pl.Height), 1), mostAtOnce)
 	}
-	return max(p.rowsThatFit(pl, pl.rows()*n)/pl.rows(), 1)
+	return max(p.rowsThatFit(pl.largest(), pl.rows()*n)/pl.rows(), 1)
 }

@@ -209,7 +209,7 @@ func (b *batcher) writeConditions(some []*request) error {
 // prepare compiles the program for the requests.
 func (b *batcher) prepare(some []*request) error {
 	d, part := some[0].d, b.p.model.Denoiser.Part()
-	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens}
+	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, Wrap: d.plan.wrap}
 	if b.ready && part.Loaded() && part.Size() == s {
 		return nil
 	}

@@ -32,7 +32,7 @@ func (p *Pipeline) Plan(r Request) (Plan, error) {
 	}
 	s := pl.schedule
 	return Plan{
-		Scheduler: s.Name(), Sigmas: s.Sigmas(), Eta: s.Eta(), Steps: s.Steps(), Calls: s.Calls(),
+		Scheduler: s.Name(), Sigmas: s.Sigmas(), Eta: s.Eta(), Steps: pl.steps(), Calls: pl.calls(),
 		Guided: pl.guided, Rows: pl.rows(), Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Stochastic: s.Stochastic(), Warnings: pl.warnings,
 	}, nil

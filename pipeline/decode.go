@@ -16,9 +16,19 @@ func (p *Pipeline) Denoise(ctx context.Context, r Request, ev Events) (*Latents,
 	if err != nil {
 		return nil, err
 	}
-	m.join(&batcher{p: p, pictures: 1}, 0, new(sync.Mutex))
-	if err := m.denoise(ctx); err != nil {
-		return nil, err
+	for {
+		m.join(&batcher{p: p, pictures: 1}, 0, new(sync.Mutex))
+		if err := m.denoise(ctx); err != nil {
+			return nil, err
+		}
+		n, err := m.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if n == nil {
+			break
+		}
+		m = n
 	}
 	return &Latents{m}, nil
 }
@@ -41,7 +51,12 @@ func (l *Latents) DecodeSafely(ctx context.Context) (img *Image, err error) {
 func (p *Pipeline) DecodesBeside() bool { return p.model.Codec.Beside() }
 
 func (p *Pipeline) decode(ctx context.Context, pl *plan, latents []float32, warn func(string)) (family.Decoded, error) {
-	return p.model.Codec.Decode(ctx, latents, pl.latentH, pl.latentW, p.tiled(pl), warn)
+	return p.model.Codec.Decode(ctx, latents, pl.area(p), warn)
+}
+
+// area is what the codec works on.
+func (pl *plan) area(p *Pipeline) family.Area {
+	return family.Area{H: pl.latentH, W: pl.latentW, Tiled: p.tiled(pl), Wrap: pl.wrap}
 }
 
 // tiled says whether the plan's picture may be decoded in tiles. Small ones are whole all the same.

@@ -180,7 +180,7 @@ func (m *picture) beginEdit(ctx context.Context) error {
 		e.known = known
 	}
 	e.noise = make([]float32, pl.latentValues)
-	m.draw(e.noise)
+	m.firstNoise(e.noise)
 	m.result.Noise = hashFloats(e.noise)
 	if whole {
 		copy(m.x, e.noise)
@@ -204,7 +204,7 @@ func (m *picture) beginEdit(ctx context.Context) error {
 
 // encode draws latents of a picture from the encoder's posterior.
 func (m *picture) encode(ctx context.Context, picture []float32) ([]float32, error) {
-	mean, std, err := m.p.model.Codec.Encode(ctx, picture, m.Height, m.Width, m.p.tiled(m.plan))
+	mean, std, err := m.p.model.Codec.Encode(ctx, picture, m.area(m.p))
 	if err != nil {
 		return nil, err
 	}

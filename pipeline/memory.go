@@ -64,10 +64,10 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 // ran says whether pictures of the plan's size ran before with so many rows, so that there is memory for them.
 func (p *Pipeline) ran(pl *plan, rows int) bool {
 	part := p.model.Denoiser.Part()
-	if s := part.Size(); !part.Loaded() || s.H != pl.latentH || s.W != pl.latentW || s.Rows < rows {
+	if s := part.Size(); !part.Loaded() || s.H != pl.latentH || s.W != pl.latentW || s.Wrap != pl.wrap || s.Rows < rows {
 		return false
 	}
-	return p.model.Codec.Ran(pl.latentH, pl.latentW, p.tiled(pl))
+	return p.model.Codec.Ran(pl.area(p))
 }
 
 func (p *Pipeline) memoryError(n Need, free uint64, width, height, rows int) *MemoryError {

@@ -33,7 +33,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled.Init, settled.Mask = base(pl.Init), base(pl.Mask)
 	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
 	r.Set(settled)
-	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles())
+	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.hiresFiles)
 	return r, nil
 }
 

@@ -58,6 +58,7 @@ type picture struct {
 	draw     func(dst []float32)
 	brownian func(dst []float32, σ, σNext float64) error
 	result   recipe.Result
+	first    *picture // of a second pass: the one before
 }
 
 // begin checks a request, encodes its prompt and draws its noise.
@@ -66,7 +67,7 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkMemory(pl); err != nil {
+	if err := p.checkMemory(pl.largest()); err != nil {
 		return nil, err
 	}
 	p.beginHash()
@@ -91,24 +92,19 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
-	if err := p.model.Codec.Ready(pl.latentH, pl.latentW, p.tiled(pl)); err != nil {
+	if err := p.model.Codec.Ready(pl.area(p)); err != nil {
 		return nil, fmt.Errorf("model %s: %w", p.name, err)
 	}
 	m := &picture{plan: pl, p: p, ev: ev, denoiser: p.newDenoiser(pl, c)}
 
-	source, err := noise.New(r.Noise, r.Seed)
-	if err != nil {
+	if err := m.seed(); err != nil {
 		return nil, err
 	}
-	m.draw = func(dst []float32) { source.NormalAs(dst, noiseType(p.device.DType)) }
 	m.x = make([]float32, pl.latentValues)
-	if m.brownian, err = p.brownian(pl); err != nil {
-		return nil, err
-	}
 	if m.edit != nil {
 		return m, m.beginEdit(ctx)
 	}
-	m.draw(m.x)
+	m.firstNoise(m.x)
 	m.result.Noise = hashFloats(m.x)
 	pl.schedule.Init(m.x)
 	return m, nil
@@ -129,8 +125,8 @@ func (m *picture) event(call func() error) error {
 // denoise carries the latents through all steps.
 func (m *picture) denoise(ctx context.Context) error {
 	_ = m.event(func() error {
-		if m.ev.Start != nil {
-			m.ev.Start(m.schedule.Steps())
+		if m.ev.Start != nil && m.first == nil {
+			m.ev.Start(m.plan.steps())
 		}
 		return nil
 	})
@@ -147,7 +143,7 @@ func (m *picture) denoise(ctx context.Context) error {
 		Blend:    m.blend(),
 		OnStep: func(step int, x, x0 []float32) error {
 			m.denoiser.step = step + 1
-			return m.event(func() error { return m.p.onStep(ctx, m.plan, m.ev, step+1, x, x0) })
+			return m.event(func() error { return m.onStep(ctx, step+1, x, x0) })
 		},
 	})
 }
@@ -163,7 +159,7 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	}
 	m.edit.paste(d.Pixels)
 	m.result.Pixels = recipe.HashPixels(d.Pixels)
-	out, err := m.p.recipe(m.plan, m.result)
+	out, err := m.p.recipe(m.asked(), m.result)
 	if err != nil {
 		return nil, err
 	}
@@ -192,12 +188,24 @@ func (p *Pipeline) brownian(pl *plan) (func(dst []float32, σ, σNext float64) e
 	return path.Noise, nil
 }
 
-func (p *Pipeline) onStep(ctx context.Context, pl *plan, ev Events, step int, x, x0 []float32) error {
+// asked is the plan of the first pass, which the request is.
+func (m *picture) asked() *plan {
+	if m.first != nil {
+		return m.first.plan
+	}
+	return m.plan
+}
+
+func (m *picture) onStep(ctx context.Context, step int, x, x0 []float32) error {
+	ev := m.ev
+	if m.first != nil && m.first.schedule.Steps() > 0 {
+		step += m.first.schedule.Steps()
+	}
 	if ev.latents != nil {
 		ev.latents(step, x)
 	}
-	if ev.Preview != nil && ev.PreviewEvery > 0 && step%ev.PreviewEvery == 0 && step < pl.schedule.Steps() {
-		d, err := p.decode(ctx, pl, x0, func(string) {}) // the picture will warn
+	if ev.Preview != nil && ev.PreviewEvery > 0 && step%ev.PreviewEvery == 0 && step < m.asked().steps() {
+		d, err := m.p.decode(ctx, m.plan, x0, func(string) {}) // the picture will warn
 		if err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}

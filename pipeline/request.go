@@ -40,6 +40,12 @@ type plan struct {
 	latentH      int
 	latentW      int
 	latentValues int // C·h·w of one image
+
+	wrap       [2]bool       // rows and columns: the picture's sides fit each other
+	hires      *recipe.Hires // nil without a second pass
+	second     *plan         // that pass
+	upscaler   string        // of the second pass: a network's file
+	hiresFiles []recipe.File
 }
 
 // MaxPrompt is the longest prompt, in bytes. Each 75 tokens of it cost a run of the text encoder.
@@ -76,6 +82,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := checkSyntax(r.Syntax); err != nil {
 		return nil, err
 	}
+	if _, err := recipe.ParseVariation(r.Variation); err != nil {
+		return nil, usagef("--variation %w", err)
+	}
 	if _, err := noise.New(r.Noise, r.Seed); err != nil {
 		return nil, usagef("--noise: %w", err)
 	}
@@ -89,7 +98,26 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err
 	}
-	return pl, pl.settleNoise()
+	if err := pl.settleNoise(); err != nil {
+		return nil, err
+	}
+	if err := pl.settleTile(); err != nil {
+		return nil, err
+	}
+	return pl, p.planHires(pl)
+}
+
+// settleTile reads Tile.
+func (pl *plan) settleTile() error {
+	switch pl.Tile {
+	case "", "off":
+		pl.Tile = ""
+	case "x", "y", "both":
+		pl.wrap = [2]bool{pl.Tile != "x", pl.Tile != "y"}
+	default:
+		return usagef("--tile %.40q: choose %s", pl.Tile, strings.Join(recipe.TileModes(), ", "))
+	}
+	return nil
 }
 
 // settleGuidance reads Guidance and brings it and Rescale into the one form that recipes have.

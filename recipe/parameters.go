@@ -58,6 +58,14 @@ func (r Recipe) parameterFields() []Field {
 	add(r.SDENoise != "", "SDE noise", r.SDENoise)
 	add(r.Noise == "torch-cpu", "RNG", "CPU")
 	add(r.Noise == "torch-cuda", "RNG", "NV")
+	if v, err := ParseVariation(r.Variation); err == nil && len(v) == 1 {
+		add(true, "Variation seed", strconv.FormatUint(v[0].Seed, 10))
+		add(true, "Variation seed strength", number(v[0].Strength))
+	} else {
+		add(r.Variation != "", "Variations", r.Variation)
+	}
+	fields = append(fields, r.hiresFields()...)
+	add(r.Tile != "" && r.Tile != "off", "Tiling", map[string]string{"both": "True"}[r.Tile]+strings.TrimSuffix(r.Tile, "both"))
 	fields = append(fields, r.extraFields()...)
 	add(true, "Version", strings.TrimSpace("darkroom "+r.Version))
 	return fields

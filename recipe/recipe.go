@@ -63,6 +63,10 @@ type Recipe struct {
 	MaskBlur   int      `json:"mask_blur,omitempty"`
 	InvertMask bool     `json:"invert_mask,omitempty"`
 
+	Variation string `json:"variation,omitempty"` // seeds whose noise is mixed in: see ParseVariation
+	Hires     string `json:"hires,omitempty"`     // a second pass: see ParseHires; Width and Height are the first's
+	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
+
 	// Upscale is how many times an upscaler (in Files) enlarged the picture that the recipe makes; 0: it did not.
 	Upscale int `json:"upscale,omitempty"`
 

@@ -51,6 +51,13 @@ type Settings struct {
 	MaskBlur   int      `json:",omitempty"` // pixels
 	InvertMask bool     `json:",omitempty"`
 
+	// Variation lists seeds whose noise is mixed into the picture's own: see ParseVariation.
+	Variation string `json:",omitempty"`
+	// Hires is a second pass over the enlarged picture: see ParseHires.
+	Hires string `json:",omitempty"`
+	// Tile makes the picture's sides fit each other: TileOff, or an axis of TileModes.
+	Tile string `json:",omitempty"`
+
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
@@ -83,6 +90,7 @@ func Backends() []string    { return []string{"auto", "cpu", "cuda", "ref"} }
 func DTypes() []string      { return []string{"auto", "fp32", "tf32", "bf16", "fp16", "int8"} }
 func Formats() []string     { return []string{"png", "jpg", "webp"} }
 func Resizes() []string     { return []string{"fill", "fit", "stretch"} }
+func TileModes() []string   { return []string{"off", "x", "y", "both"} }
 func Predictions() []string { return []string{"auto", "epsilon", "v", "flow"} }
 
 // Schedulers, SigmaNames and GuidanceNames list the names that these settings begin with.
@@ -217,6 +225,15 @@ func table() []Setting {
 		{Name: "invert-mask", Group: EditingGroup, Kind: SwitchKind,
 			About: "paint what --mask leaves",
 			Field: func(s *Settings) any { return &s.InvertMask }, Recipe: func(r *Recipe) any { return &r.InvertMask }},
+		{Name: "variation", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitVariations,
+			About: "mix another seed's noise into the picture's, `SEED:STRENGTH` with a strength from 0 (none) to 1",
+			Field: func(s *Settings) any { return &s.Variation }, Recipe: func(r *Recipe) any { return &r.Variation }},
+		{Name: "hires", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitHires,
+			About: "enlarge the picture and paint it over in a second pass: `SCALE[:upscaler=NAME,strength=F,steps=N]`, by latent, lanczos or a network's file or name",
+			Field: func(s *Settings) any { return &s.Hires }, Recipe: func(r *Recipe) any { return &r.Hires }},
+		{Name: "tile", Aliases: []string{"tiling"}, Group: PictureGroup, Kind: TextKind, Default: "off", Choices: TileModes,
+			About: "make a seamless texture: sides that fit each other along x, y or both",
+			Field: func(s *Settings) any { return &s.Tile }, Recipe: func(r *Recipe) any { return &r.Tile }},
 	}, added...)
 }
 

@@ -90,6 +90,8 @@ var settingKeys = map[string]string{
 	"discardpenultimatesigma": "discard", "schedulerho": "rho",
 	"negativeprompt": "negative",
 	"guidance":       "guidance", "sdenoise": "sde-noise",
+	"variationseed": "variation-seed", "variationseedstrength": "variation-strength", "variations": "variations",
+	"hiresupscale": "hires-scale", "hiresresize": "hires-resize", "hiressteps": "hires-steps", "hiresupscaler": "hires-upscaler", "denoisingstrength": "hires-strength", "tiling": "tile",
 }
 
 // otherKeys begin a field, too, but mean nothing here.
@@ -309,6 +311,8 @@ func (f *Foreign) translate() {
 	r := &f.Recipe
 	own := f.own()
 	var sampler, schedule, rho string
+	var variation [2]string // seed and strength
+	hires := map[string]string{}
 	var discard bool
 	for _, field := range f.Fields {
 		key, value := foldKey(field.Key), field.Value
@@ -351,6 +355,19 @@ func (f *Foreign) translate() {
 				r.SDENoise = value
 				f.learn("sde_noise")
 			}
+		case "variation-seed":
+			variation[0] = value
+		case "variation-strength":
+			variation[1] = value
+		case "hires-scale", "hires-resize", "hires-steps", "hires-upscaler", "hires-strength":
+			hires[setting] = value
+			ok = true
+		case "tile":
+			ok = f.tile(value)
+		case "variations":
+			if ok = own && f.variation(value); ok {
+				continue
+			}
 		case "eta":
 			if strings.EqualFold(value, "inf") { // stable-diffusion.cpp: the sampler's own
 				continue
@@ -362,6 +379,17 @@ func (f *Foreign) translate() {
 		if !ok {
 			f.Unused = append(f.Unused, field)
 		}
+	}
+	if variation[0] != "" && !f.variation(variation[0]+":"+variation[1]) {
+		f.unused("Variation seed", variation[0])
+	}
+	if len(hires) > 0 && !f.hiresOf(hires["hires-scale"], hires["hires-resize"], hires["hires-upscaler"], hires["hires-strength"], hires["hires-steps"]) {
+		for _, field := range f.Fields {
+			if strings.HasPrefix(settingKeys[foldKey(field.Key)], "hires-") {
+				f.Unused = append(f.Unused, field)
+			}
+		}
+		slices.SortStableFunc(f.Unused, func(a, b Field) int { return slices.Index(f.Fields, a) - slices.Index(f.Fields, b) })
 	}
 	if own {
 		f.ownSampling(sampler, discard)

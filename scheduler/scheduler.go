@@ -57,6 +57,7 @@ type Options struct {
 	Spacing  string   // leading, trailing or linspace; "": the configuration's, else the sampler's
 	Eta      *float64 // share of fresh noise: 0 none, 1 all; nil: the sampler's own
 	Strength *float64 // of image to image: the share of the steps that is run, in (0, 1]; nil: all
+	Last     int      // of a second pass: only so many of the last steps are run; 0: all
 	Order    int      // of deis, unipc, lms, ipndm, sa-solver, er-sde; 0: the sampler's own
 	Variant  string   // bh1 or bh2 of unipc, midpoint or heun of the dpm++ family; "": the sampler's own
 	Churn    float64  // S_churn of euler and heun (Karras et al. 2022, algorithm 2); 0: no fresh noise
@@ -207,8 +208,14 @@ func (l Level) AddNoise(dst, x0, noise []float32) {
 	combine(dst, term{l.Alpha, x0}, term{l.Sigma, noise})
 }
 
-// applyStrength skips the first steps, as image to image does: int(steps·strength) of them are run.
+// applyStrength skips the first steps, as image to image does: int(steps·strength) of them are run, or Last.
 func (s *Schedule) applyStrength() error {
+	if last := s.options.Last; last != 0 {
+		if last < 0 || last > len(s.moves) || s.sampler.adaptive {
+			return fmt.Errorf("%s: %d steps cannot be the last of %d", s.name, last, len(s.moves))
+		}
+		s.start = len(s.moves) - last
+	}
 	if s.options.Strength == nil {
 		return nil
 	}

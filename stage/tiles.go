@@ -67,6 +67,39 @@ func (t *Tiles) Run(x []float32, h, w, in, out int, f func(x []float32, h, w int
 	return result, nil
 }
 
+// RunWrapped is Run on x whose sides fit each other along some axes, rows and columns: what lies on the other side is put
+// around it, as wide as a tile's margin, and cut off the result.
+func (t *Tiles) RunWrapped(x []float32, h, w, in, out int, wrap [2]bool, f func(x []float32, h, w int) ([]float32, error)) ([]float32, error) {
+	if wrap == [2]bool{} {
+		return t.Run(x, h, w, in, out, f)
+	}
+	margin := func(n int, wraps bool) int {
+		if !wraps {
+			return 0
+		}
+		factor := max(t.Tile/t.Scale(t.Tile), 1) // a whole number of the result's pixels
+		return min(t.Tile-t.Step, n) / factor * factor
+	}
+	top, left := margin(h, wrap[0]), margin(w, wrap[1])
+	wide := make([]float32, 0, (h+2*top)*(w+2*left)*in)
+	for y := -top; y < h+top; y++ {
+		row := x[(y+h)%h*w*in:]
+		for i := -left; i < w+left; i++ {
+			wide = append(wide, row[(i+w)%w*in:][:in]...)
+		}
+	}
+	values, err := t.Run(wide, h+2*top, w+2*left, in, out, f)
+	if err != nil {
+		return nil, err
+	}
+	result := make([]float32, 0, t.Scale(h)*t.Scale(w)*out)
+	for y := range t.Scale(h) {
+		from := (t.Scale(top)+y)*t.Scale(w+2*left) + t.Scale(left)
+		result = append(result, values[from*out:][:t.Scale(w)*out]...)
+	}
+	return result, nil
+}
+
 // patch is the result of a tile, [h,w,c].
 type patch struct {
 	values  []float32

@@ -28,6 +28,8 @@ func newApp(e *env) app {
 		Description: appDescription,
 		Commands: []*cli.Command{
 			generateCommand(e),
+			varyCommand(e),
+			gridCommand(e),
 			batchCommand(e),
 			workerCommand(e),
 			queueCommand(e),

@@ -59,7 +59,7 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 			g.Set(s.Name, c.Bool(s.Name))
 		} else if randomSeed(c) && s.Kind == recipe.SeedKind {
 			g.Set(s.Name, drawSeed())
-		} else if err := g.Parse(s.Name, settingText(c, s)); err != nil {
+		} else if err := g.Parse(s.Name, drawn(s, settingText(c, s))); err != nil {
 			return g, &usageError{c.Command.Name, fmt.Sprintf("--%s %q: %v", s.Name, settingText(c, s), err)}
 		}
 	}
@@ -83,6 +83,14 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 
 // randomSeed says whether the seed was asked to be drawn, as it is where none is given.
 func randomSeed(c *cli.Context) bool { return recipe.RandomSeed(c.String("seed")) }
+
+// drawn puts a seed in the place of "random" in a variation.
+func drawn(s *recipe.Setting, text string) string {
+	if seed, strength, ok := strings.Cut(text, ":"); ok && s.Name == "variation" && recipe.RandomSeed(seed) {
+		return fmt.Sprintf("%d:%s", drawSeed(), strength)
+	}
+	return text
+}
 
 // drawSeed draws a seed of 32 bits: all that most other programs take.
 func drawSeed() uint64 { return uint64(rand.Uint32()) }

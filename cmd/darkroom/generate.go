@@ -25,8 +25,10 @@ type generateOptions struct {
 	Drawn   bool   // --seed random: the seed in Request was drawn
 	From    string // a picture to make again
 	Count   int
-	Out     string // file, folder, "-" for stdout, "" for the current folder
-	Preview int    // a preview every so many steps; 0: none
+	Out     string  // file, folder, "-" for stdout, "" for the current folder
+	Preview int     // a preview every so many steps; 0: none
+	Grid    bool    // a contact sheet of all pictures, too
+	Further float64 // the share of another seed's noise that is mixed into the picture of From; 0: none
 	Quiet   bool
 	JSON    bool
 }
@@ -53,13 +55,14 @@ Examples:
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
 			&cli.IntFlag{Name: "preview", Usage: "every N steps, show what the picture will be in NAME.preview.png, which is removed at the end", DefaultText: "0, none"},
+			&cli.BoolFlag{Name: "grid", Usage: "put the pictures of --count on a contact sheet, too: NAME-grid.png"},
 			quietFlag(),
 			jsonFlag("print a line of JSON for each picture: path, seed, seconds, recipe"),
 		),
 		Action: func(c *cli.Context) error {
 			o := generateOptions{
 				From: c.String("from"), Count: 1, Out: c.String("out"),
-				Preview: c.Int("preview"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
+				Preview: c.Int("preview"), Grid: c.Bool("grid"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
 			override(&o.Count, given(c, "count", c.Int))
 			var err error
@@ -183,6 +186,8 @@ func (o *generateOptions) check() error {
 		return usagef("--preview %d: it must not be negative; 0 is none", o.Preview)
 	case o.Preview > 0 && o.Out == "-":
 		return usagef("--preview needs a place for its file: -o must not be -")
+	case o.Grid && o.Count < 2:
+		return usagef("--grid puts several pictures together: give --count")
 	case o.JSON && o.Out == "-":
 		return usagef("--json and -o - would both write to stdout: leave one out")
 	}
@@ -215,6 +220,12 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 	o.Request.Apply(&r.Settings)
 	for _, style := range o.Styles {
 		addStyle(&r.Settings, style)
+	}
+	if o.Further > 0 {
+		var err error
+		if r.Variation, err = further(r.Variation, o.Further); err != nil {
+			return r, usagef("%s: variation %v", from.file, err)
+		}
 	}
 	if last := r.Seed + uint64(o.Count-1); last < r.Seed {
 		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)

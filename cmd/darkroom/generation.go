@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"darkroom/pipeline"
+	"darkroom/recipe"
 	sharing "darkroom/render"
 )
 
@@ -32,6 +33,7 @@ type generation struct {
 	mu        sync.Mutex // guards the rest, and one speaks and writes at a time
 	stepped   int        // steps of all pictures, where several devices have one bar
 	written   int
+	sheet     *sheet          // of the pictures so far; nil without --grid
 	noted     bool            // the seed was
 	shown     map[string]bool // warnings
 	previews  map[int]*sharing.Preview
@@ -52,6 +54,9 @@ type company struct {
 // run makes all pictures. The error names those that are not there.
 func (g *generation) run(ctx context.Context, models []*sharing.Model) error {
 	g.shown, g.errs = map[string]bool{}, map[int]error{}
+	if g.o.Grid {
+		g.sheet = &sheet{pictures: make([]*image.NRGBA, g.o.Count), recipes: make([]*recipe.Recipe, g.o.Count), names: make([]string, g.o.Count)}
+	}
 	g.companies, g.previews = map[int]*company{}, map[int]*sharing.Preview{}
 	g.devices, g.beside = len(models), models[0].Lanes() > 1
 	g.model = models[0].Pipeline().Folder()
@@ -84,7 +89,22 @@ func (g *generation) run(ctx context.Context, models []*sharing.Model) error {
 	if err != nil && !errors.As(err, &none) {
 		return err
 	}
-	return g.summary(o.Source.Left())
+	return errors.Join(g.writeSheet(), g.summary(o.Source.Left()))
+}
+
+// writeSheet writes the contact sheet of the pictures that there are.
+func (g *generation) writeSheet() error {
+	if g.sheet == nil || g.written == 0 {
+		return nil
+	}
+	path := sheetPath(g.out, g.request.Prompt, g.request.Seed)
+	if err := g.sheet.write(path, g.out.Encode); err != nil {
+		return err
+	}
+	if g.o.JSON {
+		return printJSON(g.e.stdout, map[string]string{"grid": path})
+	}
+	return println(g.e.stdout, path)
 }
 
 // startAll shows one bar for the pictures of all devices.
@@ -109,7 +129,12 @@ func (g *generation) noteSeed() {
 
 func (g *generation) picture(i int) (r pipeline.Request, title string) {
 	r = g.request
-	r.Seed += uint64(i)
+	if list, err := recipe.ParseVariation(r.Variation); err == nil && len(list) > 0 { // then that seed changes, as in the web UIs
+		list[len(list)-1].Seed += uint64(i)
+		r.Variation = recipe.FormatVariation(list)
+	} else {
+		r.Seed += uint64(i)
+	}
 	return r, fmt.Sprintf("picture %d of %d", i+1, g.o.Count)
 }
 
@@ -248,7 +273,9 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 		g.fail(i, err)
 		return
 	}
-	g.written++
+	if g.written++; g.sheet != nil {
+		g.sheet.pictures[i], g.sheet.recipes[i] = picture.Pixels, &picture.Recipe
+	}
 	g.e.status.finished(g.written, g.o.Count)
 	rendered := time.Duration(t.Seconds * float64(time.Second))
 	if err := g.o.printResult(g.show.above(), g.e.stdout, path, picture.Recipe, rendered+time.Since(begun)); err != nil {

@@ -1,0 +1,168 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"image"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"darkroom/checkpoint"
+	"darkroom/recipe"
+)
+
+// composeCase is a picture of train/goldens_compose.py.
+type composeCase struct {
+	Name, Scheduler, Prompt string
+	Settings                map[string]string
+}
+
+const composed = "testdata/compose"
+
+func composeCases(t *testing.T) []composeCase {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(composed, "cases.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []composeCase
+	if err := json.Unmarshal(text, &cases); err != nil {
+		t.Fatal(err)
+	}
+	return cases
+}
+
+// request is what the golden script computes by itself.
+func (c composeCase) request(t *testing.T, p *Pipeline) Request {
+	t.Helper()
+	r := p.NewRequest(c.Prompt)
+	r.Seed, r.Steps, r.CFG, r.Scheduler, r.Width, r.Height = 21, 6, 5, c.Scheduler, 64, 64
+	var g recipe.Given
+	for name, text := range c.Settings {
+		if (name == "init" || name == "mask") && text != "" {
+			text = filepath.Join(composed, text)
+		}
+		if err := g.Parse(name, text); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	g.Apply(&r.Settings)
+	return r
+}
+
+// TestComposed: noises mixed, second passes, seamless pictures, prompts over steps and places are what torch makes of them;
+// and the recipe makes the same picture again.
+func TestComposed(t *testing.T) {
+	for _, c := range composeCases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			p := open(t, Options{Model: "testdata/models/sd1"})
+			r := c.request(t, p)
+			img, latents, calls, err := p.RenderLatents(t.Context(), r, Events{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := checkpoint.Open(filepath.Join(composed, c.Name+".safetensors"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			closeTo(t, "latents", latents, goldens{file}.get(t, "latents"), 1e-4)
+			if dB := psnr(img.Pixels, readPNG(t, filepath.Join(composed, c.Name+".png"))); dB < 60 {
+				t.Errorf("%.1f dB from torch", dB)
+			}
+			if plan, err := p.Plan(r); err != nil || plan.Calls != calls {
+				t.Errorf("%d calls of the model, %d planned, %v", calls, plan.Calls, err)
+			}
+			again := FromRecipe(img.Recipe)
+			again.Init, again.Mask = r.Init, r.Mask // a recipe holds no paths
+			if got := render(t, p, again); got.Recipe.Result != img.Recipe.Result {
+				t.Errorf("the recipe makes another picture: %+v", img.Recipe)
+			}
+		})
+	}
+}
+
+// TestComposedTogether: in a batch, each is as alone.
+func TestComposedTogether(t *testing.T) {
+	p := open(t, Options{Model: "testdata/models/sd1"})
+	var requests []Request
+	var alone []string
+	for _, c := range composeCases(t) {
+		r := c.request(t, p)
+		requests = append(requests, r)
+		alone = append(alone, render(t, p, r).Recipe.Result.Pixels)
+	}
+	got, errs := together(t, p, requests, nil)
+	for i := range requests {
+		if errs[i] != nil || got[i].Recipe.Result.Pixels != alone[i] {
+			t.Errorf("request %d in a batch: %v, or another picture", i, errs[i])
+		}
+	}
+}
+
+// TestTileOnReference: the specification, too, sees the other side of the picture.
+func TestTileOnReference(t *testing.T) {
+	p := open(t, Options{Model: "testdata/models/sd1", Backend: Ref})
+	for _, c := range composeCases(t) {
+		if c.Settings["tile"] == "" {
+			continue
+		}
+		img := render(t, p, c.request(t, p))
+		if dB := psnr(img.Pixels, readPNG(t, filepath.Join(composed, c.Name+".png"))); dB < 60 {
+			t.Errorf("%s: %.1f dB from torch", c.Name, dB)
+		}
+	}
+}
+
+// TestTileHasNoEdge: noise that is moved round gives a seamless picture that is moved round, whether it is decoded whole or
+// in tiles: nothing knows where its edge is. Without --tile the edge shows.
+func TestTileHasNoEdge(t *testing.T) {
+	p := open(t, Options{})
+	r := p.NewRequest("a house at night")
+	r.Seed, r.Steps, r.Width, r.Height = 5, 4, 128, 192
+	moved := func(r Request, rows, columns int) *image.NRGBA { // by so many latents
+		m, err := p.begin(t.Context(), r, Events{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.join(&batcher{p: p, pictures: 1}, 0, new(sync.Mutex))
+		x := slices.Clone(m.x)
+		for i := range x {
+			c, y, col := i/(m.latentH*m.latentW), i/m.latentW%m.latentH, i%m.latentW
+			m.x[(c*m.latentH+(y+rows)%m.latentH)*m.latentW+(col+columns)%m.latentW] = x[i]
+		}
+		if err := m.denoise(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		img, err := m.finish(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img.Pixels
+	}
+	for _, c := range []struct {
+		tile          string
+		tiled         bool
+		rows, columns int
+		least, most   float64 // dB
+	}{
+		{"both", false, 8, 8, 60, 999}, {"x", false, 0, 8, 60, 999}, {"y", false, 16, 0, 60, 999}, {"both", true, 12, 0, 40, 999},
+		{"", false, 8, 8, 0, 30}, {"x", false, 8, 0, 0, 30}, {"y", false, 0, 8, 0, 30},
+	} {
+		r.Tile, r.Tiled = c.tile, c.tiled
+		still, there := moved(r, 0, 0), moved(r, c.rows, c.columns)
+		f, w, h := p.Factor(), still.Rect.Dx(), still.Rect.Dy()
+		back := image.NewNRGBA(still.Rect)
+		for y := range h {
+			for x := range w {
+				from := there.PixOffset((x+c.columns*f)%w, (y+c.rows*f)%h)
+				copy(back.Pix[back.PixOffset(x, y):], there.Pix[from:from+4])
+			}
+		}
+		if dB := psnr(still, back); dB < c.least || dB > c.most {
+			t.Errorf("--tile %q, tiled %v, moved by %d rows and %d columns: %.1f dB", c.tile, c.tiled, c.rows, c.columns, dB)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+"""Golden pictures of what Darkroom composes of several noises and sizes: diffusers' networks and schedulers, put together here.
+
+    python train/goldens_compose.py    writes pipeline/testdata/compose: NAME.safetensors, NAME.png, cases.json
+
+The models are those of train/goldens.py. A case names the settings that Darkroom is given; how each is computed with torch
+stands below, in plain steps.
+"""
+
+import json
+import os
+
+import goldens
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import save_file
+
+OUT = os.path.join(goldens.OUT, "compose")
+PROMPT = "a red apple on a blue table"
+SEED, STEPS, CFG, SIDE = 21, 6, 5.0, 64
+MODEL = os.path.join(goldens.OUT, "models", "sd1")
+
+
+def open_pipe(scheduler, cls=StableDiffusionPipeline):
+    pipe = cls.from_pretrained(MODEL, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    with open(os.path.join(MODEL, "scheduler", "scheduler_config.json")) as f:
+        pipe.scheduler = goldens.scheduler_for(scheduler, json.load(f))
+    return pipe
+
+
+def noise(seed, h, w):
+    return torch.randn((1, 4, h, w), generator=torch.Generator("cpu").manual_seed(seed))
+
+
+def slerp(t, a, b):
+    """Spherical interpolation (Shoemake 1985) of noises [C,h,w], each column of h values a vector: the web UIs' axis 1."""
+    omega = torch.acos((F.normalize(a, dim=1) * F.normalize(b, dim=1)).sum(1, keepdim=True))
+    return torch.sin((1 - t) * omega) / torch.sin(omega) * a + torch.sin(t * omega) / torch.sin(omega) * b
+
+
+def circular(pipe, axes):
+    """Convolutions that see the other side of the picture, along some axes."""
+    for net in (pipe.unet, pipe.vae.decoder, pipe.vae.post_quant_conv):
+        for m in net.modules():
+            if isinstance(m, torch.nn.Conv2d) and max(m.padding) > 0:
+                def forward(x, m=m):
+                    py, px = m.padding
+                    x = F.pad(x, (px, px, 0, 0), mode="circular" if "x" in axes else "constant")
+                    x = F.pad(x, (0, 0, py, py), mode="circular" if "y" in axes else "constant")
+                    return F.conv2d(x, m.weight, m.bias, m.stride, 0, m.dilation, m.groups)
+                m.forward = forward
+
+
+def keep(pipe, name, latents, picture=None, **case):
+    image = pipe.image_processor.postprocess(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample, output_type="np")[0]
+    save_file({"latents": latents.contiguous()}, os.path.join(OUT, name + ".safetensors"))
+    out = Image.fromarray((image * 255).round().astype(np.uint8))
+    (picture or out).save(os.path.join(OUT, name + ".png"))
+    print(name, "latents std", float(latents.std()), "picture std", float(image.std()))
+    return dict(name=name, **case)
+
+
+def case_of(scheduler, prompt=PROMPT, **settings):
+    return dict(scheduler=scheduler, prompt=prompt, settings=settings)
+
+
+def variation(name, scheduler, *mix):
+    pipe = open_pipe(scheduler)
+    side = SIDE // pipe.vae_scale_factor
+    x = noise(SEED, side, side)
+    for seed, t in mix:
+        x = slerp(t, x[0], noise(seed, side, side)[0])[None]
+    latents = pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=CFG, latents=x, output_type="latent").images
+    return keep(pipe, name, latents, **case_of(scheduler, variation=",".join(f"{s}:{t}" for s, t in mix)))
+
+
+def hires(name, scheduler, upscaler, scale, strength, steps):
+    """A picture, enlarged, and painted over by the last `steps` of int(steps/strength) steps: the web UIs' count."""
+    pipe = open_pipe(scheduler)
+    side, factor = SIDE // pipe.vae_scale_factor, pipe.vae_scale_factor
+    large = int(SIDE * scale) // factor
+    latents = pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=CFG, latents=noise(SEED, side, side), output_type="latent").images
+    if upscaler == "latent":
+        image = F.interpolate(latents, (large, large), mode="bilinear", align_corners=False)
+    else:
+        small = pipe.image_processor.postprocess(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample, output_type="pil")[0]
+        image = small.resize((large * factor, large * factor), Image.LANCZOS)
+    again = open_pipe(scheduler, StableDiffusionImg2ImgPipeline)
+    total = int(steps / min(strength, 0.999))
+    latents = again(PROMPT, image=image, strength=min((steps + 0.5) / total, 1), num_inference_steps=total, guidance_scale=CFG,
+                    generator=torch.Generator("cpu").manual_seed(SEED), output_type="latent").images
+    return keep(again, name, latents, **case_of(scheduler, hires=f"{scale}:upscaler={upscaler},strength={strength},steps={steps}"))
+
+
+def tile(name, scheduler, axes, word):
+    pipe = open_pipe(scheduler)
+    circular(pipe, axes)
+    side = SIDE // pipe.vae_scale_factor
+    latents = pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=CFG, latents=noise(SEED, side, side), output_type="latent").images
+    return keep(pipe, name, latents, **case_of(scheduler, tile=word))
+
+
+def main():
+    os.makedirs(OUT, exist_ok=True)
+    with torch.no_grad():
+        cases = [
+            variation("variation", "ddim", (9, 0.3)),
+            variation("variations", "euler", (9, 0.3), (123456789, 0.65)),
+            hires("hires-latent", "euler", "latent", 2, 0.7, 4),
+            hires("hires-lanczos", "ddim", "lanczos", 1.5, 0.5, 3),
+            tile("tile-both", "ddim", "xy", "both"),
+            tile("tile-x", "euler", "x", "x"),
+        ]
+    with open(os.path.join(OUT, "cases.json"), "w") as f:
+        json.dump(cases, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
