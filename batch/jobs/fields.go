@@ -61,6 +61,7 @@ var elsewhere = map[string]string{
 	"out":        "the folder is given on the command line (-o); a job may have a \"name\"",
 	"from":       "a recipe is not read from a job: darkroom inspect --json FILE shows its fields",
 	"preview":    "a batch shows no previews",
+	"grid":       "darkroom grid puts the pictures of a batch together",
 	"preset":     "it is for all jobs: darkroom batch --preset; or put its settings under \"defaults:\"",
 	"style":      "write its words into the prompt, or into a variable",
 	"quiet":      "it is a flag of the command line",

@@ -245,10 +245,10 @@ func TestFromGuidance(t *testing.T) {
 func TestFromParameters(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "a.txt")
-	save(t, text, []byte("a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, CFG scale: 3, Seed: 9, Size: 40x32, Model: m, RNG: CPU, Hires upscale: 2"))
+	save(t, text, []byte("a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, CFG scale: 3, Seed: 9, Size: 40x32, Model: m, RNG: CPU, Face restoration: GFPGAN"))
 	path := filepath.Join(dir, "x.png")
 	code, _, errs := command(t, "", "generate", "--from", text, "--model", tiny, "-o", path, "-q")
-	want := "warning: " + text + " was made by another program: the picture will be alike at best\nwarning: settings of that program that are not used: Hires upscale: 2\n"
+	want := "warning: " + text + " was made by another program: the picture will be alike at best\nwarning: settings of that program that are not used: Face restoration: GFPGAN\n"
 	if code != 0 || errs != want {
 		t.Fatalf("exit code %d, %s", code, errs)
 	}

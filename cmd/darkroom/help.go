@@ -103,7 +103,7 @@ func groupOf(f cli.Flag) string {
 	switch f.Names()[0] {
 	case "device", "threads", "low-memory", "model-memory":
 		return recipe.ComputeGroup.String()
-	case "out", "preview", "quiet", "json", "records", "name":
+	case "out", "preview", "quiet", "json", "records", "name", "grid", "no-grid":
 		return recipe.OutputGroup.String()
 	case "count", "from", "seed", "seeds":
 		return recipe.PictureGroup.String()
