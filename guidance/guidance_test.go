@@ -53,7 +53,7 @@ func TestGoldens(t *testing.T) {
 
 // TestInPlace: dst may be cond.
 func TestInPlace(t *testing.T) {
-	for _, name := range names() {
+	for _, name := range methodNames() {
 		m, err := Parse(name)
 		if err != nil {
 			t.Fatal(err)
@@ -197,4 +197,11 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func methodNames() (names []string) {
+	for _, i := range Methods() {
+		names = append(names, i.Name)
+	}
+	return names
 }

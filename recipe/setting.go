@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"darkroom/guidance"
+	"darkroom/spec"
 )
 
 // Setting is a row of the table of settings. Flags, job files, sweeps, compare's axes, recipes, the history's command,
@@ -367,8 +367,8 @@ func splitSigmas(text string) (sigmas []string) {
 	return sigmas
 }
 
-// splitGuidance keeps keys with their method: cfg,apg:eta=0,momentum=-0.5 are two.
-func splitGuidance(text string) []string { return guidance.SplitList(text) }
+// splitSpecs keeps keys with their method: cfg,apg:eta=0,momentum=-0.5 are two.
+func splitSpecs(text string) []string { return spec.Split(text) }
 
 // Decode reads a value from JSON.
 func (s *Setting) Decode(data json.RawMessage) (v any, err error) {
