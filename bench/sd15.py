@@ -18,6 +18,7 @@ def arguments(description):
     p.add_argument("--runs", type=int, default=5, help="steps that count, after one that does not")
     p.add_argument("--batch", type=int, default=2)
     p.add_argument("--size", type=int, default=64, help="latent pixels a side")
+    p.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
     p.add_argument("--json", action="store_true")
     return p
 
@@ -40,8 +41,8 @@ def measure(name, a, step):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    row = dict(program=name, threads=a.threads, batch=a.batch, size=a.size, median_s=round(statistics.median(times), 3), min_s=round(min(times), 3), max_s=round(max(times), 3))
+    row = dict(program=name, dtype=a.dtype, threads=a.threads, batch=a.batch, size=a.size, median_s=round(statistics.median(times), 3), min_s=round(min(times), 3), max_s=round(max(times), 3))
     if a.json:
         print(json.dumps(row))
     else:
-        print("{program:28} {threads} threads, {batch}×{size}×{size}: median {median_s:.2f} s, {min_s:.2f} to {max_s:.2f}".format(**row))
+        print("{program:28} {dtype}, {threads} threads, {batch}×{size}×{size}: median {median_s:.2f} s, {min_s:.2f} to {max_s:.2f}".format(**row))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times one step of Stable Diffusion 1.5's U-Net in PyTorch, float32 on the CPU."""
+"""Times one step of Stable Diffusion 1.5's U-Net in PyTorch on the CPU."""
 import os
 
 import sd15
@@ -15,6 +15,8 @@ import torch  # noqa: E402  after OMP_NUM_THREADS
 torch.set_num_threads(a.threads)
 model, (sample, t, text) = sd15.model_and_inputs(a)
 name = "PyTorch " + torch.__version__.split("+")[0]
+if a.dtype == "bf16":
+    model, sample, t, text = (x.to(torch.bfloat16) for x in (model, sample, t, text))
 if a.channels_last:
     model, sample, name = model.to(memory_format=torch.channels_last), sample.to(memory_format=torch.channels_last), name + " NHWC"
 if a.compile:

@@ -41,7 +41,8 @@ func benchCommand(e *env) *cli.Command {
 		Name:      "bench",
 		Usage:     "measure kernels, a step of the U-Net, the decoder and a whole picture",
 		ArgsUsage: "[" + strings.Join(benchParts, "|") + "]…",
-		Description: `Times are medians. The share is of the multiply-add peak that the same threads reached just before.
+		Description: `Times are medians. The share is of the multiply-add peak of the type (FMA of float32, BF16 or int8 dot products) that the
+same threads reached just before.
 
 Examples:
    darkroom bench
@@ -74,6 +75,7 @@ type benchReport struct {
 	Backend string         `json:"backend"`
 	Kernels string         `json:"kernels,omitempty"` // set of kernels in use
 	Threads int            `json:"threads,omitempty"`
+	DType   string         `json:"dtype"`
 	Peak    float64        `json:"peak_gflops"` // measured multiply-add peak; 0 if unknown
 	Rows    []bench.Row    `json:"kernel_rows,omitempty"`
 	Whole   []benchProgram `json:"programs,omitempty"`
@@ -100,7 +102,10 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 	}
 	defer release(b)
 	info := b.Info()
-	r := &benchReport{Version: pipeline.Version(), Device: machine.Processor(), Backend: info.Name, Kernels: info.Kernels, Threads: info.Threads}
+	r := &benchReport{Version: pipeline.Version(), Device: machine.Processor(), Backend: info.Name, Kernels: info.Kernels, Threads: info.Threads, DType: info.DTypes[0].Name()}
+	if info.Int8 {
+		r.DType = "int8"
+	}
 	if info.Peak != nil {
 		for range 5 { // best of 5: least disturbed
 			r.Peak = max(r.Peak, info.Peak(2e9)/1e9)
@@ -265,7 +270,7 @@ func (o *benchOptions) openModel(b kernels.Backend) (*family.Model, error) {
 func (r *benchReport) print(e *env) {
 	head := fmt.Sprintf("%s on %s", r.Backend, r.Device)
 	if r.Kernels != "" {
-		head += fmt.Sprintf(", %s kernels, %d threads, multiply-add peak %.1f GFLOP/s", r.Kernels, r.Threads, r.Peak)
+		head += fmt.Sprintf(", %s kernels, %d threads, %s multiply-add peak %.1f GFLOP/s", r.Kernels, r.Threads, r.DType, r.Peak)
 	}
 	fmt.Fprintln(e.stdout, head)
 	if len(r.Rows) > 0 {

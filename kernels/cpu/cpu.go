@@ -149,13 +149,17 @@ func (b *Backend) Free(m kernels.Mem) { b.memory.free(m.(kernels.HostMem)) }
 // Allocated is the number of bytes in use by tensors and weights.
 func (b *Backend) Allocated() int { return b.memory.total() }
 
-// Peak runs nothing but the set's multiply-adds in registers on every thread for about the given number of
-// operations each, and returns how many floating-point operations a second all made together: what the
-// kernels' speed is measured against.
-func (b *Backend) Peak(flops float64) float64 {
-	rounds := C.int64_t(flops/float64(b.set.peak_flops)) + 1
-	seconds := b.pool.timed(func(int) { C.cpu_peak(b.set, rounds) })
-	return float64(rounds) * float64(b.set.peak_flops) * float64(b.Threads()) / seconds
+// Peak runs nothing but multiply-adds in registers on every thread for about the given number of operations each, and
+// returns how many operations a second all made together: what the kernels' speed is measured against. With weights of 8
+// bits they are those of bytes, which most of the work is done with.
+func (b *Backend) Peak(operations float64) float64 {
+	each, int8 := float64(b.set.peak_flops), C.int(0)
+	if b.int8 {
+		each, int8 = 2*each, 1
+	}
+	rounds := C.int64_t(operations/each) + 1
+	seconds := b.pool.timed(func(int) { C.cpu_peak(b.set, rounds, int8) })
+	return float64(rounds) * each * float64(b.Threads()) / seconds
 }
 
 // fail remembers an error for Sync.

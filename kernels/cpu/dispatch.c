@@ -55,7 +55,7 @@ void cpu_run(const isa *set, int kind, void *job, void *scratch) {
 	}
 }
 
-double cpu_peak(const isa *set, int64_t rounds) { return set->peak(rounds); }
+double cpu_peak(const isa *set, int64_t rounds, int int8) { return set->peak(rounds, int8); }
 
 // Blocks as large as the caches allow, and more of them if there are workers to feed: about four items
 // each, so that the last ones end together. Column blocks first: they cost only a second look at A.

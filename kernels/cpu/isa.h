@@ -52,10 +52,18 @@
 #endif
 #include "pack.h"
 
-// peak runs as many independent chains of multiply-adds as hide their latency, and nothing else.
+// peak runs as many independent chains of multiply-adds as hide their latency, and nothing else: of bytes where int8 says so,
+// else of the set's type.
 #ifdef AMX
 #define PEAK_FLOPS (4 * 2 * 16 * 16 * CHUNK)
-static double peak(int64_t rounds) {
+#define PEAK_ROUNDS(DOT)                     \
+	for (int64_t n = 0; n < rounds; n++) { \
+		DOT(0, 4, 6);                        \
+		DOT(1, 4, 7);                        \
+		DOT(2, 5, 6);                        \
+		DOT(3, 5, 7);                        \
+	}
+static double peak(int64_t rounds, int int8) {
 	static const elem zeros[SQUARE];
 	float sum[16 * 16];
 	BEGIN_TILES;
@@ -67,30 +75,37 @@ static double peak(int64_t rounds) {
 	TILE_LOAD(5, zeros, 64);
 	TILE_LOAD(6, zeros, 64);
 	TILE_LOAD(7, zeros, 64);
-	for (int64_t n = 0; n < rounds; n++) {
-		TILE_DOT(0, 4, 6);
-		TILE_DOT(1, 4, 7);
-		TILE_DOT(2, 5, 6);
-		TILE_DOT(3, 5, 7);
+	if (int8) {
+		PEAK_ROUNDS(TILE_DOT8)
+	} else {
+		PEAK_ROUNDS(TILE_DOT)
 	}
 	TILE_STORE(0, sum, 64);
 	END_TILES;
 	return sum[0];
 }
 #else
+#define PEAK_ROUNDS(STEP)                                                  \
+	for (int64_t n = 0; n < rounds; n++) {                                 \
+		a = STEP(a), b = STEP(b), c = STEP(c), d = STEP(d), e = STEP(e); \
+		f = STEP(f), g = STEP(g), h = STEP(h), i = STEP(i), j = STEP(j); \
+	}
 #ifdef HALF
 #define PEAK_STEP(sum) dot2(sum, (vecu)x, (vecu)y)
+#define PEAK_STEP8(sum) (vec)dot4((veci)(sum), (vecu)x, (vecu)y)
 #define PEAK_FLOPS (10 * 4 * W)
 #else
 #define PEAK_STEP(sum) fma_(sum, x, y)
+#define PEAK_STEP8 PEAK_STEP // there is no int8 in these sets
 #define PEAK_FLOPS (10 * 2 * W)
 #endif
-static double peak(int64_t rounds) {
+static double peak(int64_t rounds, int int8) {
 	vec a = splat(0), b = splat(1), c = splat(2), d = splat(3), e = splat(4), f = splat(5), g = splat(6), h = splat(7), i = splat(8), j = splat(9);
 	vec x = splat(0.999f), y = splat(0.001f);
-	for (int64_t n = 0; n < rounds; n++) {
-		a = PEAK_STEP(a), b = PEAK_STEP(b), c = PEAK_STEP(c), d = PEAK_STEP(d), e = PEAK_STEP(e);
-		f = PEAK_STEP(f), g = PEAK_STEP(g), h = PEAK_STEP(h), i = PEAK_STEP(i), j = PEAK_STEP(j);
+	if (int8) {
+		PEAK_ROUNDS(PEAK_STEP8)
+	} else {
+		PEAK_ROUNDS(PEAK_STEP)
 	}
 	vec sum = a + b + c + d + e + f + g + h + i + j;
 	return sum[0];

@@ -130,7 +130,8 @@ typedef struct {
 	void (*quantise)(quantise_job *, void *scratch);
 	int64_t (*gemm_scratch)(const gemm_job *); // bytes that a worker needs for a planned job
 	int64_t (*attention_scratch)(const attention_job *);
-	double (*peak)(int64_t rounds); // returns a sum; does rounds · peak_flops of the set's multiply-adds, and nothing else
+	// Returns a sum; does rounds · peak_flops of the set's multiply-adds, twice as many of bytes, and nothing else.
+	double (*peak)(int64_t rounds, int int8);
 	double peak_flops;
 } isa;
 
@@ -140,7 +141,7 @@ const isa *cpu_isa(const char *name);
 // What Go may call with a function of the table: cgo cannot call through a pointer.
 enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE };
 void cpu_run(const isa *set, int kind, void *job, void *scratch);
-double cpu_peak(const isa *set, int64_t rounds);
+double cpu_peak(const isa *set, int64_t rounds, int int8);
 
 // Bytes of scratch that a worker needs for a job.
 int64_t gemm_scratch(const isa *set, const gemm_job *job);
