@@ -17,7 +17,8 @@ import (
 // layers lists the folders from the bottom up. An import points to a lower layer or to another
 // package of the same folder, never up and never sideways.
 var layers = [][]string{
-	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "guidance"},
+	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "spec"},
+	{"guidance", "stepcache"},
 	{"recipe"},
 	{"imagefile"},
 	{"kernels"},
@@ -40,7 +41,7 @@ var sideways = map[[2]string]bool{
 }
 
 // standardOnly are the packages that import the standard library alone.
-var standardOnly = []string{"config", "atomicfile", "scheduler", "noise", "tensor", "guidance"}
+var standardOnly = []string{"config", "atomicfile", "scheduler", "noise", "tensor", "spec", "guidance", "stepcache"}
 
 type goPackage struct {
 	ImportPath string

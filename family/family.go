@@ -113,6 +113,8 @@ type Denoiser interface {
 	// Extra is how many channels of an editing model the network reads behind those of "sample": 5 of a mask and a masked
 	// picture's latents; 0 of other models.
 	Extra() int
+	// Layers counts those of the way up of a U-Net, which may be written cut: see nn.Cut. 0 of other networks.
+	Layers() int
 	// ReadsGuidance says that the network reads the guidance scale, so that one call without a negative prompt is enough.
 	ReadsGuidance() bool
 }

@@ -170,11 +170,12 @@ func sized[C, N any](text, name string, src nn.Source, read func(*config.Object)
 // unetDenoiser is a U-Net whose clock is the sinusoid of the timestep.
 type unetDenoiser struct {
 	config unet.Config
+	layers int
 	part   *stage.Part
 }
 
 func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
-	return &unetDenoiser{u.Config, (&stage.Part{
+	return &unetDenoiser{u.Config, u.Layers(), (&stage.Part{
 		Name: "unet", Title: "the U-Net", Net: u,
 		Sizes: func(width, height, rows int, _ bool) nn.Sizes {
 			return nn.Sizes{Rows: rows, H: height / factor, W: width / factor, Tokens: tokens}
@@ -186,6 +187,8 @@ func (u *unetDenoiser) Part() *stage.Part { return u.part }
 
 // Extra is 5 of a model for inpainting, which reads a mask and the latents of what it leaves.
 func (u *unetDenoiser) Extra() int { return u.config.InChannels - u.config.OutChannels }
+
+func (u *unetDenoiser) Layers() int { return u.layers }
 
 // ReadsGuidance is true of LCM's U-Nets.
 func (u *unetDenoiser) ReadsGuidance() bool { return u.config.GuidanceDim > 0 }

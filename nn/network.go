@@ -12,7 +12,24 @@ type Sizes struct {
 	Tokens int     // of a text
 	Skip   int     // layers left off at the end of a text encoder
 	Wrap   [2]bool // seamless pictures, along rows and columns: kernels.Graph's
+	Cut    Cut     // of a U-Net
 }
+
+// Cut says how much of a U-Net is written, for calls that take what lies deep in it from an earlier one.
+type Cut struct {
+	Form   Form
+	Layers int // of the way up, from its end: the outermost ones, which every form but First has
+}
+
+// Form is a part of a U-Net.
+type Form int
+
+const (
+	Whole Form = iota
+	Keep       // whole, and writes what the outermost layers read, "inner", and the first layer's result, "first"
+	Outer      // the outermost layers, which read "inner"
+	First      // the first layer alone, to "first"
+)
 
 // Network is a model part as it is written into a graph. Its inputs and outputs have names.
 type Network interface {

@@ -160,7 +160,7 @@ func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
 	}
 	one := min(pl.rows(), rows)
 	return one + sort.Search(rows-one, func(more int) bool {
-		return p.need(pl.Width, pl.Height, one+more+1, p.tiled(pl)).Total() > free
+		return p.needOf(pl, one+more+1).Total() > free
 	})
 }
 

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -25,11 +26,11 @@ type batcher struct {
 	pictures int // that may still ask
 	waiting  []*request
 
-	ready   bool   // there is a program for the rows of the latest run
-	written []rows // whose conditions are in the program
+	ready   bool               // there is a program for the rows of the latest run
+	written map[nn.Form][]rows // whose conditions are in the program of that form
 
 	sample []float32 // [rows,h,w,C]
-	output []float32 // [rows,h,w,C]
+	output []float32 // what the program wrote, [rows,…]
 }
 
 // rows are the first n conditions of a picture.
@@ -38,17 +39,19 @@ type rows struct {
 	n int
 }
 
-// request asks for the denoiser's output for x at a level. The answer is put into the picture's rows.
+// request asks for the denoiser's output for x at a level. The answer is put into the picture's rows; of a cut denoiser,
+// into inner and first.
 type request struct {
 	rows
+	form   nn.Form
 	x      []float32
 	at     scheduler.Level
 	answer chan error
 }
 
-// predict waits until all others have asked too, and for the answer.
-func (b *batcher) predict(ctx context.Context, d *denoiser, n int, x []float32, at scheduler.Level) error {
-	r := &request{rows{d, n}, x, at, make(chan error, 1)}
+// ask waits until all others have asked too, and for the answer.
+func (b *batcher) ask(ctx context.Context, d *denoiser, n int, form nn.Form, x []float32, at scheduler.Level) error {
+	r := &request{rows{d, n}, form, x, at, make(chan error, 1)}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, r)
 	b.runIfAll(ctx)
@@ -70,7 +73,9 @@ func (b *batcher) runIfAll(ctx context.Context) {
 	}
 	all := b.waiting
 	b.waiting = nil
-	slices.SortFunc(all, func(a, b *request) int { return a.d.number - b.d.number })
+	slices.SortFunc(all, func(a, b *request) int {
+		return cmp.Or(int(a.form-b.form), a.d.cache.Layers()-b.d.cache.Layers(), a.d.number-b.d.number)
+	})
 	for len(all) > 0 {
 		some := all[:b.fitting(all)]
 		err := b.run(ctx, some)
@@ -90,7 +95,7 @@ func (b *batcher) runIfAll(ctx context.Context) {
 // fitting is how many of the requests one run may answer, at least one.
 func (b *batcher) fitting(all []*request) (count int) {
 	sum := 0
-	for count < len(all) && (count == 0 || sum+all[count].n <= b.most) {
+	for count < len(all) && (count == 0 || sum+all[count].n <= b.most && all[count].cut() == all[0].cut()) {
 		sum += all[count].n
 		count++
 	}
@@ -117,31 +122,66 @@ func (b *batcher) run(ctx context.Context, some []*request) (err error) {
 	if err := b.write(some); err != nil {
 		return err
 	}
-	part, channels := b.p.model.Denoiser.Part(), b.p.model.Latent.Channels
+	part := b.p.model.Denoiser.Part()
 	if err := part.Exec(ctx); err != nil {
 		return err
 	}
-	if err := part.Read("prediction", b.output); err != nil {
-		return err
-	}
-	n := some[0].d.plan.latentValues
 	answers := make([]error, len(some))
-	at := 0
-	for i, r := range some {
-		own := b.output[at*n : (at+r.n)*n]
-		at += r.n
-		if kernels.NonFinite(own) >= 0 {
-			answers[i] = part.NotFinite().Diagnosis(ctx, fmt.Sprintf(" at timestep %.4g", r.at.T))
-			continue
-		}
-		for j := range r.n {
-			tensor.ToNCHW(r.d.rows[j], own[j*n:(j+1)*n], channels)
+	for _, name := range outputs[some[0].form] {
+		if err := b.read(ctx, name, some, answers); err != nil {
+			return err
 		}
 	}
 	for i, r := range some {
 		r.answer <- answers[i]
 	}
 	return nil
+}
+
+// outputs are what the forms of a denoiser write.
+var outputs = map[nn.Form][]string{
+	nn.Whole: {"prediction"},
+	nn.Keep:  {"prediction", "inner", "first"},
+	nn.Outer: {"prediction"},
+	nn.First: {"first"},
+}
+
+// read gives each request its rows of an output, or the reason why there are none.
+func (b *batcher) read(ctx context.Context, name string, some []*request, answers []error) error {
+	part := b.p.model.Denoiser.Part()
+	all := part.Result(name).Len()
+	b.output = slices.Grow(b.output[:0], all)[:all]
+	if err := part.Read(name, b.output); err != nil {
+		return err
+	}
+	n, at := all/rowsOf(some), 0
+	for i, r := range some {
+		own := b.output[at*n : (at+r.n)*n]
+		at += r.n
+		switch {
+		case answers[i] != nil:
+		case kernels.NonFinite(own) >= 0:
+			answers[i] = part.NotFinite().Diagnosis(ctx, fmt.Sprintf(" at timestep %.4g", r.at.T))
+		case name == "inner":
+			r.d.inner = append(r.d.inner[:0], own...)
+		case name == "first":
+			r.d.first = slices.Clone(own)
+		default:
+			for j := range r.n {
+				tensor.ToNCHW(r.d.rows[j], own[j*n:(j+1)*n], b.p.model.Latent.Channels)
+			}
+		}
+	}
+	return nil
+}
+
+// cut is what is written of the denoiser for the request.
+func (r *request) cut() nn.Cut {
+	c := nn.Cut{Form: r.form}
+	if r.form == nn.Keep || r.form == nn.Outer {
+		c.Layers = r.d.cache.Layers()
+	}
+	return c
 }
 
 // write fills the program's inputs: the scaled latents, what depends on the noise level, and the conditions where others
@@ -175,6 +215,15 @@ func (b *batcher) write(some []*request) error {
 			return err
 		}
 	}
+	if some[0].form == nn.Outer {
+		var inner []float32
+		for _, r := range some {
+			inner = append(inner, r.d.inner[:len(r.d.inner)/r.d.cache.Rows()*r.n]...)
+		}
+		if err := part.Write("inner", inner); err != nil {
+			return err
+		}
+	}
 	return b.writeConditions(some)
 }
 
@@ -183,10 +232,11 @@ func (b *batcher) writeConditions(some []*request) error {
 	for i, r := range some {
 		now[i] = r.rows
 	}
-	if slices.Equal(now, b.written) {
+	form := some[0].form
+	if slices.Equal(now, b.written[form]) {
 		return nil
 	}
-	b.written = nil
+	delete(b.written, form)
 	part := b.p.model.Denoiser.Part()
 	for name := range some[0].d.conds[condRow] {
 		if part.Shape(name) == nil {
@@ -202,22 +252,26 @@ func (b *batcher) writeConditions(some []*request) error {
 			return err
 		}
 	}
-	b.written = now
+	b.written[form] = now
 	return nil
 }
 
 // prepare compiles the program for the requests.
 func (b *batcher) prepare(some []*request) error {
 	d, part := some[0].d, b.p.model.Denoiser.Part()
-	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, Wrap: d.plan.wrap}
-	if b.ready && part.Loaded() && part.Size() == s {
-		return nil
+	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, Wrap: d.plan.wrap, Cut: some[0].cut()}
+	if b.written == nil {
+		b.written = map[nn.Form][]rows{}
 	}
-	b.ready, b.written = false, nil
+	if !part.Has(s) {
+		delete(b.written, s.Cut.Form)
+	}
+	b.ready = false
 	if err := part.Ready(s); err != nil {
 		return fmt.Errorf("model %s: %w", b.p.name, err)
 	}
 	b.ready = true
-	b.sample, b.output = make([]float32, part.Shape("sample").Len()), make([]float32, s.Rows*d.plan.latentValues)
+	n := part.Shape("sample").Len()
+	b.sample = slices.Grow(b.sample[:0], n)[:n]
 	return nil
 }

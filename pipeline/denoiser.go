@@ -5,7 +5,9 @@ import (
 
 	"darkroom/family"
 	"darkroom/guidance"
+	"darkroom/nn"
 	"darkroom/scheduler"
+	"darkroom/stepcache"
 )
 
 // denoiser is the edge between a sampler, which knows x and a noise level, and the network, which knows scaled latents,
@@ -17,6 +19,10 @@ type denoiser struct {
 	prediction scheduler.PredictionType
 	guide      *guidance.Guide // this picture's alone: some methods remember; nil without guidance
 	step       int             // of the run, from 0
+
+	cache *stepcache.Cache // which calls are whole
+	inner []float32        // what lies deep in the network, of the latest whole call: its rows, one after the other
+	first []float32        // the first layer's result, of the latest call that asked for it
 
 	conds  []family.Cond // one a row
 	tokens int           // of a row
@@ -37,6 +43,7 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	n := pl.latentValues
 	d := &denoiser{
 		plan: pl, prediction: p.model.Sampling.PredictionType, guide: pl.newGuide(),
+		cache: &stepcache.Cache{Method: pl.cache},
 		conds: c.Conds, tokens: c.Tokens,
 		split: scheduler.Prediction{X0: make([]float32, n), Eps: make([]float32, n)},
 	}
@@ -54,7 +61,11 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 	if d.guide != nil && d.guide.Active(place) {
 		rows = d.plan.rows()
 	}
-	if err := d.batcher.predict(ctx, d, rows, x, at); err != nil {
+	form, err := d.form(ctx, place, rows, x, at)
+	if err != nil {
+		return scheduler.Prediction{}, err
+	}
+	if err := d.batcher.ask(ctx, d, rows, form, x, at); err != nil {
 		return scheduler.Prediction{}, err
 	}
 	p, cond, prediction := d.split, d.rows[condRow], d.prediction
@@ -76,4 +87,22 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 		d.guide.Combine(cond, cond, uncond, empty, place)
 	}
 	return prediction.SplitInto(p, x, cond, at), nil
+}
+
+// form is how much of the network the next call runs.
+func (d *denoiser) form(ctx context.Context, place guidance.At, rows int, x []float32, at scheduler.Level) (nn.Form, error) {
+	if !d.cache.On() {
+		return nn.Whole, nil
+	}
+	var first []float32
+	if d.cache.Probes() {
+		if err := d.batcher.ask(ctx, d, rows, nn.First, x, at); err != nil {
+			return 0, err
+		}
+		first = d.first
+	}
+	if d.cache.Next(rows, place.Step, place.Steps, first) {
+		return nn.Keep, nil
+	}
+	return nn.Outer, nil
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 
+	"darkroom/nn"
 	"darkroom/stage"
 )
 
@@ -21,6 +22,20 @@ func (p *Pipeline) Need(width, height int, guided bool) Need {
 // need is Need for so many rows of the denoiser's batch.
 func (p *Pipeline) need(width, height, rows int, tiled bool) Need {
 	return p.model.Need(width, height, rows, p.device.LowMemory, tiled)
+}
+
+// needOf is need for a plan, whose calls of the denoiser may have other forms beside the whole one.
+func (p *Pipeline) needOf(pl *plan, rows int) Need {
+	n := p.need(pl.Width, pl.Height, rows, p.tiled(pl))
+	if pl.cache.On() {
+		part := p.model.Denoiser.Part()
+		for _, form := range []nn.Form{nn.Outer, nn.First} {
+			s := part.Sizes(pl.Width, pl.Height, rows, false)
+			s.Cut = nn.Cut{Form: form, Layers: pl.cache.Layers()}
+			n.Activations += uint64(part.Graph(s).ArenaBytes())
+		}
+	}
+	return n
 }
 
 // MemoryError says that a picture does not fit.
@@ -55,7 +70,7 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 	if !known {
 		return nil
 	}
-	if n := p.need(pl.Width, pl.Height, pl.rows(), p.tiled(pl)); n.Total() > free {
+	if n := p.needOf(pl, pl.rows()); n.Total() > free {
 		return p.memoryError(n, free, pl.Width, pl.Height, pl.rows())
 	}
 	return nil
@@ -64,7 +79,8 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 // ran says whether pictures of the plan's size ran before with so many rows, so that there is memory for them.
 func (p *Pipeline) ran(pl *plan, rows int) bool {
 	part := p.model.Denoiser.Part()
-	if s := part.Size(); !part.Loaded() || s.H != pl.latentH || s.W != pl.latentW || s.Wrap != pl.wrap || s.Rows < rows {
+	s := part.Size()
+	if !part.Loaded() || s.H != pl.latentH || s.W != pl.latentW || s.Wrap != pl.wrap || s.Rows < rows || pl.cache.On() != (s.Cut.Form != nn.Whole) {
 		return false
 	}
 	return p.model.Codec.Ran(pl.area(p))

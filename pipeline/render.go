@@ -163,6 +163,9 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c := m.denoiser.cache; c.On() {
+		out.WholeCalls, out.Calls = c.Whole, c.Calls()
+	}
 	if d.DType != m.p.device.DType {
 		out.DecodeDType = d.DType.Name()
 	}

@@ -10,6 +10,7 @@ import (
 	"darkroom/noise"
 	"darkroom/recipe"
 	"darkroom/scheduler"
+	"darkroom/stepcache"
 )
 
 // Request is one image to make. The zero value of a setting that has a default means that default only
@@ -33,6 +34,7 @@ type plan struct {
 	Request
 	schedule     *scheduler.Schedule
 	method       guidance.Method // Guidance and Rescale together
+	cache        stepcache.Method
 	adaptation   *adaptation
 	edit         *edit // nil without a picture to start from
 	guided       bool  // the unconditional prediction is needed
@@ -101,6 +103,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := pl.settleNoise(); err != nil {
 		return nil, err
 	}
+	if err := pl.settleCache(p.model.Denoiser.Layers()); err != nil {
+		return nil, err
+	}
 	if err := pl.settleTile(); err != nil {
 		return nil, err
 	}
@@ -116,6 +121,26 @@ func (pl *plan) settleTile() error {
 		pl.wrap = [2]bool{pl.Tile != "x", pl.Tile != "y"}
 	default:
 		return usagef("--tile %.40q: choose %s", pl.Tile, strings.Join(recipe.TileModes(), ", "))
+	}
+	return nil
+}
+
+// settleCache reads Cache, for a denoiser whose way up has so many layers.
+func (pl *plan) settleCache(layers int) error {
+	m, err := stepcache.Parse(pl.Cache)
+	if err != nil {
+		return usagef("--cache: %w", err)
+	}
+	pl.cache, pl.Cache = m, m.String()
+	switch {
+	case !m.On():
+		pl.Cache = ""
+	case layers == 0:
+		return usagef("--cache %s: it is for models with a U-Net, and this one has none", m)
+	case m.Layers() >= layers:
+		return usagef("--cache %s: this model's U-Net has %d layers on its way up: give fewer as layers", m, layers)
+	case m.BySteps() && pl.schedule.Steps() < 0:
+		return usagef("--cache %s: %s chooses its own steps, so the last ones are not known in advance: leave out last", m, pl.schedule.Name())
 	}
 	return nil
 }

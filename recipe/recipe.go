@@ -50,6 +50,12 @@ type Recipe struct {
 	// SDENoise is where stochastic samplers take their noise from; "": a draw a step; brownian: a path of the seed.
 	SDENoise string `json:"sde_noise,omitempty"`
 
+	// Cache is which calls of the denoiser take their inner layers from an earlier one; "": none. WholeCalls are those
+	// that do not, counted from 0, of Calls.
+	Cache      string `json:"cache,omitempty"`
+	WholeCalls []int  `json:"whole_calls,omitempty"`
+	Calls      int    `json:"calls,omitempty"`
+
 	LoRA      string `json:"lora,omitempty"`      // adapters with their weights: see ParseUses
 	Embedding string `json:"embedding,omitempty"` // textual inversions, likewise
 	// Files are the adapters, embeddings and pictures that the picture was made with beside the model.

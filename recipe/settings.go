@@ -7,6 +7,8 @@ import (
 	"darkroom/guidance"
 	"darkroom/noise"
 	"darkroom/scheduler"
+	"darkroom/spec"
+	"darkroom/stepcache"
 )
 
 // Settings are everything that somebody may say about a picture. The zero value of a field is a value like any other
@@ -36,6 +38,9 @@ type Settings struct {
 	// that gave the first noise, as diffusers has it; or SDEBrownian, a path of the same seed, as k-diffusion has it,
 	// on which any number of steps sees the same noise.
 	SDENoise string `json:",omitempty"`
+	// Cache is which calls of the denoiser take their inner layers from an earlier one, NAME[:key=value,…] as package
+	// stepcache reads it; "" is none.
+	Cache string `json:",omitempty"`
 	// Tiled decodes a picture that is larger than those that the autoencoder was trained on in overlapping tiles.
 	Tiled bool
 
@@ -104,6 +109,10 @@ func GuidanceNames() []string {
 	return namesOf(guidance.Methods(), func(i guidance.Info) string { return i.Name })
 }
 
+func CacheNames() []string {
+	return namesOf(stepcache.Methods(), func(i spec.Info) string { return i.Name })
+}
+
 func namesOf[T any](list []T, name func(T) string) (names []string) {
 	for _, v := range list {
 		names = append(names, name(v))
@@ -149,7 +158,7 @@ func table() []Setting {
 		{Name: "guidance-rescale", Group: SamplingGroup, Kind: NumberKind, Low: 0, High: 1, Default: "0",
 			About: "share of guidance that is rescaled, 0 to 1",
 			Field: func(s *Settings) any { return &s.Rescale }, Recipe: func(r *Recipe) any { return &r.Rescale }},
-		{Name: "guidance", Group: SamplingGroup, Kind: TextKind, Default: "cfg", Choices: GuidanceNames, Open: true, Split: splitGuidance,
+		{Name: "guidance", Group: SamplingGroup, Kind: TextKind, Default: "cfg", Choices: GuidanceNames, Open: true, Split: splitSpecs,
 			Voids: []string{"guidance-rescale"}, // it was the other guidance's own
 			About: "how --cfg is applied: NAME[:key=value,…], see darkroom guidance",
 			Field: func(s *Settings) any { return &s.Guidance }, Recipe: func(r *Recipe) any { return &r.Guidance }},
@@ -234,6 +243,9 @@ func table() []Setting {
 		{Name: "tile", Aliases: []string{"tiling"}, Group: PictureGroup, Kind: TextKind, Default: "off", Choices: TileModes,
 			About: "make a seamless texture: sides that fit each other along x, y or both",
 			Field: func(s *Settings) any { return &s.Tile }, Recipe: func(r *Recipe) any { return &r.Tile }},
+		{Name: "cache", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: "none", Choices: CacheNames, Open: true, Split: splitSpecs,
+			About: "leave out inner layers of the U-Net in some steps: none, deepcache[:every=3,layers=2,…] or firstblock[:threshold=0.1,…]; faster, and not quite the same picture",
+			Field: func(s *Settings) any { return &s.Cache }, Recipe: func(r *Recipe) any { return &r.Cache }},
 	}, added...)
 }
 

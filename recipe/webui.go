@@ -91,7 +91,7 @@ var settingKeys = map[string]string{
 	"negativeprompt": "negative",
 	"guidance":       "guidance", "sdenoise": "sde-noise",
 	"variationseed": "variation-seed", "variationseedstrength": "variation-strength", "variations": "variations",
-	"hiresupscale": "hires-scale", "hiresresize": "hires-resize", "hiressteps": "hires-steps", "hiresupscaler": "hires-upscaler", "denoisingstrength": "hires-strength", "tiling": "tile",
+	"hiresupscale": "hires-scale", "hiresresize": "hires-resize", "hiressteps": "hires-steps", "hiresupscaler": "hires-upscaler", "denoisingstrength": "hires-strength", "tiling": "tile", "stepcache": "cache",
 }
 
 // otherKeys begin a field, too, but mean nothing here.
@@ -349,6 +349,11 @@ func (f *Foreign) translate() {
 			if ok = own; ok {
 				r.Guidance = value
 				f.learn("guidance")
+			}
+		case "cache":
+			if ok = own; ok {
+				r.Cache = value
+				f.learn("cache")
 			}
 		case "sde-noise":
 			if ok = own; ok {

@@ -38,12 +38,18 @@ type Part struct {
 	// Once says that the part runs once a prompt and not once a step, so that its weights may go after use.
 	Once bool
 
-	device  *Device
-	runs    *Part // where the part runs instead: see RunsOn
+	device *Device
+	runs   *Part // where the part runs instead: see RunsOn
+	*compiled
+	forms map[nn.Form]*compiled    // the programs that are there, all of one size but for its Cut
+	ran   atomic.Pointer[nn.Sizes] // size, for Ran
+}
+
+// compiled is a program of a part.
+type compiled struct {
 	program *kernels.Program
 	graph   *kernels.Graph
 	size    nn.Sizes
-	ran     atomic.Pointer[nn.Sizes] // size, for Ran
 }
 
 // On is the part on a device: the same network, with programs of its own. The weights are shared, and packed once a
@@ -64,13 +70,22 @@ func (p *Part) Device() *Device { return p.device }
 // Graph is the network written down for those sizes.
 func (p *Part) Graph(s nn.Sizes) *kernels.Graph { return nn.Graph(p.Net, p.device.DType, s) }
 
-// Ready compiles the program for those sizes. The latest one is kept: requests in a row have mostly the same. Another
-// size replaces it, so that memory for activations does not add up.
+// Ready compiles the program for those sizes, or takes the one that is there. One of each form of a cut network is kept,
+// of the latest size: requests in a row have mostly the same. Another size replaces them, so that memory for activations
+// does not add up.
 func (p *Part) Ready(s nn.Sizes) error {
-	if p.program != nil && p.size == s {
+	if p.Has(s) {
+		p.compiled = p.forms[s.Cut.Form]
+		p.ran.Store(&s)
 		return nil
 	}
-	p.Close()
+	uncut := func(s nn.Sizes) nn.Sizes { s.Cut = nn.Cut{}; return s }
+	for form, c := range p.forms {
+		// Weights that come block by block belong to one program at a time.
+		if form == s.Cut.Form || p.streamed() || uncut(c.size) != uncut(s) || c.size.Cut.Layers != s.Cut.Layers {
+			p.close(form)
+		}
+	}
 	g := p.Graph(s)
 	program, err := p.compile(g)
 	if err != nil {
@@ -79,9 +94,19 @@ func (p *Part) Ready(s nn.Sizes) error {
 	if p.device.Trace != nil {
 		program.Trace(p.device.Trace, p.Name)
 	}
-	p.graph, p.program, p.size = g, program, s
+	if p.forms == nil {
+		p.forms = map[nn.Form]*compiled{}
+	}
+	p.compiled = &compiled{program, g, s}
+	p.forms[s.Cut.Form] = p.compiled
 	p.ran.Store(&s)
 	return nil
+}
+
+// Has says whether there is a program for those sizes.
+func (p *Part) Has(s nn.Sizes) bool {
+	c := p.forms[s.Cut.Form]
+	return c != nil && c.size == s
 }
 
 func (p *Part) compile(g *kernels.Graph) (*kernels.Program, error) {
@@ -93,9 +118,14 @@ func (p *Part) compile(g *kernels.Graph) (*kernels.Program, error) {
 
 func (p *Part) streamed() bool { return p.device.LowMemory && !p.Once }
 
-// Loaded says whether there is a program, and Size of what.
-func (p *Part) Loaded() bool   { return p.program != nil }
-func (p *Part) Size() nn.Sizes { return p.size }
+// Loaded says whether there is a program, and Size of what: of the latest one that was Ready.
+func (p *Part) Loaded() bool { return p.compiled != nil }
+func (p *Part) Size() nn.Sizes {
+	if p.compiled == nil {
+		return nn.Sizes{}
+	}
+	return p.size
+}
 
 // Ran says whether there is a program of those sizes with at least that many rows. It may be called while the part runs.
 func (p *Part) Ran(s nn.Sizes) bool {
@@ -114,6 +144,9 @@ func (p *Part) Shape(name string) tensor.Shape {
 	}
 	return nil
 }
+
+// Result is the shape of an output of the program that is ready.
+func (p *Part) Result(name string) tensor.Shape { return p.graph.Out(name).Shape }
 
 // Inputs lists the names of what the network reads.
 func (p *Part) Inputs() []string { return p.graph.InputNames() }
@@ -200,19 +233,28 @@ func (p *Part) NotFinite() *NotFiniteError { return &NotFiniteError{p, p.program
 
 // Close frees the activations, and weights that come block by block. The other weights stay.
 func (p *Part) Close() {
-	if p.program != nil {
-		p.program.Close()
-		p.program, p.graph = nil, nil
+	for form := range p.forms {
+		p.close(form)
+	}
+}
+
+// close frees the program of one form.
+func (p *Part) close(form nn.Form) {
+	c := p.forms[form]
+	c.program.Close()
+	delete(p.forms, form)
+	if p.compiled == c {
+		p.compiled = nil
 		p.ran.Store(nil)
 	}
 }
 
 // Unload frees the activations and the weights.
 func (p *Part) Unload() {
-	if p.program == nil {
-		return
+	var weights []*kernels.Weight
+	for _, c := range p.forms {
+		weights = append(weights, c.graph.Weights()...)
 	}
-	weights := p.graph.Weights()
 	p.Close()
 	for _, w := range weights {
 		p.device.Backend.Unload(w)

@@ -35,10 +35,13 @@ func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsam
 }
 
 // The feature of an adapter, if there is one, joins the last layer's result, or that of the whole block where it has no
-// attention.
-func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, join func(*kernels.Tensor) *kernels.Tensor, skips *[]*kernels.Tensor) *kernels.Tensor {
+// attention. The way ends where there are most skips.
+func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, join func(*kernels.Tensor) *kernels.Tensor, skips *[]*kernels.Tensor, most int) *kernels.Tensor {
 	last, downs := len(b.resnets)-1, b.downsampler != nil
 	for i, r := range b.resnets {
+		if len(*skips) == most {
+			return x
+		}
 		x = r.Forward(g, x, nil, temb)
 		if b.attentions != nil {
 			x = b.attentions[i].forward(g, x, read)
@@ -48,7 +51,7 @@ func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read conte
 		}
 		*skips = append(*skips, x)
 	}
-	if downs {
+	if downs && len(*skips) < most {
 		x = b.downsampler.Forward(g, x, nn.Conv{})
 		if b.attentions == nil {
 			x = join(x)
@@ -91,6 +94,7 @@ func (b *midBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read conte
 // of the picture at twice the size.
 type upBlock struct {
 	resnets    []nn.ResBlock
+	widths     []int         // of x before each of resnets
 	attentions []transformer // empty in an UpBlock2D
 	upsampler  *nn.Conv2D    // nil at the top
 }
@@ -104,6 +108,7 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 		if i == layers-1 { // the down block's own input
 			skip = c.BlockOutChannels[max(level-1, 0)]
 		}
+		b.widths = append(b.widths, in)
 		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in+skip, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
 		if kind == "CrossAttnUpBlock2D" {
 			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.UpTransformerLayers[level][i], c.OnlyCrossAttention[level]))
@@ -117,16 +122,15 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 	return b
 }
 
-func (b upBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, skips *[]*kernels.Tensor) *kernels.Tensor {
-	for i, r := range b.resnets {
-		last := len(*skips) - 1
-		x = r.Forward(g, x, (*skips)[last], temb)
-		*skips = (*skips)[:last]
-		if b.attentions != nil {
-			x = b.attentions[i].forward(g, x, read)
-		}
+// layer writes layer i of the block, which takes the last of the skips.
+func (b upBlock) layer(g *kernels.Graph, i int, x, temb *kernels.Tensor, read context, skips *[]*kernels.Tensor) *kernels.Tensor {
+	last := len(*skips) - 1
+	x = b.resnets[i].Forward(g, x, (*skips)[last], temb)
+	*skips = (*skips)[:last]
+	if b.attentions != nil {
+		x = b.attentions[i].forward(g, x, read)
 	}
-	if b.upsampler != nil {
+	if b.upsampler != nil && i == len(b.resnets)-1 {
 		// To the size of the next skip: not always twice, for sizes that are odd on the way down.
 		next := (*skips)[len(*skips)-1].Shape
 		x = b.upsampler.Forward(g, x, nn.Conv{Upsample: [2]int{next[1], next[2]}})

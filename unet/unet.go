@@ -6,6 +6,7 @@ package unet
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"darkroom/kernels"
@@ -84,12 +85,20 @@ type Down struct {
 
 // Down writes the way down and the bottom into g. The tensor added joins the first convolution's result; nil for none.
 func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
+	return h.down(g, in, added, math.MaxInt)
+}
+
+// down is Down as far as there are most skips. The bottom is there where the way is not cut off.
+func (h Half) down(g *kernels.Graph, in Inputs, added *kernels.Tensor, most int) Down {
 	d := Down{temb: h.embedding.forward(g, in)}
 	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
 	d.Skips = []*kernels.Tensor{x}
 	join := h.joiner(g, in.Sample.Shape[0])
 	for _, b := range h.downBlocks {
-		x = b.forward(g, x, d.temb, in.context(), join, &d.Skips)
+		x = b.forward(g, x, d.temb, in.context(), join, &d.Skips, most)
+	}
+	if len(d.Skips) == most {
+		return d
 	}
 	if h.midBlock != nil {
 		x = h.midBlock.forward(g, x, d.temb, in.context())
@@ -182,14 +191,54 @@ func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 
 // Up writes the way up from what the way down left, which others may have changed in between.
 func (m *Model) Up(g *kernels.Graph, in Inputs, d Down) *kernels.Tensor {
+	return m.up(g, in, d, nn.Cut{})
+}
+
+// up is Up of a cut network: Keep writes what the outermost layers read, Outer begins with it.
+func (m *Model) up(g *kernels.Graph, in Inputs, d Down, cut nn.Cut) *kernels.Tensor {
 	x, skips := d.Middle, slices.Clone(d.Skips)
+	left := m.Layers()
 	for _, b := range m.upBlocks {
-		x = b.forward(g, x, d.temb, in.context(), &skips)
+		for i := range b.resnets {
+			if left == cut.Layers {
+				switch cut.Form {
+				case nn.Keep:
+					g.Output("inner", x)
+				case nn.Outer:
+					at := skips[len(skips)-1].Shape
+					x = g.Input("inner", g.DType, at[0], at[1], at[2], b.widths[i])
+				}
+			}
+			left--
+			if x != nil {
+				x = b.layer(g, i, x, d.temb, in.context(), &skips)
+			}
+		}
 	}
 	return m.convOut.Forward(g, m.convNormOut.SiLU(g, x, nil), nn.Conv{})
 }
 
-// Write writes the network into g: Inputs to "prediction". It implements nn.Network.
+// Layers counts those of the way up. The outermost ones of a cut must be fewer.
+func (m *Model) Layers() (n int) {
+	for _, b := range m.upBlocks {
+		n += len(b.resnets)
+	}
+	return n
+}
+
+// Write writes the network, or what a cut leaves of it, into g: Inputs to "prediction". It implements nn.Network.
 func (m *Model) Write(g *kernels.Graph, s nn.Sizes) {
-	g.Output("prediction", m.Forward(g, m.Inputs(g, s)))
+	in := m.Inputs(g, s)
+	switch s.Cut.Form {
+	case nn.First:
+		g.Output("first", m.down(g, in, nil, 2).Skips[1])
+	case nn.Outer:
+		g.Output("prediction", m.up(g, in, m.down(g, in, nil, s.Cut.Layers), s.Cut))
+	default:
+		d := m.Down(g, in, nil)
+		if s.Cut.Form == nn.Keep {
+			g.Output("first", d.Skips[1])
+		}
+		g.Output("prediction", m.up(g, in, d, s.Cut))
+	}
 }

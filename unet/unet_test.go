@@ -97,7 +97,7 @@ func (b blockTest) down(path string, d downBlock) {
 	b.t.Run(path, func(t *testing.T) {
 		b.call.Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
 			var skips []*kernels.Tensor
-			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, &skips)
+			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, &skips, math.MaxInt)
 			results := golden.Results{path + "@out": out}
 			for i, s := range skips {
 				results[fmt.Sprintf("%s@left%d", path, i)] = s
@@ -142,7 +142,11 @@ func (b blockTest) up(path string, u upBlock) {
 		for i := range u.resnets {
 			widths = append(widths, skips[len(skips)-1-i].Shape[3])
 		}
-		return u.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), &skips)
+		x := in.Value(path+"@hidden_states", nil)
+		for i := range u.resnets {
+			x = u.layer(g, i, x, b.temb(in, path), b.text(in, path), &skips)
+		}
+		return x
 	})
 	b.resnets(path, u.resnets, widths)
 	b.attentions(path, u.attentions)
