@@ -220,7 +220,9 @@ func TestWorkersEndWithTheirParent(t *testing.T) {
 		for _, pid := range workers {
 			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 			if err != nil {
-				t.Fatal(err)
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				t.Fatalf("%s: a worker has ended: %v: %s", name, err, errs.String())
 			}
 			args := strings.Split(string(line), "\x00")
 			url = args[slices.Index(args, "--queue")+1]
