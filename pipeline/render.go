@@ -163,13 +163,25 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c := m.denoiser.cache; c.On() {
-		out.WholeCalls, out.Calls = c.Whole, c.Calls()
-	}
+	out.WholeCalls, out.Calls = m.calls()
 	if d.DType != m.p.device.DType {
 		out.DecodeDType = d.DType.Name()
 	}
 	return &Image{d.Pixels, out}, nil
+}
+
+// calls are those of the denoiser that a cache left whole, and how many there were, over all passes; none without a cache.
+func (m *picture) calls() (whole []int, n int) {
+	if !m.cache.On() {
+		return nil, 0
+	}
+	if m.first != nil {
+		whole, n = m.first.calls()
+	}
+	for _, i := range m.denoiser.cache.Whole {
+		whole = append(whole, n+i)
+	}
+	return whole, n + m.denoiser.cache.Calls()
 }
 
 // brownian is the path that a stochastic sampler's noise comes from, seeded as the picture is; nil where each step
