@@ -20,6 +20,8 @@ type edit struct {
 	mask  []float32 // [H,W], 1 where it is painted anew; nil without a mask
 	files []recipe.File
 
+	canvas *canvas // where the result is put; nil: it is the result
+
 	small []float32 // mask at the size of latents, [h,w]
 	known []float32 // latents of init, [C,h,w]
 	noise []float32 // that known is brought to a level with
@@ -33,7 +35,7 @@ func strength(r Request) *float64 {
 		return nil
 	case r.Strength != nil:
 		s = *r.Strength
-	case r.Mask != "":
+	case r.Mask != "" || r.Outpaint != "":
 		s = 1
 	}
 	return &s
@@ -46,7 +48,7 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 		for _, s := range []struct {
 			name  string
 			given bool
-		}{{"mask", r.Mask != ""}, {"strength", r.Strength != nil}} {
+		}{{"mask", r.Mask != ""}, {"strength", r.Strength != nil}, {"outpaint", r.Outpaint != ""}, {"inpaint", r.Inpaint == recipe.InpaintMasked}} {
 			if s.given {
 				return nil, usagef("--%s needs a picture to change: give it with --init", s.name)
 			}
@@ -58,6 +60,25 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 		return nil, usagef("--init: %w", err)
 	}
 	e := &edit{files: []recipe.File{{Kind: "init", Name: filepath.Base(r.Init), SHA256: picture.SHA256}}}
+	sides, err := recipe.ParseSides(r.Outpaint)
+	switch {
+	case err != nil:
+		return nil, usagef("--outpaint %w", err)
+	case r.Resize != "" && !slices.Contains(recipe.Resizes(), r.Resize):
+		return nil, usagef("--resize %.40q: choose fill, fit or stretch", r.Resize)
+	case r.Inpaint != "" && r.Inpaint != recipe.InpaintWhole && r.Inpaint != recipe.InpaintMasked:
+		return nil, usagef("--inpaint %.40q: choose whole or masked", r.Inpaint)
+	case r.Inpaint == recipe.InpaintMasked && r.Mask == "" && r.Outpaint == "":
+		return nil, usagef("--inpaint masked needs a mask: give it with --mask")
+	}
+	opaque := flattened(picture.Pixels)
+	mask, err := p.loadMask(r, e, picture.Pixels)
+	if err != nil {
+		return nil, err
+	}
+	if r.Inpaint == recipe.InpaintMasked || r.Outpaint != "" {
+		return e, p.layOut(r, e, opaque, mask, sides)
+	}
 	f, b := p.model.Latent.Factor, picture.Pixels.Bounds()
 	if r.Width == 0 {
 		r.Width = nearest(b.Dx(), f)
@@ -68,25 +89,13 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 	if r.Width > recipe.MaxSide || r.Height > recipe.MaxSide {
 		return nil, usagef("--init %s has %d×%d pixels, at most %d a side: give --width and --height", r.Init, b.Dx(), b.Dy(), recipe.MaxSide)
 	}
-	if r.Resize != "" && !slices.Contains(recipe.Resizes(), r.Resize) {
-		return nil, usagef("--resize %.40q: choose fill, fit or stretch", r.Resize)
-	}
-	opaque := imagefile.Flatten(picture.Pixels, color.NRGBA{255, 255, 255, 255})
 	e.init = resized(opaque, r.Width, r.Height, r.Resize, color.NRGBA{255, 255, 255, 255})
-	if r.Mask == "" {
+	if mask == nil {
 		return e, nil
 	}
-	mask, err := imagefile.Load(r.Mask)
-	if err != nil {
-		return nil, usagef("--mask: %w", err)
-	}
-	if m := mask.Pixels.Bounds(); !sameShape(m, b) {
-		return nil, usagef("--mask %s has %d×%d pixels, --init %s %d×%d: they must cover each other", r.Mask, m.Dx(), m.Dy(), r.Init, b.Dx(), b.Dy())
-	}
-	e.files = append(e.files, recipe.File{Kind: "mask", Name: filepath.Base(r.Mask), SHA256: mask.SHA256})
-	e.mask = readMask(mask.Pixels, r)
+	e.mask = readMask(mask, r)
 	if !slices.ContainsFunc(e.mask, func(v float32) bool { return v > 0 }) {
-		return nil, usagef("--mask %s is black: nothing would be painted (white is painted anew; --invert-mask turns it round)", r.Mask)
+		return nil, nothingMasked(r)
 	}
 	return e, nil
 }
@@ -191,7 +200,7 @@ func (m *picture) beginEdit(ctx context.Context) error {
 	if e.mask == nil {
 		return nil
 	}
-	e.small = smaller(e.mask, pl.Width, pl.latentW, pl.latentH, m.p.model.Latent.Factor, pl.MaskBlur > 0)
+	e.small = smaller(e.mask, pl.Width, pl.latentW, pl.latentH, m.p.model.Latent.Factor, pl.MaskBlur > 0 || e.canvas != nil && e.canvas.soft)
 	masked, err := m.encode(ctx, values(e.init, e.mask))
 	if err != nil {
 		return err
@@ -254,16 +263,17 @@ func (m *picture) blend() func(x []float32, at scheduler.Level) {
 }
 
 // paste lays the original over what the mask leaves: where it is 0, to the pixel.
-func (e *edit) paste(img *image.NRGBA) {
-	if e == nil || e.mask == nil {
-		return
+func (e *edit) paste(img *image.NRGBA) *image.NRGBA {
+	switch {
+	case e == nil || e.mask == nil:
+		return img
+	case e.canvas != nil:
+		return e.canvas.put(img)
 	}
 	for i, v := range e.mask {
-		for c := range 3 {
-			was, is := float32(e.init.Pix[4*i+c]), float32(img.Pix[4*i+c])
-			img.Pix[4*i+c] = uint8(was + v*(is-was) + 0.5)
-		}
+		mix(e.init.Pix[4*i:], img.Pix[4*i:], v)
 	}
+	return e.init
 }
 
 // checkEdit says what of a request the model cannot do.

@@ -157,7 +157,7 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.edit.paste(d.Pixels)
+	d.Pixels = m.edit.paste(d.Pixels)
 	m.result.Pixels = recipe.HashPixels(d.Pixels)
 	out, err := m.p.recipe(m.asked(), m.result)
 	if err != nil {

@@ -71,6 +71,8 @@ type Recipe struct {
 
 	Variation string `json:"variation,omitempty"` // seeds whose noise is mixed in: see ParseVariation
 	Hires     string `json:"hires,omitempty"`     // a second pass: see ParseHires; Width and Height are the first's
+	Inpaint   string `json:"inpaint,omitempty"`   // masked: only that was painted, at Width×Height, and put back
+	Outpaint  string `json:"outpaint,omitempty"`  // see ParseSides
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
 	// Upscale is how many times an upscaler (in Files) enlarged the picture that the recipe makes; 0: it did not.

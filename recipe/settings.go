@@ -62,6 +62,9 @@ type Settings struct {
 	Hires string `json:",omitempty"`
 	// Tile makes the picture's sides fit each other: TileOff, or an axis of TileModes.
 	Tile string `json:",omitempty"`
+	// Inpaint is InpaintWhole or "", or InpaintMasked; Outpaint are Sides.
+	Inpaint  string `json:",omitempty"`
+	Outpaint string `json:",omitempty"`
 
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
@@ -226,7 +229,7 @@ func table() []Setting {
 			About: "how --init comes to the size of the picture: fill (its middle), fit (with borders) or stretch",
 			Field: func(s *Settings) any { return &s.Resize }, Recipe: func(r *Recipe) any { return &r.Resize }},
 		{Name: "mask", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
-			About: "where --init is painted anew, `FILE`: white; or where it is transparent",
+			About: "where --init is painted anew, `FILE`: white; or where it is transparent; alpha: where --init is",
 			Field: func(s *Settings) any { return &s.Mask }, Recipe: func(r *Recipe) any { return &r.Mask }},
 		{Name: "mask-blur", Group: EditingGroup, Kind: WholeKind, Low: 0, High: 512, Default: "0",
 			About: "pixels over which the edge of --mask is blurred",
@@ -246,6 +249,14 @@ func table() []Setting {
 		{Name: "cache", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: "none", Choices: CacheNames, Open: true, Split: splitSpecs,
 			About: "leave out inner layers of the U-Net in some steps: none, deepcache[:every=3,layers=2,…] or firstblock[:threshold=0.1,…]; faster, and not quite the same picture",
 			Field: func(s *Settings) any { return &s.Cache }, Recipe: func(r *Recipe) any { return &r.Cache }},
+		{Name: "inpaint", Group: EditingGroup, Kind: TextKind, Default: InpaintWhole, Choices: func() []string { return []string{InpaintWhole, InpaintMasked} },
+			About: "what is painted with --mask: the whole picture, or what is masked alone, at --width and --height, and put back where it was",
+			Field: func(s *Settings) any { return &s.Inpaint }, Recipe: func(r *Recipe) any { return &r.Inpaint }},
+		{Name: "padding", Group: EditingGroup, Kind: WholeKind, Zero: true, Low: 0, High: MaxSide, Default: "32",
+			About: "pixels around the mask that are looked at, too, with --inpaint masked"},
+		{Name: "outpaint", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
+			About: "continue --init beyond its sides: `left=N,right=N,top=N,bottom=N` pixels",
+			Field: func(s *Settings) any { return &s.Outpaint }, Recipe: func(r *Recipe) any { return &r.Outpaint }},
 	}, added...)
 }
 

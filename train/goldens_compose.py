@@ -13,11 +13,12 @@ import goldens
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import save_file
 
 OUT = os.path.join(goldens.OUT, "compose")
+EDIT = os.path.join(goldens.OUT, "edit")
 PROMPT = "a red apple on a blue table"
 SEED, STEPS, CFG, SIDE = 21, 6, 5.0, 64
 MODEL = os.path.join(goldens.OUT, "models", "sd1")
@@ -103,6 +104,28 @@ def tile(name, scheduler, axes, word):
     return keep(pipe, name, latents, **case_of(scheduler, tile=word))
 
 
+def cropped(name, scheduler, padding):
+    """diffusers' padding_mask_crop; the mask's surroundings are as large as what is painted, so nothing is scaled."""
+    pipe = open_pipe(scheduler, StableDiffusionInpaintPipeline)
+    init, mask = (Image.open(os.path.join(EDIT, f"{kind}-128.png")) for kind in ("init", "mask"))
+    y, x = np.mgrid[0:128, 0:128]
+    mask = Image.fromarray(((abs(x - 69.5) < 20) & (abs(y - 49.5) < 20)).astype(np.uint8) * 255)
+    mask.save(os.path.join(OUT, "square.png"))
+    box = pipe.mask_processor.get_crop_region(mask, SIDE, SIDE, pad=padding)
+    assert box[2] - box[0] == box[3] - box[1] == SIDE, box
+    kw = dict(prompt=PROMPT, image=init, mask_image=mask, width=SIDE, height=SIDE, padding_mask_crop=padding, strength=1.0,
+              num_inference_steps=STEPS, guidance_scale=CFG)
+    seen = {}
+
+    def on_end(p, i, t, given):
+        seen["latents"] = given["latents"]
+        return given
+
+    picture = pipe(**kw, generator=torch.Generator("cpu").manual_seed(SEED), callback_on_step_end=on_end).images[0]
+    return keep(pipe, name, seen["latents"], picture, **case_of(scheduler, init="../edit/init-128.png", mask="square.png", inpaint="masked",
+                                                               padding=str(padding), width=str(SIDE), height=str(SIDE)))
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     with torch.no_grad():
@@ -113,6 +136,7 @@ def main():
             hires("hires-lanczos", "ddim", "lanczos", 1.5, 0.5, 3),
             tile("tile-both", "ddim", "xy", "both"),
             tile("tile-x", "euler", "x", "x"),
+            cropped("cropped", "ddim", 12),
         ]
     with open(os.path.join(OUT, "cases.json"), "w") as f:
         json.dump(cases, f, indent=1)

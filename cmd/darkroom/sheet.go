@@ -89,9 +89,10 @@ func (s *sheet) labels() []string {
 		for _, d := range differ {
 			text := d.Format(d.FromRecipe(r))
 			switch {
+			case text == "" || (text == "0" || text == "false") && !d.Zero:
 			case len(differ) == 1 && d.Kind == recipe.TextKind, d.Name == "width" || d.Name == "height" || d.Name == "prompt" || d.Name == "scheduler":
 				words = append(words, text)
-			case text != "":
+			default:
 				words = append(words, d.Name+" "+text)
 			}
 		}
