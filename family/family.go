@@ -35,6 +35,8 @@ type Model struct {
 	Latent   Latent
 	Sampling scheduler.Config
 	Defaults Defaults
+	// Reads says which settings beside the prompt it is conditioned by.
+	Reads Reads
 	// Warnings are what the user should know of its files.
 	Warnings []string
 	// Sets are the parts' weights as they lie on disk, in the order of Parts.
@@ -53,6 +55,9 @@ type Latent struct {
 	Height, Width int // where its file names both; 0: Side
 }
 
+// Reads are settings that a model is conditioned by: those of PictureSizes.
+type Reads struct{ Sizes, Scores bool }
+
 // TextOptions say how texts are read.
 type TextOptions struct {
 	Syntax        string // recipe.Weighted or recipe.Plain
@@ -62,7 +67,7 @@ type TextOptions struct {
 }
 
 // PictureSizes are what Stable Diffusion XL is told of the picture that it shall make, as if it had been one of its
-// training data. Zero values are the picture's own size, no crop, and the usual scores.
+// training data. Zero sizes are the picture's own; scores are taken as they are.
 type PictureSizes struct {
 	Original, Crop, Target       [2]int // height and width; top and left; height and width: in pixels
 	Aesthetic, NegativeAesthetic float64
@@ -248,8 +253,23 @@ func (m *Model) Shed() {
 // Need estimates the memory that a picture takes on top of what is loaded already, with low as --low-memory does: parts
 // that run once a prompt are gone when the others come, whose weights come block by block.
 func (m *Model) Need(width, height, rows int, low, tiled bool) stage.Need {
-	var once, rest, most stage.Need
+	return need(m.Parts, width, height, rows, low, tiled)
+}
+
+// NeedWithoutCodec is Need of a model whose latents another one decodes.
+func (m *Model) NeedWithoutCodec(width, height, rows int, low bool) stage.Need {
+	var parts []*stage.Part
 	for _, p := range m.Parts {
+		if p.Once || p == m.Denoiser.Part() {
+			parts = append(parts, p)
+		}
+	}
+	return need(parts, width, height, rows, low, false)
+}
+
+func need(parts []*stage.Part, width, height, rows int, low, tiled bool) stage.Need {
+	var once, rest, most stage.Need
+	for _, p := range parts {
 		n := p.Need(p.Sizes(width, height, rows, tiled), low)
 		if !p.Once {
 			rest = rest.Plus(n)

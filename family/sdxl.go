@@ -50,7 +50,14 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 		text.encoders = append(text.encoders, one)
 		m.Parts = append(m.Parts, one.part)
 	}
-	u, err := network(x, "unet", unet.ReadConfig, unet.New)
+	last := text.encoders[len(text.encoders)-1]
+	u, err := network(x, "unet", func(c *config.Object) (unet.Config, error) {
+		m, err := unet.ReadConfig(c)
+		if five := m.AddedDim - 5*m.AddedTimeDim; five == last.model.Config.ProjectionDim && m.PooledDim() != five {
+			m.TimeIDs = 5 // the refiner's: an aesthetic score in place of the target's size
+		}
+		return m, err
+	}, unet.New)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +65,6 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := text.encoders[len(text.encoders)-1]
 	switch width := text.width(); {
 	case u.Config.CrossAttentionDim[0] != width:
 		return nil, fmt.Errorf("model %s: unet/config.json has cross_attention_dim %d, the text encoders give %d: they must agree", x.folder.Name(), u.Config.CrossAttentionDim[0], width)
@@ -68,6 +74,7 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 		return nil, fmt.Errorf("model %s: unet/config.json has out_channels %d, vae/config.json latent_channels %d: they must agree", x.folder.Name(), u.Config.OutChannels, codec.config.LatentChannels)
 	}
 	text.unet = u.Config
+	m.Reads = Reads{Sizes: true, Scores: u.Config.TimeIDs == 5}
 	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize, Height: u.Config.SampleShape[0], Width: u.Config.SampleShape[1]}
 	if m.Latent.Side == 0 {
 		m.Latent.Side = 128 // what Stable Diffusion XL was trained at
@@ -200,13 +207,8 @@ func (t *xlText) timeIDs(i int, o TextOptions) tensor.Tensor {
 		ids = append(ids, float64(s.Target[0]), float64(s.Target[1]))
 	case len(ids) + 1:
 		score := s.Aesthetic
-		if score == 0 {
-			score = 6
-		}
 		if i > 0 {
-			if score = s.NegativeAesthetic; score == 0 {
-				score = 2.5
-			}
+			score = s.NegativeAesthetic
 		}
 		ids = append(ids, score)
 	}

@@ -146,7 +146,15 @@ func (p *Pipeline) denoiseTogether(ctx context.Context, all []batched) []error {
 		})
 	}
 	pictures.Wait()
+	p.refine(ctx, pictureOf(all), errs)
 	return errs
+}
+
+func pictureOf(all []batched) (pictures []*picture) {
+	for _, m := range all {
+		pictures = append(pictures, m.picture)
+	}
+	return pictures
 }
 
 // rowsThatFit is for how many rows of the denoiser, up to so many, there is memory; at least those of one picture.

@@ -29,7 +29,7 @@ var textNames = []string{"the prompt", "the negative prompt", "the empty prompt"
 
 // condition encodes the prompt, or finds it among the latest ones.
 func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (*conditioning, error) {
-	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height}, pl.adaptation.key, pl.rows()}
+	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Sizes: pl.sizes}, pl.adaptation.key, pl.rows()}
 	if key.rows == 1 {
 		key.negative = ""
 	}

@@ -30,6 +30,10 @@ func (p *Pipeline) Denoise(ctx context.Context, r Request, ev Events) (*Latents,
 		}
 		m = n
 	}
+	errs := make([]error, 1)
+	if p.refine(ctx, []*picture{m}, errs); errs[0] != nil {
+		return nil, errs[0]
+	}
 	return &Latents{m}, nil
 }
 

@@ -45,6 +45,7 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 		plan: pl, prediction: p.model.Sampling.PredictionType, guide: pl.newGuide(),
 		cache: &stepcache.Cache{Method: pl.cache},
 		conds: c.Conds, tokens: c.Tokens,
+		step:  pl.offset,
 		split: scheduler.Prediction{X0: make([]float32, n), Eps: make([]float32, n)},
 	}
 	for range pl.rows() {
@@ -56,7 +57,7 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 // predict is a scheduler.Denoiser. Outside of the interval in which there is guidance the network is asked
 // about the prompt alone.
 func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level) (scheduler.Prediction, error) {
-	place := guidance.At{Step: d.step, Steps: d.plan.schedule.Steps(), Ratio: at.Ratio()}
+	place := guidance.At{Step: d.step, Steps: d.plan.passSteps(), Ratio: at.Ratio()}
 	rows := 1
 	if d.guide != nil && d.guide.Active(place) {
 		rows = d.plan.rows()

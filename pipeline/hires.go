@@ -41,6 +41,7 @@ func (p *Pipeline) planHires(pl *plan) error {
 	if second.schedule, err = scheduler.New(p.model.Sampling, o); err != nil {
 		return usagef("--hires %s, the second pass: %w", pl.Hires, err)
 	}
+	second.sampling = o
 	f := p.model.Latent.Factor
 	second.latentW, second.latentH = int(float64(pl.Width)*h.Scale)/f, int(float64(pl.Height)*h.Scale)/f
 	second.Width, second.Height = second.latentW*f, second.latentH*f
@@ -82,9 +83,9 @@ func (pl *plan) largest() *plan {
 
 // steps are those of all passes; -1 where only rendering tells.
 func (pl *plan) steps() int {
-	n := pl.schedule.Steps()
+	n := pl.passSteps()
 	if pl.second != nil {
-		n += pl.second.schedule.Steps()
+		n += pl.second.passSteps()
 	}
 	return n
 }
@@ -93,7 +94,10 @@ func (pl *plan) steps() int {
 func (pl *plan) calls() int {
 	n := pl.schedule.Calls()
 	if pl.second != nil {
-		n += pl.second.schedule.Calls()
+		n += pl.second.calls()
+	}
+	if pl.refined != nil {
+		n += pl.refined.schedule.Calls()
 	}
 	return n
 }
@@ -113,6 +117,9 @@ func (m *picture) next(ctx context.Context) (*picture, error) {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
 	n := &picture{plan: pl, p: m.p, ev: m.ev, denoiser: m.p.newDenoiser(pl, c), first: m, result: m.result}
+	if err := n.beginRefiner(ctx); err != nil {
+		return nil, err
+	}
 	n.x = make([]float32, pl.latentValues)
 	if err := n.seed(); err != nil {
 		return nil, err

@@ -21,7 +21,18 @@ func (p *Pipeline) Need(width, height int, guided bool) Need {
 
 // need is Need for so many rows of the denoiser's batch.
 func (p *Pipeline) need(width, height, rows int, tiled bool) Need {
-	return p.model.Need(width, height, rows, p.device.LowMemory, tiled)
+	n := p.model.Need(width, height, rows, p.device.LowMemory, tiled)
+	if p.refiner == nil {
+		return n
+	}
+	last := p.refiner.model.NeedWithoutCodec(width, height, rows, p.device.LowMemory)
+	if !p.device.LowMemory {
+		return n.Plus(last)
+	}
+	if last.Total() > n.Total() { // one is gone when the other comes
+		return last
+	}
+	return n
 }
 
 // needOf is need for a plan, whose calls of the denoiser may have other forms beside the whole one.

@@ -34,6 +34,8 @@ type Options struct {
 	Model string
 	// VAE is another autoencoder, a file or a folder; "" is the model's own.
 	VAE string
+	// Refiner is a second model that makes the last steps, as recipe.ParseRefiner reads it; "": there is none.
+	Refiner string
 	// Prediction is what the denoiser gives, as recipe.Predictions name it; "" and "auto" are as the model's files say.
 	Prediction string
 	// Variant chooses weight files such as "fp16"; "" takes the plain ones where there are any.
@@ -60,7 +62,7 @@ func (o Options) With(s recipe.Settings) Options {
 	for _, f := range []struct {
 		to   *string
 		from string
-	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
+	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.Refiner, s.Refiner}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
 		if f.from != "" {
 			*f.to = f.from
 		}
@@ -82,6 +84,7 @@ type Pipeline struct {
 
 	conditionings []*conditioning // the latest few, newest first
 	extras        extras          // adapters and embeddings
+	refiner       *refiner        // nil as a rule
 
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
@@ -104,6 +107,9 @@ func Open(o Options) (*Pipeline, error) {
 		return nil, err
 	}
 	p.warnings = p.model.Warnings
+	if err := p.openRefiner(o); err != nil {
+		return nil, errors.Join(err, p.refiner.close(), p.model.Close())
+	}
 	if err := p.openDevice(o); err != nil {
 		p.Close()
 		return nil, err
@@ -111,9 +117,18 @@ func Open(o Options) (*Pipeline, error) {
 	if p.device.Backend.Info().Kind == Ref && o.Backend != Ref {
 		p.warnings = append(p.warnings, "this build has no kernels for this processor: the reference backend draws, some hundred times slower. Build with CGO_ENABLED=1 and a C compiler on Linux or macOS")
 	}
+	p.rememberHash()
+	if p.refiner != nil {
+		p.refiner.free = p.free
+		p.refiner.rememberHash()
+	}
+	return p, nil
+}
+
+// rememberHash sets hash.
+func (p *Pipeline) rememberHash() {
 	sets := p.model.Sets
 	p.hash = sync.OnceValues(func() (string, error) { return hashAll(sets) })
-	return p, nil
 }
 
 // another opens the device anew in another type.
@@ -201,7 +216,14 @@ func (p *Pipeline) Hash() (string, error) {
 // beginHash computes the hash beside the rendering, so that it is ready by the time that the picture is. A model that
 // is only looked at is not read for it.
 func (p *Pipeline) beginHash() {
-	p.hashing.Do(func() { go func() { _, _ = p.hash() }() })
+	p.hashing.Do(func() {
+		go func() {
+			_, _ = p.hash()
+			if p.refiner != nil {
+				_, _ = p.refiner.hash()
+			}
+		}()
+	})
 }
 
 // Name is the model's name: the folder's last element, or "default".
@@ -219,8 +241,11 @@ func (p *Pipeline) Close() error {
 	p.hashing.Do(func() { begun = false })
 	if begun {
 		_, _ = p.hash() // it reads the mapping
+		if p.refiner != nil {
+			_, _ = p.refiner.hash()
+		}
 	}
-	var errs []error
+	errs := []error{p.refiner.close()}
 	if p.device.Backend != nil {
 		p.model.Shed()
 		errs = append(errs, p.model.Codec.Close(), p.device.Backend.Close())

@@ -32,8 +32,16 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled.LoRA, settled.Embedding = recipe.FormatUses(pl.adaptation.loras), pl.adaptation.names("embedding")
 	settled.Init, settled.Mask = base(pl.Init), base(pl.Mask)
 	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
+	settled.Refiner = pl.Refiner
 	r.Set(settled)
 	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.hiresFiles)
+	if p.refiner != nil {
+		hash, err := p.refiner.hash()
+		if err != nil {
+			return recipe.Recipe{}, err
+		}
+		r.Files = append(r.Files, recipe.File{Kind: "refiner", Name: p.refiner.name, SHA256: hash})
+	}
 	return r, nil
 }
 

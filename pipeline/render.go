@@ -53,6 +53,7 @@ type picture struct {
 	p        *Pipeline
 	ev       Events
 	denoiser *denoiser
+	refining *denoiser   // of the last steps; nil without a refiner
 	events   sync.Locker // one at a time among the pictures of a batcher
 	x        []float32   // latents, [C,h,w]
 	draw     func(dst []float32)
@@ -97,6 +98,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	}
 	m := &picture{plan: pl, p: p, ev: ev, denoiser: p.newDenoiser(pl, c)}
 
+	if err := m.beginRefiner(ctx); err != nil {
+		return nil, err
+	}
 	if err := m.seed(); err != nil {
 		return nil, err
 	}
@@ -122,7 +126,7 @@ func (m *picture) event(call func() error) error {
 	return call()
 }
 
-// denoise carries the latents through all steps.
+// denoise carries the latents through all steps of the first model.
 func (m *picture) denoise(ctx context.Context) error {
 	_ = m.event(func() error {
 		if m.ev.Start != nil && m.first == nil {
@@ -130,20 +134,25 @@ func (m *picture) denoise(ctx context.Context) error {
 		}
 		return nil
 	})
-	return m.schedule.Run(scheduler.Run{
+	return m.runSteps(ctx, m.plan, m.denoiser)
+}
+
+// runSteps carries the latents through the steps of one model.
+func (m *picture) runSteps(ctx context.Context, pl *plan, d *denoiser) error {
+	return pl.schedule.Run(scheduler.Run{
 		X: m.x,
 		Denoise: func(x []float32, at scheduler.Level) (scheduler.Prediction, error) {
 			if m.ev.call != nil {
 				m.ev.call()
 			}
-			return m.denoiser.predict(ctx, x, at)
+			return d.predict(ctx, x, at)
 		},
 		Noise:    func(dst []float32) error { m.draw(dst); return nil },
 		Brownian: m.brownian,
 		Blend:    m.blend(),
 		OnStep: func(step int, x, x0 []float32) error {
-			m.denoiser.step = step + 1
-			return m.event(func() error { return m.onStep(ctx, step+1, x, x0) })
+			d.step = pl.offset + step + 1
+			return m.event(func() error { return m.onStep(ctx, pl.offset+step+1, x, x0) })
 		},
 	})
 }

@@ -39,6 +39,10 @@ type plan struct {
 	edit         *edit // nil without a picture to start from
 	guided       bool  // the unconditional prediction is needed
 	warnings     []string
+	sampling     scheduler.Options // that the schedule was made with
+	refined      *plan             // the last steps, by another model; nil without
+	offset       int               // steps that another model made before
+	sizes        family.PictureSizes
 	latentH      int
 	latentW      int
 	latentValues int // C·h·w of one image
@@ -90,12 +94,13 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if _, err := noise.New(r.Noise, r.Seed); err != nil {
 		return nil, usagef("--noise: %w", err)
 	}
-	s, err := scheduler.New(p.model.Sampling, scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: strength(r)})
+	sampling := scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: strength(r)}
+	s, err := scheduler.New(p.model.Sampling, sampling)
 	if err != nil {
 		return nil, &UsageError{err}
 	}
 	h, w := r.Height/f, r.Width/f
-	pl := &plan{Request: r, edit: e, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, edit: e, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err
@@ -109,7 +114,12 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := pl.settleTile(); err != nil {
 		return nil, err
 	}
-	return pl, p.planHires(pl)
+	pl.sizes = sizes(r)
+	p.warnSizes(pl)
+	if err := p.planHires(pl); err != nil {
+		return nil, err
+	}
+	return pl, p.settleRefiner(pl)
 }
 
 // settleTile reads Tile.

@@ -79,6 +79,7 @@ type Recipe struct {
 	Upscale int `json:"upscale,omitempty"`
 
 	VAE             string `json:"vae,omitempty"`              // another autoencoder than the model's own
+	Refiner         string `json:"refiner,omitempty"`          // a model that makes the last steps, NAME:start=0.8
 	PredictionAsked string `json:"prediction_asked,omitempty"` // --prediction, where it was given
 
 	Model      string `json:"model"`      // name, not a path
@@ -105,7 +106,7 @@ type Recipe struct {
 
 // File is a file beside the model that decides the picture.
 type File struct {
-	Kind   string `json:"kind"` // lora, embedding, init, mask
+	Kind   string `json:"kind"` // lora, embedding, vae, refiner, init, mask, upscaler
 	Name   string `json:"name"` // without its folder
 	SHA256 string `json:"sha256"`
 }

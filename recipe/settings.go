@@ -69,6 +69,7 @@ type Settings struct {
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
+	Refiner    string `json:",omitempty"` // a model that makes the last steps: see ParseRefiner
 	Prediction string `json:",omitempty"` // Predictions; "" is as the model says
 	Backend    string `json:",omitempty"` // Backends
 	DType      string `json:",omitempty"` // DTypes
@@ -257,6 +258,26 @@ func table() []Setting {
 		{Name: "outpaint", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
 			About: "continue --init beyond its sides: `left=N,right=N,top=N,bottom=N` pixels",
 			Field: func(s *Settings) any { return &s.Outpaint }, Recipe: func(r *Recipe) any { return &r.Outpaint }},
+
+		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
+			About: "a model that makes the last steps, MODEL[:start=0.8]: its share begins there",
+			Field: func(s *Settings) any { return &s.Refiner }, Recipe: func(r *Recipe) any { return &r.Refiner }},
+		{Name: "original-width", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the width",
+			About: "SDXL: pixels that the picture is told to have had before it was scaled"},
+		{Name: "original-height", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the height",
+			About: "SDXL: likewise"},
+		{Name: "crop-top", Group: PictureGroup, Kind: WholeKind, Low: 0, High: MaxSide, Default: "0",
+			About: "SDXL: pixels that the picture is told to have been cut at its top"},
+		{Name: "crop-left", Group: PictureGroup, Kind: WholeKind, Low: 0, High: MaxSide, Default: "0",
+			About: "SDXL: likewise at its left"},
+		{Name: "target-width", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the width",
+			About: "SDXL: pixels that the picture is told to be made for"},
+		{Name: "target-height", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the height",
+			About: "SDXL: likewise"},
+		{Name: "aesthetic-score", Group: PictureGroup, Kind: NumberKind, Zero: true, Low: 0, High: 20, Default: "6",
+			About: "SDXL's refiner: how good the picture is told to be, 0 to 10 as a rule"},
+		{Name: "negative-aesthetic-score", Group: PictureGroup, Kind: NumberKind, Zero: true, Low: 0, High: 20, Default: "2.5",
+			About: "SDXL's refiner: likewise beside the negative prompt"},
 	}, added...)
 }
 

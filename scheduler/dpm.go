@@ -118,7 +118,7 @@ func (s *Schedule) fastOrder(i int) int {
 // fastCalls is the number of model calls, which is what --steps means for dpm-fast.
 func fastCalls(s *Schedule) int {
 	n := 0
-	for i := s.start; i < len(s.moves); i++ {
+	for i := s.start; i < s.stop; i++ {
 		n += s.fastOrder(i)
 	}
 	return n

@@ -102,7 +102,7 @@ func sqrt32(v float32) float32 { return float32(math.Sqrt(float64(max(v, 0)))) }
 func ancestralCalls(slopes bool) func(*Schedule) int {
 	return func(s *Schedule) int {
 		n := 0
-		for _, m := range s.moves[s.start:] {
+		for _, m := range s.moves[s.start:s.stop] {
 			n++
 			if down, _ := ancestralStep(m.from.Sigma, m.to.Sigma, s.eta); down > 0 && !(slopes && s.pureNoise(m.from)) {
 				n++

@@ -126,7 +126,7 @@ func (s *Schedule) exploding(σ float64) Level {
 // twoCalls is for samplers with two calls a step, but one where the step goes to σ = 0.
 func twoCalls(s *Schedule) int {
 	n := 2 * s.Steps()
-	if s.moves[len(s.moves)-1].to.Sigma == 0 {
+	if n > 0 && s.stop == len(s.moves) && s.moves[len(s.moves)-1].to.Sigma == 0 {
 		n--
 	}
 	return n
@@ -135,6 +135,9 @@ func twoCalls(s *Schedule) int {
 // slopeCalls is twoCalls of the samplers with a mean of slopes, which take one from pure noise, too.
 func slopeCalls(s *Schedule) int {
 	n := twoCalls(s)
+	if n == 0 {
+		return 0
+	}
 	if first := s.moves[s.start]; s.pureNoise(first.from) && first.to.Sigma > 0 {
 		n--
 	}

@@ -92,7 +92,7 @@ func (s *Schedule) Run(r Run) error {
 		w.Step++
 		if r.Blend != nil {
 			at := Level{Alpha: 1}
-			if i := s.start + w.Step; !w.done() && i < len(w.moves) {
+			if i := s.start + w.Step; i < len(w.moves) && (!w.done() || w.stop < len(w.moves)) {
 				at = w.moves[i].from
 			}
 			r.Blend(w.x, at)

@@ -58,12 +58,15 @@ type Options struct {
 	Eta      *float64 // share of fresh noise: 0 none, 1 all; nil: the sampler's own
 	Strength *float64 // of image to image: the share of the steps that is run, in (0, 1]; nil: all
 	Last     int      // of a second pass: only so many of the last steps are run; 0: all
-	Order    int      // of deis, unipc, lms, ipndm, sa-solver, er-sde; 0: the sampler's own
-	Variant  string   // bh1 or bh2 of unipc, midpoint or heun of the dpm++ family; "": the sampler's own
-	Churn    float64  // S_churn of euler and heun (Karras et al. 2022, algorithm 2); 0: no fresh noise
-	Noise    float64  // S_noise, a factor on all fresh noise; 0: 1
-	RTol     float64  // dpm-adaptive's relative tolerance; 0: 0.05
-	ATol     float64  // dpm-adaptive's absolute tolerance; 0: 0.0078
+	// Begin and End bound the steps that are run by noise: diffusers' denoising_start and denoising_end, shares of the
+	// training's timesteps in (0, 1). Those from End on and those before Begin are left to another run, of a refiner; nil: all.
+	Begin, End *float64
+	Order      int     // of deis, unipc, lms, ipndm, sa-solver, er-sde; 0: the sampler's own
+	Variant    string  // bh1 or bh2 of unipc, midpoint or heun of the dpm++ family; "": the sampler's own
+	Churn      float64 // S_churn of euler and heun (Karras et al. 2022, algorithm 2); 0: no fresh noise
+	Noise      float64 // S_noise, a factor on all fresh noise; 0: 1
+	RTol       float64 // dpm-adaptive's relative tolerance; 0: 0.05
+	ATol       float64 // dpm-adaptive's absolute tolerance; 0: 0.0078
 }
 
 // Schedule is a sampler with its levels, ready to run any number of times.
@@ -76,6 +79,7 @@ type Schedule struct {
 
 	moves     []move // one for each step of the whole schedule
 	start     int    // the first step that is run: 0, or later for image to image
+	stop      int    // the first step that is not run any more: len(moves), or earlier where a refiner goes on
 	initScale float64
 	eta       float64
 	warnings  []string
@@ -123,7 +127,11 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 		s.warnings = append(s.warnings, fmt.Sprintf("%s spacing with %d steps starts at σ/α = %.3g, which is hardly noise: use trailing spacing or more steps", s.spacing(), len(s.moves), first))
 	}
 	s.warnHigh()
-	return s, s.applyStrength()
+	s.stop = len(s.moves)
+	if err := s.applyStrength(); err != nil {
+		return nil, err
+	}
+	return s, s.applyBounds()
 }
 
 // warnHigh warns of zero-SNR schedules that spend half their steps where there is next to nothing but noise.
@@ -152,8 +160,11 @@ func (s *Schedule) Sigmas() string { return s.options.Sigmas }
 // Levels returns the noise levels that are visited: one for each step that is run, and the last.
 func (s *Schedule) Levels() []Level {
 	var ls []Level
-	for _, m := range s.moves[s.start:] {
+	for _, m := range s.moves[s.start:s.stop] {
 		ls = append(ls, m.from)
+	}
+	if s.stop < len(s.moves) {
+		return append(ls, s.moves[s.stop].from)
 	}
 	return append(ls, s.moves[len(s.moves)-1].to)
 }
@@ -164,7 +175,7 @@ func (s *Schedule) Steps() int {
 	if s.sampler.adaptive {
 		return -1
 	}
-	return len(s.moves) - s.start
+	return s.stop - s.start
 }
 
 // Calls is the number of model calls that a run makes, or -1 where only running tells.
@@ -228,6 +239,44 @@ func (s *Schedule) applyStrength() error {
 		return fmt.Errorf("strength %v of %d steps leaves no step to run: use at least %.3g, or more steps", f, n, 1/float64(n))
 	}
 	s.start = n - run
+	return nil
+}
+
+// applyBounds leaves out the steps above Begin's and below End's timestep, as diffusers counts them: a step belongs to the
+// first run where its timestep is at least round(T − share·T).
+func (s *Schedule) applyBounds() error {
+	if s.options.Begin == nil && s.options.End == nil {
+		return nil
+	}
+	if s.sampler.adaptive {
+		return fmt.Errorf("%s finds its own steps: it cannot share them with another run", s.name)
+	}
+	T := float64(or(s.config.TrainSteps, 1000))
+	from := func(share float64) (int, error) {
+		if !(share > 0 && share < 1) {
+			return 0, fmt.Errorf("a share %v of the steps: it must be above 0 and below 1", share)
+		}
+		cutoff := math.RoundToEven(T - share*T)
+		i := 0
+		for i < len(s.moves) && s.moves[i].from.T >= cutoff {
+			i++
+		}
+		return i, nil
+	}
+	if b := s.options.Begin; b != nil {
+		i, err := from(*b)
+		if err != nil {
+			return err
+		}
+		s.start = max(s.start, i)
+	}
+	if e := s.options.End; e != nil {
+		i, err := from(*e)
+		if err != nil {
+			return err
+		}
+		s.stop = max(min(s.stop, i), s.start)
+	}
 	return nil
 }
 

@@ -70,8 +70,8 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return errors.New("a size, a number of steps or a quality below 0")
 	case q.Init != "" || q.Mask != "":
 		return errors.New("a picture to start from: jobs from a queue name no files")
-	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE, `/\`):
-		return errors.New("a path to an adapter or an autoencoder: jobs from a queue give names alone")
+	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.Refiner, `/\`):
+		return errors.New("a path to an adapter, an autoencoder or a refiner: jobs from a queue give names alone")
 	case max(q.Width, 1) > l.Pixels/max(q.Height, 1):
 		return fmt.Errorf("%d×%d pixels: this worker takes at most %d in all (--max-pixels)", q.Width, q.Height, l.Pixels)
 	}

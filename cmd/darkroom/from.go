@@ -96,6 +96,16 @@ func (s *source) open(o pipeline.Options, show progress) (*pipeline.Pipeline, er
 		}
 		o.Model = s.model
 	}
+	if s.complete { // parts of the model, as the recipe names them
+		for _, x := range []struct {
+			to   *string
+			from string
+		}{{&o.VAE, s.recipe.VAE}, {&o.Refiner, s.recipe.Refiner}, {&o.Prediction, s.recipe.PredictionAsked}} {
+			if *x.to == "" {
+				*x.to = x.from
+			}
+		}
+	}
 	as := o
 	if as.Backend == "" {
 		as.Backend = s.recipe.Backend

@@ -130,7 +130,7 @@ func Shorts() []Short {
 	return []Short{
 		{Name: "sd15", From: "hf:stable-diffusion-v1-5/stable-diffusion-v1-5", About: "Stable Diffusion 1.5, 512×512", Licence: "CreativeML Open RAIL-M"},
 		{Name: "sdxl", From: "hf:stabilityai/stable-diffusion-xl-base-1.0", About: "SDXL base, 1024×1024", Licence: "CreativeML Open RAIL++-M"},
-		{Name: "sdxl-refiner", From: "hf:stabilityai/stable-diffusion-xl-refiner-1.0", About: "SDXL's refiner", Licence: "CreativeML Open RAIL++-M"},
+		{Name: "sdxl-refiner", From: "hf:stabilityai/stable-diffusion-xl-refiner-1.0", About: "SDXL's refiner, for --refiner", Licence: "CreativeML Open RAIL++-M"},
 		{Name: "sdxl-turbo", From: "hf:stabilityai/sdxl-turbo", About: "SDXL in 1 to 4 steps, 512×512", Licence: "Stability AI Non-Commercial Research Community"},
 		{Name: "sd-turbo", From: "hf:stabilityai/sd-turbo", About: "Stable Diffusion 2.1 in 1 to 4 steps, 512×512", Licence: "Stability AI Non-Commercial Research Community"},
 		{Name: "taesd", From: "hf:madebyollin/taesd", About: "small autoencoder for SD 1 and 2, for --vae and --preview", Licence: "MIT"},
