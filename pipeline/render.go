@@ -187,10 +187,16 @@ func (m *picture) calls() (whole []int, n int) {
 	if m.first != nil {
 		whole, n = m.first.calls()
 	}
-	for _, i := range m.denoiser.cache.Whole {
-		whole = append(whole, n+i)
+	for _, d := range []*denoiser{m.denoiser, m.refining} {
+		if d == nil {
+			continue
+		}
+		for _, i := range d.cache.Whole {
+			whole = append(whole, n+i)
+		}
+		n += d.cache.Calls()
 	}
-	return whole, n + m.denoiser.cache.Calls()
+	return whole, n
 }
 
 // brownian is the path that a stochastic sampler's noise comes from, seeded as the picture is; nil where each step
