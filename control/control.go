@@ -142,7 +142,7 @@ func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
 		var hints, strengths []*kernels.Tensor
 		for k := range n.hints() {
 			hint, strength := Names(first + k)
-			hints = append(hints, g.Input(hint, g.DType, s.Rows, f*s.H, f*s.W, n.Config.HintChannels))
+			hints = append(hints, g.SteadyInput(hint, g.DType, s.Rows, f*s.H, f*s.W, n.Config.HintChannels))
 			strengths = append(strengths, g.Input(strength, g.DType, s.Rows, 1))
 		}
 		first += len(hints)

@@ -85,7 +85,7 @@ func TestStableDiffusionInTwoGiB(t *testing.T) {
 	}
 	decoder := func(side int) uint64 {
 		p := m.Part("vae")
-		return uint64(p.Graph(p.Sizes(side, side, 1, true)).ArenaBytes())
+		return uint64(p.Graph(p.Sizes(side, side, 1, true)).ArenaBytes(false))
 	}
 	if a, b := decoder(512), decoder(2048); a != b {
 		t.Errorf("the decoder takes %d bytes at 512×512, %d at 2048×2048", a, b)
@@ -142,5 +142,15 @@ func TestTilingAsDiffusers(t *testing.T) {
 		if worst > 1e-4 {
 			t.Errorf("%d×%d: %g from diffusers' tiles", h, w, worst)
 		}
+	}
+}
+
+// The keys and values of the text are computed once a prompt: two operations of each of 16 cross-attentions.
+func TestTextIsReadOnce(t *testing.T) {
+	p := stableDiffusion15(t, &stage.Device{Backend: ref.New(1), DType: tensor.F32}).Denoiser.Part()
+	each, seldom := p.Graph(p.Sizes(512, 512, 2, false)).Launches()
+	t.Logf("%d operations a step, %d a prompt", each, seldom)
+	if seldom != 32 {
+		t.Errorf("%d operations a prompt, want 32 (and %d a step)", seldom, each)
 	}
 }

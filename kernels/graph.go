@@ -20,6 +20,7 @@ type Graph struct {
 	steps   []step
 	inputs  []named
 	outputs []named
+	steady  map[*Tensor]bool // inputs that stay as they are over many runs
 }
 
 // named is an input or output with the name by which callers find it.
@@ -59,6 +60,17 @@ func (g *Graph) Input(name string, dtype tensor.DType, shape ...int) *Tensor {
 	}
 	t := g.value(dtype, slices.Clone(shape))
 	g.inputs = append(g.inputs, named{name, t})
+	return t
+}
+
+// SteadyInput is Input for what is written seldom, such as the prompt of a denoiser. What depends on such inputs alone is
+// computed when they were written, and not in every run.
+func (g *Graph) SteadyInput(name string, dtype tensor.DType, shape ...int) *Tensor {
+	t := g.Input(name, dtype, shape...)
+	if g.steady == nil {
+		g.steady = map[*Tensor]bool{}
+	}
+	g.steady[t] = true
 	return t
 }
 
@@ -124,6 +136,12 @@ func (g *Graph) Add(label string, op Op) *Tensor {
 	out := g.value(g.DType, op.OutShape())
 	g.steps = append(g.steps, step{op, out, label})
 	return out
+}
+
+// Launches counts the operations of every run, and those that run only when steady inputs were written.
+func (g *Graph) Launches() (each, seldom int) {
+	steps, steady := g.order()
+	return len(steps) - steady, steady
 }
 
 // FLOPs counts the whole graph's multiplications and additions.

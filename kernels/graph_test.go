@@ -77,7 +77,7 @@ func TestArenaIsSmallerThanSum(t *testing.T) {
 	g.Output("y", x)
 	one := 64 * 64 * 32 * 4
 	// The input and the output stay; between them two tensors take turns.
-	if got := g.ArenaBytes(); got > 4*one {
+	if got := g.ArenaBytes(false); got > 4*one {
 		t.Errorf("a chain of 20 needs %d bytes, %.1f tensors", got, float64(got)/float64(one))
 	}
 }

@@ -14,12 +14,31 @@ type placement struct {
 	size        int
 }
 
+// order is the graph's steps with those in front that depend on steady inputs alone, and how many those are.
+func (g *Graph) order() (steps []step, steady int) {
+	known := map[*Tensor]bool{}
+	for t := range g.steady {
+		known[t] = true
+	}
+	var rest []step
+	for _, s := range g.steps {
+		if slices.ContainsFunc(s.op.Inputs(), func(t *Tensor) bool { return !known[root(t)] }) {
+			rest = append(rest, s)
+			continue
+		}
+		known[root(s.out)] = true
+		steps = append(steps, s)
+	}
+	return append(steps, rest...), len(steps)
+}
+
 // plan gives each value of the graph a place in one arena such that values that live at the same
-// time do not overlap. Inputs and outputs live from start to end, so that a program can be run again.
+// time do not overlap. Inputs and outputs live from start to end, so that a program can be run again;
+// what the first, steady steps leave for the others lives to the end, so that those can be run again alone.
 //
 // Largest first, each at the lowest offset that is free for its whole life: the greedy-by-size
 // strategy of Pisarchyk & Lee 2020, within a few per cent of the lower bound on U-Nets.
-func (g *Graph) plan() (places []placement, bytes int) {
+func (g *Graph) plan(steps []step, steady int) (places []placement, bytes int) {
 	byValue := map[*Tensor]*placement{}
 	touch := func(t *Tensor, at int) {
 		r := root(t)
@@ -32,17 +51,20 @@ func (g *Graph) plan() (places []placement, bytes int) {
 	}
 	for _, in := range g.inputs {
 		touch(in.t, 0)
-		touch(in.t, len(g.steps))
+		touch(in.t, len(steps))
 	}
-	for i, s := range g.steps {
+	for i, s := range steps {
 		touch(s.out, i)
 		for _, t := range s.op.Inputs() {
 			touch(t, i)
+			if p := byValue[root(t)]; i >= steady && p.first < steady {
+				p.last = len(steps)
+			}
 		}
 	}
 	for _, out := range g.outputs {
 		byValue[root(out.t)].first = 0
-		touch(out.t, len(g.steps))
+		touch(out.t, len(steps))
 	}
 
 	order := make([]*placement, 0, len(byValue))
@@ -80,8 +102,13 @@ func (g *Graph) plan() (places []placement, bytes int) {
 
 func align(n int) int { return (n + arenaAlign - 1) &^ (arenaAlign - 1) }
 
-// ArenaBytes is the memory that the graph's activations need at their fullest.
-func (g *Graph) ArenaBytes() int {
-	_, n := g.plan()
+// ArenaBytes is the memory that the graph's activations need at their fullest, of a program whose weights stay or are
+// streamed.
+func (g *Graph) ArenaBytes(streamed bool) int {
+	steps, steady := g.steps, 0
+	if !streamed {
+		steps, steady = g.order()
+	}
+	_, n := g.plan(steps, steady)
 	return n
 }

@@ -15,6 +15,9 @@ import (
 type Program struct {
 	backend Backend
 	graph   *Graph
+	steps   []step // in the order in which they run
+	steady  int    // so many of the first depend on steady inputs alone
+	fresh   bool   // their results are those of the inputs
 	arena   Mem
 	stream  *streaming // of a program whose weights come and go; nil where they stay
 
@@ -31,7 +34,8 @@ func (g *Graph) Compile(b Backend) (*Program, error) {
 	if err := load(b, g.Weights(), func(*Weight) bool { return true }); err != nil {
 		return nil, err
 	}
-	return g.place(b)
+	steps, steady := g.order()
+	return g.place(b, steps, steady)
 }
 
 // load loads those of the weights that are wanted and not there yet.
@@ -49,8 +53,8 @@ func load(b Backend, weights []*Weight, wanted func(*Weight) bool) error {
 }
 
 // place allocates the arena.
-func (g *Graph) place(b Backend) (*Program, error) {
-	places, bytes := g.plan()
+func (g *Graph) place(b Backend, steps []step, steady int) (*Program, error) {
+	places, bytes := g.plan(steps, steady)
 	arena, err := b.Alloc(bytes)
 	if err != nil {
 		return nil, fmt.Errorf("allocating %d MiB for activations: %w", bytes>>20, err)
@@ -63,7 +67,7 @@ func (g *Graph) place(b Backend) (*Program, error) {
 			t.Mem = t.base.Mem
 		}
 	}
-	return &Program{backend: b, graph: g, arena: arena}, nil
+	return &Program{backend: b, graph: g, steps: steps, steady: steady, arena: arena}, nil
 }
 
 // Close frees the activations. The weights stay loaded: other programs may use them.
@@ -87,6 +91,7 @@ func (p *Program) Write(t *Tensor, values []float32) error {
 	if len(values) != t.Shape.Len() {
 		panic(fmt.Sprintf("kernels: %d values written to an input %v", len(values), t.Shape))
 	}
+	p.wrote(t)
 	if t.DType == tensor.F32 {
 		return p.backend.Write(t.Mem, tensor.Bytes(values))
 	}
@@ -100,17 +105,29 @@ func (p *Program) WriteIDs(t *Tensor, ids []int32) error {
 	if len(ids) != t.Shape.Len() || t.DType != tensor.I32 {
 		panic(fmt.Sprintf("kernels: %d ids written to an input %v of %v", len(ids), t.Shape, t.DType))
 	}
+	p.wrote(t)
 	return p.backend.Write(t.Mem, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(ids))), 4*len(ids)))
 }
 
-// Run executes the operations in order. It stops between two of them when ctx ends. On a Recorder the
-// second run records them, and from then on one call replays all.
+// wrote notes that what depends on an input must be computed anew.
+func (p *Program) wrote(t *Tensor) {
+	if p.graph.steady[root(t)] {
+		p.fresh = false
+	}
+}
+
+// Run executes the operations in order, those that depend on steady inputs alone only after these were written. It stops
+// between two of them when ctx ends. On a Recorder the second run records the others, and from then on one call replays
+// all of them.
 func (p *Program) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if p.trace != nil {
 		return p.runTraced(ctx)
+	}
+	if err := p.refresh(ctx); err != nil {
+		return err
 	}
 	if r, ok := p.backend.(Recorder); ok && p.ran && p.recording == nil && p.stream == nil {
 		if err := p.record(r); err != nil {
@@ -121,7 +138,7 @@ func (p *Program) Run(ctx context.Context) error {
 		p.recording.Replay()
 		return p.backend.Sync()
 	}
-	err := p.each(ctx, func(s step) error {
+	err := p.each(ctx, p.steady, func(s step) error {
 		s.op.Run(p.backend, s.out)
 		return nil
 	})
@@ -133,8 +150,23 @@ func (p *Program) Run(ctx context.Context) error {
 	return err
 }
 
-// each calls f for every operation in order, until ctx ends.
-func (p *Program) each(ctx context.Context, f func(step) error) error {
+// refresh runs the steady operations where their inputs were written.
+func (p *Program) refresh(ctx context.Context) error {
+	if p.fresh {
+		return nil
+	}
+	for _, s := range p.steps[:p.steady] {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.op.Run(p.backend, s.out)
+	}
+	p.fresh = true
+	return nil
+}
+
+// each calls f for every operation from the first on, in order, until ctx ends.
+func (p *Program) each(ctx context.Context, first int, f func(step) error) error {
 	unlessDone := func(s step) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -142,9 +174,9 @@ func (p *Program) each(ctx context.Context, f func(step) error) error {
 		return f(s)
 	}
 	if p.stream != nil {
-		return p.stream.each(p.backend.(Streamer), p.graph.steps, unlessDone)
+		return p.stream.each(p.backend.(Streamer), p.steps, unlessDone)
 	}
-	for _, s := range p.graph.steps {
+	for _, s := range p.steps[first:] {
 		if err := unlessDone(s); err != nil {
 			return err
 		}
@@ -154,7 +186,7 @@ func (p *Program) each(ctx context.Context, f func(step) error) error {
 
 func (p *Program) record(r Recorder) (err error) {
 	p.recording, err = r.Record(func() {
-		for _, s := range p.graph.steps {
+		for _, s := range p.steps[p.steady:] {
 			s.op.Run(p.backend, s.out)
 		}
 	})
@@ -199,7 +231,7 @@ func (e *NonFiniteError) Error() string {
 // first operation with a result that is not finite, nil if there is none. It is slow: for use after
 // Run's result was found to be bad.
 func (p *Program) Diagnose(ctx context.Context) error {
-	return p.each(ctx, func(s step) error {
+	return p.each(ctx, 0, func(s step) error {
 		s.op.Run(p.backend, s.out)
 		if err := p.backend.Sync(); err != nil {
 			return err
@@ -235,8 +267,8 @@ type StepTime struct {
 
 // Profile runs the program once and times each operation, waiting for each to end.
 func (p *Program) Profile(ctx context.Context) ([]StepTime, error) {
-	times := make([]StepTime, 0, len(p.graph.steps))
-	err := p.each(ctx, func(s step) error {
+	times := make([]StepTime, 0, len(p.steps))
+	err := p.each(ctx, 0, func(s step) error {
 		start := time.Now()
 		s.op.Run(p.backend, s.out)
 		if err := p.backend.Sync(); err != nil {

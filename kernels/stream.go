@@ -116,7 +116,7 @@ func (g *Graph) CompileStreamed(b Streamer) (*Program, error) {
 	if err := load(b, g.Weights(), resident); err != nil {
 		return nil, err
 	}
-	p, err := g.place(b)
+	p, err := g.place(b, g.steps, 0)
 	if err != nil {
 		return nil, err
 	}

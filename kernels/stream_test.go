@@ -177,7 +177,7 @@ func TestStreamedBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := g.StreamedBytes(b) + g.ArenaBytes(); b.most != want {
+	if want := g.StreamedBytes(b) + g.ArenaBytes(true); b.most != want {
 		t.Errorf("%d bytes were taken, %d were counted", b.most, want)
 	}
 	p.Close()

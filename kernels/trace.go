@@ -82,7 +82,7 @@ func (p *Program) Trace(t *Trace, row string) { p.trace, p.traceRow = t, row }
 // runTraced is Run with an event for each operation, and one around them all.
 func (p *Program) runTraced(ctx context.Context) error {
 	all := time.Now()
-	err := p.each(ctx, func(s step) error {
+	err := p.each(ctx, 0, func(s step) error {
 		begun := time.Now()
 		s.op.Run(p.backend, s.out)
 		err := p.backend.Sync()

@@ -206,7 +206,7 @@ func TestBatchOutOfMemory(t *testing.T) {
 	}
 	one, decoder := graph("unet"), graph("vae")
 	p.model.Shed()
-	p.device.Backend = &fewBytes{p.device.Backend, max(one.ArenaBytes(), decoder.ArenaBytes())}
+	p.device.Backend = &fewBytes{p.device.Backend, max(one.ArenaBytes(false), decoder.ArenaBytes(false))}
 	got, errs := together(t, p, requests, nil)
 	for i := range want {
 		if errs[i] != nil || got[i].Recipe.Result != want[i].Recipe.Result {
@@ -214,7 +214,7 @@ func TestBatchOutOfMemory(t *testing.T) {
 		}
 	}
 	p.model.Shed()
-	p.device.Backend.(*fewBytes).most = one.ArenaBytes() - 1
+	p.device.Backend.(*fewBytes).most = one.ArenaBytes(false) - 1
 	_, errs = together(t, p, requests, nil)
 	for i, err := range errs {
 		if err == nil || !strings.Contains(err.Error(), "out of memory") {

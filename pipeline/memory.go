@@ -43,7 +43,7 @@ func (p *Pipeline) needOf(pl *plan, rows int) Need {
 		for _, form := range []nn.Form{nn.Outer, nn.First} {
 			s := part.Sizes(pl.Width, pl.Height, rows, false)
 			s.Cut = nn.Cut{Form: form, Layers: pl.cache.Layers()}
-			n.Activations += uint64(part.Graph(s).ArenaBytes())
+			n.Activations += uint64(part.Graph(s).ArenaBytes(p.device.LowMemory))
 		}
 	}
 	return n

@@ -301,7 +301,7 @@ func (p *Part) Need(s nn.Sizes, streamed bool) Need {
 		p = p.runs
 	}
 	g, b := p.Graph(s), p.device.Backend
-	n := Need{Activations: uint64(g.ArenaBytes())}
+	n := Need{Activations: uint64(g.ArenaBytes(streamed))}
 	if streamed && !p.Once {
 		n.Weights = uint64(g.StreamedBytes(b))
 		return n

@@ -161,15 +161,15 @@ func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
 	in := Inputs{
 		Sample: g.Input("sample", g.DType, s.Rows, s.H, s.W, c.InChannels),
 		Time:   g.Input("time", g.DType, s.Rows, c.BlockOutChannels[0]),
-		Text:   g.Input("text", g.DType, s.Rows, s.Tokens, c.CrossAttentionDim[0]),
+		Text:   g.SteadyInput("text", g.DType, s.Rows, s.Tokens, c.CrossAttentionDim[0]),
 	}
 	if m.imageTokens > 0 {
-		in.Image = g.Input("image", g.DType, s.Rows, m.imageTokens, c.CrossAttentionDim[0])
+		in.Image = g.SteadyInput("image", g.DType, s.Rows, m.imageTokens, c.CrossAttentionDim[0])
 		in.Strength = g.Input("image_strength", g.DType, s.Rows, 1)
 	}
 	if c.AddedDim > 0 {
-		in.Pooled = g.Input("pooled", g.DType, s.Rows, c.PooledDim())
-		in.TimeIDs = g.Input("time_ids", g.DType, s.Rows, c.TimeIDs*c.AddedTimeDim)
+		in.Pooled = g.SteadyInput("pooled", g.DType, s.Rows, c.PooledDim())
+		in.TimeIDs = g.SteadyInput("time_ids", g.DType, s.Rows, c.TimeIDs*c.AddedTimeDim)
 	}
 	if c.GuidanceDim > 0 {
 		in.Guidance = g.Input("guidance", g.DType, s.Rows, c.GuidanceDim)
