@@ -11,17 +11,20 @@ import (
 // in the channels: head h of D = C/Heads channels is the columns [h·D, (h+1)·D).
 //
 //	for n, h, i {
-//		for j { s[j] = Scale · Σ_d Q[n,i,h·D+d] · K[n,j,h·D+d] } // Causal: only j ≤ i
+//		g := h / (Heads/KVHeads) // heads in a row share keys and values (Ainslie et al. 2023)
+//		for j { s[j] = Scale · Σ_d Q[n,i,h·D+d] · K[n,j,g·D+d] } // only j < Lengths[n]; Causal: only j ≤ i
 //		p = softmax(s)
-//		for d { dst[n,i,h·D+d] = Σ_j p[j] · V[n,j,h·D+d] }
+//		for d { dst[n,i,h·D+d] = Σ_j p[j] · V[n,j,g·D+d] }
 //	}
 //
 // Scores and sums are float32; the score matrix is never stored (FlashAttention, Dao et al. 2022).
 type Attention struct {
-	Q, K, V *Tensor // [N,Tq,C], [N,Tk,C], [N,Tk,C]
+	Q, K, V *Tensor // [N,Tq,C], [N,Tk,C'], [N,Tk,C'] with C' = C·KVHeads/Heads
 	Heads   int
+	KVHeads int     // of keys and values; 0 means Heads
 	Scale   float32 // 0 means 1/√D
 	Causal  bool
+	Lengths *Tensor // [N] of I32, each from 1 to Tk: the keys that are there, the others are padding; nil means Tk
 }
 
 func (op *Attention) Kind() string { return "attention" }
@@ -34,10 +37,22 @@ func (op *Attention) Factor() float32 {
 	return float32(1 / math.Sqrt(float64(op.Q.Shape[2]/op.Heads)))
 }
 
+// Shared is KVHeads with its default.
+func (op *Attention) Shared() int {
+	if op.KVHeads != 0 {
+		return op.KVHeads
+	}
+	return op.Heads
+}
+
 func (op *Attention) OutShape() tensor.Shape {
 	q, k, v := op.Q.Shape, op.K.Shape, op.V.Shape
-	if len(q) != 3 || len(k) != 3 || !k.Equal(v) || q[0] != k[0] || q[2] != k[2] || op.Heads < 1 || q[2]%op.Heads != 0 {
-		panic(fmt.Sprintf("attention: queries %v, keys %v, values %v, %d heads", q, k, v, op.Heads))
+	shared := op.Shared()
+	if len(q) != 3 || len(k) != 3 || !k.Equal(v) || q[0] != k[0] || op.Heads < 1 || shared < 1 || op.Heads%shared != 0 || q[2]%op.Heads != 0 || q[2]/op.Heads*shared != k[2] {
+		panic(fmt.Sprintf("attention: queries %v, keys %v, values %v, %d heads, %d of keys", q, k, v, op.Heads, shared))
+	}
+	if l := op.Lengths; l != nil && (l.DType != tensor.I32 || !l.Shape.Equal(tensor.Shape{q[0]})) {
+		panic(fmt.Sprintf("attention: lengths %v of %v for %d images", l.Shape, l.DType, q[0]))
 	}
 	if op.Causal && q[1] != k[1] {
 		panic(fmt.Sprintf("attention: causal with %d queries and %d keys", q[1], k[1]))
@@ -45,7 +60,7 @@ func (op *Attention) OutShape() tensor.Shape {
 	return append(tensor.Shape{}, q...)
 }
 
-func (op *Attention) Inputs() []*Tensor  { return present(op.Q, op.K, op.V) }
+func (op *Attention) Inputs() []*Tensor  { return present(op.Q, op.K, op.V, op.Lengths) }
 func (op *Attention) Weights() []*Weight { return nil }
 
 func (op *Attention) FLOPs() float64 {

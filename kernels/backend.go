@@ -63,6 +63,8 @@ type Backend interface {
 	Concat(dst *Tensor, op *Concat)
 	PixelShuffle(dst *Tensor, op *PixelShuffle)
 	Surround(dst *Tensor, op *Surround)
+	Cut(dst *Tensor, op *Cut)
+	Rotary(dst *Tensor, op *Rotary)
 }
 
 // Info is what callers may know of a backend.
@@ -108,7 +110,7 @@ const (
 	Vector      Role = iota // [C]: biases, norm scales and shifts; always float32 on the device
 	Filter                  // [O, I, kH, kW]: Conv2D
 	Matrix                  // [O, I]: Linear
-	MatrixGEGLU             // [2·O, I]: Linear with GEGLU: values first, then gates
+	MatrixGEGLU             // [2·O, I]: Linear with GEGLU or SwiGLU: values first, then gates
 	Table                   // [rows, C]: Embed
 )
 
@@ -157,13 +159,18 @@ const (
 	GELU                 // x·Φ(x), with the error function
 	QuickGELU            // x·σ(1.702·x), OpenAI's CLIP
 	GEGLU                // value·GELU(gate): Linear alone, halves the width (Shazeer 2020)
+	SwiGLU               // value·SiLU(gate): the same
 
 	// Of Pointwise alone.
 	ReLU      // max(x, 0)
 	LeakyReLU // x, 0.2·x below 0
 	PReLU     // x, Slope[c]·x below 0
 	SoftClip  // 3·tanh(x/3)
+	Tanh
 )
+
+// Gated says whether an activation takes values and gates, and halves the width.
+func (a Activation) Gated() bool { return a == GEGLU || a == SwiGLU }
 
 // Op is one operation with its operands.
 type Op interface {

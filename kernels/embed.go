@@ -6,7 +6,7 @@ import (
 	"darkroom/tensor"
 )
 
-// Embed looks up a row for each token and adds the row of its position.
+// Embed looks up a row for each token and adds the row of its position, if positions have rows.
 //
 //	dst[n,t,c] = Tokens[IDs[n,t], c] + Positions[t, c]
 //
@@ -14,14 +14,14 @@ import (
 type Embed struct {
 	IDs       *Tensor // [N,T], element type I32
 	Tokens    *Weight // Table [vocabulary, C]
-	Positions *Weight // Table [at least T, C]
+	Positions *Weight // Table [at least T, C]; nil for 0
 }
 
 func (op *Embed) Kind() string { return "embed" }
 
 func (op *Embed) OutShape() tensor.Shape {
-	ids, tok, pos := op.IDs.Shape, op.Tokens.Shape, op.Positions.Shape
-	if len(ids) != 2 || op.IDs.DType != tensor.I32 || len(tok) != 2 || len(pos) != 2 || tok[1] != pos[1] || ids[1] > pos[0] {
+	ids, tok, pos := op.IDs.Shape, op.Tokens.Shape, weightShape(op.Positions)
+	if len(ids) != 2 || op.IDs.DType != tensor.I32 || len(tok) != 2 || pos != nil && (len(pos) != 2 || tok[1] != pos[1] || ids[1] > pos[0]) {
 		panic(fmt.Sprintf("embed: ids %v, tokens %v, positions %v", ids, tok, pos))
 	}
 	return tensor.Shape{ids[0], ids[1], tok[1]}

@@ -48,13 +48,19 @@ func (op *GroupNorm) Weights() []*Weight         { return presentWeights(op.Gamm
 func (op *GroupNorm) FLOPs() float64             { return 8 * float64(op.OutShape().Len()) }
 func (op *GroupNorm) Run(b Backend, dst *Tensor) { b.GroupNorm(dst, op) }
 
-// LayerNorm normalises each row of the last axis (Ba et al. 2016).
+// LayerNorm normalises each row of the last axis (Ba et al. 2016), and scales and shifts it, for each image otherwise
+// where the network says so (adaptive normalisation, Peebles & Xie 2023).
 //
-//	dst[m,c] = (In[m,c] - μ[m]) / √(σ²[m] + Eps) · Gamma[c] + Beta[c]
+//	y = (In[n,…,c] - μ) / √(σ² + Eps) · Gamma[c] + Beta[c]
+//	dst[n,…,c] = y · (1 + Scale[n,c]) + Shift[n,c]
+//
+// With RMS, μ is 0 and σ² the mean square (Zhang & Sennrich 2019).
 type LayerNorm struct {
-	In          *Tensor // […, C]
-	Gamma, Beta *Weight // Vector [C]
-	Eps         float32
+	In           *Tensor // [N,…,C]
+	Gamma, Beta  *Weight // Vector [C]; each may be nil, for 1 and 0
+	Scale, Shift *Tensor // [N,C]; each may be nil, for 0
+	Eps          float32
+	RMS          bool
 }
 
 func (op *LayerNorm) Kind() string { return "layernorm" }
@@ -63,10 +69,12 @@ func (op *LayerNorm) OutShape() tensor.Shape {
 	c := op.In.Shape[len(op.In.Shape)-1]
 	mustShape("layernorm", op.Gamma, "scale", weightShape(op.Gamma), tensor.Shape{c})
 	mustShape("layernorm", op.Gamma, "shift", weightShape(op.Beta), tensor.Shape{c})
+	mustShape("layernorm", op.Gamma, "image's scale", tensorShape(op.Scale), tensor.Shape{op.In.Shape[0], c})
+	mustShape("layernorm", op.Gamma, "image's shift", tensorShape(op.Shift), tensor.Shape{op.In.Shape[0], c})
 	return append(tensor.Shape{}, op.In.Shape...)
 }
 
-func (op *LayerNorm) Inputs() []*Tensor          { return present(op.In) }
+func (op *LayerNorm) Inputs() []*Tensor          { return present(op.In, op.Scale, op.Shift) }
 func (op *LayerNorm) Weights() []*Weight         { return presentWeights(op.Gamma, op.Beta) }
 func (op *LayerNorm) FLOPs() float64             { return 8 * float64(op.In.Shape.Len()) }
 func (op *LayerNorm) Run(b Backend, dst *Tensor) { b.LayerNorm(dst, op) }

@@ -117,3 +117,35 @@ func (op *Surround) Inputs() []*Tensor          { return present(op.In) }
 func (op *Surround) Weights() []*Weight         { return nil }
 func (op *Surround) FLOPs() float64             { return 0 }
 func (op *Surround) Run(b Backend, dst *Tensor) { b.Surround(dst, op) }
+
+// Cut is a part of a tensor along an axis: what Concat has joined.
+//
+//	dst[…, i, …] = In[…, From+i, …]
+type Cut struct {
+	In       *Tensor
+	Axis     int // not the batch's: at least 1
+	From, To int
+}
+
+func (op *Cut) Kind() string { return "cut" }
+
+func (op *Cut) OutShape() tensor.Shape {
+	out := append(tensor.Shape{}, op.In.Shape...)
+	if op.Axis < 1 || op.Axis >= len(out) || op.From < 0 || op.From >= op.To || op.To > out[op.Axis] {
+		panic(fmt.Sprintf("cut: %d to %d of axis %d of %v", op.From, op.To, op.Axis, out))
+	}
+	out[op.Axis] = op.To - op.From
+	return out
+}
+
+// Span is where a run of neighbouring elements that go to the result together begins, how long it is, and where the next
+// one begins.
+func (op *Cut) Span() (from, length, pitch int) {
+	inner := op.In.Shape[op.Axis+1:].Len()
+	return op.From * inner, (op.To - op.From) * inner, op.In.Shape[op.Axis] * inner
+}
+
+func (op *Cut) Inputs() []*Tensor          { return present(op.In) }
+func (op *Cut) Weights() []*Weight         { return nil }
+func (op *Cut) FLOPs() float64             { return 0 }
+func (op *Cut) Run(b Backend, dst *Tensor) { b.Cut(dst, op) }

@@ -168,7 +168,7 @@ func Describe(op kernels.Op) string {
 		return s
 	case *kernels.Linear:
 		s := fmt.Sprintf("%v → %d", op.In.Shape, op.OutShape()[len(op.In.Shape)-1])
-		if op.Act == kernels.GEGLU {
+		if op.Act.Gated() {
 			s += " geglu"
 		}
 		return s

@@ -73,7 +73,7 @@ func linear(rows, c, o int, act kernels.Activation) Case { return linearOf(2, ro
 func linearOf(n, rows, c, o int, act kernels.Activation, bias bool) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {
 		role, outs := kernels.Matrix, o
-		if act == kernels.GEGLU {
+		if act.Gated() {
 			role, outs = kernels.MatrixGEGLU, 2*o
 		}
 		op := &kernels.Linear{In: g.Input("in", g.DType, n, rows, c), W: sized(role, outs, c), Act: act}

@@ -99,7 +99,7 @@ func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 		w := op.W.Shape
 		return o.sumBound(o.magnitudeConv2D(op), w[1]*w[2]*w[3])
 	case *kernels.Linear:
-		if op.Act == kernels.GEGLU {
+		if op.Act.Gated() {
 			return o.gegluBound(op)
 		}
 		return o.sumBound(o.magnitudeLinear(op), op.W.Shape[1])
@@ -111,7 +111,9 @@ func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 		return o.layerNormBound(op, want), nil
 	case *kernels.Pointwise:
 		return o.pointwiseBound(op), nil
-	case *kernels.Concat, *kernels.PixelShuffle, *kernels.Surround:
+	case *kernels.Rotary:
+		return o.rotaryBound(op), nil
+	case *kernels.Concat, *kernels.PixelShuffle, *kernels.Surround, *kernels.Cut:
 		return make([]float64, len(want)), nil // nothing is computed
 	case *kernels.Embed:
 		return make([]float64, len(want)), nil // one addition, rounded once by everybody
@@ -146,7 +148,7 @@ func (o *operands) magnitudeLinear(op *kernels.Linear) *kernels.Linear {
 	return &m
 }
 
-// gegluBound follows value·GELU(gate) + residual: each factor's error times the other factor.
+// gegluBound follows value·GELU(gate) + residual, or SiLU in its place, which is less steep: each factor's error times the other factor.
 func (o *operands) gegluBound(op *kernels.Linear) ([]float64, error) {
 	var half [2]struct{ value, size []float32 } // values, gates: the sums and those over absolute values
 	for i := range half {
@@ -187,9 +189,10 @@ func (o *operands) attentionBound(op *kernels.Attention) ([]float64, error) {
 	}
 	batch, queries, channels, keys := op.Q.Shape[0], op.Q.Shape[1], op.Q.Shape[2], op.K.Shape[1]
 	d := channels / op.Heads
-	norm := func(t *kernels.Tensor, row, h int) float64 {
+	group, shared := op.Heads/op.Shared(), op.K.Shape[2]
+	norm := func(t *kernels.Tensor, row, width, h int) float64 {
 		var sum float64
-		for _, v := range o.host[t][row*channels+h*d:][:d] {
+		for _, v := range o.host[t][row*width+h*d:][:d] {
 			sum += float64(v) * float64(v)
 		}
 		return math.Sqrt(sum)
@@ -199,12 +202,12 @@ func (o *operands) attentionBound(op *kernels.Attention) ([]float64, error) {
 		for h := range op.Heads {
 			var longest float64
 			for j := range keys {
-				longest = max(longest, norm(op.K, n*keys+j, h))
+				longest = max(longest, norm(op.K, n*keys+j, shared, h/group))
 			}
 			for i := range queries {
 				// Σ|q·k| ≤ ‖q‖·‖k‖ (Cauchy–Schwarz).
 				row := n*queries + i
-				δ := growth(d) * u * math.Abs(float64(op.Factor())) * norm(op.Q, row, h) * longest
+				δ := growth(d) * u * math.Abs(float64(op.Factor())) * norm(op.Q, row, channels, h) * longest
 				for c := h * d; c < (h+1)*d; c++ {
 					at := row*channels + c
 					bound[at] = (2*δ + growth(keys)*u) * float64(sums[at])
@@ -272,13 +275,39 @@ func (o *operands) groupNormBound(op *kernels.GroupNorm, want []float32) []float
 func (o *operands) layerNormBound(op *kernels.LayerNorm, want []float32) []float64 {
 	x := o.host[op.In]
 	channels := op.In.Shape[len(op.In.Shape)-1]
-	gamma, beta := floats(op.Gamma), floats(op.Beta)
+	image := len(want) / op.In.Shape[0]
+	gamma, beta := make([]float32, channels), make([]float32, channels)
+	for i := range gamma {
+		gamma[i] = 1
+	}
+	if op.Gamma != nil {
+		gamma = floats(op.Gamma)
+	}
+	if op.Beta != nil {
+		beta = floats(op.Beta)
+	}
 	bound := make([]float64, len(want))
 	for m := range len(want) / channels {
 		row := x[m*channels:][:channels]
 		mean, inv, size := moments(channels, func(i int) float64 { return float64(row[i]) }, op.Eps)
+		if op.RMS {
+			mean, size = 0, 0
+			var squares float64
+			for _, v := range row {
+				squares += float64(v) * float64(v)
+			}
+			inv = 1 / math.Sqrt(squares/float64(channels)+float64(op.Eps))
+		}
+		n := m * channels / image * channels
 		for c, v := range row {
-			bound[m*channels+c] = normBound(float64(v), mean, inv, float64(gamma[c]), float64(beta[c]), size)
+			slope, shift := 1.0, 0.0
+			if op.Scale != nil {
+				slope = 1 + math.Abs(float64(o.host[op.Scale][n+c]))
+			}
+			if op.Shift != nil {
+				shift = float64(o.host[op.Shift][n+c])
+			}
+			bound[m*channels+c] = normBound(float64(v), mean, inv, slope*float64(gamma[c]), slope*math.Abs(float64(beta[c]))+math.Abs(shift), size)
 		}
 	}
 	return bound

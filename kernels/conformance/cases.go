@@ -17,7 +17,7 @@ type testCase struct {
 
 func table() []testCase {
 	var all []testCase
-	for _, part := range [][]testCase{conv2DCases(), linearCases(), attentionCases(), groupNormCases(), layerNormCases(), embedCases(), pointwiseCases(), rearrangeCases()} {
+	for _, part := range [][]testCase{conv2DCases(), linearCases(), attentionCases(), groupNormCases(), layerNormCases(), embedCases(), pointwiseCases(), rearrangeCases(), rotaryCases()} {
 		all = append(all, part...)
 	}
 	return all
@@ -208,13 +208,16 @@ func linearCases() []testCase {
 		{n: 3, t: 5, c: 16, o: 33, act: kernels.GEGLU},
 		{n: 2, t: 13, c: 40, o: 64, act: kernels.GEGLU, bias: true, residual: true},
 		{n: 1, t: 7, c: 24, o: 20, act: kernels.GEGLU, bias: true, stored: tensor.F16},
+		{n: 1, t: 1, c: 8, o: 1, act: kernels.SwiGLU},
+		{n: 2, t: 13, c: 40, o: 33, act: kernels.SwiGLU, bias: true, residual: true},
+		{n: 3, t: 5, c: 16, o: 64, act: kernels.SwiGLU},
 		{n: 2, t: 64, c: 320, o: 256, act: kernels.GEGLU, bias: true, slow: true},
 		{n: 2, t: 64, c: 1280, o: 320, bias: true, residual: true, slow: true},
 		{n: 1, t: 3, c: 5120, o: 130, bias: true, slow: true},
 	}
 	var out []testCase
 	for _, l := range list {
-		name := fmt.Sprintf("linear/%d×%d×%d to %d%s", l.n, l.t, l.c, l.o, []string{"", " silu", " gelu", " quickgelu", " geglu"}[l.act])
+		name := fmt.Sprintf("linear/%d×%d×%d to %d%s", l.n, l.t, l.c, l.o, []string{"", " silu", " gelu", " quickgelu", " geglu", " swiglu"}[l.act])
 		for _, f := range []struct {
 			on   bool
 			name string
@@ -231,7 +234,7 @@ func linearCases() []testCase {
 			op := &kernels.Linear{In: o.in(l.n, l.t, l.c), Act: l.act}
 			outs := l.o
 			switch {
-			case l.act == kernels.GEGLU:
+			case l.act.Gated():
 				outs *= 2
 				op.W = o.stored(stored, kernels.MatrixGEGLU, outs, l.c)
 			case l.filter:
@@ -254,6 +257,8 @@ func linearCases() []testCase {
 func attentionCases() []testCase {
 	type attention struct {
 		n, queries, keys, heads, d int
+		shared                     int  // heads of keys and values, 0: heads
+		lengths                    bool // some keys are padding
 		causal                     bool
 		factor                     float32
 		scale                      float64 // of the inputs: large ones make the softmax a choice of one
@@ -282,10 +287,22 @@ func attentionCases() []testCase {
 		{n: 2, queries: 20, keys: 150, heads: 2, d: 32, scale: 8},
 		{n: 1, queries: 40, keys: 40, heads: 2, d: 40, scale: 8, causal: true},
 		{n: 1, queries: 5, keys: 9, heads: 3, d: 5},
+		{n: 2, queries: 33, keys: 150, heads: 4, d: 32, shared: 2},
+		{n: 1, queries: 7, keys: 5, heads: 6, d: 5, shared: 2},
+		{n: 3, queries: 40, keys: 300, heads: 2, d: 40, lengths: true},
+		{n: 2, queries: 17, keys: 70, heads: 2, d: 128, lengths: true, shared: 1},
+		{n: 3, queries: 140, keys: 140, heads: 4, d: 16, shared: 1, lengths: true, causal: true},
+		{n: 2, queries: 9, keys: 90, heads: 1, d: 256, lengths: true},
 	}
 	var out []testCase
 	for _, a := range list {
 		name := fmt.Sprintf("attention/%d×%d queries, %d keys, %d×%d", a.n, a.queries, a.keys, a.heads, a.d)
+		if a.shared != 0 {
+			name += fmt.Sprintf(" share %d", a.shared)
+		}
+		if a.lengths {
+			name += " padded"
+		}
 		if a.causal {
 			name += " causal"
 		}
@@ -299,9 +316,16 @@ func attentionCases() []testCase {
 			if a.scale != 0 {
 				o.scale = a.scale
 			}
-			c := a.heads * a.d
-			return &kernels.Attention{Q: o.in(a.n, a.queries, c), K: o.in(a.n, a.keys, c), V: o.in(a.n, a.keys, c),
-				Heads: a.heads, Scale: a.factor, Causal: a.causal}
+			c := a.d * a.heads
+			if a.shared != 0 {
+				c = a.d * a.shared
+			}
+			op := &kernels.Attention{Q: o.in(a.n, a.queries, a.heads*a.d), K: o.in(a.n, a.keys, c), V: o.in(a.n, a.keys, c),
+				Heads: a.heads, KVHeads: a.shared, Scale: a.factor, Causal: a.causal}
+			if a.lengths {
+				op.Lengths = o.lengths(a.n, a.keys)
+			}
+			return op
 		}})
 	}
 	return out
@@ -372,14 +396,48 @@ func layerNormCases() []testCase {
 	for _, l := range []struct {
 		n, t, c int
 		offset  float64
-	}{{1, 1, 1, 0}, {1, 1, 4, 0}, {3, 7, 13, 0}, {2, 77, 64, 0}, {2, 5, 320, 0}, {1, 3, 1280, 0}, {2, 4, 768, 50}, {1, 2, 17, 0}} {
-		name := fmt.Sprintf("layernorm/%d×%d×%d", l.n, l.t, l.c)
+		bare    bool   // no weights
+		scaled  string // by image: "", "scale" or "scale and shift"
+		rms     bool
+	}{
+		{1, 1, 1, 0, false, "", false}, {1, 1, 4, 0, false, "", false}, {3, 7, 13, 0, false, "", false}, {2, 77, 64, 0, false, "", false}, {2, 5, 320, 0, false, "", false},
+		{1, 3, 1280, 0, false, "", false}, {2, 4, 768, 50, false, "", false}, {1, 2, 17, 0, false, "", false},
+		{2, 9, 48, 0, true, "", false}, {3, 5, 13, 0, true, "scale and shift", false}, {2, 40, 640, 20, true, "scale and shift", false},
+		{1, 1, 1, 0, false, "", true}, {2, 7, 320, 5, false, "", true}, {3, 5, 33, 0, false, "scale", true}, {2, 3, 1024, 0, true, "scale", true}, {2, 11, 20, 0, true, "", true},
+	} {
+		kind := "layernorm"
+		if l.rms {
+			kind = "layernorm/rms "
+		} else {
+			kind += "/"
+		}
+		name := fmt.Sprintf("%s%d×%d×%d", kind, l.n, l.t, l.c)
 		if l.offset != 0 {
 			name += fmt.Sprintf(" mean %g", l.offset)
 		}
+		if l.bare {
+			name += " bare"
+		}
+		if l.scaled != "" {
+			name += " " + l.scaled
+		}
 		out = append(out, testCase{name: name, batch: l.n, op: func(o *operands) kernels.Op {
 			o.offset = l.offset
-			return &kernels.LayerNorm{In: o.in(l.n, l.t, l.c), Eps: 1e-5, Gamma: o.weight(kernels.Vector, l.c), Beta: o.weight(kernels.Vector, l.c)}
+			op := &kernels.LayerNorm{In: o.in(l.n, l.t, l.c), Eps: 1e-5, RMS: l.rms}
+			o.offset = 0
+			if !l.bare {
+				op.Gamma = o.weight(kernels.Vector, l.c)
+			}
+			if !l.bare && !l.rms {
+				op.Beta = o.weight(kernels.Vector, l.c)
+			}
+			if l.scaled != "" {
+				op.Scale = o.in(l.n, l.c)
+			}
+			if l.scaled == "scale and shift" {
+				op.Shift = o.in(l.n, l.c)
+			}
+			return op
 		}})
 	}
 	return out
@@ -390,13 +448,22 @@ func embedCases() []testCase {
 	for _, e := range []struct {
 		n, t, rows, c int
 		stored        tensor.DType
-	}{{1, 1, 1, 1, tensor.F32}, {2, 7, 100, 13, tensor.F32}, {3, 77, 1000, 64, tensor.F32}, {1, 24, 300, 128, tensor.F16}, {1, 5, 40, 32, tensor.BF16}} {
-		out = append(out, testCase{name: fmt.Sprintf("embed/%d×%d of %d×%d %v", e.n, e.t, e.rows, e.c, e.stored), batch: e.n, op: func(o *operands) kernels.Op {
+		nowhere       bool // no positions
+	}{{1, 1, 1, 1, tensor.F32, false}, {2, 7, 100, 13, tensor.F32, false}, {3, 77, 1000, 64, tensor.F32, false}, {1, 24, 300, 128, tensor.F16, false}, {1, 5, 40, 32, tensor.BF16, false}, {2, 9, 2, 24, tensor.F32, true}} {
+		name := fmt.Sprintf("embed/%d×%d of %d×%d %v", e.n, e.t, e.rows, e.c, e.stored)
+		if e.nowhere {
+			name += " nowhere"
+		}
+		out = append(out, testCase{name: name, batch: e.n, op: func(o *operands) kernels.Op {
 			stored := e.stored
 			if stored == tensor.F32 {
 				stored = o.v.rounded
 			}
-			return &kernels.Embed{IDs: o.ids(e.rows, e.n, e.t), Tokens: o.stored(stored, kernels.Table, e.rows, e.c), Positions: o.stored(stored, kernels.Table, e.t+3, e.c)}
+			op := &kernels.Embed{IDs: o.ids(e.rows, e.n, e.t), Tokens: o.stored(stored, kernels.Table, e.rows, e.c)}
+			if !e.nowhere {
+				op.Positions = o.stored(stored, kernels.Table, e.t+3, e.c)
+			}
+			return op
 		}})
 	}
 	return out

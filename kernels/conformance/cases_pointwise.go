@@ -13,6 +13,7 @@ func pointwiseCases() []testCase {
 		shape    []int
 		act      kernels.Activation
 		b, scale bool
+		gates    bool // a scale for each channel
 		factor   float32
 		size     float64 // of the inputs, 0 means 1
 	}
@@ -30,12 +31,16 @@ func pointwiseCases() []testCase {
 		{shape: []int{1, 16, 16, 4}, act: kernels.SoftClip, size: 10},
 		{shape: []int{1, 16, 16, 4}, act: kernels.SiLU, size: 100},
 		{shape: []int{2, 61, 67, 32}, b: true, act: kernels.LeakyReLU}, // several blocks
+		{shape: []int{3, 7, 40}, b: true, gates: true},
+		{shape: []int{2, 31, 601}, b: true, gates: true, factor: -1},
+		{shape: []int{2, 5, 3, 13}, b: true, gates: true, act: kernels.SiLU},
+		{shape: []int{3, 50}, act: kernels.Tanh, size: 3},
 	} {
-		name := fmt.Sprintf("pointwise/%v%s", tensor.Shape(p.shape), []string{"", " silu", "", "", "", " relu", " leakyrelu", " prelu", " softclip"}[p.act])
+		name := fmt.Sprintf("pointwise/%v%s", tensor.Shape(p.shape), []string{"", " silu", "", "", "", "", " relu", " leakyrelu", " prelu", " softclip", " tanh"}[p.act])
 		for _, f := range []struct {
 			on   bool
 			name string
-		}{{p.b, " sum"}, {p.scale, " scale"}, {p.factor != 0, fmt.Sprint(" factor ", p.factor)}, {p.size != 0, fmt.Sprint(" size ", p.size)}} {
+		}{{p.b, " sum"}, {p.scale, " scale"}, {p.gates, " gates"}, {p.factor != 0, fmt.Sprint(" factor ", p.factor)}, {p.size != 0, fmt.Sprint(" size ", p.size)}} {
 			if f.on {
 				name += f.name
 			}
@@ -50,6 +55,9 @@ func pointwiseCases() []testCase {
 			}
 			if p.scale {
 				op.Scale = o.in(p.shape[0], 1)
+			}
+			if p.gates {
+				op.Scale = o.in(p.shape[0], p.shape[len(p.shape)-1])
 			}
 			if p.act == kernels.PReLU {
 				op.Slope = o.weight(kernels.Vector, p.shape[len(p.shape)-1])
@@ -69,7 +77,9 @@ func (o *operands) pointwiseBound(op *kernels.Pointwise) []float64 {
 		size := math.Abs(float64(a[i]))
 		if op.B != nil {
 			weight := float64(op.Weight())
-			if op.Scale != nil {
+			if op.PerChannel() {
+				weight *= float64(o.host[op.Scale][i/image*channels+i%channels])
+			} else if op.Scale != nil {
 				weight *= float64(o.host[op.Scale][i/image])
 			}
 			size += math.Abs(weight * float64(o.host[op.B][i]))
@@ -109,6 +119,15 @@ func rearrangeCases() []testCase {
 				op.Parts = append(op.Parts, o.in(p...))
 			}
 			return op
+		}})
+	}
+	for _, c := range []struct {
+		shape          []int
+		axis, from, to int
+	}{{[]int{1, 1, 1}, 1, 0, 1}, {[]int{3, 17, 20}, 1, 1, 17}, {[]int{3, 17, 20}, 1, 0, 5}, {[]int{2, 33, 60}, 2, 20, 41}, {[]int{2, 60}, 1, 15, 30}, {[]int{2, 5, 40, 13}, 2, 3, 40}} {
+		name := fmt.Sprintf("cut/%v axis %d from %d to %d", tensor.Shape(c.shape), c.axis, c.from, c.to)
+		out = append(out, testCase{name: name, batch: c.shape[0], op: func(o *operands) kernels.Op {
+			return &kernels.Cut{In: o.in(c.shape...), Axis: c.axis, From: c.from, To: c.to}
 		}})
 	}
 	for _, s := range []struct{ n, h, w, c, factor int }{{1, 1, 1, 1, 1}, {2, 3, 5, 12, 2}, {1, 4, 3, 48, 4}, {3, 2, 2, 9, 3}, {1, 37, 41, 12, 2}} {

@@ -117,12 +117,12 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 			for (int64_t c = 0; c < d; c++)
 				m.q[(p * d + c) * NR + i] = p * NR + i < queries ? q[(p * NR + i) * a->channels + c] * scale : 0;
 
-	int64_t seen = a->causal ? min64(a->keys, from + queries) : a->keys;
+	int64_t seen = seen_keys(a, image, from + queries), stride = a->shared_channels, shared = head / (a->heads / a->shared);
 	for (int64_t first = 0; first < seen; first += KEYS_PER_BLOCK) {
 		int64_t keys = min64(KEYS_PER_BLOCK, seen - first);
-		int64_t at = (image * a->keys + first) * a->channels + head * d;
-		copy_keys((const float *)a->k + at, keys, d, a->channels, m.k);
-		transpose_values((const float *)a->v + at, keys, d, a->channels, m.v);
+		int64_t at = (image * a->keys + first) * stride + shared * d;
+		copy_keys((const float *)a->k + at, keys, d, stride, m.k);
+		transpose_values((const float *)a->v + at, keys, d, stride, m.v);
 		for (int64_t p = 0; p < panels; p++) {
 			int64_t n = min64(NR, queries - p * NR), nv = ceil_div(n, W), query = from + p * NR;
 			float *o = m.o + p * d * NR, *top = m.top + p * NR, *sum = m.sum + p * NR;

@@ -144,12 +144,12 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 	for (int64_t p = 0; p < panels; p++)
 		pack_queries(q + p * W * stride, min64(W, queries - p * W), d, stride, negative, &m, m.q + p * m.chunks * SQUARE);
 
-	int64_t seen = a->causal ? min64(a->keys, from + queries) : a->keys;
+	int64_t seen = seen_keys(a, image, from + queries), pitch = a->shared_channels, shared = head / (a->heads / a->shared);
 	for (int64_t first = 0; first < seen; first += KEYS_PER_BLOCK) {
 		int64_t keys = min64(KEYS_PER_BLOCK, seen - first), key_chunks = ceil_div(keys, CHUNK);
-		int64_t at = (image * a->keys + first) * stride + head * d;
-		copy_keys((const elem *)a->k + at, keys, d, stride, m.chunks, m.k);
-		transpose_values((const elem *)a->v + at, keys, d, stride, m.v);
+		int64_t at = (image * a->keys + first) * pitch + shared * d;
+		copy_keys((const elem *)a->k + at, keys, d, pitch, m.chunks, m.k);
+		transpose_values((const elem *)a->v + at, keys, d, pitch, m.v);
 		int64_t blind = a->causal ? max64(0, first - from) / W : 0; // panels that see none of these keys
 		for (int64_t p = blind; p < panels; p += NV) {
 			int64_t some = min64(NV, panels - p);

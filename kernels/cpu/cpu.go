@@ -215,6 +215,14 @@ func (b *Backend) pointer(t *kernels.Tensor) unsafe.Pointer {
 	return address(t.Mem.(kernels.HostMem))
 }
 
+// other is where the values of a tensor lie that is not of the activations' type: lengths, angles. nil for one that is not there.
+func other(t *kernels.Tensor) unsafe.Pointer {
+	if t == nil {
+		return nil
+	}
+	return address(t.Mem.(kernels.HostMem))
+}
+
 // vector is a weight that stays in float32; nil for one that is not there.
 func (b *Backend) vector(w *kernels.Weight) *C.float {
 	if w == nil {

@@ -48,6 +48,7 @@ void cpu_run(const isa *set, int kind, void *job, void *scratch) {
 	case RUN_ATTENTION: set->attention(job, scratch); break;
 	case RUN_GROUPNORM_SUMS: set->groupnorm_sums(job, scratch); break;
 	case RUN_GROUPNORM: set->groupnorm(job, scratch); break;
+	case RUN_ROTARY: set->rotary(job, scratch); break;
 	case RUN_LAYERNORM: set->layernorm(job, scratch); break;
 	case RUN_PACK: set->pack(job, scratch); break;
 	case RUN_EXTREMES: set->extremes(job, scratch); break;
@@ -62,7 +63,7 @@ double cpu_peak(const isa *set, int64_t rounds, int int8) { return set->peak(rou
 void plan_gemm(const isa *set, gemm_job *g, int64_t workers) {
 	int64_t tiles = ceil_div(g->rows, set->rows), panels = ceil_div(g->outs, set->nr);
 	g->row_blocks = ceil_div(g->rows, set->most_rows);
-	int64_t columns = g->act == ACT_GEGLU ? set->most_columns / 2 : set->most_columns; // a value and a gate for each
+	int64_t columns = GATED(g->act) ? set->most_columns / 2 : set->most_columns; // a value and a gate for each
 	g->col_blocks = ceil_div(panels, max64(1, columns / set->nr));
 	if (workers > 1)
 		while (g->row_blocks * g->col_blocks < 4 * workers) {

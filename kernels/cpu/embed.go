@@ -13,9 +13,11 @@ func (b *Backend) Embed(dst *kernels.Tensor, op *kernels.Embed) {
 	tokens, place := b.WeightFloats(op.Tokens), b.WeightFloats(op.Positions)
 	out, mem, size := make([]float32, channels), dst.Mem.(kernels.HostMem), channels*dst.DType.Size()
 	for row, id := range op.IDs.Mem.(kernels.HostMem).Ints() {
-		token, position := tokens[int(id)*channels:][:channels], place[row%positions*channels:][:channels]
-		for c := range out {
-			out[c] = token[c] + position[c]
+		copy(out, tokens[int(id)*channels:])
+		if place != nil {
+			for c, v := range place[row%positions*channels:][:channels] {
+				out[c] += v
+			}
 		}
 		tensor.Encode(mem[row*size:][:size], dst.DType, out)
 	}

@@ -10,10 +10,10 @@ INLINE void finish(const int act, int64_t n, const float *sums, const float *gat
 		vec v = load(sums + j);
 		if (bias) v = v + OPERAND(bias);
 		if (per_channel) v = v + ACTIVATION(per_channel);
-		if (act == ACT_GEGLU) {
+		if (GATED(act)) {
 			vec gate = load(gates + j);
 			if (gate_bias) gate = gate + OPERAND(gate_bias);
-			v = v * gelu_(gate);
+			v = v * (act == ACT_GEGLU ? gelu_(gate) : gate * sigmoid_(gate));
 		} else {
 			v = activate(v, act);
 		}
@@ -38,7 +38,7 @@ INLINE void finish_block(const int act, const gemm_job *g, int64_t from, int64_t
 	int64_t rows = to - from, per_image = g->out_h * g->out_w, panel = height * NR;
 	const elem *per_channel = g->per_channel, *residual = g->residual;
 	elem *dst = g->dst;
-	for (int64_t p = first; p < last; p++, sums += act == ACT_GEGLU ? 2 * panel : panel)
+	for (int64_t p = first; p < last; p++, sums += GATED(act) ? 2 * panel : panel)
 		for (int64_t r = 0; r < rows; r++)
 			for (int64_t o = p * NR; o < min64((p + 1) * NR, g->outs); o += SQUARE_COLUMNS) {
 				const float *row = sums + (o - p * NR) * height + r * SQUARE_COLUMNS;
@@ -55,5 +55,6 @@ static void finish_item(const gemm_job *g, int64_t from, int64_t to, int64_t fir
 	case ACT_GELU: finish_block(ACT_GELU, g, from, to, first, last, height, sums); break;
 	case ACT_QUICKGELU: finish_block(ACT_QUICKGELU, g, from, to, first, last, height, sums); break;
 	case ACT_GEGLU: finish_block(ACT_GEGLU, g, from, to, first, last, height, sums); break;
+	case ACT_SWIGLU: finish_block(ACT_SWIGLU, g, from, to, first, last, height, sums); break;
 	}
 }

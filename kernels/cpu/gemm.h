@@ -120,7 +120,7 @@ static void gemm_item(const gemm_job *g, int64_t item, float *scratch) {
 	int64_t from = MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block);
 	int64_t to = min64(g->rows, MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block + 1));
 	int64_t first = part(panels, g->col_blocks, col_block), last = part(panels, g->col_blocks, col_block + 1);
-	int64_t rows = to - from, twice = g->act == ACT_GEGLU ? 2 : 1;
+	int64_t rows = to - from, twice = GATED(g->act) ? 2 : 1;
 
 	const float *weights = g->weights.panels;
 	float *sums = scratch;
@@ -147,6 +147,6 @@ static void gemm(gemm_job *g, void *scratch) {
 static int64_t gemm_scratch_bytes(const gemm_job *g) {
 	// Parts of nearly equal size differ by one tile or panel at most.
 	int64_t rows = MR * ceil_div(ceil_div(g->rows, MR), g->row_blocks);
-	int64_t columns = NR * ceil_div(ceil_div(g->outs, NR), g->col_blocks) * (g->act == ACT_GEGLU ? 2 : 1);
+	int64_t columns = NR * ceil_div(ceil_div(g->outs, NR), g->col_blocks) * (GATED(g->act) ? 2 : 1);
 	return rows * columns * (int64_t)sizeof(float) + g->kh * g->kw * 2 * rows * (int64_t)sizeof(char *);
 }

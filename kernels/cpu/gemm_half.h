@@ -225,7 +225,7 @@ static void dequantise(const gemm_job *g, int64_t from, int64_t rows, int64_t fi
 
 static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 	int64_t panels = ceil_div(g->outs, NR), k = g->kh * g->kw * (g->channels[0] + g->channels[1]), size = size_of(g), chunks = ceil_div(k * size, LINE);
-	int64_t row_block = item % g->row_blocks, col_block = item / g->row_blocks, twice = g->act == ACT_GEGLU ? 2 : 1;
+	int64_t row_block = item % g->row_blocks, col_block = item / g->row_blocks, twice = GATED(g->act) ? 2 : 1;
 	int64_t from = MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block);
 	int64_t to = min64(g->rows, MR * part(ceil_div(g->rows, MR), g->row_blocks, row_block + 1));
 	int64_t first = twice * part(panels, g->col_blocks, col_block), last = twice * part(panels, g->col_blocks, col_block + 1);
@@ -269,7 +269,7 @@ static void gemm(gemm_job *g, void *scratch) {
 static int64_t gemm_scratch_bytes(const gemm_job *g) {
 	// Parts of nearly equal size differ by one tile or panel at most.
 	int64_t rows = MR * ceil_div(ceil_div(g->rows, MR), g->row_blocks);
-	int64_t panels = ceil_div(ceil_div(g->outs, NR), g->col_blocks) * (g->act == ACT_GEGLU ? 2 : 1);
+	int64_t panels = ceil_div(ceil_div(g->outs, NR), g->col_blocks) * (GATED(g->act) ? 2 : 1);
 	gemm_layout l = layout_of(g, rows, panels);
 	return l.sums + l.a + g->kh * g->kw * 2 * rows * (int64_t)sizeof(char *);
 }

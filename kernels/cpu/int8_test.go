@@ -80,7 +80,7 @@ func int8Cases() []int8Case {
 	}
 	linear := func(n, t, c, o int, act kernels.Activation) int8Case {
 		x := int8Case{name: fmt.Sprintf("linear %d×%d×%d to %d act %d", n, t, c, o, act), n: n, in: []tensor.Shape{{n, t, c}}, w: tensor.Shape{o, c}, role: kernels.Matrix, rows: true}
-		if act == kernels.GEGLU {
+		if act.Gated() {
 			x.w[0], x.role = 2*o, kernels.MatrixGEGLU
 		}
 		x.op = func(in []*kernels.Tensor, w, bias *kernels.Weight) kernels.Op {

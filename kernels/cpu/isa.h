@@ -47,6 +47,7 @@
 #include "attention.h"
 #endif
 #include "norm.h"
+#include "rotary.h"
 #ifdef HALF
 #include "quantise.h"
 #endif
@@ -119,7 +120,7 @@ static double peak(int64_t rounds, int int8) {
 
 const isa GLUE(isa_, NAME) = {
 	.name = STRING(NAME), .type = TYPE, .nr = NR, .rows = MR, .depth = CHUNK, .most_rows = MOST_ROWS, .most_columns = MOST_COLUMNS,
-	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .pack = pack,
+	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .rotary = rotary, .pack = pack,
 #ifdef HALF
 	.extremes = extremes, .quantise = quantise,
 #endif

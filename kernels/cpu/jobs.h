@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_GEGLU }; // kernels.Activation
+enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_GEGLU, ACT_SWIGLU }; // kernels.Activation
+#define GATED(act) ((act) == ACT_GEGLU || (act) == ACT_SWIGLU) // values and gates
 enum { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F64, TYPE_I8 };           // tensor.DType, but for the last
 
 // A packed weight says itself what it is: the kernels choose their arithmetic by it.
@@ -58,6 +59,8 @@ typedef struct {
 	const void *q, *k, *v;
 	void *dst;
 	int64_t images, queries, keys, channels, heads;
+	int64_t shared, shared_channels; // heads and channels of keys and values
+	const int32_t *lengths;          // [images]: keys that are there; NULL: all
 	float scale; // of the scores
 	int32_t causal;
 	int64_t query_blocks, block_queries;
@@ -79,11 +82,23 @@ typedef struct {
 typedef struct {
 	int64_t items, next;
 	const void *in;
-	const float *gamma, *beta;
+	const float *gamma, *beta;  // NULL: 1 and 0
+	const void *scale, *shift;  // [images][channels]; NULL: 0
 	void *dst;
-	int64_t rows, channels, block;
+	int64_t rows, channels, block, image; // image: rows of one
 	double eps;
+	int32_t rms;
 } layernorm_job;
+
+typedef struct {
+	int64_t items, next;
+	const void *in;
+	const float *angles, *gamma; // [rows][d]: cosines, then sines; [d], or NULL
+	void *dst;
+	int64_t rows, heads, d, block; // rows: tokens of all images
+	double eps;
+	int32_t half;
+} rotary_job;
 
 // Activations on their way to 8 bits. The first pass, for images with one range, finds the extremes of blocks of
 // pixels; the second writes q, with a range for each pixel where there are no extremes.
@@ -125,6 +140,7 @@ typedef struct {
 	void (*groupnorm_sums)(groupnorm_job *, void *scratch);
 	void (*groupnorm)(groupnorm_job *, void *scratch);
 	void (*layernorm)(layernorm_job *, void *scratch);
+	void (*rotary)(rotary_job *, void *scratch);
 	void (*pack)(pack_job *, void *scratch);
 	void (*extremes)(quantise_job *, void *scratch); // NULL in sets without int8
 	void (*quantise)(quantise_job *, void *scratch);
@@ -139,7 +155,7 @@ typedef struct {
 const isa *cpu_isa(const char *name);
 
 // What Go may call with a function of the table: cgo cannot call through a pointer.
-enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE };
+enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_ROTARY, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE };
 void cpu_run(const isa *set, int kind, void *job, void *scratch);
 double cpu_peak(const isa *set, int64_t rounds, int int8);
 
@@ -156,6 +172,9 @@ void plan_attention(const isa *set, attention_job *job, int64_t workers);
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+// seen_keys is how many keys the queries before end may see.
+#define seen_keys(a, image, end) min64((a)->lengths ? (a)->lengths[image] : (a)->keys, (a)->causal ? (end) : (a)->keys)
+
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 

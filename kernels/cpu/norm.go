@@ -50,7 +50,11 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	block := max(1, 16384/channels)
 	job := &C.layernorm_job{
 		in: b.pointer(op.In), gamma: b.vector(op.Gamma), beta: b.vector(op.Beta), dst: b.pointer(dst),
+		scale: b.pointer(op.Scale), shift: b.pointer(op.Shift), image: C.int64_t(rows / dst.Shape[0]),
 		rows: C.int64_t(rows), channels: C.int64_t(channels), block: C.int64_t(block), eps: C.double(op.Eps), items: C.int64_t((rows + block - 1) / block),
+	}
+	if op.RMS {
+		job.rms = 1
 	}
 	b.run(C.RUN_LAYERNORM, unsafe.Pointer(job), job.items, 4*job.channels, op.FLOPs())
 }

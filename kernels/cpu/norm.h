@@ -131,13 +131,24 @@ static void layernorm_row(const layernorm_job *l, int64_t row, float *wide) {
 	for (; c + W <= channels; c += W) store(wide + c, read(from + c));
 	if (c < channels) store_part(wide + c, read_part(from + c, channels - c), channels - c);
 #endif
-	double mean = sum_of(in, channels, 0, 0) / channels;
+	double mean = l->rms ? 0 : sum_of(in, channels, 0, 0) / channels;
 	double variance = sum_of(in, channels, mean, 1) / channels;
 	vec centre = splat((float)mean), inverse = splat((float)(1 / __builtin_sqrt(variance + l->eps)));
-	for (c = 0; c + W <= channels; c += W) write(dst + c, fma_((load(in + c) - centre) * inverse, load(l->gamma + c), load(l->beta + c)));
-	if (c < channels) {
-		int64_t n = channels - c;
-		write_part(dst + c, fma_((load_part(in + c, n) - centre) * inverse, load_part(l->gamma + c, n), load_part(l->beta + c, n)), n);
+	const elem *scale = OFFSET((const elem *)l->scale, row / l->image * channels), *shift = OFFSET((const elem *)l->shift, row / l->image * channels);
+	for (c = 0; c < channels; c += W) {
+		int64_t n = min64(W, channels - c);
+#define OPERAND(p) (n == W ? load((p) + c) : load_part((p) + c, n))
+#define ACTIVATION(p) (n == W ? read((p) + c) : read_part((p) + c, n))
+		vec y = (OPERAND(in) - centre) * inverse;
+		if (l->gamma && l->beta) y = fma_(y, OPERAND(l->gamma), OPERAND(l->beta));
+		else if (l->gamma) y = y * OPERAND(l->gamma);
+		else if (l->beta) y = y + OPERAND(l->beta);
+		if (scale) y = fma_(y, ACTIVATION(scale), y);
+		if (shift) y = y + ACTIVATION(shift);
+		if (n == W) write(dst + c, y);
+		else write_part(dst + c, y, n);
+#undef OPERAND
+#undef ACTIVATION
 	}
 }
 

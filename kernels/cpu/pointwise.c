@@ -5,7 +5,7 @@
 #include "jobs.h"
 #include "pointwise.h"
 
-enum { RELU = ACT_GEGLU + 1, LEAKY_RELU, PRELU, SOFT_CLIP }; // the rest of kernels.Activation
+enum { RELU = ACT_SWIGLU + 1, LEAKY_RELU, PRELU, SOFT_CLIP, TANH }; // the rest of kernels.Activation
 
 #define CHUNK 512 // elements at a time, in the L1 cache
 
@@ -44,6 +44,9 @@ static void activate(float *x, int n, int32_t act, const float *slope) {
 	case SOFT_CLIP:
 		for (int i = 0; i < n; i++) x[i] = 3 * tanhf(x[i] / 3);
 		break;
+	case TANH:
+		for (int i = 0; i < n; i++) x[i] = tanhf(x[i]);
+		break;
 	case RELU:
 		for (int i = 0; i < n; i++) x[i] = x[i] < 0 ? 0 : x[i];
 		break;
@@ -56,15 +59,21 @@ static void activate(float *x, int n, int32_t act, const float *slope) {
 	}
 }
 
-// span computes neighbouring elements of one image, and of one pixel if there are slopes.
-static void span(const pointwise_job *j, int64_t from, int64_t to, float factor, const float *slope) {
-	float x[CHUNK], y[CHUNK];
+// span computes neighbouring elements of one image, and of one pixel if there are slopes or a scale for each channel, whose
+// first is gate.
+static void span(const pointwise_job *j, int64_t from, int64_t to, float factor, const float *slope, int64_t gate) {
+	float x[CHUNK], y[CHUNK], z[CHUNK];
 	for (int64_t at = from; at < to; at += CHUNK) {
 		int n = (int)min64(CHUNK, to - at);
 		widen(j->a, at, n, j->type, x);
 		if (j->b) {
 			widen(j->b, at, n, j->type, y);
-			for (int i = 0; i < n; i++) x[i] += factor * y[i];
+			if (j->per_channel) {
+				widen(j->scale, gate + (at - from), n, j->type, z);
+				for (int i = 0; i < n; i++) x[i] += factor * z[i] * y[i];
+			} else {
+				for (int i = 0; i < n; i++) x[i] += factor * y[i];
+			}
 		}
 		activate(x, n, j->act, slope ? slope + (at - from) : slope);
 		narrow(x, j->dst, at, n, j->type);
@@ -75,14 +84,14 @@ void pointwise(const pointwise_job *j, int64_t start, int64_t end) {
 	while (start < end) {
 		int64_t image = start / j->image, stop = min64(end, (image + 1) * j->image);
 		float factor = j->factor, scale;
-		if (j->scale) {
+		if (j->scale && !j->per_channel) {
 			widen(j->scale, image, 1, j->type, &scale);
 			factor *= scale;
 		}
-		if (j->slope)
-			for (int64_t p = start; p < stop; p++) span(j, p * j->channels, (p + 1) * j->channels, factor, j->slope);
+		if (j->slope || j->per_channel)
+			for (int64_t p = start; p < stop; p++) span(j, p * j->channels, (p + 1) * j->channels, factor, j->slope, image * j->channels);
 		else
-			span(j, start * j->channels, stop * j->channels, factor, 0);
+			span(j, start * j->channels, stop * j->channels, factor, 0, 0);
 		start = stop;
 	}
 }

@@ -16,5 +16,8 @@ func (b *Backend) Pointwise(dst *kernels.Tensor, op *kernels.Pointwise) {
 		channels: C.int64_t(channels), image: C.int64_t(pixels / dst.Shape[0]), factor: C.float(op.Weight()),
 		act: C.int32_t(op.Act), _type: b.set._type,
 	}
+	if op.PerChannel() {
+		job.per_channel = 1
+	}
 	b.rows(pixels, dst.Bytes(), func(start, end int) { C.pointwise(job, C.int64_t(start), C.int64_t(end)) })
 }

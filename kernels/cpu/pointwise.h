@@ -9,6 +9,7 @@ typedef struct {
 	const float *slope;        // NULL for all but PReLU
 	void *dst;
 	int64_t channels, image; // pixels of an image
+	int32_t per_channel;     // scale has a number for each channel of each image
 	float factor;
 	int32_t act, type; // kernels.Activation, tensor.DType
 } pointwise_job;

@@ -82,3 +82,14 @@ func (b *Backend) Surround(dst *kernels.Tensor, op *kernels.Surround) {
 		}
 	})
 }
+
+// Cut copies bytes, whatever they mean.
+func (b *Backend) Cut(dst *kernels.Tensor, op *kernels.Cut) {
+	in, out, size := op.In.Mem.(kernels.HostMem), dst.Mem.(kernels.HostMem), dst.DType.Size()
+	from, length, pitch := op.Span()
+	b.rows(dst.Shape.Len()/length, dst.Bytes(), func(start, end int) {
+		for i := start; i < end; i++ {
+			copy(out[i*length*size:][:length*size], in[(i*pitch+from)*size:])
+		}
+	})
+}

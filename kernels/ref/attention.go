@@ -11,19 +11,23 @@ import (
 func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	batch, queries, channels := op.Q.Shape[0], op.Q.Shape[1], op.Q.Shape[2]
 	keys, d := op.K.Shape[1], channels/op.Heads
+	group, width := op.Heads/op.Shared(), op.K.Shape[2]
 	q, k, v, result := kernels.Floats(op.Q), kernels.Floats(op.K), kernels.Floats(op.V), kernels.Floats(dst)
 	scale := float64(op.Factor())
 
 	b.parallel(batch*queries, func(row int) {
 		n, i := row/queries, row%queries
 		seen := keys
+		if op.Lengths != nil {
+			seen = int(op.Lengths.Mem.(kernels.HostMem).Ints()[n])
+		}
 		if op.Causal {
-			seen = i + 1
+			seen = min(seen, i+1)
 		}
 		p := make([]float64, seen)
 		acc := make([]float64, d)
 		for h := range op.Heads {
-			at := func(t int) int { return (n*keys+t)*channels + h*d }
+			at := func(t int) int { return (n*keys+t)*width + h/group*d }
 			query := q[row*channels+h*d:][:d]
 			top := math.Inf(-1)
 			for j := range p {

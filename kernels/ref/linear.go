@@ -20,9 +20,12 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 		}
 		for o := range outs {
 			var v float64
-			if op.Act == kernels.GEGLU {
+			switch op.Act {
+			case kernels.GEGLU:
 				v = product(o) * gelu(product(outs+o))
-			} else {
+			case kernels.SwiGLU:
+				v = product(o) * activate(product(outs+o), kernels.SiLU)
+			default:
 				v = activate(product(o), op.Act)
 			}
 			r := float32(v)

@@ -55,6 +55,14 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	channels := dst.Shape[len(dst.Shape)-1]
 	in, result := kernels.Floats(op.In), kernels.Floats(dst)
 	gamma, beta := b.WeightFloats(op.Gamma), b.WeightFloats(op.Beta)
+	scale, shift := kernels.Floats(op.Scale), kernels.Floats(op.Shift)
+	image := len(in) / op.In.Shape[0]
+	at := func(v []float32, i int) float64 {
+		if v == nil {
+			return 0
+		}
+		return float64(v[i])
+	}
 
 	b.parallel(len(in)/channels, func(m int) {
 		x := in[m*channels:][:channels]
@@ -63,13 +71,22 @@ func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 			sum += float64(v)
 		}
 		mean := sum / float64(channels)
+		if op.RMS {
+			mean = 0
+		}
 		for _, v := range x {
 			d := float64(v) - mean
 			squares += d * d
 		}
 		inv := 1 / math.Sqrt(squares/float64(channels)+float64(op.Eps))
+		n := m * channels / image * channels // of scale and shift
 		for c, v := range x {
-			result[m*channels+c] = float32((float64(v)-mean)*inv*float64(gamma[c]) + float64(beta[c]))
+			y := (float64(v) - mean) * inv
+			if gamma != nil {
+				y *= float64(gamma[c])
+			}
+			y += at(beta, c)
+			result[m*channels+c] = float32(y*(1+at(scale, n+c)) + at(shift, n+c))
 		}
 	})
 }
@@ -83,7 +100,10 @@ func (b *Backend) Embed(dst *kernels.Tensor, op *kernels.Embed) {
 	for row, id := range ids {
 		at := row * channels
 		for c := range channels {
-			result[at+c] = tokens[int(id)*channels+c] + place[row%positions*channels+c]
+			result[at+c] = tokens[int(id)*channels+c]
+			if place != nil {
+				result[at+c] += place[row%positions*channels+c]
+			}
 		}
 	}
 }

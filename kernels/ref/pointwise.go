@@ -17,13 +17,17 @@ func (b *Backend) Pointwise(dst *kernels.Tensor, op *kernels.Pointwise) {
 	}
 	b.parallel(n, func(n int) {
 		factor := float64(op.Weight())
-		if scale != nil {
+		if scale != nil && !op.PerChannel() {
 			factor *= float64(scale[n])
 		}
 		for i := n * image; i < (n+1)*image; i++ {
 			v := float64(x[i])
 			if y != nil {
-				v += factor * float64(y[i])
+				w := factor
+				if op.PerChannel() {
+					w *= float64(scale[n*channels+i%channels])
+				}
+				v += w * float64(y[i])
 			}
 			s := 0.0
 			if slope != nil {
@@ -44,6 +48,8 @@ func bend(x float64, act kernels.Activation, slope float64) float64 {
 	case kernels.PReLU:
 	case kernels.SoftClip:
 		return 3 * math.Tanh(x/3)
+	case kernels.Tanh:
+		return math.Tanh(x)
 	default:
 		return activate(x, act)
 	}

@@ -45,3 +45,12 @@ func (b *Backend) Surround(dst *kernels.Tensor, op *kernels.Surround) {
 		}
 	})
 }
+
+// Cut is the contract's loop.
+func (b *Backend) Cut(dst *kernels.Tensor, op *kernels.Cut) {
+	in, result := kernels.Floats(op.In), kernels.Floats(dst)
+	from, length, pitch := op.Span()
+	for i := range len(result) / length {
+		copy(result[i*length:][:length], in[i*pitch+from:])
+	}
+}
