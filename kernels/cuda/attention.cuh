@@ -11,10 +11,17 @@
 struct Attention {
   const void *q, *k, *v; // [N, queries, channels], [N, keys, channels] twice
   void* o;               // as q
+  const int* lengths;    // [N]: keys that are there; null: all
   int queries, keys, channels;
   int size;              // of a head
   int causal;
   float scale;
+  int shared_channels;   // of keys and values, of which `group` heads in a row share a head
+  int group;
+
+  // there is how many keys the block's image has.
+  __device__ __forceinline__ int there() const { return lengths ? lengths[blockIdx.z] : keys; }
+  __device__ __forceinline__ int64_t shared_head() const { return int64_t(blockIdx.z) * keys * shared_channels + blockIdx.y / group * size; }
 };
 // The grid is (tiles of queries, heads, images).
 
@@ -30,20 +37,21 @@ __device__ void attention_simple(const Attention& a, float* shared) {
   if (query >= a.queries) return;
   const int64_t head = blockIdx.y * a.size;
   const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + query) * a.channels + head;
-  const T* k = static_cast<const T*>(a.k) + int64_t(blockIdx.z) * a.keys * a.channels + head;
-  const T* v = static_cast<const T*>(a.v) + int64_t(blockIdx.z) * a.keys * a.channels + head;
+  const T* k = static_cast<const T*>(a.k) + a.shared_head();
+  const T* v = static_cast<const T*>(a.v) + a.shared_head();
   float* mine = shared + warp * a.size; // the query in float32
   for (int c = lane; c < a.size; c += 32) mine[c] = to_float(q[c]);
   __syncwarp();
 
   float top = -INFINITY, sum = 0, out[kMost] = {};
-  int seen = a.causal ? query + 1 : a.keys;
+  const int there = a.there();
+  int seen = a.causal ? min(there, query + 1) : there;
   for (int k0 = 0; k0 < seen; k0 += 32) {
     int key = k0 + lane;
     float score = -INFINITY;
     if (key < seen) {
       score = 0;
-      for (int c = 0; c < a.size; c++) score += mine[c] * to_float(k[int64_t(key) * a.channels + c]);
+      for (int c = 0; c < a.size; c++) score += mine[c] * to_float(k[int64_t(key) * a.shared_channels + c]);
       score *= a.scale;
     }
     float m = score;
@@ -55,7 +63,7 @@ __device__ void attention_simple(const Attention& a, float* shared) {
     for (int i = 0; i < kMost; i++) out[i] *= rescale;
     for (int j = 0; j < min(32, seen - k0); j++) {
       float pj = __shfl_sync(~0u, p, j);
-      const T* row = v + int64_t(k0 + j) * a.channels;
+      const T* row = v + int64_t(k0 + j) * a.shared_channels;
       for (int i = 0; i < kMost; i++)
         if (lane + 32 * i < a.size) out[i] += pj * to_float(row[lane + 32 * i]);
     }
@@ -174,16 +182,17 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
   int q0 = blockIdx.x * F::kQueries, mine = q0 + warp * 16 * kParts + lane / 4;
   const int64_t head = blockIdx.y * a.size, pitch = a.channels;
   const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + q0) * pitch + head;
-  const T* k = static_cast<const T*>(a.k) + int64_t(blockIdx.z) * a.keys * pitch + head;
-  const T* v = static_cast<const T*>(a.v) + int64_t(blockIdx.z) * a.keys * pitch + head;
-  int end = a.causal ? min(a.keys, q0 + F::kQueries) : a.keys;
+  const T* k = static_cast<const T*>(a.k) + a.shared_head();
+  const T* v = static_cast<const T*>(a.v) + a.shared_head();
+  const int there = a.there();
+  int end = a.causal ? min(there, q0 + F::kQueries) : there;
   int tiles = ceil_div(end, kKeys);
 
   const Shared queries = shared_address(shared), keys = queries + F::kQueries * D * 2, values = keys + 2 * F::kTile;
   RowLoader<T, D, F::kQueries, F::kThreads>(a.channels, a.size).load(queries, q, a.queries - q0);
-  RowLoader<T, D, kKeys, F::kThreads> loader(a.channels, a.size);
-  const int64_t step = kKeys * pitch;
-  int left = a.keys; // rows that are not loaded yet
+  RowLoader<T, D, kKeys, F::kThreads> loader(a.shared_channels, a.size);
+  const int64_t step = int64_t(kKeys) * a.shared_channels;
+  int left = there; // rows that are not loaded yet
   auto load = [&](int stage) {
     loader.load(keys + stage, k, left);
     loader.load(values + stage, v, left);
@@ -238,8 +247,8 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 #pragma unroll
     for (int i = 0; i < kParts; i++) {
       int row = mine + 16 * i, first = q0 + (warp * kParts + i) * 16;
-      if (k0 + kKeys > (a.causal ? min(a.keys, first + 1) : a.keys))
-        Softmax::hide(scores[i], (a.causal ? min(a.keys, row + 1) : a.keys) - k0, (a.causal ? min(a.keys, row + 9) : a.keys) - k0);
+      if (k0 + kKeys > (a.causal ? min(there, first + 1) : there))
+        Softmax::hide(scores[i], (a.causal ? min(there, row + 1) : there) - k0, (a.causal ? min(there, row + 9) : there) - k0);
       float rescale[2];
       softmax[i].step(scores[i], scale, rescale);
 #pragma unroll
@@ -311,14 +320,14 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
   int q0 = blockIdx.x * kWideQueries;
   const int64_t head = blockIdx.y * a.size, pitch = a.channels;
   const T* q = static_cast<const T*>(a.q) + int64_t(blockIdx.z) * a.queries * pitch + head;
-  const T* k = static_cast<const T*>(a.k) + int64_t(blockIdx.z) * a.keys * pitch + head;
-  const T* v = static_cast<const T*>(a.v) + int64_t(blockIdx.z) * a.keys * pitch + head;
-  int end = a.causal ? min(a.keys, q0 + kWideQueries) : a.keys;
+  const T* k = static_cast<const T*>(a.k) + a.shared_head();
+  const T* v = static_cast<const T*>(a.v) + a.shared_head();
+  const int there = a.there();
+  int end = a.causal ? min(there, q0 + kWideQueries) : there;
   float scale = a.scale * kLog2E;
   Shared queries = shared_address(s->q), tile = shared_address(s->kv), weights = shared_address(s->weight);
-  RowLoader<T, kWide, kWideKeys, kThreads> loader(a.channels, a.size);
-  static_assert(kWideKeys == kWideQueries, "one loader serves both");
-  loader.load(queries, q + q0 * pitch, a.queries - q0);
+  RowLoader<T, kWide, kWideQueries, kThreads>(a.channels, a.size).load(queries, q + q0 * pitch, a.queries - q0);
+  RowLoader<T, kWide, kWideKeys, kThreads> loader(a.shared_channels, a.size);
   // Where this lane's rows of the operands lie, of the first 128 bytes: see attention_mma.
   int query_at[4], key_at[2], value_at[4];
 #pragma unroll
@@ -333,7 +342,7 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
   float top = -INFINITY, sum = 0;
 #pragma unroll 1
   for (int k0 = 0; k0 < end; k0 += kWideKeys) {
-    loader.load(tile, k + k0 * pitch, a.keys - k0);
+    loader.load(tile, k + int64_t(k0) * a.shared_channels, there - k0);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
@@ -351,11 +360,11 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
     for (int h = 0; h < 2; h++) store_shared_pair(&s->score[rows + g + 8 * h][8 * share + 2 * t], score[0][2 * h], score[0][2 * h + 1]);
     __syncthreads(); // the scores are there, and K is not needed any more
 
-    loader.load(tile, v + k0 * pitch, a.keys - k0);
+    loader.load(tile, v + int64_t(k0) * a.shared_channels, there - k0);
     cp_async_commit();
     {
       int row = threadIdx.x / 8, c = threadIdx.x % 8 * 4;
-      int seen = a.causal ? min(a.keys, q0 + row + 1) : a.keys;
+      int seen = a.causal ? min(there, q0 + row + 1) : there;
       float x[4], m = top;
       load(x, &s->score[row][c]);
       for (int e = 0; e < 4; e++) {

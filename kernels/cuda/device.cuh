@@ -120,7 +120,8 @@ __device__ __forceinline__ void store(T* p, const float (&v)[n]) {
 }
 
 // kernels.Activation
-enum Activation { kIdentity, kSiLU, kGELU, kQuickGELU, kGEGLU };
+enum Activation { kIdentity, kSiLU, kGELU, kQuickGELU, kGEGLU, kSwiGLU };
+__device__ __forceinline__ bool gated(int act) { return act == kGEGLU || act == kSwiGLU; }
 
 __device__ __forceinline__ float silu(float x) { return x / (1 + expf(-x)); }
 __device__ __forceinline__ float gelu(float x) { return 0.5f * x * erfcf(-0.70710678118654752f * x); }

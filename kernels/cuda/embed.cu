@@ -1,4 +1,4 @@
-// embed.cu: dst[n,t,c] = tokens[ids[n,t], c] + positions[t, c], a thread an element.
+// embed.cu: dst[n,t,c] = tokens[ids[n,t], c] + positions[t, c], if there are positions, a thread an element.
 #include "device.cuh"
 
 // Embed is filled by embed.go.
@@ -16,7 +16,8 @@ __device__ void embed(const Embed& e) {
   int row = int(i / e.channels), c = int(i % e.channels);
   const T *tokens = static_cast<const T*>(e.tokens), *positions = static_cast<const T*>(e.positions);
   float token = to_float(tokens[int64_t(e.ids[row]) * e.channels + c]);
-  static_cast<T*>(e.d)[i] = from_float<T>(token + to_float(positions[int64_t(row % e.length) * e.channels + c]));
+  if (positions) token += to_float(positions[int64_t(row % e.length) * e.channels + c]);
+  static_cast<T*>(e.d)[i] = from_float<T>(token);
 }
 
 #define EMBED(name, T) \

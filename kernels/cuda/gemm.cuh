@@ -70,7 +70,7 @@ __device__ __forceinline__ const T* tap(const Gemm& g, const Pixel& p, const Col
 }
 
 // Epilogue takes sums through what follows them, four neighbouring columns from n0 on at a time, and stores them. With GEGLU
-// the packed columns are value, gate, value, gate …, and two results come of four.
+// and SwiGLU the packed columns are value, gate, value, gate …, and two results come of four.
 template <class T>
 struct Epilogue {
   const Gemm& g;
@@ -79,7 +79,7 @@ struct Epilogue {
   float bias[4];
 
   __device__ __forceinline__ Epilogue(const Gemm& g, int n0) : g(g), n0(n0) {
-    bool pairs = g.act == kGEGLU;
+    bool pairs = gated(g.act);
     width = pairs ? g.n / 2 : g.n;
     to = pairs ? n0 / 2 : n0;
     full = g.n % 4 == 0;
@@ -92,8 +92,9 @@ struct Epilogue {
     if (m >= g.m || n0 >= g.n) return;
     for (int i = 0; i < 4; i++) v[i] += bias[i];
     int64_t at = int64_t(m) * width + to;
-    if (g.act == kGEGLU) {
-      float r[2] = {v[0] * gelu(v[1]), v[2] * gelu(v[3])};
+    if (gated(g.act)) {
+      bool geglu = g.act == kGEGLU;
+      float r[2] = {v[0] * (geglu ? gelu(v[1]) : silu(v[1])), v[2] * (geglu ? gelu(v[3]) : silu(v[3]))};
       finish(r, at);
       return;
     }

@@ -24,9 +24,11 @@ var parameters = []struct {
 	{attention{}, "Attention", "attention.cuh"},
 	{groupNorm{}, "GroupNorm", "norm.cu"},
 	{layerNorm{}, "LayerNorm", "norm.cu"},
+	{rotary{}, "Rotary", "norm.cu"},
 	{embedding{}, "Embed", "embed.cu"},
 	{pointwise{}, "Pointwise", "pointwise.cu"},
 	{place{}, "Place", "pointwise.cu"},
+	{cut{}, "Cut", "pointwise.cu"},
 	{shuffle{}, "Shuffle", "pointwise.cu"},
 	{surround{}, "Surround", "pointwise.cu"},
 }

@@ -120,10 +120,12 @@ __device__ void groupnorm_apply(const GroupNorm& g) {
 
 struct LayerNorm {
   const void* a;             // [rows, channels]
-  const float *gamma, *beta; // [channels]
+  const float *gamma, *beta; // [channels]; null: 1 and 0
+  const void *scale, *shift; // [images, channels]; null: 0
   void* d;                   // as a
   int rows, channels;
   float eps;
+  int image, rms;            // rows of an image
 };
 
 template <class T, int wide>
@@ -132,26 +134,84 @@ __device__ void layernorm(const LayerNorm& n) {
   if (row >= n.rows) return;
   const T* a = static_cast<const T*>(n.a) + int64_t(row) * channels;
   T* d = static_cast<T*>(n.d) + int64_t(row) * channels;
+  const int64_t image = int64_t(row / n.image) * channels;
+  const T *scale = n.scale ? static_cast<const T*>(n.scale) + image : nullptr, *shift = n.shift ? static_cast<const T*>(n.shift) + image : nullptr;
   float sum = 0, squares = 0, v[wide];
   for (int c = lane * wide; c < channels; c += 32 * wide) {
     load(v, a + c);
     for (int e = 0; e < wide; e++) sum += v[e];
   }
-  float mean = warp_sum(sum) / channels;
+  float mean = n.rms ? 0 : warp_sum(sum) / channels;
   for (int c = lane * wide; c < channels; c += 32 * wide) {
     load(v, a + c);
     for (int e = 0; e < wide; e++) squares += (v[e] - mean) * (v[e] - mean);
   }
   float inverse = 1 / sqrtf(warp_sum(squares) / channels + n.eps);
   for (int c = lane * wide; c < channels; c += 32 * wide) {
-    float g[wide], b[wide];
+    float x[wide];
     load(v, a + c);
-    load(g, n.gamma + c);
-    load(b, n.beta + c);
-    for (int e = 0; e < wide; e++) v[e] = (v[e] - mean) * inverse * g[e] + b[e];
+    for (int e = 0; e < wide; e++) v[e] = (v[e] - mean) * inverse;
+    if (n.gamma) {
+      load(x, n.gamma + c);
+      for (int e = 0; e < wide; e++) v[e] *= x[e];
+    }
+    if (n.beta) {
+      load(x, n.beta + c);
+      for (int e = 0; e < wide; e++) v[e] += x[e];
+    }
+    if (scale) {
+      load(x, scale + c);
+      for (int e = 0; e < wide; e++) v[e] += v[e] * x[e];
+    }
+    if (shift) {
+      load(x, shift + c);
+      for (int e = 0; e < wide; e++) v[e] += x[e];
+    }
     store(d + c, v);
   }
 }
+
+// ---- Rotary: a warp a head ----
+
+struct Rotary {
+  const void* a;       // [rows, heads·size]
+  const float *angles; // [rows, size]: cosines, then sines
+  const float *gamma;  // [size], or null
+  void* d;             // as a
+  int rows, heads, size, half;
+  float eps;
+};
+
+template <class T>
+__device__ void rotary(const Rotary& r) {
+  int64_t head = int64_t(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  int lane = threadIdx.x % 32;
+  if (head >= int64_t(r.rows) * r.heads) return;
+  const T* a = static_cast<const T*>(r.a) + head * r.size;
+  T* d = static_cast<T*>(r.d) + head * r.size;
+  const float* angles = r.angles + head / r.heads * r.size;
+  float inverse = 1;
+  if (r.gamma) {
+    float squares = 0;
+    for (int c = lane; c < r.size; c += 32) {
+      float x = to_float(a[c]);
+      squares += x * x;
+    }
+    inverse = 1 / sqrtf(warp_sum(squares) / r.size + r.eps);
+  }
+  int pairs = r.size / 2;
+  for (int i = lane; i < pairs; i += 32) {
+    int p = r.half ? i : 2 * i, q = r.half ? i + pairs : 2 * i + 1;
+    float x = to_float(a[p]), y = to_float(a[q]), cosine = angles[i], sine = angles[pairs + i];
+    if (r.gamma) x *= inverse * r.gamma[p], y *= inverse * r.gamma[q];
+    d[p] = from_float<T>(x * cosine - y * sine);
+    d[q] = from_float<T>(x * sine + y * cosine);
+  }
+}
+
+KERNEL(rotary_f32, kNormThreads, Rotary, r) { rotary<float>(r); }
+KERNEL(rotary_f16, kNormThreads, Rotary, r) { rotary<half_t>(r); }
+KERNEL(rotary_bf16, kNormThreads, Rotary, r) { rotary<bfloat_t>(r); }
 
 #define NORM(name, T, wide)                                                                                   \
   KERNEL(groupnorm_chunks_##name##_##wide, kNormThreads, GroupNorm, g) {                                      \

@@ -12,7 +12,7 @@ import (
 
 const normThreads = 256
 
-// groupNorm and layerNorm are norm.cu's GroupNorm and LayerNorm.
+// groupNorm, layerNorm and rotary are norm.cu's GroupNorm, LayerNorm and Rotary.
 type groupNorm struct {
 	a, a2, gamma, beta, d, chunk, scale cu.DevicePtr
 	c1, c2, pixels, groups              int32
@@ -22,9 +22,16 @@ type groupNorm struct {
 }
 
 type layerNorm struct {
-	a, gamma, beta, d cu.DevicePtr
-	rows, channels    int32
-	eps               float32
+	a, gamma, beta, scale, shift, d cu.DevicePtr
+	rows, channels                  int32
+	eps                             float32
+	image, rms                      int32
+}
+
+type rotary struct {
+	a, angles, gamma, d     cu.DevicePtr
+	rows, heads, size, half int32
+	eps                     float32
 }
 
 // wide is how many neighbouring channels a thread moves at once: 16 bytes, if all counts are multiples
@@ -112,12 +119,33 @@ func planGroupNorm(channels, groups, pixels, wide int) groupNormPlan {
 // LayerNorm is a warp a row.
 func (b *Backend) LayerNorm(dst *kernels.Tensor, op *kernels.LayerNorm) {
 	defer b.enter()()
-	b.want(dst, op.In)
+	b.want(dst, op.In, op.Scale, op.Shift)
 	channels := dst.Shape[len(dst.Shape)-1]
 	rows := dst.Shape.Len() / channels
-	n := layerNorm{at(op.In), b.weightAt(op.Gamma), b.weightAt(op.Beta), at(dst), int32s(rows), int32s(channels), op.Eps}
+	n := layerNorm{
+		a: at(op.In), gamma: b.weightAt(op.Gamma), beta: b.weightAt(op.Beta), scale: at(op.Scale), shift: at(op.Shift), d: at(dst),
+		rows: int32s(rows), channels: int32s(channels), eps: op.Eps, image: int32s(rows / dst.Shape[0]),
+	}
+	if op.RMS {
+		n.rms = 1
+	}
 	launch(b, kernel{"norm", fmt.Sprintf("layernorm_%s_%d", b.suffix(), b.wide(channels))},
 		[3]int{ceil(rows, normThreads/32), 1, 1}, normThreads, 0, &n)
+}
+
+// Rotary is a warp a head.
+func (b *Backend) Rotary(dst *kernels.Tensor, op *kernels.Rotary) {
+	defer b.enter()()
+	b.want(dst, op.In)
+	s := dst.Shape
+	r := rotary{
+		a: at(op.In), angles: at(op.Angles), gamma: b.weightAt(op.Gamma), d: at(dst),
+		rows: int32s(s[0] * s[1]), heads: int32s(op.Heads), size: int32s(s[2] / op.Heads), eps: op.Eps,
+	}
+	if op.Half {
+		r.half = 1
+	}
+	launch(b, kernel{"norm", "rotary_" + b.suffix()}, [3]int{ceil(s[0]*s[1]*op.Heads, normThreads/32), 1, 1}, normThreads, 0, &r)
 }
 
 var _ kernels.Backend = (*Backend)(nil)

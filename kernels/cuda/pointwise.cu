@@ -4,16 +4,16 @@
 
 // Pointwise is filled by pointwise.go.
 struct Pointwise {
-  const void *a, *b, *scale; // [images, image], the same or null, [images] or null
+  const void *a, *b, *scale; // [images, image], the same or null, [images] or null; [images, channels] if per_channel
   const float* slope;        // [channels], or null
   void* d;
   long long count, image;    // elements of all images; of one
   float factor;
-  int channels, act;
+  int channels, act, per_channel;
 };
 
 // The rest of kernels.Activation.
-enum { kReLU = kGEGLU + 1, kLeakyReLU, kPReLU, kSoftClip };
+enum { kReLU = kSwiGLU + 1, kLeakyReLU, kPReLU, kSoftClip, kTanh };
 
 __device__ __forceinline__ float bend(float x, int act, const float* slope, int c) {
   switch (act) {
@@ -22,6 +22,7 @@ __device__ __forceinline__ float bend(float x, int act, const float* slope, int 
   case kLeakyReLU: return x < 0 ? 0.2f * x : x;
   case kPReLU: return x < 0 ? slope[c] * x : x;
   case kSoftClip: return 3 * tanhf(x / 3);
+  case kTanh: return tanhf(x);
   }
   return x;
 }
@@ -33,7 +34,7 @@ __device__ void pointwise(const Pointwise& p) {
   float x = to_float(static_cast<const T*>(p.a)[i]);
   if (p.b) {
     float factor = p.factor;
-    if (p.scale) factor *= to_float(static_cast<const T*>(p.scale)[i / p.image]);
+    if (p.scale) factor *= to_float(static_cast<const T*>(p.scale)[p.per_channel ? i / p.image * p.channels + i % p.channels : i / p.image]);
     x += factor * to_float(static_cast<const T*>(p.b)[i]);
   }
   static_cast<T*>(p.d)[i] = from_float<T>(bend(x, p.act, p.slope, int(i % p.channels)));
@@ -59,6 +60,22 @@ __device__ void place(const Place& p) {
   if (i >= p.count) return;
   int64_t row = i / p.row;
   static_cast<T*>(p.d)[row * p.pitch + p.off + (i - row * p.row)] = static_cast<const T*>(p.a)[i];
+}
+
+// Cut is filled by pointwise.go: a run of each row of so many elements.
+struct Cut {
+  const void* a;
+  void* d;
+  long long count; // elements of the result
+  int from, length, pitch;
+};
+
+template <class T>
+__device__ void cut(const Cut& c) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= c.count) return;
+  int64_t row = i / c.length;
+  static_cast<T*>(c.d)[i] = static_cast<const T*>(c.a)[row * c.pitch + c.from + (i - row * c.length)];
 }
 
 // Shuffle is filled by pointwise.go.
@@ -112,6 +129,7 @@ __device__ void surround(const Surround& s) {
 
 #define MOVE(bits)                                                        \
   KERNEL(place_##bits, 256, Place, p) { place<uint##bits##_t>(p); }       \
+  KERNEL(cut_##bits, 256, Cut, c) { cut<uint##bits##_t>(c); }             \
   KERNEL(shuffle_##bits, 256, Shuffle, s) { shuffle<uint##bits##_t>(s); } \
   KERNEL(surround_##bits, 256, Surround, s) { surround<uint##bits##_t>(s); }
 MOVE(16)

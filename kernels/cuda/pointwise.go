@@ -16,6 +16,7 @@ type pointwise struct {
 	count, image          int64
 	factor                float32
 	channels, act         int32
+	perChannel            int32
 }
 
 // Pointwise is one thread an element.
@@ -27,14 +28,23 @@ func (b *Backend) Pointwise(dst *kernels.Tensor, op *kernels.Pointwise) {
 		a: at(op.A), b: at(op.B), scale: at(op.Scale), slope: b.weightAt(op.Slope), d: at(dst), count: int64(s.Len()), image: int64(s.Len() / s[0]),
 		factor: op.Weight(), channels: int32s(s[len(s)-1]), act: int32(op.Act),
 	}
+	if op.PerChannel() {
+		p.perChannel = 1
+	}
 	launch(b, kernel{"pointwise", "pointwise_" + b.suffix()}, [3]int{ceil(s.Len(), 256), 1, 1}, 256, 0, &p)
 }
 
-// place, shuffle and surround are pointwise.cu's Place, Shuffle and Surround.
+// place, cut, shuffle and surround are pointwise.cu's Place, Cut, Shuffle and Surround.
 type place struct {
 	a, d            cu.DevicePtr
 	count           int64
 	row, pitch, off int32
+}
+
+type cut struct {
+	a, d                cu.DevicePtr
+	count               int64
+	from, length, pitch int32
 }
 
 type shuffle struct {
@@ -66,6 +76,15 @@ func (b *Backend) Concat(dst *kernels.Tensor, op *kernels.Concat) {
 		launch(b, b.moving("place"), [3]int{ceil(t.Shape.Len(), 256), 1, 1}, 256, 0, &p)
 		off += op.Row(t)
 	}
+}
+
+// Cut is one thread an element of the result.
+func (b *Backend) Cut(dst *kernels.Tensor, op *kernels.Cut) {
+	defer b.enter()()
+	b.want(dst, op.In)
+	from, length, pitch := op.Span()
+	c := cut{at(op.In), at(dst), int64(dst.Shape.Len()), int32s(from), int32s(length), int32s(pitch)}
+	launch(b, b.moving("cut"), [3]int{ceil(dst.Shape.Len(), 256), 1, 1}, 256, 0, &c)
 }
 
 // PixelShuffle is one thread an element of the result.
