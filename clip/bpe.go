@@ -36,11 +36,15 @@ type pair struct{ left, right int32 }
 type merge struct{ rank, id int32 }
 
 // newBPE checks that every merge joins tokens of the vocabulary to a token of the vocabulary. Bytes
-// that the vocabulary lacks become unknown; an unknown of -1 makes that an error.
-func newBPE(vocab map[string]int32, merges [][2]string, unknown int32) (*bpe, error) {
+// that the vocabulary lacks become unknown; an unknown of -1 makes that an error. Without an ending of words, such bytes
+// have no token, and are left out.
+func newBPE(vocab map[string]int32, merges [][2]string, unknown int32, ending string) (*bpe, error) {
 	m := &bpe{merges: make(map[pair]merge, len(merges))}
 	symbol := func(s string) (int32, error) {
 		id, ok := vocab[s]
+		if !ok && ending == "" {
+			return none, nil
+		}
 		if !ok && unknown < 0 {
 			return 0, fmt.Errorf("the vocabulary has neither %q nor the unknown token", s)
 		}
@@ -54,7 +58,7 @@ func newBPE(vocab map[string]int32, merges [][2]string, unknown int32) (*bpe, er
 		if m.inside[b], err = symbol(string(r)); err != nil {
 			return nil, err
 		}
-		if m.last[b], err = symbol(string(r) + endOfWord); err != nil {
+		if m.last[b], err = symbol(string(r) + ending); err != nil {
 			return nil, err
 		}
 	}
@@ -72,6 +76,9 @@ func newBPE(vocab map[string]int32, merges [][2]string, unknown int32) (*bpe, er
 	return m, nil
 }
 
+// none is the id of a byte that is left out.
+const none = -1
+
 // symbol is a node of a word's doubly linked list; gone once it was merged into the one before it.
 type symbol struct {
 	id         int32
@@ -81,12 +88,21 @@ type symbol struct {
 
 // encode appends the ids of one word, len(word) > 0: O(n log n) for n bytes.
 func (m *bpe) encode(ids []int32, word string) []int32 {
-	symbols := make([]symbol, len(word))
-	for i := range symbols {
-		symbols[i] = symbol{id: m.inside[word[i]], prev: i - 1, next: i + 1}
+	symbols := make([]symbol, 0, len(word))
+	for i := range len(word) {
+		id := m.inside[word[i]]
+		if i == len(word)-1 {
+			id = m.last[word[i]]
+		}
+		if id != none {
+			symbols = append(symbols, symbol{id: id, prev: len(symbols) - 1, next: len(symbols) + 1})
+		}
+	}
+	if len(symbols) == 0 {
+		return ids
 	}
 	end := len(symbols) - 1
-	symbols[end].id, symbols[end].next = m.last[word[end]], -1
+	symbols[end].next = -1
 
 	var queue mergeQueue
 	push := func(left, right int) {

@@ -34,6 +34,7 @@ type Tokenizer struct {
 	// the files do not say.
 	MaxLength int
 
+	style   *style
 	bpe     *bpe
 	raw     splitter // tokens found in the text as it was written
 	cooked  splitter // tokens found in normalized text
@@ -71,12 +72,12 @@ func (t *Tokenizer) encode(text string) []int32 {
 			ids = append(ids, id)
 			continue
 		}
-		for part, id := range t.cooked.split(normalize(part)) {
+		for part, id := range t.cooked.split(t.style.normalize(part)) {
 			if id >= 0 {
 				ids = append(ids, id)
 				continue
 			}
-			for word := range words(part) {
+			for word := range t.style.words(part) {
 				ids = t.appendWord(ids, word)
 			}
 		}
@@ -203,7 +204,10 @@ func (t *Tokenizer) Decode(ids []int32) string {
 	if err != nil {
 		panic(err) // it replaces, and never fails
 	}
-	return strings.TrimFunc(strings.ReplaceAll(string(text), endOfWord, " "), isPythonSpace)
+	if t.style.ending == "" {
+		return string(text)
+	}
+	return strings.TrimFunc(strings.ReplaceAll(string(text), t.style.ending, " "), isPythonSpace)
 }
 
 // appendBytes undoes byteSymbols; a token with any other character stands for itself.

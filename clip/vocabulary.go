@@ -25,8 +25,10 @@ const maxFile = 64 << 20
 //
 // In place of a vocabulary tokenizer_config.json may say "vocabulary": "clip", for OpenAI's, which the program has.
 // Special tokens that the files do not name are CLIP's: <|startoftext|> starts, <|endoftext|> is all else.
-func LoadTokenizer(fsys fs.FS) (*Tokenizer, error) {
-	f, err := readTokenizerFiles(fsys)
+func LoadTokenizer(fsys fs.FS) (*Tokenizer, error) { return load(fsys, &clipStyle) }
+
+func load(fsys fs.FS, s *style) (*Tokenizer, error) {
+	f, err := readTokenizerFiles(fsys, s)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
@@ -42,6 +44,7 @@ var namedTokens = [...]string{"bos_token", "eos_token", "unk_token", "sep_token"
 
 // tokenizerFiles is what the files of a folder say, before any of it is checked against the rest.
 type tokenizerFiles struct {
+	style     *style
 	vocab     map[string]int32
 	merges    [][2]string
 	named     map[string]addedToken // by key, "bos_token"
@@ -51,8 +54,8 @@ type tokenizerFiles struct {
 	split     bool // special tokens are not looked for in text
 }
 
-func readTokenizerFiles(fsys fs.FS) (*tokenizerFiles, error) {
-	f := &tokenizerFiles{named: map[string]addedToken{}, added: map[int32]addedToken{}}
+func readTokenizerFiles(fsys fs.FS, s *style) (*tokenizerFiles, error) {
+	f := &tokenizerFiles{style: s, named: map[string]addedToken{}, added: map[int32]addedToken{}}
 	whole, err := f.readVocabulary(fsys)
 	if err != nil {
 		return nil, err
@@ -102,7 +105,8 @@ func (f *tokenizerFiles) readVocabulary(fsys fs.FS) ([]tokenWithID, error) {
 			Vocab  map[string]int32 `json:"vocab"`
 			Merges mergeList        `json:"merges"`
 		} `json:"model"`
-		AddedTokens []tokenWithID `json:"added_tokens"`
+		AddedTokens  []tokenWithID   `json:"added_tokens"`
+		PreTokenizer json.RawMessage `json:"pre_tokenizer"`
 	}
 	switch found, err := readJSON(fsys, "tokenizer.json", &whole); {
 	case err != nil:
@@ -110,6 +114,9 @@ func (f *tokenizerFiles) readVocabulary(fsys fs.FS) ([]tokenWithID, error) {
 	case found:
 		if m := whole.Model.Type; m != "BPE" && m != "" {
 			return nil, fmt.Errorf("tokenizer.json: model.type is %q; only BPE is supported", m)
+		}
+		if err := f.style.check(whole.PreTokenizer); err != nil {
+			return nil, fmt.Errorf("tokenizer.json: %w", err)
 		}
 		f.vocab, f.merges = whole.Model.Vocab, whole.Model.Merges
 		if len(f.vocab) == 0 {
@@ -120,8 +127,10 @@ func (f *tokenizerFiles) readVocabulary(fsys fs.FS) ([]tokenWithID, error) {
 	switch found, err := readJSON(fsys, "vocab.json", &f.vocab); {
 	case err != nil:
 		return nil, err
-	case !found:
+	case !found && f.style.builtIn:
 		return nil, f.readBuiltIn(fsys)
+	case !found:
+		return nil, errors.New("there is neither tokenizer.json nor vocab.json")
 	case len(f.vocab) == 0:
 		return nil, errors.New("vocab.json is empty")
 	}
@@ -189,10 +198,8 @@ func (f *tokenizerFiles) readConfig(fsys fs.FS) (hasDecoder bool, err error) {
 	if _, err := readJSON(fsys, name, &config); err != nil {
 		return false, err
 	}
-	switch config.Class {
-	case "", "CLIPTokenizer", "CLIPTokenizerFast":
-	default:
-		return false, fmt.Errorf("%s: tokenizer_class is %q; only CLIPTokenizer is supported", name, config.Class)
+	if config.Class != "" && !slices.Contains(f.style.classes, config.Class) {
+		return false, fmt.Errorf("%s: tokenizer_class is %q; only %s is supported", name, config.Class, f.style.classes[0])
 	}
 	if config.Max == nil {
 		config.Max = config.OldMax
@@ -314,7 +321,7 @@ func (f *tokenizerFiles) build() (*Tokenizer, error) {
 		}
 	}
 	tokens := f.tokensToAdd()
-	t := &Tokenizer{text: make(map[int32]string, len(f.vocab)), cache: map[string][]int32{}, symbols: map[rune]byte{}}
+	t := &Tokenizer{style: f.style, text: make(map[int32]string, len(f.vocab)), cache: map[string][]int32{}, symbols: map[rune]byte{}}
 	for b, r := range byteSymbols() {
 		t.symbols[r] = byte(b)
 	}
@@ -329,7 +336,7 @@ func (f *tokenizerFiles) build() (*Tokenizer, error) {
 	if !ok {
 		unknown = -1
 	}
-	if t.bpe, err = newBPE(f.vocab, f.merges, unknown); err != nil {
+	if t.bpe, err = newBPE(f.vocab, f.merges, unknown, f.style.ending); err != nil {
 		return nil, err
 	}
 	t.Start, t.End = ids[f.name("bos_token")], ids[f.name("eos_token")]
@@ -364,7 +371,7 @@ func (f *tokenizerFiles) tokensToAdd() []addedToken {
 	for _, key := range f.tokenKeys() {
 		t, ok := f.named[key]
 		if !ok {
-			t = defaultToken(key)
+			t = f.style.token(key)
 			if t.Content == "" {
 				continue
 			}
@@ -401,7 +408,7 @@ func defaultToken(key string) addedToken {
 	case "bos_token":
 		return addedToken{Content: "<|startoftext|>", Special: true, plain: true}
 	case "eos_token", "unk_token", "pad_token":
-		return addedToken{Content: "<|endoftext|>", Special: true, plain: true}
+		return addedToken{Content: endOfText, Special: true, plain: true}
 	}
 	return addedToken{}
 }
@@ -432,7 +439,7 @@ func (t *Tokenizer) add(f *tokenizerFiles, tokens []addedToken) (ids map[string]
 	for id, token := range flags {
 		in, text := &t.raw, token.Content
 		if token.normalized() {
-			in, text = &t.cooked, normalize(text)
+			in, text = &t.cooked, f.style.normalize(text)
 		}
 		t.text[id] = text
 		if !f.split || !token.Special {

@@ -11,7 +11,7 @@ import (
 func (t *Tokenizer) WithWords(words map[string][]int32) *Tokenizer {
 	c := &Tokenizer{
 		Start: t.Start, End: t.End, Pad: t.Pad, Unknown: t.Unknown, Comma: t.Comma, MaxLength: t.MaxLength,
-		bpe: t.bpe, raw: t.raw, cooked: t.cooked, text: t.text, symbols: t.symbols, cache: map[string][]int32{}, words: map[string][]int32{},
+		style: t.style, bpe: t.bpe, raw: t.raw, cooked: t.cooked, text: t.text, symbols: t.symbols, cache: map[string][]int32{}, words: map[string][]int32{},
 	}
 	for word, ids := range words {
 		c.words[strings.ToLower(word)] = ids

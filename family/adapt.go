@@ -79,12 +79,10 @@ func (m *Model) replace(views map[string]checkpoint.Weights, now map[string]stri
 			if now[key] == m.adapted[key] {
 				continue
 			}
-			v, ok := views[p.Name].Array(array)
-			if !ok {
-				continue
-			}
-			for _, kw := range loaded {
-				arrays[kw] = v
+			for _, use := range loaded {
+				if v, ok := use.Array(views[p.Name].Array); ok {
+					arrays[use.Weight] = v
+				}
 			}
 		}
 		p.Replace(arrays)

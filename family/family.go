@@ -12,7 +12,6 @@ import (
 
 	"darkroom/checkpoint"
 	"darkroom/config"
-	"darkroom/kernels"
 	"darkroom/nn"
 	"darkroom/scheduler"
 	"darkroom/stage"
@@ -53,10 +52,18 @@ type Latent struct {
 	Side     int // latent pixels a side that the model was trained at, the larger one
 
 	Height, Width int // where its file names both; 0: Side
+
+	Patch int // latent pixels a side of a transformer's token, of which pictures are whole multiples; 0: 1
 }
 
 // Reads are settings that a model is conditioned by: those of PictureSizes.
 type Reads struct{ Sizes, Scores bool }
+
+// Step is what a picture's width and height are multiples of, in pixels.
+func (l Latent) Step() int { return l.Factor * max(l.Patch, 1) }
+
+// Tokens is how many a transformer makes of a picture of that size in pixels.
+func (l Latent) Tokens(width, height int) int { return (width / l.Step()) * (height / l.Step()) }
 
 // TextOptions say how texts are read.
 type TextOptions struct {
@@ -307,7 +314,7 @@ type files struct {
 // partWeights are a part's arrays as the files have them, and what its network made of them.
 type partWeights struct {
 	arrays checkpoint.Weights
-	loaded map[string][]*kernels.Weight
+	loaded map[string][]nn.Use
 }
 
 // config reads a part's configuration.

@@ -37,18 +37,19 @@ type Loader struct {
 }
 
 type loading struct {
-	part   string
-	src    Source
-	errs   []error
-	used   map[string]bool
-	shared map[string]*kernels.Weight
-	all    map[string][]*kernels.Weight
+	part    string
+	src     Source
+	errs    []error
+	used    map[string]bool
+	shared  map[string]*kernels.Weight
+	all     map[string][]Use
+	skipped []string
 }
 
 // NewLoader starts at the root of src. The part ("unet", "vae") goes in front of the weights' names
 // in errors and profiles.
 func NewLoader(part string, src Source) Loader {
-	return Loader{state: &loading{part: part, src: src, used: map[string]bool{}, shared: map[string]*kernels.Weight{}, all: map[string][]*kernels.Weight{}}}
+	return Loader{state: &loading{part: part, src: src, used: map[string]bool{}, shared: map[string]*kernels.Weight{}, all: map[string][]Use{}}}
 }
 
 // At is the loader for a part below: At("down_blocks", 0, "resnets", 1) is "down_blocks.0.resnets.1".
@@ -91,14 +92,19 @@ func (l Loader) Err() error {
 	return errors.Join(errs...)
 }
 
-// Weights are all that were loaded, by the arrays' names. One array may be read in two roles.
-func (l Loader) Weights() map[string][]*kernels.Weight { return l.state.all }
+// Weights are all that were loaded, by the arrays' names. One array may be read in two roles, and a weight be made of
+// several arrays.
+func (l Loader) Weights() map[string][]Use { return l.state.all }
+
+// Skip says that the arrays below this part are not wanted: Unused leaves them out.
+func (l Loader) Skip() { l.state.skipped = append(l.state.skipped, l.path+".") }
 
 // Unused lists, sorted, those of the given names that no layer asked for.
 func (l Loader) Unused(names []string) []string {
 	var out []string
 	for _, n := range names {
-		if !l.state.used[n] && !strings.HasSuffix(n, "position_ids") {
+		skipped := slices.ContainsFunc(l.state.skipped, func(path string) bool { return strings.HasPrefix(n, path) })
+		if !l.state.used[n] && !skipped && !strings.HasSuffix(n, "position_ids") {
 			out = append(out, n)
 		}
 	}
@@ -115,35 +121,44 @@ func (l Loader) Weight(name string, role kernels.Role, shape ...int) *kernels.We
 	if w := s.shared[full]; w != nil && w.Role == role && w.Shape.Equal(shape) {
 		return w
 	}
-	want := tensor.Shape(slices.Clone(shape))
-	w := &kernels.Weight{Name: s.part + "." + full, Role: role, Shape: want, Tolerant: l.tolerant}
+	w := l.empty(full, role, shape)
 	if m, ok := s.src.(maker); ok {
-		w.Host = m.Make(full, want)
-		return w
+		w.Host = m.Make(full, w.Shape)
+	} else if a, ok := l.array(full, w.Shape); ok {
+		w.Host = a
+		s.shared[full] = w
+		s.all[full] = append(s.all[full], Use{Weight: w, names: []string{full}})
 	}
+	return w
+}
+
+func (l Loader) empty(full string, role kernels.Role, shape []int) *kernels.Weight {
+	return &kernels.Weight{Name: l.state.part + "." + full, Role: role, Shape: slices.Clone(shape), Tolerant: l.tolerant}
+}
+
+// array finds an array of that shape and of numbers; what is wrong with it is noted.
+func (l Loader) array(full string, want tensor.Shape) (tensor.Array, bool) {
+	s := l.state
 	a, ok := s.src.Array(full)
 	switch {
 	case !ok:
 		s.errs = append(s.errs, fmt.Errorf("%s: the checkpoint has no weight %s (%v): it is incomplete, or config.json belongs to another model", s.part, full, want))
-		return w
+		return nil, false
 	case !trim(a.Shape()).Equal(trim(want)):
 		s.errs = append(s.errs, fmt.Errorf("%s: weight %s is %v, but config.json asks for %v", s.part, full, a.Shape(), want))
-		return w
+		return nil, false
 	}
 	if t, ok := a.Plain(); ok && !t.DType.IsFloat() {
 		s.errs = append(s.errs, fmt.Errorf("%s: weight %s has element type %v; F32, F16, BF16 and F64 are supported", s.part, full, t.DType))
-		return w
+		return nil, false
 	}
-	w.Host = a
-	s.shared[full] = w
-	s.all[full] = append(s.all[full], w)
-	return w
+	return a, true
 }
 
 // Rows is rows [from, to) of a weight's first axis as a weight of its own: one of several that the file holds in one.
 // A single row is a vector.
 func Rows(w *kernels.Weight, from, to int) *kernels.Weight {
-	r := &kernels.Weight{Name: fmt.Sprintf("%s[%d:%d]", w.Name, from, to), Role: w.Role, Shape: append(tensor.Shape{to - from}, w.Shape[1:]...)}
+	r := &kernels.Weight{Name: w.Name + mark(from, to), Role: w.Role, Shape: append(tensor.Shape{to - from}, w.Shape[1:]...)}
 	if to == from+1 {
 		r.Role, r.Shape = kernels.Vector, w.Shape[1:]
 	}
@@ -152,6 +167,8 @@ func Rows(w *kernels.Weight, from, to int) *kernels.Weight {
 	}
 	return r
 }
+
+func mark(from, to int) string { return fmt.Sprintf("[%d:%d]", from, to) }
 
 func trim(s tensor.Shape) tensor.Shape {
 	for len(s) > 1 && s[len(s)-1] == 1 {

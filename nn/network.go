@@ -7,12 +7,13 @@ import (
 
 // Sizes are all that a network's graph depends on besides its weights. A network reads those that concern it.
 type Sizes struct {
-	Rows   int     // of the batch
-	H, W   int     // of the input: pixels of a picture or of latents
-	Tokens int     // of a text
-	Skip   int     // layers left off at the end of a text encoder
-	Wrap   [2]bool // seamless pictures, along rows and columns: kernels.Graph's
-	Cut    Cut     // of a U-Net
+	Rows       int     // of the batch
+	H, W       int     // of the input: pixels of a picture or of latents
+	Tokens     int     // of a text
+	Skip       int     // layers left off at the end of a text encoder
+	References int     // tokens of reference pictures
+	Wrap       [2]bool // seamless pictures, along rows and columns: kernels.Graph's
+	Cut        Cut     // of a U-Net
 }
 
 // Cut says how much of a U-Net is written, for calls that take what lies deep in it from an earlier one.

@@ -151,9 +151,18 @@ func (p *Part) Result(name string) tensor.Shape { return p.graph.Out(name).Shape
 // Inputs lists the names of what the network reads.
 func (p *Part) Inputs() []string { return p.graph.InputNames() }
 
-// Write fills an input of the program that is ready. What was written stays until it is written again.
+// Write fills an input of the program that is ready, whole numbers where it has them. What was written stays until it is
+// written again.
 func (p *Part) Write(name string, values []float32) error {
-	return p.program.Write(p.graph.In(name), values)
+	t := p.graph.In(name)
+	if t.DType != tensor.I32 {
+		return p.program.Write(t, values)
+	}
+	ids := make([]int32, len(values))
+	for i, v := range values {
+		ids[i] = int32(v)
+	}
+	return p.program.WriteIDs(t, ids)
 }
 
 // Exec runs the program that is ready on what was written.
