@@ -144,7 +144,7 @@ func (p *Pipeline) shortOfMemory(width, height int) error {
 		rows = 2
 	}
 	free, known := p.free()
-	if f := p.model.Latent.Factor; !known || width < f || height < f || width > recipe.MaxSide || height > recipe.MaxSide {
+	if f := p.model.Latent.Step(); !known || width < f || height < f || width > recipe.MaxSide || height > recipe.MaxSide {
 		return nil // plan reports a bad size
 	}
 	if n := p.need(width, height, rows, p.device.LowMemory); n.Total() > free {

@@ -29,4 +29,4 @@ func (p *Pipeline) CheckPrompt(name, text, syntax string) error {
 }
 
 // Factor is what a picture's sides must be multiples of, in pixels.
-func (p *Pipeline) Factor() int { return p.model.Latent.Factor }
+func (p *Pipeline) Factor() int { return p.model.Latent.Step() }

@@ -79,7 +79,7 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 	if r.Inpaint == recipe.InpaintMasked || r.Outpaint != "" {
 		return e, p.layOut(r, e, opaque, mask, sides)
 	}
-	f, b := p.model.Latent.Factor, picture.Pixels.Bounds()
+	f, b := p.model.Latent.Step(), picture.Pixels.Bounds()
 	if r.Width == 0 {
 		r.Width = nearest(b.Dx(), f)
 	}

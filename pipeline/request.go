@@ -65,7 +65,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := p.checkEdit(e); err != nil {
 		return nil, err
 	}
-	f := p.model.Latent.Factor
+	f := p.model.Latent.Step()
 	switch {
 	case len(r.Prompt) > MaxPrompt || len(r.Negative) > MaxPrompt:
 		return nil, usagef("a prompt of %d bytes: at most %d are taken", max(len(r.Prompt), len(r.Negative)), MaxPrompt)
@@ -94,12 +94,13 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if _, err := noise.New(r.Noise, r.Seed); err != nil {
 		return nil, usagef("--noise: %w", err)
 	}
-	sampling := scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: strength(r)}
+	sampling := scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: strength(r),
+		Tokens: p.model.Latent.Tokens(r.Width, r.Height)}
 	s, err := scheduler.New(p.model.Sampling, sampling)
 	if err != nil {
 		return nil, &UsageError{err}
 	}
-	h, w := r.Height/f, r.Width/f
+	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
 	pl := &plan{Request: r, edit: e, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {

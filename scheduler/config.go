@@ -61,6 +61,18 @@ type Config struct {
 	Shift          float64 // shift or flow_shift of flow models; 0: 1
 	ShiftTerminal  float64
 	StochasticFlow bool // stochastic_sampling
+
+	// DynamicShift takes the place of Shift where the shift depends on the picture's size (Esser et al. 2024, sec. 5.3.2):
+	// use_dynamic_shifting. It is e^μ, or μ with LinearShift, and μ grows with the picture's tokens from BaseShift at
+	// BaseTokens to MaxShift at MaxTokens.
+	DynamicShift, LinearShift bool
+	BaseShift, MaxShift       float64
+	BaseTokens, MaxTokens     int
+
+	// What no file says, but pipelines do. EvenFlow has the levels of a flow model even from 1 to 1/N before the shift. Mu
+	// is a rule of the pipeline's own for μ; nil: the line above.
+	EvenFlow bool
+	Mu       func(tokens, steps int) float64
 }
 
 // ParseConfig reads a scheduler_config.json; file is its name for messages. A key that no diffusers
@@ -132,13 +144,17 @@ func ParseConfigOf(class, file string, data []byte) (Config, error) {
 		Shift:          f.FloatIn("shift", tiny, math.MaxFloat32, f.FloatIn("flow_shift", tiny, math.MaxFloat32, 0)),
 		ShiftTerminal:  f.FloatIn("shift_terminal", tiny, 1, 0),
 		StochasticFlow: f.Bool("stochastic_sampling", false),
+
+		DynamicShift: f.Bool("use_dynamic_shifting", false), LinearShift: f.OneOf("time_shift_type", "exponential", "linear") == "linear",
+		BaseShift: f.FloatIn("base_shift", 0, math.MaxFloat32, 0.5), MaxShift: f.FloatIn("max_shift", 0, math.MaxFloat32, 1.15),
+		BaseTokens: f.IntIn("base_image_seq_len", 1, 1<<24, 256), MaxTokens: f.IntIn("max_image_seq_len", 1, 1<<24, 4096),
 	}
-	f.Fixed("invert_sigmas", false)                         // the noise of a schedule here falls
-	f.Fixed("use_dynamic_shifting", false)                  // the shift does not depend on the picture's size
-	f.OneOf("time_shift_type", "", "exponential", "linear") // of the dynamic shift
+	f.Fixed("invert_sigmas", false) // the noise of a schedule here falls
+	if c.DynamicShift && c.BaseTokens == c.MaxTokens {
+		f.Fail("max_image_seq_len", "it must not be base_image_seq_len")
+	}
 	// These concern training, or inputs that a picture from a prompt does not have.
-	f.Ignore("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift",
-		"sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "final_sigma", "noise_sampler_seed", "tensor_format")
+	f.Ignore("sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "final_sigma", "noise_sampler_seed", "tensor_format")
 	if strings.HasPrefix(c.Class, "FlowMatch") {
 		c.PredictionType = Flow
 	}

@@ -12,8 +12,14 @@ import (
 func flowGrid(s *Schedule) error {
 	c, n := s.config, s.options.Steps
 	T, shift := float64(or(c.TrainSteps, 1000)), or(c.Shift, 1)
-	// As in diffusers the ends of the range are shifted once already, in float32.
+	// As in diffusers the ends of the range are shifted once already, in float32, unless the shift was not known yet.
 	low := float64(float32(shift*(1/T)) / float32(1+(shift-1)*(1/T)))
+	if c.DynamicShift {
+		low = 1 / T
+	}
+	if c.EvenFlow {
+		low = 1 / float64(n)
+	}
 	σs := linspace(T, low*T, n)
 	for i, t := range σs {
 		σs[i] = shifted(t/T, shift)
@@ -34,6 +40,22 @@ func flowGrid(s *Schedule) error {
 	}
 	s.setLevels(append(levels, flowLevel(0, 0)))
 	return nil
+}
+
+// dynamicShift is the shift for a picture's size.
+func (c Config) dynamicShift(o Options) float64 {
+	tokens := or(o.Tokens, or(c.MaxTokens, 4096))
+	var μ float64
+	if c.Mu != nil {
+		μ = c.Mu(tokens, o.Steps)
+	} else {
+		slope := (c.MaxShift - c.BaseShift) / float64(c.MaxTokens-c.BaseTokens)
+		μ = float64(tokens)*slope + (c.BaseShift - slope*float64(c.BaseTokens))
+	}
+	if c.LinearShift {
+		return μ
+	}
+	return math.Exp(μ)
 }
 
 func shifted(σ, shift float64) float64 { return shift * σ / (1 + (shift-1)*σ) }

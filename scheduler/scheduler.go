@@ -54,6 +54,7 @@ type Options struct {
 	Name     string   // a name or alias of [Names], perhaps with a suffix such as -karras; "": the configuration's class
 	Steps    int      // denoising steps, at least 1 (dpm-adaptive alone takes 0: as many as it needs)
 	Sigmas   string   // a name of [SigmaSchedules], or a falling list such as "14.6,6.1,0.03"
+	Tokens   int      // of the picture, of models whose shift depends on its size; 0: Config.MaxTokens
 	Spacing  string   // leading, trailing or linspace; "": the configuration's, else the sampler's
 	Eta      *float64 // share of fresh noise: 0 none, 1 all; nil: the sampler's own
 	Strength *float64 // of image to image: the share of the steps that is run, in (0, 1]; nil: all
@@ -107,6 +108,9 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 	}
 	if err := spec.check(c, o); err != nil {
 		return nil, err
+	}
+	if c.DynamicShift {
+		c.Shift = c.dynamicShift(o)
 	}
 	s := &Schedule{name: spec.Name, sampler: spec, config: c, options: o, eta: spec.eta, initScale: 1}
 	if o.Eta != nil {

@@ -181,7 +181,7 @@ func (o *benchOptions) measure(ctx context.Context, b kernels.Backend, r *benchR
 	width, height := m.Latent.Side*m.Latent.Factor, m.Latent.Side*m.Latent.Factor
 	override(&width, o.Width)
 	override(&height, o.Height)
-	if f := m.Latent.Factor; width < f || height < f || width%f != 0 || height%f != 0 {
+	if f := m.Latent.Step(); width < f || height < f || width%f != 0 || height%f != 0 {
 		return usagef("%d×%d pixels: width and height must be multiples of %d", width, height, f)
 	}
 	part, shape := m.Part("vae"), fmt.Sprintf("%d×%d pixels", width, height)
