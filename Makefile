@@ -59,7 +59,8 @@ fuzz:
 STORM ?= 100
 storm:
 	DARKROOM_STORM=$(STORM) $(GO) test -timeout 60m -count=1 -v -run 'Storm' ./cmd/darkroom
-	$(GO) test -count=5 ./render ./batch/crash ./batch/queue
+	CRASH_FULL=1 $(GO) test -count=1 -timeout 60m ./batch/crash
+	$(GO) test -count=5 ./render ./batch/queue
 
 lint:
 	.ci/lint $(LINT) $(VULN)

@@ -280,3 +280,56 @@ func TestStormBatch(t *testing.T) {
 		}
 	}
 }
+
+// TestStormCompare kills a comparison again and again: in the end it holds the pictures of one that nobody disturbed, and no
+// other file.
+func TestStormCompare(t *testing.T) {
+	dir := t.TempDir()
+	args := func(out string) []string {
+		return []string{"compare", "--model", tiny, "--prompt", "a cat", "--schedulers", "ddim,euler,dpm++2m", "--steps", "2,3", "--seeds", "3", "-o", out}
+	}
+	calm := filepath.Join(dir, "calm")
+	if code, _, errs := command(t, "", args(calm)...); code != 0 {
+		t.Fatal(errs)
+	}
+	found, err := filepath.Glob(filepath.Join(calm, "images", "*.png"))
+	if err != nil || len(found) < 24 {
+		t.Fatalf("%d pictures, %v", len(found), err)
+	}
+	signals := []os.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGHUP, os.Interrupt}
+	for n := range max(storm(t)/4, 1) {
+		out := filepath.Join(dir, fmt.Sprint("storm", n))
+		for round := 0; ; round++ {
+			cmd := program(t, args(out)...)
+			var errs bytes.Buffer
+			cmd.Stderr = &errs
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if round < 6 {
+				kill := time.AfterFunc(time.Duration(50+rand.IntN(600))*time.Millisecond, func() { _ = cmd.Process.Signal(signals[rand.IntN(len(signals))]) })
+				defer kill.Stop()
+			}
+			err := cmd.Wait()
+			if err == nil {
+				break
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 130 && code != -1 || round > 12 {
+				t.Fatalf("round %d: %v: %s", round, err, errs.String())
+			}
+		}
+		for _, path := range found {
+			if !bytes.Equal(read(t, path), read(t, filepath.Join(out, "images", filepath.Base(path)))) {
+				t.Errorf("%s differs from the picture of the calm comparison", filepath.Base(path))
+			}
+		}
+		if again, _ := filepath.Glob(filepath.Join(out, "images", "*.png")); len(again) != len(found) {
+			t.Errorf("%d pictures, want %d", len(again), len(found))
+		}
+		for _, name := range []string{"index.html", "results.json", "results.csv"} {
+			if len(read(t, filepath.Join(out, name))) == 0 {
+				t.Errorf("%s is empty", name)
+			}
+		}
+	}
+}
