@@ -1,0 +1,5 @@
+// The colours are chosen before anything is drawn, so that nothing flashes. This is the only script that is no module.
+try {
+	const theme = localStorage.getItem("darkroom.theme");
+	if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
+} catch { /* no storage: as the system has it */ }
