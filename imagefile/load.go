@@ -49,21 +49,33 @@ func Load(path string) (*Picture, error) {
 	return &Picture{img, hex.EncodeToString(sum[:])}, nil
 }
 
-func decodeAny(data []byte) (*image.NRGBA, error) {
-	isWebP := len(data) > 12 && string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP"
+// Measure reads what Load would decode from its header alone: the kind of file, as in "png", and the size in pixels before it is
+// turned as its orientation says. Sizes that Load refuses are errors.
+func Measure(data []byte) (kind string, width, height int, err error) {
 	config, kind, err := image.DecodeConfig(bytes.NewReader(data))
-	if isWebP {
+	if len(data) > 12 && string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP" {
 		config, err = xwebp.DecodeConfig(bytes.NewReader(data))
 		kind = "webp"
 	}
 	if err != nil {
-		return nil, fmt.Errorf("it is not a picture that can be read (PNG, JPEG, WebP, GIF, TIFF or BMP), or it is damaged: %w", err)
+		return "", 0, 0, fmt.Errorf("it is not a picture that can be read (PNG, JPEG, WebP, GIF, TIFF or BMP), or it is damaged: %w", err)
 	}
 	if n := int64(config.Width) * int64(config.Height); n > MaxPixels || n < 1 || kind == "png" && n/8 > int64(len(data))*1032 {
-		return nil, fmt.Errorf("the %s file of %d bytes claims %d×%d pixels: too many", kind, len(data), config.Width, config.Height)
+		return "", 0, 0, fmt.Errorf("the %s file of %d bytes claims %d×%d pixels: too many", kind, len(data), config.Width, config.Height)
+	}
+	return kind, config.Width, config.Height, nil
+}
+
+// LoadData is Load for what is in memory.
+func LoadData(data []byte) (*image.NRGBA, error) { return decodeAny(data) }
+
+func decodeAny(data []byte) (*image.NRGBA, error) {
+	kind, _, _, err := Measure(data)
+	if err != nil {
+		return nil, err
 	}
 	var img image.Image
-	if isWebP {
+	if kind == "webp" {
 		img, err = decodeWebP(bytes.NewReader(data))
 	} else {
 		img, err = imaging.Decode(bytes.NewReader(data), imaging.AutoOrientation(true))

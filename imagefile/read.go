@@ -1,6 +1,7 @@
 package imagefile
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,14 +75,22 @@ func Inspect(path string) (Info, error) {
 	if !st.Mode().IsRegular() {
 		return Info{}, fmt.Errorf("%s: not a file", path)
 	}
-	info, err := Read(f, st.Size())
+	info, err := inspect(f, st.Size())
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", path, err)
 	}
-	if info.Recipe == nil && info.Lossless {
-		info.takeHidden(f)
-	}
 	return info, nil
+}
+
+// InspectData is Inspect for a file that is in memory.
+func InspectData(data []byte) (Info, error) { return inspect(bytes.NewReader(data), int64(len(data))) }
+
+func inspect(r io.ReaderAt, size int64) (Info, error) {
+	info, err := Read(r, size)
+	if err == nil && info.Recipe == nil && info.Lossless {
+		info.takeHidden(r)
+	}
+	return info, err
 }
 
 // Read is Inspect for a file of the given size in bytes that is already open. It reads headers and texts only, and takes

@@ -56,11 +56,12 @@ func (p *Pipeline) adaptation(pl *plan) (*adaptation, error) {
 		a.loras = append(a.loras, u)
 	}
 	for _, t := range tags {
-		if _, err := library.FindPart(library.LoRAs, t.Name); err != nil { // as the web UIs do
+		path, err := library.NamedPart(library.LoRAs, t.Name) // a prompt names no files
+		if err != nil {                                       // as the web UIs do
 			a.warnings = append(a.warnings, fmt.Sprintf("%.80q is left out: %v", t.Text, err))
 			continue
 		}
-		if _, err := p.addAdapter(a, recipe.Use{Name: t.Name, Weight: t.Weight, TextWeight: t.TextWeight}); err != nil {
+		if _, err := p.addAdapter(a, recipe.Use{Name: path, Weight: t.Weight, TextWeight: t.TextWeight}); err != nil {
 			return nil, fmt.Errorf("%.80s: %w", t.Text, err)
 		}
 	}

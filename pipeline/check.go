@@ -30,3 +30,6 @@ func (p *Pipeline) CheckPrompt(name, text, syntax string) error {
 
 // Factor is what a picture's sides must be multiples of, in pixels.
 func (p *Pipeline) Factor() int { return p.model.Latent.Step() }
+
+// Family is the name of the model's family: "Stable Diffusion".
+func (p *Pipeline) Family() string { return p.model.Family }

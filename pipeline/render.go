@@ -33,6 +33,10 @@ type Events struct {
 	// 0 means never. An error ends the rendering.
 	Preview      func(step int, picture *image.NRGBA) error
 	PreviewEvery int
+	// WantPreview decides instead of PreviewEvery whether Preview is called after a step.
+	WantPreview func(step int) bool
+	// Stop is asked after each step. An error ends this picture, and not those that are made together with it.
+	Stop func() error
 
 	latents func(step int, x []float32) // for tests of the seams
 	call    func()                      // before each call of the model
@@ -234,7 +238,12 @@ func (m *picture) onStep(ctx context.Context, step int, x, x0 []float32) error {
 	if ev.latents != nil {
 		ev.latents(step, x)
 	}
-	if ev.Preview != nil && ev.PreviewEvery > 0 && step%ev.PreviewEvery == 0 && step < m.asked().steps() {
+	if ev.Stop != nil {
+		if err := ev.Stop(); err != nil {
+			return err
+		}
+	}
+	if ev.wantsPreview(step) && step < m.asked().steps() {
 		d, err := m.p.decode(ctx, m.plan, x0, func(string) {}) // the picture will warn
 		if err != nil {
 			return fmt.Errorf("preview: %w", err)
@@ -247,6 +256,16 @@ func (m *picture) onStep(ctx context.Context, step int, x, x0 []float32) error {
 		ev.Step(step)
 	}
 	return nil
+}
+
+func (ev *Events) wantsPreview(step int) bool {
+	switch {
+	case ev.Preview == nil:
+		return false
+	case ev.WantPreview != nil:
+		return ev.WantPreview(step)
+	}
+	return ev.PreviewEvery > 0 && step%ev.PreviewEvery == 0
 }
 
 // noiseType is the type in which torch draws latents for a model of that type.

@@ -228,6 +228,45 @@ func available(scheduler, sigmas string) (gotScheduler, gotSigmas string, notes 
 	return scheduler, sigmas, notes
 }
 
+// Available is FromForeign for who is to draw: names of what this program does not have are those of what it takes instead, with
+// a sentence for each.
+func Available(sampler, schedule string) (scheduler, sigmas string, notes []string, ok bool) {
+	scheduler, sigmas, ok = FromForeign(sampler, schedule)
+	if ok {
+		scheduler, sigmas, notes = available(scheduler, sigmas)
+	}
+	return scheduler, sigmas, notes, ok
+}
+
+// ForeignName is what other programs call a sampler or a schedule of this one.
+type ForeignName struct {
+	Name    string   // that AUTOMATIC1111's interface shows: "DPM++ 2M"
+	Own     string   // "dpm++2m"; "" is the scheduler's own schedule
+	Aliases []string // that are read too
+}
+
+// ForeignSamplers and ForeignSchedules list those that this program has, in the order in which it lists them.
+func ForeignSamplers() (names []ForeignName) {
+	for _, s := range samplers {
+		if s.instead == "" {
+			names = append(names, ForeignName{s.aliases[0], s.name, s.aliases[1:]})
+		}
+	}
+	return names
+}
+
+func ForeignSchedules() (names []ForeignName) {
+	for _, s := range spacings {
+		if s.instead == "" {
+			names = append(names, ForeignName{s.aliases[0], s.name, s.aliases[1:]})
+		}
+	}
+	return names
+}
+
+// ForeignSampler is what AUTOMATIC1111's interface calls a scheduler and its sigmas: "DPM++ 2M Karras".
+func ForeignSampler(scheduler, sigmas string) string { return toForeign(scheduler, sigmas) }
+
 // toForeign is the way back, for Parameters. A name that is not in the table is written as it is.
 func toForeign(scheduler, sigmas string) string {
 	name := scheduler

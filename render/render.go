@@ -37,6 +37,10 @@ type Source[T comparable] interface {
 	Left() int
 }
 
+// Growing is a Source that gets more while it is worked on: more is to be called, without a lock that the Source's methods
+// take, whenever there is something new to Take.
+type Growing interface{ OnMore(more func()) }
+
 // Try is an attempt at a picture.
 type Try[T comparable] struct {
 	Item     T
@@ -98,6 +102,10 @@ func Run[T comparable](ctx context.Context, o Options[T]) error {
 	defer r.cancel(nil)
 	stop := context.AfterFunc(ctx, r.wake)
 	defer stop()
+	if g, ok := o.Source.(Growing); ok {
+		g.OnMore(r.wake)
+		defer g.OnMore(func() {})
+	}
 	var lanes sync.WaitGroup
 	for n := range max(o.Lanes, 1) {
 		for d := range o.Devices {

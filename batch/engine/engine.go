@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"darkroom/batch/jobs"
 	"darkroom/imagefile"
@@ -53,7 +54,10 @@ type model struct {
 	cost uint64 // bytes, estimated
 
 	decodes sync.WaitGroup // at work without the engine's lock
+	used    atomic.Int64   // when it was last, in nanoseconds of Unix time
 }
+
+func (m *model) use() { m.used.Store(time.Now().UnixNano()) }
 
 // New makes an engine. Nothing is opened before the first request.
 func New(o Options) *Engine {
@@ -108,6 +112,7 @@ func (e *Engine) RenderBatch(ctx context.Context, all []*jobs.Request, events fu
 		}
 	}, done)
 	m.decodes.Done()
+	m.use()
 	if broken {
 		if !locked {
 			e.mu.Lock()
@@ -184,6 +189,18 @@ func (e *Engine) Filled(q *jobs.Request) (pipeline.Request, error) {
 	return q.Fill(m.p.NewRequest(q.Prompt)), nil
 }
 
+// About is what a request's model is: its family, what the sides of its pictures must be multiples of, and what it draws
+// where nothing is said.
+func (e *Engine) About(q *jobs.Request) (family string, factor int, usual pipeline.Request, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return "", 0, pipeline.Request{}, err
+	}
+	return m.p.Family(), m.p.Factor(), m.p.NewRequest(""), nil
+}
+
 // Settled are all settings of a request, its model's own too, with names as recipes have them.
 func (e *Engine) Settled(q *jobs.Request) (recipe.Settings, error) {
 	e.mu.Lock()
@@ -226,6 +243,7 @@ func (e *Engine) model(q *jobs.Request) (*model, error) {
 	}
 	if i := slices.IndexFunc(e.open, func(m *model) bool { return m.key == o }); i >= 0 {
 		m := e.open[i]
+		m.use()
 		e.open = slices.Insert(slices.Delete(e.open, i, i+1), 0, m)
 		return m, nil
 	}
@@ -235,6 +253,7 @@ func (e *Engine) model(q *jobs.Request) (*model, error) {
 	}
 	r := p.NewRequest("")
 	m := &model{key: o, p: p, cost: p.Need(r.Width, r.Height, true).Total()}
+	m.use()
 	e.makeRoom(m.cost)
 	e.open = slices.Insert(e.open, 0, m)
 	name := p.Backend()
@@ -266,6 +285,17 @@ func (e *Engine) drop(m *model) {
 	defer func() { _ = recover() }() // it may be half broken
 	e.tell(m, false)
 	m.p.Close()
+}
+
+// Unload closes the models that were not used for so long; 0 closes all. It waits for the pictures in work.
+func (e *Engine) Unload(idle time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range slices.Clone(e.open) {
+		if time.Since(time.Unix(0, m.used.Load())) >= idle {
+			e.drop(m)
+		}
+	}
 }
 
 func (e *Engine) tell(m *model, opened bool) {

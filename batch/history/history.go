@@ -166,6 +166,32 @@ func entry(id int64, line []byte) (e Entry, ok bool) {
 	return e, ok
 }
 
+// Mark is a place in the history: before its first picture, or after one.
+type Mark struct{ at, lines int64 }
+
+// After calls visit with the pictures after a mark, and returns the mark after the last of them.
+func (h *History) After(m Mark, visit func(Entry)) (Mark, error) {
+	f, err := os.Open(h.path)
+	if err != nil {
+		return m, fmt.Errorf("history: %w", err)
+	}
+	defer f.Close()
+	r := bufio.NewReaderSize(io.NewSectionReader(f, m.at, 1<<62), 1<<16)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return m, nil // a line without an end is being written
+		}
+		if err != nil {
+			return m, fmt.Errorf("history: %w", err)
+		}
+		if e, ok := entry(m.lines, line); ok && m.lines > 0 {
+			visit(e)
+		}
+		m.at, m.lines = m.at+int64(len(line)), m.lines+1
+	}
+}
+
 // Query says what to look for. Zero fields ask nothing.
 type Query struct {
 	Text         string // words that the prompt has, all of them, in any case

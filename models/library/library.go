@@ -32,7 +32,7 @@ func Installed() []string {
 		}
 	}
 	for _, path := range Parts(models) {
-		same := func(p string) bool { return nameOf(p) == nameOf(path) }
+		same := func(p string) bool { return NameOf(p) == NameOf(path) }
 		if !slices.ContainsFunc(paths, same) {
 			paths = append(paths, path)
 		}
@@ -51,13 +51,13 @@ func escapeGlob(path string) string {
 func Names() []string {
 	names := []string{defaultmodel.Name}
 	for _, path := range Installed() {
-		names = append(names, nameOf(path))
+		names = append(names, NameOf(path))
 	}
 	return names
 }
 
-// nameOf is what a model is called by: a folder's last element, or a file's without its ending.
-func nameOf(path string) string {
+// NameOf is what a model is called by: a folder's last element, or a file's without its ending.
+func NameOf(path string) string {
 	if slices.Contains(weightFiles, strings.ToLower(filepath.Ext(path))) {
 		return PartName(path)
 	}
@@ -71,7 +71,7 @@ func Named(name string) (path string, ok bool) {
 		return name, true
 	}
 	for _, path := range Installed() {
-		if nameOf(path) == name || filepath.Base(path) == name {
+		if NameOf(path) == name || filepath.Base(path) == name {
 			return path, true
 		}
 	}
@@ -110,7 +110,7 @@ type Info struct {
 func List() []Info {
 	all := []Info{describe(defaultmodel.Name, "")}
 	for _, path := range Installed() {
-		all = append(all, describe(nameOf(path), path))
+		all = append(all, describe(NameOf(path), path))
 	}
 	return all
 }

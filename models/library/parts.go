@@ -101,6 +101,11 @@ func FindPart(k Kind, name string) (string, error) {
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
+	return NamedPart(k, name)
+}
+
+// NamedPart is FindPart for names alone: it takes no paths, and is for names that others send.
+func NamedPart(k Kind, name string) (string, error) {
 	all := Parts(k)
 	for _, same := range []func(path string) bool{
 		func(p string) bool { return PartName(p) == name || filepath.Base(p) == name },
