@@ -31,6 +31,7 @@ func newApp(e *env) app {
 			varyCommand(e),
 			gridCommand(e),
 			batchCommand(e),
+			serveCommand(e),
 			workerCommand(e),
 			queueCommand(e),
 			historyCommand(e),

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"darkroom/machine"
+	"darkroom/models/library"
+	"darkroom/server"
+	"darkroom/server/ask"
+
+	"github.com/urfave/cli/v2"
+)
+
+// serveOptions are the command line of serve.
+type serveOptions struct {
+	Server  server.Options
+	Listen  server.ListenOptions
+	Devices deviceList
+	Drain   time.Duration
+	Quiet   bool
+}
+
+func serveCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "answer HTTP clients: a page, OpenAI's images API, AUTOMATIC1111's API, jobs",
+		Description: `Prints the page's address. Jobs that were accepted are in the output folder before they are answered, and are gone on with
+after a crash. Pictures go there too, and into the history. Models go by their names (darkroom models), and are opened when they
+are asked for. docs/serve.md describes the APIs.
+
+Ctrl-C or SIGTERM: the pictures in work are finished; the rest waits for the next start. Logs are JSON lines on stderr.
+
+Examples:
+   darkroom serve
+   darkroom serve --model sd15 -o pictures/ --model-memory 12
+   darkroom serve --listen 0.0.0.0:7860 --api-key SECRET --tls-cert cert.pem --tls-key key.pem`,
+		Flags: append(append(engineFlags(),
+			&cli.StringFlag{Name: "listen", Usage: "HOST:PORT", DefaultText: "127.0.0.1:7860"},
+			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for pictures and jobs", DefaultText: "pictures, beside the user's models"},
+			&cli.StringFlag{Name: "reports", Usage: "`FOLDER` with folders of darkroom compare, to be shown", DefaultText: "none"},
+			&cli.StringFlag{Name: "api-key", Usage: "key that clients must send (Authorization: Bearer)", EnvVars: []string{"DARKROOM_API_KEY"}, DefaultText: "none"},
+			&cli.StringFlag{Name: "api-auth", Usage: "USER:PASSWORD that clients must send (HTTP Basic)", EnvVars: []string{"DARKROOM_API_AUTH"}, DefaultText: "none"},
+			&cli.BoolFlag{Name: "insecure", Usage: "listen beyond this machine without asking for credentials"},
+			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with the server's certificate, for HTTPS"},
+			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with its key"},
+			&cli.StringFlag{Name: "tls-client-ca", Usage: "`FILE` with certificates that sign those of clients, who must have one"},
+			&cli.StringSliceFlag{Name: "cors", Usage: "origin of pages elsewhere that may use the server, as https://example.org, or *; may be repeated", DefaultText: "none"},
+			&cli.StringSliceFlag{Name: "host", Usage: "name that requests may call this server by; may be repeated", DefaultText: "addresses, localhost and this machine's name"},
+			&cli.Float64Flag{Name: "rate", Usage: "requests a second that one client may send", DefaultText: "any"},
+			&cli.IntFlag{Name: "max-body", Usage: "MiB of a request", DefaultText: "64"},
+			&cli.IntFlag{Name: "max-pixels", Usage: "largest picture that is taken", DefaultText: "4194304"},
+			&cli.IntFlag{Name: "max-steps", Usage: "most steps that are taken", DefaultText: "250"},
+			&cli.IntFlag{Name: "max-queue", Usage: "pictures that may wait", DefaultText: "10000"},
+			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of equal size and sampler a device renders at once; the pictures do not depend on it", DefaultText: "auto, as many as it gains by"},
+			&cli.DurationFlag{Name: "idle", Usage: "how long a model stays open unused", DefaultText: "5m"},
+			&cli.DurationFlag{Name: "drain", Usage: "how long pictures in work are waited for at the end", DefaultText: "5m", Value: 5 * time.Minute},
+			&cli.BoolFlag{Name: "debug", Usage: "log more"},
+		), memoryFlag(), quietFlag()),
+		Action: func(c *cli.Context) error {
+			if err := noWords(c); err != nil {
+				return err
+			}
+			o, err := readServe(e, c)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context, e, o)
+		},
+	}
+}
+
+// readServe reads the command line, the configuration file and the environment.
+func readServe(e *env, c *cli.Context) (o serveOptions, err error) {
+	o.Listen = server.ListenOptions{Address: c.String("listen"), Cert: c.String("tls-cert"), Key: c.String("tls-key"), ClientCA: c.String("tls-client-ca"), Insecure: c.Bool("insecure")}
+	if o.Listen.Address == "" {
+		o.Listen.Address = "127.0.0.1:7860"
+	}
+	engine, devices, err := readEngines(c)
+	if err != nil {
+		return o, err
+	}
+	config, err := readConfig()
+	if err != nil {
+		return o, err
+	}
+	base, err := standing(config)
+	if err != nil {
+		return o, err
+	}
+	if engine.Model == "" {
+		engine.Model = base.Model
+	}
+	if engine.Model, err = library.Find(engine.Model); err != nil {
+		return o, &usageError{"serve", err.Error()}
+	}
+	for _, name := range []string{"model", "vae", "backend", "dtype", "init", "mask"} { // of this machine, and of devices
+		base.Drop(name)
+	}
+	level := slog.LevelInfo
+	if c.Bool("debug") {
+		level = slog.LevelDebug
+	}
+	if c.Bool("quiet") {
+		level = slog.LevelWarn
+	}
+	o.Quiet, o.Drain = c.Bool("quiet"), c.Duration("drain")
+	o.Server = server.Options{
+		Folder: c.String("out"), History: machine.HistoryFile(), Reports: c.String("reports"), Memory: gibibytes(c), Idle: c.Duration("idle"), Queue: c.Int("max-queue"),
+		Limits: ask.Limits{Pixels: c.Int("max-pixels"), Steps: c.Int("max-steps")}, Base: base, MaxBody: int64(c.Int("max-body")) << 20,
+		Security: server.Security{Key: c.String("api-key"), Basic: c.String("api-auth"), CORS: c.StringSlice("cors"), Hosts: c.StringSlice("host"), Rate: c.Float64("rate")},
+		Log:      slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: level})),
+	}
+	if o.Server.AtOnce, err = batchSize(c); err != nil {
+		return o, err
+	}
+	if o.Server.Devices, err = devices.engines(engine); err != nil {
+		return o, err
+	}
+	return o, o.check(c)
+}
+
+func (o *serveOptions) check(c *cli.Context) error {
+	for _, name := range []string{"max-body", "max-pixels", "max-steps", "max-queue"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return usagef("--%s %d: at least 1 is needed", name, c.Int(name))
+		}
+	}
+	if auth := o.Server.Security.Basic; auth != "" && (!strings.Contains(auth, ":") || strings.HasPrefix(auth, ":") || strings.HasSuffix(auth, ":")) {
+		return usagef("--api-auth: USER:PASSWORD is needed")
+	}
+	if err := server.CheckOrigins(o.Server.Security.CORS); err != nil {
+		return usagef("--cors %v", err)
+	}
+	if o.Server.Folder == "" {
+		folders := machine.UserModelFolders()
+		if len(folders) == 0 {
+			return usagef("-o is missing: name a folder for pictures")
+		}
+		o.Server.Folder = filepath.Join(filepath.Dir(folders[0]), "pictures")
+	}
+	return nil
+}
+
+// serve runs the server until it is told to stop.
+func serve(ctx context.Context, e *env, o serveOptions) error {
+	listener, err := server.Listen(o.Listen, &o.Server.Security)
+	if err != nil {
+		return &usageError{"serve", err.Error()}
+	}
+	s, err := server.Open(o.Server)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	scheme := "http"
+	if o.Listen.Cert != "" {
+		scheme = "https"
+	}
+	if _, err := fmt.Fprintf(e.stdout, "%s://%s/\n", scheme, listener.Addr()); err != nil {
+		return err
+	}
+	e.drain.Store(true) // the pictures in work are waited for
+	return s.Serve(ctx, listener, o.Drain)
+}

@@ -1,0 +1,120 @@
+package ask
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"darkroom/batch/jobs"
+	defaultmodel "darkroom/models/default"
+	"darkroom/models/library"
+	"darkroom/recipe"
+	"darkroom/server/wire"
+	"darkroom/similar"
+)
+
+// resolvers turn what a setting names into paths of files here. A setting whose text may be a path and that is not among them
+// cannot be given.
+var resolvers = map[string]func(r *Reader, text string) (string, error){
+	"model":     (*Reader).model,
+	"vae":       part(library.VAEs),
+	"lora":      uses(library.LoRAs),
+	"embedding": uses(library.Embeddings),
+	"init":      (*Reader).picture,
+	"mask":      (*Reader).picture,
+}
+
+// plain are settings whose texts are no names of files, though the table does not list all of their values.
+var plain = map[string]bool{"guidance": true, "scheduler": true, "sigmas": true}
+
+// Resolve is a request with the paths of what it names. The error is a *wire.Error.
+func (r *Reader) Resolve(q *jobs.Request) (jobs.Request, error) {
+	out := *q
+	var failed error
+	q.Each(func(s *recipe.Setting, v any) {
+		text, isText := v.(string)
+		if failed != nil || !isText || text == "" {
+			return
+		}
+		resolve := resolvers[s.Name]
+		switch {
+		case resolve != nil:
+			path, err := resolve(r, text)
+			if err != nil {
+				failed = named(s.JSON(), err)
+				return
+			}
+			out.Set(s.Name, path)
+		case s.Group == recipe.PromptGroup, plain[s.Name], s.Choices != nil && !s.Open:
+		default:
+			failed = Invalid(s.JSON(), "this setting cannot be given over the network")
+		}
+	})
+	return out, failed
+}
+
+// named is err with the field that it is about.
+func named(param string, err error) error {
+	e, ok := err.(*wire.Error)
+	if !ok {
+		return Invalid(param, "%v", err)
+	}
+	with := *e
+	with.Param = param
+	return &with
+}
+
+func (r *Reader) model(name string) (string, error) {
+	if path, ok := r.Catalogue.path(name); ok {
+		return path, nil
+	}
+	return "", &wire.Error{
+		Status: http.StatusNotFound, Type: "invalid_request_error", Code: "model_not_found",
+		Message: fmt.Sprintf("there is no model %.60q%s: GET /v1/models lists them", name, similar.Hint(name, r.Catalogue.names())),
+	}
+}
+
+// isName says whether a text can be a name, and no path.
+func isName(text string) bool {
+	return text != "" && text != "." && text != ".." && !strings.ContainsAny(text, "/\\\x00")
+}
+
+func part(k library.Kind) func(*Reader, string) (string, error) {
+	return func(_ *Reader, name string) (string, error) {
+		if !isName(name) {
+			return "", fmt.Errorf("%.60q: the name of a %s is needed, and no path", name, k.Name)
+		}
+		return library.NamedPart(k, name)
+	}
+}
+
+func uses(k library.Kind) func(*Reader, string) (string, error) {
+	return func(r *Reader, text string) (string, error) {
+		list, err := recipe.ParseUses(text)
+		if err != nil {
+			return "", err
+		}
+		for i := range list {
+			if list[i].Name, err = part(k)(r, list[i].Name); err != nil {
+				return "", err
+			}
+			if strings.Contains(list[i].Name, ",") {
+				return "", fmt.Errorf("the %s's path has a comma, which separates them: rename it", k.Name)
+			}
+		}
+		return recipe.FormatUses(list), nil
+	}
+}
+
+func (r *Reader) picture(text string) (string, error) {
+	if id, ok := strings.CutPrefix(text, "upload:"); ok {
+		return r.Upload(id)
+	}
+	if id, ok := strings.CutPrefix(text, "picture:"); ok {
+		return r.Picture(id)
+	}
+	return "", fmt.Errorf("%.40q: upload:ID of a picture that was sent (POST /v1/files), or picture:ID of one in the gallery, is needed", text)
+}
+
+// IsDefault says whether a name is that of the embedded model, or of none.
+func IsDefault(name string) bool { return name == "" || name == defaultmodel.Name }

@@ -1,0 +1,223 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"image"
+	"image/jpeg"
+	"slices"
+	"time"
+
+	"github.com/disintegration/imaging"
+
+	"darkroom/batch"
+	"darkroom/batch/engine"
+	"darkroom/batch/jobs"
+	"darkroom/batch/manifest"
+	"darkroom/batch/store"
+	"darkroom/pipeline"
+	"darkroom/render"
+	"darkroom/server/wire"
+)
+
+// device is an engine as render.Run wants it.
+type device struct {
+	d      *Dispatcher
+	engine Engine
+}
+
+func (v device) Device() string { return v.engine.Device() }
+
+func (v device) BatchSize(t *task, most int) int {
+	q, err := v.d.o.Resolve(&t.item.Request)
+	if err != nil {
+		return 1 // rendering tells
+	}
+	return v.engine.BatchSize(&q, most)
+}
+
+// RenderBatch renders tasks together. When all of them are cancelled it ends within a step.
+func (v device) RenderBatch(ctx context.Context, all []*task, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := &company{all, cancel}
+	v.d.mu.Lock()
+	for _, t := range all {
+		t.company = c
+	}
+	c.stopIfAll()
+	v.d.mu.Unlock()
+	var requests []*jobs.Request
+	var at []int // their places in all
+	for i, t := range all {
+		q, err := v.d.o.Resolve(&t.item.Request)
+		if err != nil {
+			done(i, nil, &pipeline.UsageError{Err: err})
+			continue
+		}
+		requests, at = append(requests, &q), append(at, i)
+	}
+	if len(requests) > 0 {
+		v.engine.RenderBatch(ctx, requests, func(k int) pipeline.Events { return events(at[k]) }, func(k int, img *pipeline.Image, err error) { done(at[k], img, err) })
+	}
+}
+
+// company are the tasks of one call.
+type company struct {
+	tasks  []*task
+	cancel context.CancelFunc
+}
+
+// stopIfAll ends the call when each of its tasks was cancelled. The caller holds the dispatcher's lock.
+func (c *company) stopIfAll() {
+	if !slices.ContainsFunc(c.tasks, func(t *task) bool { return !t.stop && t.state == running }) {
+		c.cancel()
+	}
+}
+
+// events are those of a task while it is rendered.
+func (d *Dispatcher) events(t *task, _ string) pipeline.Events {
+	locked := func(f func()) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		f()
+	}
+	tell := func() {
+		d.publish(t.job.ID, wire.Event{Type: wire.ProgressType, Data: wire.ProgressEvent{Job: t.job.ID, Progress: *t.progress()}})
+	}
+	var wanted time.Time // when the preview that is being made was asked for
+	return pipeline.Events{
+		Warn: func(text string) {
+			locked(func() {
+				if w := &t.job.warnings; len(*w) < 10 && !slices.Contains(*w, text) {
+					*w = append(*w, text)
+				}
+			})
+		},
+		Start: func(n int) { locked(func() { t.begun, t.step, t.steps = time.Now(), 0, n; tell() }) },
+		Step:  func(n int) { locked(func() { t.step = n; tell() }) },
+		Stop: func() (err error) {
+			locked(func() {
+				if t.stop {
+					err = ErrCancelled
+				}
+			})
+			return err
+		},
+		WantPreview: func(step int) (wants bool) {
+			locked(func() { wants = d.wantsPreview(t, step) })
+			wanted = time.Now()
+			return wants
+		},
+		Preview: func(step int, picture *image.NRGBA) error {
+			d.preview(t, step, picture, time.Since(wanted))
+			return nil
+		},
+	}
+}
+
+// wantsPreview says whether somebody looks, and the latest preview is so long ago that they take an eighth of the time at most.
+// The caller holds mu.
+func (d *Dispatcher) wantsPreview(t *task, step int) bool {
+	for k := 1; k <= t.job.partials; k++ {
+		if step == max(t.steps*k/(t.job.partials+1), 1) {
+			return true
+		}
+	}
+	if !d.wantsPreviews(t.job.ID) && time.Now().After(t.job.wanted) {
+		return false
+	}
+	return time.Since(t.previewed) > max(8*t.cost, 300*time.Millisecond)
+}
+
+// previewSide is the longer side of a preview, in pixels.
+const previewSide = 512
+
+func (d *Dispatcher) preview(t *task, step int, picture *image.NRGBA, cost time.Duration) {
+	small := picture
+	if b := picture.Bounds(); max(b.Dx(), b.Dy()) > previewSide {
+		small = imaging.Fit(picture, previewSide, previewSide, imaging.Box)
+	}
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, small, &jpeg.Options{Quality: 80}); err != nil {
+		return // a preview less
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.previewed, t.cost, t.job.latest = time.Now(), cost, buf.Bytes()
+	d.publish(t.job.ID, wire.Event{Type: wire.PreviewType, Data: wire.PreviewEvent{
+		Job: t.job.ID, Picture: t.index, Step: step, Image: "data:image/jpeg;base64," + base64.StdEncoding.EncodeToString(buf.Bytes()),
+	}})
+}
+
+// made is a rendered picture on its way to the store.
+type made struct {
+	try   render.Try[*task]
+	image *pipeline.Image
+}
+
+// write encodes a picture, stores it and writes it down.
+func (d *Dispatcher) write(ctx context.Context, m made) {
+	t := m.try.Item
+	rec := manifest.Record{
+		Hash: t.hash, Index: t.index, Request: t.item.Request, Device: m.try.Device, Attempts: m.try.Attempts, Started: m.try.Begun.UTC(), Seconds: m.try.Seconds,
+	}
+	data, err := engine.Encode(&t.item.Request, m.image)
+	if err == nil {
+		rec = batch.Complete(rec, m.image, data)
+		err = batch.Patiently(ctx, 0, func(text string) { d.o.Log.Warn(text) }, func() (err error) {
+			if rec.File, err = store.PutFree(ctx, d.store, t.item.File, data); err != nil {
+				return err
+			}
+			rec.Finished = time.Now().UTC()
+			return d.manifest.Append(rec)
+		})
+	}
+	if err != nil {
+		d.fail(t, err)
+		return
+	}
+	if d.o.Made != nil {
+		resolved, err := d.o.Resolve(&t.item.Request)
+		if err == nil {
+			err = d.o.Made(rec, resolved, m.image.Recipe)
+		}
+		if err != nil {
+			d.o.Log.Warn("a picture is not in the history", "job", t.job.ID, "file", rec.File, "error", err)
+		}
+	}
+	d.mu.Lock()
+	defer d.unlock()
+	d.settle(t, rec)
+}
+
+// settle ends a task, and those that waited for the same picture, with their picture. The caller holds mu, and calls unlock.
+func (d *Dispatcher) settle(t *task, rec manifest.Record) {
+	all := append([]*task{t}, t.followers...)
+	t.followers = nil
+	d.release(t)
+	for _, o := range all {
+		if o != t && o.state != following {
+			continue // cancelled meanwhile
+		}
+		o.state, o.record = finished, rec
+		o.job.latest = nil
+		d.publish(o.job.ID, wire.Event{Type: wire.PictureType, Data: PictureOf(rec, o.job.ID, o.index)})
+		d.touch(o.job)
+	}
+}
+
+// fail ends a task that failed for good or was cancelled.
+func (d *Dispatcher) fail(t *task, err error) {
+	d.mu.Lock()
+	d.release(t)
+	if t.state, t.err = failed, err; t.stop {
+		t.state, t.err = cancelled, nil
+	} else {
+		d.o.Log.Warn("a picture failed", "job", t.job.ID, "picture", t.index, "error", err)
+	}
+	d.touch(t.job)
+	d.unlock()
+	d.rouse()
+}
