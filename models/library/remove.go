@@ -34,11 +34,11 @@ func Items(name string) ([]Item, error) {
 			return nil
 		}
 		for _, path := range paths {
-			names = append(names, nameOf(path))
-			if nameOf(path) != rest && filepath.Base(path) != rest {
+			names = append(names, NameOf(path))
+			if NameOf(path) != rest && filepath.Base(path) != rest {
 				continue
 			}
-			item := Item{Kind: k, Name: nameOf(path), Path: path}
+			item := Item{Kind: k, Name: NameOf(path), Path: path}
 			if err := item.measure(); err != nil {
 				return err
 			}
