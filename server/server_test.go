@@ -195,13 +195,19 @@ func TestJob(t *testing.T) {
 			t.Errorf("thumbnail: %v", r.Header)
 		}
 	}
-	var list wire.PictureList
-	if s.want(200, "GET", "/v1/pictures?query=RED&limit=2", nil, &list); len(list.Pictures) != 2 || list.Next == "" || list.Pictures[0].ID != j.Pictures[2].ID {
-		t.Errorf("%+v", list)
+	var list, rest wire.PictureList
+	s.want(200, "GET", "/v1/pictures?query=RED&limit=2", nil, &list)
+	s.want(200, "GET", "/v1/pictures?query=red&before="+list.Next, nil, &rest)
+	seen := map[string]bool{}
+	for _, p := range append(list.Pictures, rest.Pictures...) {
+		seen[p.ID] = true
 	}
-	var rest wire.PictureList
-	if s.want(200, "GET", "/v1/pictures?query=red&before="+list.Next, nil, &rest); len(rest.Pictures) != 1 || rest.Pictures[0].ID != j.Pictures[0].ID || rest.Next != "" {
-		t.Errorf("the rest: %+v", rest)
+	if len(list.Pictures) != 2 || len(rest.Pictures) != 1 || len(seen) != 3 || list.Next == "" || rest.Next != "" {
+		t.Errorf("%+v and %+v", list, rest)
+	}
+	s.want(200, "GET", "/v1/pictures?query=blue", nil, &list)
+	if len(list.Pictures) != 0 {
+		t.Errorf("a word that no prompt has finds %+v", list)
 	}
 }
 
