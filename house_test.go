@@ -91,9 +91,6 @@ func TestNetworksAreFamilys(t *testing.T) {
 			continue
 		}
 		for _, imp := range p.Imports {
-			if p.ImportPath == "darkroom/compare/judge" {
-				continue // until family opens CLIP models for it
-			}
 			if slices.Contains(networks, folder(imp)) {
 				t.Errorf("%s imports %s: only package family knows networks", p.ImportPath, imp)
 			}

@@ -79,7 +79,7 @@ func TestCLIP(t *testing.T) {
 		if p.Pixels != nil {
 			// Pillow rounds each pass of its bicubic filter to 8 bits with weights of 22 bits, imaging with others: two
 			// grey values of 255, over the deviation of 0.26.
-			for k, v := range c.vision.pixels(picture) {
+			for k, v := range c.model.Pixels(picture) {
 				if d := math.Abs(float64(v - interleaved(p.Pixels)[k])); d > 2.01/255/0.26 {
 					t.Errorf("%s: pixel %d is %v, want %v", p.Picture, k, v, interleaved(p.Pixels)[k])
 					break
@@ -88,9 +88,9 @@ func TestCLIP(t *testing.T) {
 		}
 		pixels := interleaved(p.Pixels)
 		if pixels == nil {
-			pixels = c.vision.pixels(picture) // of the right size: nothing is scaled
+			pixels = c.model.Pixels(picture) // of the right size: nothing is scaled
 		}
-		features, err := c.vision.embed(ctx, pixels)
+		features, err := c.model.Picture(ctx, pixels)
 		if err != nil {
 			t.Fatal(err)
 		}
