@@ -107,7 +107,7 @@ MEASURED_OUT = docs/schedulers-measured.md
 schedulers-measured: build
 	rm -rf build/schedulers
 	bin/darkroom compare --schedulers $(MEASURED) --steps $(MEASURED_STEPS) --prompts $(MEASURED_PROMPTS) --seeds $(MEASURED_SEEDS) --rank-by ssim -o build/schedulers
-	cp build/schedulers/results.md $(MEASURED_OUT)
+	sed 's|docs/compare.md says|[compare.md](compare.md) says|' build/schedulers/results.md > $(MEASURED_OUT)
 
 train-setup:
 	python3 -m venv train/work/venv

@@ -8,168 +8,139 @@ import (
 )
 
 // answer puts into plain words what the table shows, and what it cannot show.
-func (r *Report) answer(prompts int, noticeable float64) {
+func (e *evaluation) answer() {
+	r := e.report
 	r.Answer, r.Buys, r.Notes, r.Picks = nil, nil, nil, nil
-	defer r.notes(prompts)
+	defer e.notes()
 	m, ok := measure(r.RankBy)
-	if !ok {
+	switch {
+	case !ok:
 		r.Answer = []string{"Nothing decides which setting is better: none has a converged solution to be measured against, and there is no judge. Only times were measured."}
 		return
-	}
-	if noticeable == 0 {
-		noticeable = m.Noticeable
-	}
-	problems := r.problems()
-	if len(problems) == 0 {
+	case len(r.verdicts) == 0:
 		r.Answer = []string{fmt.Sprintf("No setting could be ranked by %s: see the notes.", m.Title)}
 		return
-	}
-	if len(problems) > 1 {
-		r.Answer = append(r.Answer, fmt.Sprintf("Each of %s has a converged solution of its own, and nearness to it cannot say which of them makes the better pictures: that takes a judge, or your eyes. Within each:", list(problems, 6)))
-	}
-	for _, problem := range problems {
-		ranked := r.ranked(problem)
-		best := slices.MaxFunc(ranked, func(a, b SettingResult) int {
-			return cmp.Compare(float64(m.Better)*a.Values[m.Key].Mean, float64(m.Better)*b.Values[m.Key].Mean)
-		})
-		pick := fastestGoodEnough(ranked, best, noticeable)
-		if pick.ID == best.ID && pick.ID != ranked[0].ID && !slices.ContainsFunc(ranked, func(s SettingResult) bool { return s.Rank > 1 }) {
-			r.Answer = append(r.Answer, r.undecided(m, ranked, best))
-			r.Buys = append(r.Buys, r.buys(m, ranked)...)
-			continue
+	case len(r.verdicts) > 1:
+		var names []string
+		for _, v := range r.verdicts {
+			names = append(names, r.Settings[v.of[0]].Problem)
 		}
-		r.Picks = append(r.Picks, pick.ID)
-		texts := []string{advice(m, ranked, pick, best, noticeable), tie(m, ranked, best)}
-		if len(problems) > 1 {
+		r.Answer = append(r.Answer, fmt.Sprintf("Each of %s has a converged solution of its own. Closeness to it cannot say which of them makes the better pictures: that takes a judge, or your eyes. Within each:", list(names, 6)))
+	}
+	for _, v := range r.verdicts {
+		texts := []string{e.advice(v), v.count()}
+		if pick := v.worth(e.slower); v.ranking.Units > 1 {
+			r.Picks = append(r.Picks, r.Settings[v.of[pick]].ID)
+		}
+		if len(r.verdicts) > 1 {
 			texts = []string{strings.Join(texts, " ")}
 		}
 		r.Answer = append(r.Answer, texts...)
-		r.Buys = append(r.Buys, r.buys(m, ranked)...)
+		r.Buys = append(r.Buys, e.buys(v)...)
 	}
-}
-
-// problems are those of which a setting was ranked, in the order of the table; one, "", where all are ranked together.
-func (r *Report) problems() []string {
-	var names []string
-	for _, s := range r.Settings {
-		if name := r.rankedIn(s); s.Rank > 0 && !s.OverBudget && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// rankedIn is the problem within which a setting is ranked.
-func (r *Report) rankedIn(s SettingResult) string {
-	if r.Apart {
-		return s.Problem
-	}
-	return ""
-}
-
-// ranked are the settings of a problem that could be ranked and are within the budget, fastest first.
-func (r *Report) ranked(problem string) []SettingResult {
-	var out []SettingResult
-	for _, s := range r.Settings {
-		if s.Rank > 0 && !s.OverBudget && r.rankedIn(s) == problem {
-			out = append(out, s)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b SettingResult) int { return cmp.Compare(a.Seconds.Median, b.Seconds.Median) })
-	return out
-}
-
-// fastestGoodEnough is the fastest setting whose loss against the best is known to be below what is noticeable.
-func fastestGoodEnough(ranked []SettingResult, best SettingResult, noticeable float64) SettingResult {
-	for _, s := range ranked { // fastest first
-		if s.Behind != nil && s.Behind.High != nil && *s.Behind.High <= noticeable {
-			return s
-		}
-	}
-	return best
 }
 
 // advice says which setting to use, and why.
-func advice(m Measure, ranked []SettingResult, pick, best SettingResult, noticeable float64) string {
-	text := fmt.Sprintf("Use %s: %s a picture, %s %s.", pick.Name, seconds(pick.Seconds.Median), m.Title, value(m, pick.Values[m.Key]))
+func (e *evaluation) advice(v verdicts) string {
+	m, pick := v.measure, v.worth(e.slower)
+	s, best := e.report.Settings[v.of[pick]], e.report.Settings[v.of[v.best]]
+	if v.ranking.Units < 2 {
+		return fmt.Sprintf("One picture a setting decides nothing: there is nothing to tell chance from. The best %s, %s, is that of %s.", m.Title, amount(m, best.Values[m.Key].Mean), best.Name)
+	}
+	text := fmt.Sprintf("Use %s: %s a picture, %s %s.", s.Name, seconds(s.Seconds.Median), m.Title, amount(m, s.Values[m.Key].Mean))
 	switch {
-	case pick.ID == best.ID && len(ranked) == 1:
+	case len(v.of) == 1:
 		return text + " It is the only setting that could be ranked."
-	case pick.ID == best.ID:
-		return text + fmt.Sprintf(" It has the best mean, and no faster setting is shown to be within %s of it.", amount(m, noticeable))
+	case pick == v.best:
+		return text + fmt.Sprintf(" It has the best mean, and no faster setting is shown to be within %s of it.", amount(m, v.noticed))
 	}
-	return text + fmt.Sprintf(" It is the fastest whose loss is shown to be too small to notice (at most %s, where %s is the limit): the best mean, %s, is that of %s at %s a picture.",
-		amount(m, *pick.Behind.High), amount(m, noticeable), amount(m, best.Values[m.Key].Mean), best.Name, seconds(best.Seconds.Median))
+	return text + fmt.Sprintf(" It is the fastest that is as good as the best: it loses at most %s, and %s is what one notices. The best, %s, has %s and takes %s.",
+		amount(m, v.loss(v.ranking.Loss[pick].High)), amount(m, v.noticed), best.Name, amount(m, best.Values[m.Key].Mean), seconds(best.Seconds.Median))
 }
 
-// undecided is the answer where nothing is shown of anything: the best mean may be chance, and that a faster setting is as good is
-// not shown either.
-func (r *Report) undecided(m Measure, ranked []SettingResult, best SettingResult) string {
-	of := ""
-	if r.Apart {
-		of = " of " + best.Problem
-	}
-	return fmt.Sprintf("These pictures decide nothing: no difference in %s is shown between any of the %d settings%s, nor that any is as good as the best. The best mean, %s, is that of %s at %s a picture; the fastest is %s: %s a picture, %s. More prompts or seeds tell more.",
-		m.Title, len(ranked), of, value(m, best.Values[m.Key]), best.Name, seconds(best.Seconds.Median), ranked[0].Name, seconds(ranked[0].Seconds.Median), value(m, ranked[0].Values[m.Key]))
-}
-
-// tie says between how many settings no difference is shown.
-func tie(m Measure, ranked []SettingResult, best SettingResult) string {
-	var equal []string
-	for _, s := range ranked {
-		if s.Rank == 1 && s.ID != best.ID {
-			equal = append(equal, s.Name)
+// count says how many settings have which verdict, and what would decide the others.
+func (v verdicts) count() string {
+	good, worse, open, more := 0, 0, 0, 0
+	for k, verdict := range v.verdict {
+		switch verdict {
+		case AsGood:
+			good++
+		case Worse:
+			worse++
+		case Undecided:
+			open, more = open+1, max(more, v.more[k])
 		}
 	}
-	switch n := len(equal); {
-	case len(ranked) == 1:
+	if good+worse+open < 2 {
 		return "One setting makes no comparison."
-	case n == len(ranked)-1:
-		return fmt.Sprintf("No difference in %s is shown between any of the %d settings: more prompts or seeds may show one, or there is none worth the time.", m.Title, len(ranked))
-	case n == 0:
-		return fmt.Sprintf("In %s, %s is shown to be better than each of the others.", m.Title, best.Name)
-	default:
-		return fmt.Sprintf("No difference in %s is shown between the best, %s, and %d other%s: %s.", m.Title, best.Name, n, plural(n), list(equal, 6))
 	}
-}
-
-// buys walks along the Pareto front and says what each step up costs and gives.
-func (r *Report) buys(m Measure, ranked []SettingResult) []string {
-	var front []SettingResult
-	for _, s := range ranked {
-		if s.Pareto {
-			front = append(front, s)
+	text := fmt.Sprintf("Of %d settings %d %s as good as the best, %d %s worse, %d %s undecided", good+worse+open, good, areIs(good), worse, areIs(worse), open, areIs(open))
+	if more > 0 {
+		text += fmt.Sprintf(": about %d more prompt%s would decide", more, plural(more))
+		if open > 1 {
+			text += " the last of them"
 		}
 	}
+	return text + "."
+}
+
+func areIs(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// buys walks along the front and says what each step up costs and gives.
+func (e *evaluation) buys(v verdicts) []string {
+	var front []int
+	for k, i := range v.of {
+		if e.report.Settings[i].Pareto {
+			front = append(front, k)
+		}
+	}
+	slices.SortStableFunc(front, func(a, b int) int { return cmp.Compare(v.ranking.Mean[a].Mean, v.ranking.Mean[b].Mean) })
 	const most = 6
 	var out []string
 	for i := 1; i < len(front) && i <= most; i++ {
-		a, b := front[i-1], front[i]
-		time, gain := b.Seconds.Median-a.Seconds.Median, (b.Values[m.Key].Mean-a.Values[m.Key].Mean)*float64(m.Better)
-		shown := ""
-		if !r.better[[2]string{b.ID, a.ID}] {
-			shown = ", which is not shown to be more than chance"
+		a, b := e.report.Settings[v.of[front[i-1]]], e.report.Settings[v.of[front[i]]]
+		gain := v.measure.sign() * (b.Values[v.measure.Key].Mean - a.Values[v.measure.Key].Mean)
+		chance := ""
+		if !v.ranking.Better(front[i], front[i-1]) {
+			chance = "; that may be chance"
 		}
-		out = append(out, fmt.Sprintf("From %s (%s) to %s (%s): %s more buys %s of %s%s.",
-			a.Name, seconds(a.Seconds.Median), b.Name, seconds(b.Seconds.Median), seconds(time), amount(m, gain), m.Title, shown))
+		out = append(out, fmt.Sprintf("%s → %s: from %s to %s, %s %s to %s (%s better)%s.", a.Name, b.Name,
+			seconds(a.Seconds.Median), seconds(b.Seconds.Median), v.measure.Title, amount(v.measure, a.Values[v.measure.Key].Mean), amount(v.measure, b.Values[v.measure.Key].Mean), amount(v.measure, gain), chance))
 	}
-	if len(front) > most+1 {
-		out = append(out, fmt.Sprintf("The front has %d more such step%s: see the table.", len(front)-most-1, plural(len(front)-most-1)))
+	if left := len(front) - most - 1; left > 0 {
+		out = append(out, fmt.Sprintf("The front has %d more such step%s: see the table.", left, plural(left)))
 	}
 	return out
 }
 
 // notes say what limits the answer.
-func (r *Report) notes(prompts int) {
+func (e *evaluation) notes() {
+	r, prompts := e.report, len(e.Grid.Prompts)
 	add := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
 	pictures := prompts * r.Grid.Seeds
-	add("%d prompt%s × %d seed%s: %d picture%s a setting. All settings drew the same prompts from the same noise; differences are taken picture by picture, intervals hold 95 %% (bootstrap), and ranks hold for all settings that are ranked together.",
+	add("%d prompt%s × %d seed%s: %d picture%s a setting. All settings drew the same prompts from the same noise. Differences are taken picture by picture; their intervals hold 95 %% (bootstrap) for all settings together.",
 		prompts, plural(prompts), r.Grid.Seeds, plural(r.Grid.Seeds), pictures, plural(pictures))
 	if prompts < 6 {
 		add("With fewer than 6 prompts, what is shown holds for these prompts only.")
 	}
 	if pictures == 1 {
 		add("One picture a setting shows no difference at all: there is nothing to tell chance from.")
+	}
+	if m, ok := measure(r.RankBy); ok && m.scale != asItIs {
+		add("%s is averaged and compared as a ratio of distances, on which good settings spread as much as bad ones; the means are brought back from there.", m.Title)
+	}
+	if few, many, prefers := e.judgePrefersFewer(); prefers {
+		text := fmt.Sprintf("The judge finds more of the prompt in pictures of the fewest steps (%.3g) than in those of the most (%.3g), so it cannot judge how many steps a picture needs", few, many)
+		if r.RankBy == "agreement" {
+			add("%s. You asked to rank by it all the same.", text)
+		} else {
+			add("%s: nothing is ranked by it.", text)
+		}
 	}
 	if r.Judge == "" {
 		add("No judge: nothing here says whether the pictures show what their prompts ask for, nor how different the seeds' pictures are. Give --judge with a CLIP model's folder.")
@@ -189,10 +160,10 @@ func (r *Report) notes(prompts int) {
 	}
 	slices.Sort(noisy)
 	if noisy = slices.Compact(noisy); len(noisy) > 0 {
-		add("These draw noise on the way or follow another path, so their pictures have another limit and no distance to the converged solution: %s.", list(noisy, 8))
+		add("These draw noise at each step, or follow another path: they have no converged solution to be compared with, and are not ranked by it: %s.", list(noisy, 8))
 	}
 	if len(flagged) > 0 {
-		add("Pictures that look unlike the others': %s.", list(flagged, 6))
+		add("These make pictures that look unlike the others: %s.", list(flagged, 6))
 	}
 }
 
@@ -204,10 +175,10 @@ func (r *Report) referenceNotes(add func(string, ...any)) {
 		if ref.Relative == nil || ref.SSIM == nil {
 			continue
 		}
-		add("The converged solution is %s. Doubling its steps moves the latents by %.2g %% and leaves an SSIM of %.4f (median of %d): nearer than that to it means nothing.",
+		add("The converged solution is %s. With half the steps it is %.2g %% away in the latents, at an SSIM of %.4f (median of %d), so it is known to about a third of that: smaller distances mean nothing.",
 			ref.Name, 100**ref.Relative, *ref.SSIM, ref.Checked)
 		for _, s := range r.Settings {
-			if v, ok := s.Values["rmse"]; ok && s.Setting.problemID() == ref.Problem.ID() && v.Mean < 1.5**ref.RMSE {
+			if v, ok := s.Values["rmse"]; ok && s.Setting.problemID() == ref.Problem.ID() && v.Mean < 0.5**ref.RMSE {
 				add("%s is as near to it as it is converged: raise --reference-steps to tell such settings apart.", s.Name)
 				break
 			}
@@ -234,14 +205,6 @@ func amount(m Measure, v float64) string {
 		text += " " + m.Unit
 	}
 	return text
-}
-
-// value is an estimate with its interval.
-func value(m Measure, e Estimate) string {
-	if e.Low == nil || e.High == nil {
-		return amount(m, e.Mean)
-	}
-	return fmt.Sprintf("%s [%.3g, %.3g]", amount(m, e.Mean), *e.Low, *e.High)
 }
 
 func plural(n int) string {

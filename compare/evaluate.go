@@ -39,6 +39,8 @@ type evaluation struct {
 	ideal  map[string]metrics.Features   // by problem: the converged pictures'
 	looks  map[string]map[string]float64 // by problem: the converged pictures' mean look
 	drift  map[string][]convergence      // by problem
+	// seconds that each picture took: [setting][item]
+	seconds [][]float64
 
 	features int // of a picture; 0: not known yet
 }
@@ -77,7 +79,7 @@ func (s *session) evaluate(ctx context.Context, judge *scorer) (*Report, error) 
 	e.rank()
 	e.keepMeasures()
 	e.flags()
-	e.report.answer(len(s.Grid.Prompts), s.Noticeable)
+	e.answer()
 	return e.report, nil
 }
 
@@ -103,7 +105,7 @@ func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
 		}
 		e.addLook(problem, metrics.LookOf(x.pixels))
 		if e.checked(n) {
-			y, err := e.load(ctx, finer(ref), item)
+			y, err := e.load(ctx, coarser(ref), item)
 			if err != nil {
 				return err
 			}
@@ -251,12 +253,12 @@ func (e *evaluation) sets() {
 		}
 		made, ideal := e.seen[i], e.ideal[set.problemID()]
 		if ideal != nil && len(made) >= 2 {
-			put("frechet", metrics.Frechet(made, ideal))
-			put("kid", metrics.KID(made, ideal))
 			put("cmmd", metrics.CMMD(made, ideal))
 		}
-		const k = 3 // neighbours, as in the paper
-		if ideal != nil && len(made) > k {
+		if ideal != nil && len(made) >= enoughPictures {
+			put("frechet", metrics.Frechet(made, ideal))
+			put("kid", metrics.KID(made, ideal))
+			const k = 3 // neighbours, as in the paper
 			precision, recall := metrics.PrecisionRecall(made, ideal, k)
 			put("precision", precision)
 			put("recall", recall)

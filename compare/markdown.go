@@ -11,16 +11,30 @@ func (r *Report) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
 	g := r.Grid
 	fmt.Fprintf(&b, "# Schedulers, measured\n\n")
-	fmt.Fprintf(&b, "%d settings, %d prompt%s × %d seed%s, on %s, darkroom %s. Made by `darkroom compare`; see [compare.md](compare.md).\n\n",
+	fmt.Fprintf(&b, "%d settings, %d prompt%s × %d seed%s, on %s, darkroom %s. Made by `darkroom compare`; docs/compare.md says how it is measured.\n\n",
 		len(r.Settings), len(g.Prompts), plural(len(g.Prompts)), g.Seeds, plural(g.Seeds), r.Device, r.Version)
+	if len(r.Opening) > 0 {
+		b.WriteString("|  | best | the fastest that is as good | does it matter? |\n|:--|:--|:--|:--|\n")
+		for _, row := range r.Opening {
+			b.WriteString("|")
+			for i, text := range row.Answer {
+				if i == 0 && row.Problem != "" {
+					text += ", " + row.Problem
+				}
+				fmt.Fprintf(&b, " %s |", cell(text))
+			}
+			b.WriteString("\n")
+		}
+		b.WriteString("\n")
+	}
 	for _, text := range r.Answer {
 		fmt.Fprintf(&b, "%s\n\n", cell(text))
 	}
 	for _, text := range r.Buys {
 		fmt.Fprintf(&b, "- %s\n", cell(text))
 	}
-	b.WriteString("\n| rank | setting | calls | seconds (quartiles) |")
-	line := "|--:|:--|--:|--:|"
+	b.WriteString("\n| setting | against the best | calls | seconds (quartiles) |")
+	line := "|:--|:--|--:|--:|"
 	for _, m := range r.Measures {
 		if m.Better != 0 {
 			fmt.Fprintf(&b, " %s |", m.Title)
@@ -29,14 +43,11 @@ func (r *Report) writeMarkdown(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, " front |\n%s:-:|\n", line)
 	for _, s := range r.Sorted() {
-		rank, front := "–", ""
-		if s.Rank > 0 {
-			rank = fmt.Sprint(s.Rank)
-		}
+		front := ""
 		if s.Pareto {
 			front = "●"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %g | %.3g (%.3g–%.3g) |", rank, cell(s.Name), s.Calls, s.Seconds.Median, s.Seconds.Q1, s.Seconds.Q3)
+		fmt.Fprintf(&b, "| %s | %s | %g | %.3g (%.3g–%.3g) |", cell(s.Name), s.Said(), s.Calls, s.Seconds.Median, s.Seconds.Q1, s.Seconds.Q3)
 		for _, m := range r.Measures {
 			if m.Better == 0 {
 				continue

@@ -18,9 +18,56 @@ type Measure struct {
 	Noticeable float64 `json:"noticeable,omitempty"`
 	// OfSet says that the measure is of a setting's pictures together, not of each.
 	OfSet bool `json:"ofSet,omitempty"`
+	// Distance is what plots draw on a logarithmic axis in place of the measure: "1 − SSIM"; "": the measure itself, as it is.
+	Distance string `json:"distance,omitempty"`
 
 	needs need
+	scale scale
 }
+
+// scale is on what a measure is averaged and compared: one on which good settings spread as much as bad ones do.
+type scale int
+
+const (
+	asItIs     scale = iota
+	oneMinus         // −ln(1−v): a loss is a ratio of what is missing to 1
+	ofDistance       // −ln(v): a loss is a ratio of distances
+)
+
+// leastDistance is the smallest distance that counts: no converged solution is known better.
+const leastDistance = 1e-4
+
+func (m Measure) sign() float64 {
+	if m.Better < 0 {
+		return -1
+	}
+	return 1
+}
+
+// even brings a value to the scale on which spread is even, where more is better; back is its inverse.
+func (m Measure) even(v float64) float64 {
+	switch m.scale {
+	case oneMinus:
+		return -math.Log(max(1-v, leastDistance))
+	case ofDistance:
+		return -math.Log(max(v, leastDistance))
+	}
+	return m.sign() * v
+}
+
+func (m Measure) back(v float64) float64 {
+	switch m.scale {
+	case oneMinus:
+		return 1 - math.Exp(-v)
+	case ofDistance:
+		return math.Exp(-v)
+	}
+	return m.sign() * v
+}
+
+// enoughPictures is from how many pictures a setting's Fréchet distance, KID, precision and recall say more of them than of their
+// number.
+const enoughPictures = 64
 
 type need int
 
@@ -37,10 +84,10 @@ func measures() []Measure {
 		{Key: "agreement", Title: "Prompt agreement", Better: 1, Noticeable: 1, needs: needsJudge,
 			About: "how far the judge finds in the picture what the prompt asks for: of a CLIP judge, 100 × the cosine of picture and text; of a classifier, the probability of the prompt's noun in percent"},
 		{Key: "preference", Title: "Preference", Better: 1, Noticeable: 0.1, needs: needsJudge, About: "the score of the judge's own head (aesthetics, human preference)"},
-		{Key: "ssim", Title: "SSIM", Better: 1, Noticeable: 0.02, needs: needsReference, About: "structural similarity to the converged solution of the same noise; 1 is equal"},
-		{Key: "msssim", Title: "MS-SSIM", Better: 1, Noticeable: 0.02, needs: needsReference, About: "the same over several scales"},
+		{Key: "ssim", Title: "SSIM", Better: 1, Noticeable: 0.02, needs: needsReference, scale: oneMinus, Distance: "1 − SSIM", About: "structural similarity to the converged solution of the same noise; 1 is equal"},
+		{Key: "msssim", Title: "MS-SSIM", Better: 1, Noticeable: 0.02, needs: needsReference, scale: oneMinus, Distance: "1 − MS-SSIM", About: "the same over several scales"},
 		{Key: "psnr", Title: "PSNR", Unit: "dB", Better: 1, Noticeable: 1, needs: needsReference, About: "distance to the converged solution, pixel by pixel; 100 stands for equal"},
-		{Key: "rmse", Title: "Latent RMSE", Better: -1, Noticeable: 0.02, needs: needsReference, About: "distance to the converged solution before decoding"},
+		{Key: "rmse", Title: "Latent RMSE", Better: -1, Noticeable: 0.02, needs: needsReference, scale: ofDistance, Distance: "Latent RMSE", About: "distance to the converged solution before decoding"},
 		{Key: "frechet", Title: "Fréchet distance", Better: -1, OfSet: true, needs: needsBoth, About: "between the features of these pictures and of the converged ones; small sets raise it"},
 		{Key: "kid", Title: "KID", Better: -1, OfSet: true, needs: needsBoth, About: "kernel distance of the features, unbiased: 0 within chance means no difference"},
 		{Key: "cmmd", Title: "CMMD", Better: -1, OfSet: true, needs: needsBoth, About: "kernel distance of the features of length 1"},

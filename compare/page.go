@@ -53,7 +53,7 @@ func (r *Report) writePage(w io.Writer, dir string) error {
 		"Subtitle": fmt.Sprintf("%d settings, %d prompt%s × %d seed%s, %d pictures, on %s", len(r.Settings), len(g.Prompts), plural(len(g.Prompts)),
 			g.Seeds, plural(g.Seeds), len(r.Pictures), r.Device),
 		"Answer": r.Answer, "Buys": r.Buys, "Notes": r.Notes, "Version": r.Version, "Device": r.Device, "Embedded": embedded,
-		"Report": r, "Thumbs": thumbs,
+		"Report": r, "Thumbs": thumbs, "Opening": r.Opening, "Plots": r.plotFiles(), "Sheets": r.sheetFiles(),
 	})
 }
 

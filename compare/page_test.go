@@ -97,7 +97,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := "file://" + filepath.Join(o.Out, "index.html")
-	const firstRow = `document.querySelector("#settings tbody td:nth-child(2)").textContent`
+	const firstRow = `document.querySelector("#settings tbody td:nth-child(1)").textContent`
 	do(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(page))
 	rows := js[int](t, ctx, `document.querySelectorAll("#settings tbody tr").length`)
 	// Sort by seconds, both ways.
@@ -107,7 +107,7 @@ func TestPage(t *testing.T) {
 	last := js[string](t, ctx, firstRow)
 	// Filter.
 	do(t, ctx, chromedp.SendKeys(`#filter`, "euler-a 4"))
-	found := js[string](t, ctx, `[...document.querySelectorAll("#settings tbody td:nth-child(2)")].map(e=>e.textContent.replace(" use this","").replace("● ","")).join("|")`)
+	found := js[string](t, ctx, `[...document.querySelectorAll("#settings tbody td:nth-child(1)")].map(e=>e.textContent.replace(" use this","").replace("● ","")).join("|")`)
 	js[bool](t, ctx, `document.getElementById("filter").value=""; document.getElementById("filter").oninput(); true`)
 	do(t, ctx, chromedp.Click(`#front`))
 	front := js[bool](t, ctx, `[...document.querySelectorAll("#settings tbody tr")].every(r=>r.classList.contains("front"))`)
@@ -121,7 +121,21 @@ func TestPage(t *testing.T) {
 	promptText := js[string](t, ctx, `const p=document.getElementById("prompt"); p.value="2"; p.onchange(); p.selectedOptions[0].textContent`)
 	js[bool](t, ctx, `const m=document.getElementById("measure"); m.value="rmse"; m.onchange(); true`)
 	do(t, ctx, chromedp.Sleep(300*time.Millisecond))
-	points := js[int](t, ctx, `document.querySelectorAll("#chart circle.point").length`)
+	points := js[int](t, ctx, `document.querySelectorAll("#chart button.point").length`)
+	// What the page begins with, and where its links lead.
+	opening := js[string](t, ctx, `[...document.querySelectorAll("#opening tbody tr")].map(r=>r.cells[0].textContent).join("|")+" "+document.querySelectorAll("#samples img").length`)
+	for _, link := range js[[]string](t, ctx, `[...document.querySelectorAll("a[href]")].map(a=>a.getAttribute("href"))`) {
+		if st, err := os.Stat(filepath.Join(o.Out, link)); err != nil || st.IsDir() {
+			t.Errorf("the link %s leads to no file: %v", link, err)
+		}
+	}
+	if want := "2 steps|4 steps 9"; opening != want { // of three prompts: two rows and the converged one
+		t.Errorf("the page begins with %q, want %q", opening, want)
+	}
+	inside := js[int](t, ctx, `document.querySelectorAll("[role=img] [tabindex], [role=img] button, [role=img] a").length`)
+	if inside > 0 {
+		t.Errorf("%d controls lie within an image, where no reader finds them", inside)
+	}
 	broken := js[int](t, ctx, `[...document.images].filter(i=>i.src && i.complete && i.naturalWidth===0).length`)
 	// A phone: the page itself does not scroll sideways.
 	do(t, ctx, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
@@ -129,7 +143,7 @@ func TestPage(t *testing.T) {
 	if rows != 6 || first == last || found != "euler-a, 4 steps" || !front || points != 4 || clip != "inset(0px 80% 0px 0px)" {
 		t.Errorf("%d rows; sorted %q and %q; found %q; front alone: %v; %d points; slider %q", rows, first, last, found, front, points, clip)
 	}
-	if !strings.HasPrefix(command, "darkroom generate 'a red apple' --model") || !strings.Contains(command, "--seed 7") {
+	if !strings.HasPrefix(command, "darkroom generate 'a red apple' ") || !strings.Contains(command, "--seed 7") {
 		t.Errorf("command %q", command)
 	}
 	if promptText != `</script><b>"quoted" & 'it's` {
@@ -151,12 +165,17 @@ func TestShots(t *testing.T) {
 	}
 	ctx, complaints := browser(t)
 	for name, size := range map[string][2]int64{"desktop": {1280, 900}, "phone": {390, 844}} {
-		for _, scheme := range []string{"light", "dark"} {
+		for _, scheme := range []string{"light", "dark", "print"} {
 			var shot []byte
+			media := ""
+			if scheme == "print" {
+				media = "print"
+			}
 			do(t, ctx,
 				chromedp.EmulateViewport(size[0], size[1]),
 				chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 					_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+						Media:    media,
 						Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 					})
 					return err

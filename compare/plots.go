@@ -1,108 +1,122 @@
 package compare
 
 import (
-	"cmp"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"darkroom/atomicfile"
+	"darkroom/compare/chart"
 
 	"github.com/disintegration/imaging"
-	"golang.org/x/image/font"
-	"golang.org/x/image/font/basicfont"
-	"golang.org/x/image/math/fixed"
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
 )
 
-// colours of curves, as in the page's light theme.
-var colours = []color.NRGBA{
-	{0x26, 0x60, 0xa4, 255}, {0xc2, 0x57, 0x1a, 255}, {0x2a, 0x7d, 0x4f, 255}, {0x8b, 0x3f, 0xa0, 255},
-	{0xa8, 0x86, 0x2b, 255}, {0x19, 0x80, 0x8a, 255}, {0xb5, 0x32, 0x5f, 255}, {0x5c, 0x5f, 0x66, 255},
+// plotFile is a plot without the end of its name.
+type plotFile struct {
+	Title, File string
+	chart       chart.Chart
 }
 
-// writePlots writes plots/MEASURE-seconds and -calls, as SVG and PNG, for each measure that has a better and a worse.
-func (r *Report) writePlots(dir string) error {
+// plotFiles are plots/MEASURE-seconds and -calls, for each measure that has a better and a worse.
+func (r *Report) plotFiles() (files []plotFile) {
 	for _, m := range r.Measures {
 		if m.Better == 0 {
 			continue
 		}
-		for _, against := range []string{"seconds", "calls"} {
-			for _, format := range []string{"svg", "png"} {
-				p := r.plot(m, against)
-				if p == nil {
-					continue
-				}
-				w, err := p.WriterTo(18*vg.Centimeter, 11*vg.Centimeter, format)
-				if err != nil {
-					return fmt.Errorf("plot of %s: %w", m.Key, err)
-				}
-				name := filepath.Join(dir, "plots", fmt.Sprintf("%s-%s.%s", m.Key, against, format))
-				if err := atomicfile.Write(name, func(out io.Writer) error { _, err := w.WriteTo(out); return err }); err != nil {
-					return err
-				}
+		for _, against := range []string{"calls", "seconds"} {
+			if c, ok := r.plot(m, against); ok {
+				files = append(files, plotFile{m.Title + " over " + against, fmt.Sprintf("plots/%s-%s", m.Key, against), c})
+			}
+		}
+	}
+	return files
+}
+
+// writePlots writes each plot as SVG and PNG.
+func (r *Report) writePlots(dir string) error {
+	for _, f := range r.plotFiles() {
+		for end, write := range map[string]func(io.Writer) error{".svg": f.chart.WriteSVG, ".png": f.chart.WritePNG} {
+			if err := atomicfile.Write(filepath.Join(dir, filepath.FromSlash(f.File+end)), write); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// plot draws a curve for each group; nil where there is no point.
-func (r *Report) plot(m Measure, against string) *plot.Plot {
-	p := plot.New()
-	p.Title.Text = m.Title
-	p.X.Label.Text, p.Y.Label.Text = "seconds a picture (median)", m.Title
+// plot draws a curve for each group; false where there is no point. What is a distance is drawn as one, on a logarithmic axis: less is
+// better.
+func (r *Report) plot(m Measure, against string) (chart.Chart, bool) {
+	c := chart.Chart{Title: m.Title + " over seconds a picture", XLabel: "seconds a picture (median, logarithmic)", YLabel: m.Title, LogX: true}
 	if against == "calls" {
-		p.X.Label.Text = "model calls a picture"
+		c.Title, c.XLabel = m.Title+" over calls of the model", "calls of the model for a picture (logarithmic)"
 	}
 	if m.Unit != "" {
-		p.Y.Label.Text += " (" + m.Unit + ")"
+		c.YLabel += " (" + m.Unit + ")"
 	}
-	p.Legend.Top, p.Legend.Left = m.Better < 0, false
-	p.Legend.TextStyle.Font.Size = vg.Points(8)
-	p.Add(plotter.NewGrid())
-	drawn := 0
-	for _, group := range r.groups() {
-		var points plotter.XYs
+	c.Note = "higher is better"
+	if m.Better < 0 {
+		c.Note = "lower is better"
+	}
+	if m.Distance != "" {
+		c.YLabel, c.LogY = m.Distance+" (logarithmic)", true
+		c.Note = "distance to the converged solution: lower is better"
+		c.Level, c.LevelName = r.known(m), "closer than this, the converged solution is not known"
+	}
+	if !m.OfSet {
+		c.Note += "; bands: 95 % of the difference from the best"
+	}
+	for i, group := range r.groups() {
+		curve := chart.Curve{Name: group.name, Colour: chart.Colours[i%len(chart.Colours)], Dashed: i/len(chart.Colours)%2 == 1}
 		for _, s := range group.settings {
 			v, ok := s.Values[m.Key]
-			x := &s.Seconds.Median
+			if !ok {
+				continue
+			}
+			p := chart.Point{X: s.Seconds.Median, Y: m.distance(v.Mean), Low: math.NaN(), High: math.NaN()}
 			if against == "calls" {
-				x = &s.Calls
+				p.X = s.Calls
 			}
-			if ok {
-				points = append(points, plotter.XY{X: *x, Y: v.Mean})
+			if w, ok := s.Paired[m.Key]; ok {
+				p.Low, p.High = m.distance(w.Low), m.distance(w.High)
+				if p.Low > p.High {
+					p.Low, p.High = p.High, p.Low
+				}
 			}
+			curve.Points = append(curve.Points, p)
 		}
-		if len(points) == 0 {
-			continue
+		if len(curve.Points) > 0 {
+			c.Curves = append(c.Curves, curve)
 		}
-		slices.SortFunc(points, func(a, b plotter.XY) int { return cmp.Compare(a.X, b.X) })
-		line, dots, err := plotter.NewLinePoints(points)
-		if err != nil {
-			continue // a value that is not finite: measures has none
-		}
-		c := colours[group.index%len(colours)]
-		line.Color, dots.Color, dots.Shape = c, c, draw.CircleGlyph{}
-		if dash := group.index / len(colours); dash > 0 {
-			line.Dashes = []vg.Length{vg.Points(float64(2 + 2*dash)), vg.Points(2)}
-		}
-		p.Add(line, dots)
-		p.Legend.Add(group.name, line, dots)
-		drawn++
 	}
-	if drawn == 0 {
-		return nil
+	return c, len(c.Curves) > 0
+}
+
+// distance is what a plot draws of a value.
+func (m Measure) distance(v float64) float64 {
+	if m.scale == oneMinus {
+		return max(1-v, leastDistance)
 	}
-	return p
+	return v
+}
+
+// known is the distance to which the converged solutions are known: a third of that between them and those with half the steps; 0 where
+// that was not measured.
+func (r *Report) known(m Measure) (level float64) {
+	for _, ref := range r.References {
+		switch {
+		case m.Key == "ssim" && ref.SSIM != nil:
+			level = max(level, (1-*ref.SSIM)/3)
+		case m.Key == "rmse" && ref.RMSE != nil:
+			level = max(level, *ref.RMSE/3)
+		}
+	}
+	return level
 }
 
 type group struct {
@@ -127,38 +141,53 @@ func (r *Report) groups() []*group {
 	return out
 }
 
-// The largest sheet, in cells and in pixels of a cell: a sheet is for looking over, the pictures are in images/.
+// A sheet's cell and its text, in pixels: a sheet is for looking over, the pictures are in images/.
 const (
-	sheetCell  = 192
-	sheetLabel = 150 // pixels of the labels at the left
-	sheetLine  = 16  // pixels of a line of text
+	sheetCell  = 224
+	sheetLabel = 200 // of the names at the left
+	sheetLine  = 24  // of a line of text
+	sheetText  = 16
 	mostSheets = 200
 )
 
-// writeSheets writes sheets/PROMPT-SEED.png: schedulers downwards, steps to the right, the converged solution last.
-func (r *Report) writeSheets(dir string) error {
-	type item struct {
-		prompt int
-		seed   uint64
-	}
-	var items []item
-	byItem := map[item]map[string]PictureResult{}
+// items are those of the report, in the order of its pictures.
+func (r *Report) items() (items []Item) {
+	seen := map[Item]bool{}
 	for _, p := range r.Pictures {
-		i := item{p.Prompt, p.Seed}
-		if byItem[i] == nil {
-			byItem[i] = map[string]PictureResult{}
-			items = append(items, i)
+		if i := (Item{p.Prompt, p.Seed}); !seen[i] {
+			seen[i], items = true, append(items, i)
 		}
-		byItem[i][p.Setting] = p
 	}
+	return items
+}
+
+// sheetFiles are sheets/prompt-NNN-seed-N.png, one an item.
+func (r *Report) sheetFiles() (files []string) {
+	items := r.items()
 	for _, i := range items[:min(len(items), mostSheets)] {
-		sheet, err := r.sheet(dir, byItem[i], fmt.Sprintf("%d/%d", i.prompt, i.seed), fmt.Sprintf("%s, seed %d", r.Grid.Prompts[i.prompt], i.seed))
+		files = append(files, fmt.Sprintf("sheets/prompt-%03d-seed-%d.png", i.Prompt+1, i.Seed))
+	}
+	return files
+}
+
+// writeSheets writes the sheets: schedulers downwards, steps to the right, the converged solution last.
+func (r *Report) writeSheets(dir string) error {
+	pictures := map[Item]map[string]PictureResult{}
+	for _, p := range r.Pictures {
+		i := Item{p.Prompt, p.Seed}
+		if pictures[i] == nil {
+			pictures[i] = map[string]PictureResult{}
+		}
+		pictures[i][p.Setting] = p
+	}
+	files, items := r.sheetFiles(), r.items()
+	for n, file := range files {
+		i := items[n]
+		sheet, err := r.sheet(dir, pictures[i], fmt.Sprintf("%d/%d", i.Prompt, i.Seed), fmt.Sprintf("%s, seed %d", r.Grid.Prompts[i.Prompt], i.Seed))
 		if err != nil {
 			return err
 		}
-		name := filepath.Join(dir, "sheets", fmt.Sprintf("prompt-%03d-seed-%d.png", i.prompt+1, i.seed))
-		err = atomicfile.Write(name, func(w io.Writer) error { return png.Encode(w, sheet) })
-		if err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, filepath.FromSlash(file)), func(w io.Writer) error { return png.Encode(w, sheet) }); err != nil {
 			return err
 		}
 	}
@@ -176,9 +205,15 @@ func (r *Report) sheet(dir string, pictures map[string]PictureResult, key, title
 	rows := len(groups) + len(r.References)
 	white := color.NRGBA{255, 255, 255, 255}
 	sheet := imaging.New(sheetLabel+len(steps)*sheetCell, 2*sheetLine+rows*(sheetCell+sheetLine), white)
-	write(sheet, 4, 12, title)
+	wide := sheet.Rect.Dx()
+	write := func(x, y, most int, text string) { chart.Text(sheet, x, y, sheetText, most, text) }
+	write(6, 18, wide-12, title)
 	for c, n := range steps {
-		write(sheet, sheetLabel+c*sheetCell+4, sheetLine+12, fmt.Sprintf("%d steps", n))
+		label := fmt.Sprintf("%d step%s", n, plural(n))
+		if n == 0 {
+			label = "its own steps"
+		}
+		write(sheetLabel+c*sheetCell+4, sheetLine+18, sheetCell-8, label)
 	}
 	put := func(row, column int, file, caption string) error {
 		p, err := readPicture(filepath.Join(dir, filepath.FromSlash(file)))
@@ -187,14 +222,15 @@ func (r *Report) sheet(dir string, pictures map[string]PictureResult, key, title
 		}
 		x, y := sheetLabel+column*sheetCell, 2*sheetLine+row*(sheetCell+sheetLine)
 		sheet = imaging.Paste(sheet, fitted(imaging.Resize(p, sheetCell-4, 0, imaging.Lanczos), sheetCell-4), image.Pt(x+2, y+2))
-		write(sheet, x+4, y+sheetCell+11, caption)
+		write(x+4, y+sheetCell+16, sheetCell-8, caption)
 		return nil
 	}
+	middle := func(row int) int { return 2*sheetLine + row*(sheetCell+sheetLine) + sheetCell/2 }
 	for row, g := range groups {
-		write(sheet, 4, 2*sheetLine+row*(sheetCell+sheetLine)+sheetCell/2, g.name)
+		write(6, middle(row), sheetLabel-12, g.name)
 		for _, s := range g.settings {
 			if p, ok := pictures[s.ID]; ok {
-				if err := put(row, slices.Index(steps, s.Setting.Steps), p.File, fmt.Sprintf("%.2f s", p.Seconds)); err != nil {
+				if err := put(row, slices.Index(steps, s.Setting.Steps), p.File, seconds(p.Seconds)); err != nil {
 					return nil, err
 				}
 			}
@@ -202,7 +238,7 @@ func (r *Report) sheet(dir string, pictures map[string]PictureResult, key, title
 	}
 	for i, ref := range r.References {
 		row := len(groups) + i
-		write(sheet, 4, 2*sheetLine+row*(sheetCell+sheetLine)+sheetCell/2, "converged")
+		write(6, middle(row), sheetLabel-12, "converged solution")
 		if file := ref.Files[key]; file != "" {
 			if err := put(row, 0, file, ref.Name); err != nil {
 				return nil, err
@@ -210,16 +246,4 @@ func (r *Report) sheet(dir string, pictures map[string]PictureResult, key, title
 		}
 	}
 	return sheet, nil
-}
-
-// write puts a line of text with its base line at y. What the small font has no letter for is written as "?".
-func write(dst *image.NRGBA, x, y int, text string) {
-	text = strings.Map(func(r rune) rune {
-		if r < 32 || r > 126 {
-			return '?'
-		}
-		return r
-	}, text)
-	d := font.Drawer{Dst: dst, Src: image.NewUniform(color.Black), Face: basicfont.Face7x13, Dot: fixed.P(x, y)}
-	d.DrawString(text)
 }

@@ -170,17 +170,22 @@ func recipeID(r recipe.Recipe) string {
 
 // warmUp renders two steps that nobody sees, the first time that a program of that shape runs.
 func (s *renderer) warmUp(ctx context.Context, p *pipeline.Pipeline, j job) error {
-	w := programSize{engine{j.Setting.Model, j.Setting.DType}, j.plan.Rows, j.request.Width, j.request.Height}
+	w := j.size()
 	if s.warm[w] {
 		return nil
 	}
-	r := j.request
-	r.Scheduler, r.Sigmas, r.Eta, r.Steps = p.NewRequest("").Scheduler, "", nil, 2
-	if _, err := p.Render(ctx, r, pipeline.Events{}); err != nil {
+	if _, err := p.Render(ctx, s.trial(p, j), pipeline.Events{}); err != nil {
 		return fmt.Errorf("warming up: %w", err)
 	}
 	s.warm[w] = true
 	return nil
+}
+
+// trial is the job's request with two steps.
+func (s *renderer) trial(p *pipeline.Pipeline, j job) pipeline.Request {
+	r := j.request
+	r.Scheduler, r.Sigmas, r.Eta, r.Steps = p.NewRequest("").Scheduler, "", nil, 2
+	return r
 }
 
 // joules is the meter's reading, 0 where there is none.

@@ -10,25 +10,26 @@ import (
 
 // Report is all that a comparison found: results.json holds it.
 type Report struct {
-	Version  string    `json:"version"`
-	Numerics string    `json:"numerics"`
-	Device   string    `json:"device"`
-	Judge    string    `json:"judge,omitempty"` // "" is none
-	Grid     Grid      `json:"grid"`
-	Answer   []string  `json:"answer"`          // in plain words, the most important first
-	Picks    []string  `json:"picks"`           // the settings that the answer names: one, or one for each problem
-	Buys     []string  `json:"buys"`            // what more time buys, along the front
-	Notes    []string  `json:"notes"`           // what limits the answer
-	RankBy   string    `json:"rankBy"`          // a measure's key; "" where nothing could decide
-	Apart    bool      `json:"apart,omitempty"` // ranks, losses and fronts are among settings of one problem: closeness decides
-	Measures []Measure `json:"measures"`
-	Price    float64   `json:"pricePerHour,omitempty"`
+	Version  string       `json:"version"`
+	Numerics string       `json:"numerics"`
+	Device   string       `json:"device"`
+	Judge    string       `json:"judge,omitempty"` // "" is none
+	Grid     Grid         `json:"grid"`
+	Answer   []string     `json:"answer"`          // in plain words, the most important first
+	Opening  []OpeningRow `json:"opening"`         // for so many steps, or so much time: the best, the fastest that is as good
+	Picks    []string     `json:"picks"`           // the settings that the answer names: one, or one for each problem
+	Buys     []string     `json:"buys"`            // what more time buys, along the front
+	Notes    []string     `json:"notes"`           // what limits the answer
+	RankBy   string       `json:"rankBy"`          // a measure's key; "" where nothing could decide
+	Apart    bool         `json:"apart,omitempty"` // ranks, losses and fronts are among settings of one problem: closeness decides
+	Measures []Measure    `json:"measures"`
+	Price    float64      `json:"pricePerHour,omitempty"`
 
 	Settings   []SettingResult   `json:"settings"`
 	Pictures   []PictureResult   `json:"pictures"`
 	References []ReferenceResult `json:"references"`
 
-	better map[[2]string]bool // which settings, by ID, are shown to be better than which
+	verdicts []verdicts // of each problem
 }
 
 // Values are measures by key. A measure that could not be taken is not there: it is never 0 instead.
@@ -50,14 +51,20 @@ type SettingResult struct {
 	Cost    *float64 `json:"cost,omitempty"`   // of a thousand pictures
 
 	Values map[string]Estimate `json:"values"`
+	// Paired are intervals of values as far as they differ from the best's, which has none: what prompts have in common is not in
+	// them.
+	Paired map[string]Range `json:"paired,omitempty"`
 	// Problem is what the setting solves, where settings solve several: those with one cfg, guidance, type and model have one
 	// converged solution.
-	Problem    string    `json:"problem,omitempty"`
-	Rank       int       `json:"rank"`             // 1: may be the best; 0: not ranked
-	Behind     *Estimate `json:"behind,omitempty"` // the loss against the best mean, paired
-	Pareto     bool      `json:"pareto"`
-	OverBudget bool      `json:"overBudget,omitempty"`
-	Flags      []string  `json:"flags,omitempty"` // "washed out", "burnt", …
+	Problem string `json:"problem,omitempty"`
+	// Verdict is what is shown of it, by the deciding measure; "": not ranked. MorePrompts would decide it, if it is undecided.
+	Verdict     Verdict   `json:"verdict,omitempty"`
+	MorePrompts int       `json:"morePrompts,omitempty"`
+	Rank        int       `json:"rank"`           // the place by its mean, which may be chance; 0: not ranked
+	Loss        *Estimate `json:"loss,omitempty"` // against the best mean, paired; its interval holds for all settings at once
+	Pareto      bool      `json:"pareto"`
+	OverBudget  bool      `json:"overBudget,omitempty"`
+	Flags       []string  `json:"flags,omitempty"` // "washed out", "burnt", …
 }
 
 // Estimate is a mean with its confidence interval, where there is one.
@@ -69,6 +76,12 @@ type Estimate struct {
 
 func estimate(i stats.Interval) (Estimate, bool) {
 	return Estimate{i.Mean, finite(i.Low), finite(i.High)}, !math.IsNaN(i.Mean) && !math.IsInf(i.Mean, 0)
+}
+
+// Range is an interval.
+type Range struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
 }
 
 // Spread is a median with its quartiles.
@@ -99,15 +112,14 @@ type ReferenceResult struct {
 	Problem  Setting           `json:"problem"`
 	Files    map[string]string `json:"files"` // by item: "prompt/seed"
 	Checked  int               `json:"checked"`
-	Relative *float64          `json:"relative"` // latent RMSE to twice the steps over the latents' own RMS; median
+	Relative *float64          `json:"relative"` // latent RMSE to half the steps over the latents' own RMS; median
 	RMSE     *float64          `json:"rmse"`
 	SSIM     *float64          `json:"ssim"`
 }
 
-// Sorted are the settings, the best first: by rank, then by the deciding measure; those that have no rank come last. Where
-// problems are ranked apart, each has its turn.
+// Sorted are the settings, the best mean first; those that are not ranked come last. Where problems are ranked apart, each has its
+// turn.
 func (r *Report) Sorted() []SettingResult {
-	m, _ := measure(r.RankBy)
 	out := slices.Clone(r.Settings)
 	turn := map[string]int{}
 	for i, s := range r.Settings {
@@ -122,8 +134,7 @@ func (r *Report) Sorted() []SettingResult {
 		if (a.Rank == 0) != (b.Rank == 0) {
 			return cmp.Compare(b.Rank, a.Rank)
 		}
-		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(float64(m.Better)*b.Values[m.Key].Mean, float64(m.Better)*a.Values[m.Key].Mean),
-			cmp.Compare(a.Seconds.Median, b.Seconds.Median))
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Calls, b.Calls), cmp.Compare(a.Seconds.Median, b.Seconds.Median))
 	})
 	return out
 }

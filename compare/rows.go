@@ -16,7 +16,7 @@ func (e *evaluation) settingRows() error {
 			ID: set.ID(), Name: set.Name(varies), Group: set.Group().ID(), GroupName: set.Group().Name(varies),
 			Setting: set, Problem: problems[set.problemID()], Values: map[string]Estimate{},
 		}
-		var seconds, joules, calls []float64
+		var seconds, joules, calls []float64 // item by item
 		for _, item := range e.items {
 			j, err := e.renderer.job(&e.Grid, set, item, "")
 			if err != nil {
@@ -31,6 +31,7 @@ func (e *evaluation) settingRows() error {
 			row.Stochastic = r.Stochastic
 			row.Comparable = !r.Stochastic && !strings.HasSuffix(r.Scheduler, "cfg++") && len(e.refs) > 0
 		}
+		e.seconds = append(e.seconds, seconds)
 		q := stats.Quantiles(seconds, 0.25, 0.5, 0.75)
 		row.Seconds = Spread{Q1: q[0], Median: q[1], Q3: q[2]}
 		row.Joules = finite(stats.Quantiles(joules, 0.5)[0])
@@ -67,7 +68,7 @@ func (e *evaluation) groups() []int {
 	return g
 }
 
-// rank puts intervals into the table and ranks by the deciding measure.
+// rank puts means and intervals into the table, and decides by the deciding measure.
 func (e *evaluation) rank() {
 	r := e.report
 	if r.RankBy == "" {
@@ -77,71 +78,47 @@ func (e *evaluation) rank() {
 		if m.OfSet {
 			continue
 		}
-		oriented := table(len(e.settings), len(e.items))
-		sign := 1.0
-		if m.Better < 0 {
-			sign = -1
-		}
-		for i, row := range e.values[m.Key] {
-			for n, v := range row {
-				oriented[i][n] = sign * v
-			}
-		}
-		ranking := stats.Rank(stats.Table{Values: oriented, Groups: e.groups()}, stats.Options{})
-		for i := range r.Settings {
-			in := ranking.Mean[i]
-			in.Mean *= sign
-			if sign < 0 {
-				in.Low, in.High = -in.High, -in.Low
+		even := e.even(m)
+		for i, in := range stats.Means(stats.Table{Values: even, Groups: e.groups()}, stats.Options{}) {
+			in.Mean, in.Low, in.High = m.back(in.Mean), m.back(in.Low), m.back(in.High)
+			if in.Low > in.High {
+				in.Low, in.High = in.High, in.Low
 			}
 			if v, ok := estimate(in); ok {
 				r.Settings[i].Values[m.Key] = v
 			}
 		}
+		if m.Better != 0 {
+			e.pair(m, even)
+		}
 		if m.Key == r.RankBy {
-			e.decide(m, oriented)
+			e.decide(m)
 		}
 	}
 }
 
-// decide writes ranks and the Pareto front of the deciding measure: for all settings, or, where it is closeness to a converged
-// solution, for those that have one solution between them. How near a picture of cfg 3 is to its solution says nothing
-// about one of cfg 7.
-func (e *evaluation) decide(m Measure, oriented [][]float64) {
-	rows := e.report.Settings
-	for i := range oriented {
-		if rows[i].OverBudget { // it cannot be the answer, so it must not be the measure of others
-			oriented[i] = table(1, len(e.items))[0]
-		}
-	}
+// pair writes the intervals of a measure's differences from the best, problem by problem.
+func (e *evaluation) pair(m Measure, even [][]float64) {
 	members := map[string][]int{}
-	for i := range rows {
-		together := ""
-		if m.needs == needsReference {
-			together = rows[i].Problem
-		}
-		members[together] = append(members[together], i)
+	for i := range e.report.Settings {
+		members[e.report.Settings[i].Problem] = append(members[e.report.Settings[i].Problem], i)
 	}
-	e.report.Apart, e.report.better = len(members) > 1, map[[2]string]bool{}
 	for _, of := range members {
-		var values [][]float64
-		var seconds, quality []float64
-		for _, i := range of {
-			values = append(values, oriented[i])
-		}
-		ranking := stats.Rank(stats.Table{Values: values, Groups: e.groups()}, stats.Options{})
+		v := e.judgeRows(m, of, even)
 		for k, i := range of {
-			rows[i].Rank = ranking.Rank[k]
-			for l, j := range of {
-				e.report.better[[2]string{rows[i].ID, rows[j].ID}] = ranking.Better(k, l)
+			l := v.ranking.Loss[k]
+			if v.best < 0 || k == v.best || !(l.High > l.Low) {
+				continue
 			}
-			if v, ok := estimate(ranking.BehindBest[k]); ok {
-				rows[i].Behind = &v
+			top := v.ranking.Mean[v.best].Mean
+			w := Range{m.back(top - l.High), m.back(top - l.Low)}
+			if w.Low > w.High {
+				w = Range{w.High, w.Low}
 			}
-			seconds, quality = append(seconds, rows[i].Seconds.Median), append(quality, ranking.Mean[k].Mean)
-		}
-		for _, k := range stats.Pareto(seconds, quality) {
-			rows[of[k]].Pareto = true
+			if e.report.Settings[i].Paired == nil {
+				e.report.Settings[i].Paired = map[string]Range{}
+			}
+			e.report.Settings[i].Paired[m.Key] = w
 		}
 	}
 }
@@ -159,8 +136,8 @@ func problemNames(settings []Setting) map[string]string {
 	return names
 }
 
-// decider is the measure that decides where the user named none: what the judge says of the prompt, if it knows enough of
-// the prompts; else closeness to the converged solution, for which pictures must be as large as SSIM's window.
+// decider is the measure that decides where the user named none: what the judge says of the prompt, if it knows enough of the prompts
+// and does not prefer fewer steps; else closeness to the converged solution, for which pictures must be as large as SSIM's window.
 func (e *evaluation) decider() string {
 	has := func(key string, share float64) bool {
 		n, all := 0, 0
@@ -178,6 +155,9 @@ func (e *evaluation) decider() string {
 		return all > 0 && float64(n) >= share*float64(all)
 	}
 	for _, key := range []string{"agreement", "ssim", "psnr"} {
+		if _, _, fewer := e.judgePrefersFewer(); key == "agreement" && fewer {
+			continue
+		}
 		if has(key, 0.5) {
 			return key
 		}

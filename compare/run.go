@@ -25,6 +25,7 @@ type Options struct {
 	Noticeable   float64 // a loss of the deciding measure that nobody notices; 0: the measure's own
 	PricePerHour float64 // of the machine, in any currency; 0: costs are not shown
 
+	Begin    func(Planned)        // is called before the first picture; may be nil
 	Progress func(Progress)       // may be nil
 	Warn     func(message string) // may be nil
 }
@@ -56,16 +57,10 @@ type session struct {
 // Run renders what is missing in the folder, measures everything, and writes the report. Interrupted at any time, it goes
 // on where it was when called again.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
-	}
-	if o.Warn == nil {
-		o.Warn = func(string) {}
-	}
-	if err := o.Grid.Check(); err != nil {
+	s, head, err := begin(o)
+	if err != nil {
 		return nil, err
 	}
-	s := &session{Options: o, renderer: newRenderer(o.Engine), refs: map[string]Setting{}, warned: map[string]bool{}}
 	defer s.renderer.Close()
 	s.renderer.meter = openMeter(o.Engine)
 	judge, err := openJudge(o.Judge, o.Grid.Axes["model"], o.Engine)
@@ -80,17 +75,17 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			return nil, err
 		}
 	}
-	head, err := s.header()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.plan(s.firstSteps); err != nil { // refuses what cannot be done, before the folder is touched
-		return nil, err
-	}
 	if s.folder, err = openFolder(o.Out, head, o.NewGrid); err != nil {
 		return nil, err
 	}
 	defer s.folder.Close()
+	if o.Begin != nil {
+		p, err := s.planned(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.Begin(p)
+	}
 	if o.Grid.Budget > 0 {
 		if err := s.search(ctx); err != nil {
 			return nil, err
@@ -203,9 +198,10 @@ func (s *session) addReference(set Setting, item Item) error {
 	return fmt.Errorf("the converged solution: %w: choose other --reference-steps, or 0 for none", err)
 }
 
-// finer is the reference with twice the steps, by which its convergence is known.
-func finer(ref Setting) Setting {
-	ref.Steps *= 2
+// coarser is the reference with half the steps, by which its convergence is known: of a solver of second order, the reference is three
+// times nearer to the limit than to this one.
+func coarser(ref Setting) Setting {
+	ref.Steps /= 2
 	return ref
 }
 
@@ -229,7 +225,7 @@ func (s *session) jobs() ([]job, error) {
 				return nil, err
 			}
 			if s.checked(n) {
-				if err := add(finer(ref), "convergence of the reference"); err != nil {
+				if err := add(coarser(ref), "convergence of the reference"); err != nil {
 					return nil, err
 				}
 			}

@@ -82,7 +82,7 @@ func TestRunMeasuresAndRanks(t *testing.T) {
 		t.Fatalf("%d settings, %d pictures, %d references", len(r.Settings), len(r.Pictures), len(r.References))
 	}
 	if ref := r.References[0]; ref.Checked != 4 || ref.Relative == nil || !(*ref.RMSE > 0 && *ref.RMSE < find(t, r, "dpm++2m", 4).Values["rmse"].Mean) {
-		t.Errorf("the reference is at %v of twice its steps, a few steps are at %v", *ref.RMSE, find(t, r, "dpm++2m", 4).Values["rmse"].Mean)
+		t.Errorf("the reference is at %v of half its steps, a few steps are at %v", *ref.RMSE, find(t, r, "dpm++2m", 4).Values["rmse"].Mean)
 	}
 	for _, s := range r.Settings {
 		_, near := s.Values["rmse"]
@@ -115,18 +115,27 @@ func TestReportFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join(o.Out, "results.csv"))
-	if err != nil {
-		t.Fatal(err)
+	// Two tidy tables: a row a setting, a row a picture, one kind of value a column.
+	settings, pictures := readCSV(t, filepath.Join(o.Out, "results.csv")), readCSV(t, filepath.Join(o.Out, "pictures.csv"))
+	if len(settings) != 1+len(r.Settings) || len(pictures) != 1+len(r.Pictures) {
+		t.Fatalf("results.csv: %d rows, pictures.csv: %d", len(settings), len(pictures))
 	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll() // an error where a row has another number of fields than the first
-	if err != nil || len(rows) != 1+len(r.Settings)+len(r.Pictures) {
-		t.Fatalf("results.csv: %d rows, %v", len(rows), err)
+	columnOf := func(rows [][]string, row []string, name string) string {
+		i := slices.Index(rows[0], name)
+		if i < 0 {
+			t.Fatalf("no column %s in %q", name, rows[0])
+		}
+		return row[i]
 	}
-	column := func(row []string, name string) string { return row[slices.Index(rows[0], name)] }
-	last := rows[len(rows)-1]
-	if column(last, "kind") != "picture" || column(last, "prompt") != o.Grid.Prompts[1] || column(last, "ssim") == "" || column(last, "seed") != "8" {
+	for i, s := range r.Settings {
+		row := settings[1+i]
+		if columnOf(settings, row, "verdict") != string(s.Verdict) || columnOf(settings, row, "setting") != s.ID || (columnOf(settings, row, "ssim_low") == "") != (s.Values["ssim"].Low == nil) {
+			t.Errorf("%s: the row is %q", s.Name, row)
+		}
+	}
+	column := func(row []string, name string) string { return columnOf(pictures, row, name) }
+	last := pictures[len(pictures)-1]
+	if column(last, "prompt") != o.Grid.Prompts[1] || column(last, "ssim") == "" || column(last, "seed") != "8" || column(last, "setting") != r.Settings[len(r.Settings)-1].ID {
 		t.Errorf("the last row is %q", last)
 	}
 	if _, err := os.Stat(filepath.Join(o.Out, column(last, "file"))); err != nil {
@@ -144,14 +153,28 @@ func TestReportFiles(t *testing.T) {
 		t.Errorf("results.json: %v, pick %q, want %q", err, back.Picks, r.Picks)
 	}
 	table, err := os.ReadFile(filepath.Join(o.Out, "results.md"))
-	if err != nil || strings.Count(string(table), "\n| ") != 1+len(r.Settings) {
-		t.Errorf("results.md has %d rows, want %d (%v)", strings.Count(string(table), "\n| "), 1+len(r.Settings), err)
+	if want := 2 + len(r.Settings) + len(r.Opening); err != nil || strings.Count(string(table), "\n| ") != want {
+		t.Errorf("results.md has %d rows, want %d (%v)", strings.Count(string(table), "\n| "), want, err)
 	}
 	for _, pattern := range []string{"plots/ssim-seconds.svg", "plots/rmse-calls.png", "sheets/prompt-002-seed-8.png"} {
 		if st, err := os.Stat(filepath.Join(o.Out, pattern)); err != nil || st.Size() < 1000 {
 			t.Errorf("%s: %v", pattern, err)
 		}
 	}
+}
+
+func readCSV(t *testing.T, path string) [][]string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll() // an error where a row has another number of fields than the first
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return rows
 }
 
 func find(t *testing.T, r *Report, scheduler string, steps int) SettingResult {
@@ -436,9 +459,14 @@ func TestJudge(t *testing.T) {
 		t.Errorf("ranked by %q with judge %q", r.RankBy, r.Judge)
 	}
 	for _, s := range r.Settings {
-		for _, key := range []string{"agreement", "preference", "frechet", "kid", "cmmd", "precision", "recall", "diversity", "vendi"} {
+		for _, key := range []string{"agreement", "preference", "cmmd", "diversity", "vendi"} {
 			if _, ok := s.Values[key]; !ok {
 				t.Errorf("%s has no %s", s.Name, key)
+			}
+		}
+		for _, key := range []string{"frechet", "kid", "precision", "recall"} { // of four pictures they are noise
+			if v, ok := s.Values[key]; ok {
+				t.Errorf("%s has a %s of 4 pictures: %v", s.Name, key, v)
 			}
 		}
 		if v := s.Values["vendi"].Mean; v < 1 || v > 2 {

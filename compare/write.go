@@ -3,7 +3,6 @@ package compare
 import (
 	"encoding/csv"
 	"encoding/json"
-	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
@@ -21,7 +20,8 @@ func writeReport(dir string, r *Report) error {
 		write func(io.Writer) error
 	}{
 		{"results.json", r.writeJSON},
-		{"results.csv", r.writeCSV},
+		{"results.csv", r.writeSettings},
+		{"pictures.csv", r.writePictures},
 		{"results.md", r.writeMarkdown},
 		{"index.html", func(w io.Writer) error { return r.writePage(w, dir) }},
 	} {
@@ -64,69 +64,38 @@ func (c textCells) Write(row []string) error {
 	return c.Writer.Write(row)
 }
 
-// writeCSV writes a row for each setting ("setting") and for each picture ("picture"), in one table.
-func (r *Report) writeCSV(w io.Writer) error {
+// writeSettings writes a row for each setting: what it is, what is shown of it, what it takes, and every measure's mean with its
+// interval. A cell without a value is empty.
+func (r *Report) writeSettings(w io.Writer) error {
 	out := textCells{csv.NewWriter(w)}
-	head := []string{"kind", "setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "guidance", "eta", "sde_noise"}
-	others := r.otherAxes()
-	for _, row := range others {
-		head = append(head, row.JSON())
-	}
-	head = append(head, "prompt", "seed",
-		"rank", "pareto", "calls", "seconds", "seconds_q1", "seconds_q3", "joules")
+	head := r.axisColumns()
+	head = append(head, "problem", "verdict", "more_prompts", "rank", "front", "loss", "loss_low", "loss_high",
+		"calls", "seconds", "seconds_q1", "seconds_q3", "joules", "cost")
 	for _, m := range r.Measures {
 		head = append(head, m.Key)
 		if !m.OfSet {
 			head = append(head, m.Key+"_low", m.Key+"_high")
 		}
 	}
-	if err := out.Write(append(head, "flags", "file", "command")); err != nil {
+	if err := out.Write(append(head, "flags")); err != nil {
 		return err
 	}
-	byID := map[string]SettingResult{}
 	for _, s := range r.Settings {
-		byID[s.ID] = s
-		row := append(s.columns("setting", others), "", "", strconv.Itoa(s.Rank), fmt.Sprint(s.Pareto), number(s.Calls),
-			number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Joules))
+		row := append(r.axisCells(s), s.Problem, string(s.Verdict), positive(s.MorePrompts), positive(s.Rank), strconv.FormatBool(s.Pareto))
+		row = append(row, cells(s.Loss)...)
+		row = append(row, number(s.Calls), number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Joules), optional(s.Cost))
 		for _, m := range r.Measures {
 			v, ok := s.Values[m.Key]
-			mean := ""
+			values := cells(nil)
 			if ok {
-				mean = number(v.Mean)
+				values = cells(&v)
 			}
-			row = append(row, mean)
-			if !m.OfSet {
-				row = append(row, optional(v.Low), optional(v.High))
+			if m.OfSet {
+				values = values[:1]
 			}
+			row = append(row, values...)
 		}
-		flags := ""
-		for i, f := range s.Flags {
-			if i > 0 {
-				flags += "; "
-			}
-			flags += f
-		}
-		if err := out.Write(append(row, flags, "", "")); err != nil {
-			return err
-		}
-	}
-	for _, p := range r.Pictures {
-		joules := ""
-		if p.Joules > 0 {
-			joules = number(p.Joules)
-		}
-		row := append(byID[p.Setting].columns("picture", others), p.PromptText, strconv.FormatUint(p.Seed, 10), "", "", strconv.Itoa(p.Calls), number(p.Seconds), "", "", joules)
-		for _, m := range r.Measures {
-			text := ""
-			if v, ok := p.Values[m.Key]; ok {
-				text = number(v)
-			}
-			row = append(row, text)
-			if !m.OfSet {
-				row = append(row, "", "")
-			}
-		}
-		if err := out.Write(append(row, "", p.File, p.Command)); err != nil {
+		if err := out.Write(append(row, strings.Join(s.Flags, "; "))); err != nil {
 			return err
 		}
 	}
@@ -134,15 +103,77 @@ func (r *Report) writeCSV(w io.Writer) error {
 	return out.Error()
 }
 
-// columns are those that say what a row is of.
-func (s SettingResult) columns(kind string, others []*recipe.Setting) []string {
-	set := s.Setting
-	columns := []string{kind, s.ID, s.Name, modelName(set.Model), set.DType, set.Scheduler, set.Sigmas, strconv.Itoa(set.Steps),
-		number(set.CFG), number(set.Rescale), usual(set.Guidance, "cfg"), optional(set.Eta), usual(set.SDENoise, "torch")}
-	for _, row := range others {
-		columns = append(columns, row.Format(row.Get(&set.Settings)))
+// writePictures writes a row for each picture, with its setting's ID and axes.
+func (r *Report) writePictures(w io.Writer) error {
+	out := textCells{csv.NewWriter(w)}
+	head := append(r.axisColumns(), "prompt", "seed", "calls", "seconds", "joules")
+	var ofPictures []Measure
+	for _, m := range r.Measures {
+		if !m.OfSet {
+			ofPictures, head = append(ofPictures, m), append(head, m.Key)
+		}
 	}
-	return columns
+	if err := out.Write(append(head, "file", "command")); err != nil {
+		return err
+	}
+	byID := map[string]SettingResult{}
+	for _, s := range r.Settings {
+		byID[s.ID] = s
+	}
+	for _, p := range r.Pictures {
+		joules := ""
+		if p.Joules > 0 {
+			joules = number(p.Joules)
+		}
+		row := append(r.axisCells(byID[p.Setting]), p.PromptText, strconv.FormatUint(p.Seed, 10), strconv.Itoa(p.Calls), number(p.Seconds), joules)
+		for _, m := range ofPictures {
+			text := ""
+			if v, ok := p.Values[m.Key]; ok {
+				text = number(v)
+			}
+			row = append(row, text)
+		}
+		if err := out.Write(append(row, p.File, p.Command)); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// axisColumns are those that say which setting a row is of; axisCells are their values.
+func (r *Report) axisColumns() []string {
+	head := []string{"setting", "name", "model", "dtype", "scheduler", "sigmas", "steps", "cfg", "rescale", "guidance", "eta", "sde_noise"}
+	for _, row := range r.otherAxes() {
+		head = append(head, row.JSON())
+	}
+	return head
+}
+
+func (r *Report) axisCells(s SettingResult) []string {
+	set := s.Setting
+	row := []string{s.ID, s.Name, modelName(set.Model), set.DType, set.Scheduler, set.Sigmas, strconv.Itoa(set.Steps),
+		number(set.CFG), number(set.Rescale), usual(set.Guidance, "cfg"), optional(set.Eta), usual(set.SDENoise, "torch")}
+	for _, axis := range r.otherAxes() {
+		row = append(row, axis.Format(axis.Get(&set.Settings)))
+	}
+	return row
+}
+
+// cells are an estimate's mean and the ends of its interval.
+func cells(v *Estimate) []string {
+	if v == nil {
+		return []string{"", "", ""}
+	}
+	return []string{number(v.Mean), optional(v.Low), optional(v.High)}
+}
+
+// positive is n, "" where there is none.
+func positive(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
 }
 
 // otherAxes are the settings with values that have no column in every table.

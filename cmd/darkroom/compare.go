@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +30,7 @@ type compareOptions struct {
 	compare.Options
 	PromptFile string // "": Grid.Prompts is complete
 	Problem    string // "": pictures
+	DryRun     bool
 	Quiet      bool
 	JSON       bool
 }
@@ -40,12 +40,13 @@ func compareCommand(e *env) *cli.Command {
 		Name:  "compare",
 		Usage: "measure which scheduler gives the best pictures for the time",
 		Description: `Renders every combination of the given values over the same prompts and seeds, from the same noise, and
-measures time and quality of each. The folder gets index.html, results.csv, results.json, plots, sheets and
-all pictures. It can be stopped at any time: the same command goes on where it was.
+measures time and quality of each. The report says for each number of steps which setting is the best, which
+is the fastest that is as good, and whether it matters. The folder gets index.html, results.csv, pictures.csv,
+results.json, plots, sheets and all pictures. Stop it at any time: the same command goes on where it was.
 
 Examples:
-   darkroom compare --schedulers ddim,euler,dpm++2m-karras,unipc \
-       --steps 4,8,12,20,30 --prompts samples/prompts.txt --seeds 8 -o report/
+   darkroom compare --schedulers ddim,euler,dpm++2m,unipc --steps 5,10,20 \
+       --prompts samples/compare-prompts.txt -o report/
    darkroom compare --schedulers dpm++2m-karras --steps 20 --cfg 3,5,7 --prompt "a red apple" -o report/
    darkroom compare --schedulers ddim,unipc,heun --budget 2s --prompts prompts.txt -o report/
    darkroom compare --problem gmm --schedulers ddim,euler,heun,dpm++2m --steps 5,10,20,40`,
@@ -63,6 +64,7 @@ Examples:
 			&cli.StringFlag{Name: "problem", Usage: "gmm: rank solvers on an exact problem, a mixture of Gaussians, without any model, in seconds", DefaultText: "pictures"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the report's `FOLDER`", DefaultText: "none"},
 			&cli.BoolFlag{Name: "new-grid", Usage: "take a folder that holds another comparison: its report is set aside, its pictures are used where they fit"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say how many pictures it would make and how long it would take; make none"},
 			deviceFlag(),
 			&cli.IntFlag{Name: "threads", Usage: "processors to use", DefaultText: "all"},
 			quietFlag(),
@@ -112,7 +114,7 @@ func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 	o.Engine.Model, o.Engine.DType = "", ""
 	o.Out, o.NewGrid, o.Judge, o.RankBy, o.Problem = c.String("out"), c.Bool("new-grid"), c.String("judge"), c.String("rank-by"), c.String("problem")
 	o.Noticeable, o.PricePerHour = c.Float64("noticeable"), c.Float64("price-per-hour")
-	o.Quiet, o.JSON = c.Bool("quiet"), c.Bool("json")
+	o.Quiet, o.JSON, o.DryRun = c.Bool("quiet"), c.Bool("json"), c.Bool("dry-run")
 	switch {
 	case o.Noticeable < 0 || o.Noticeable != o.Noticeable:
 		return o, &usageError{"compare", fmt.Sprintf("--noticeable %v: it must not be negative", o.Noticeable)}
@@ -251,7 +253,7 @@ func readPrompts(path string) ([]string, error) {
 
 // comparePictures renders and measures, then prints the answer and where the report is.
 func comparePictures(ctx context.Context, e *env, o compareOptions) error {
-	if o.Out == "" {
+	if o.Out == "" && !o.DryRun {
 		return &usageError{"compare", "-o is missing: name a folder for the report"}
 	}
 	if o.PromptFile != "" {
@@ -276,6 +278,14 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 		show.update(p)
 	}
 	o.Warn = func(m string) { show.note("warning: " + m) }
+	if o.DryRun {
+		return compareDryRun(ctx, e, o)
+	}
+	o.Begin = func(p compare.Planned) {
+		if !o.Quiet {
+			show.note(p.String() + ".")
+		}
+	}
 	r, err := compare.Run(ctx, o.Options)
 	show.end()
 	if err != nil {
@@ -289,15 +299,55 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 		}
 		return nil
 	}
-	for _, text := range slices.Concat([]string{settingsTable(r)}, r.Answer, r.Buys) {
+	var texts []string
+	if len(r.Opening) > 0 {
+		texts = append(texts, openingTable(r))
+	}
+	texts = append(append(append(texts, r.Answer...), r.Buys...), settingsTable(r), filepath.Join(o.Out, "index.html"))
+	for _, text := range texts {
 		if err := println(e.stdout, text); err != nil {
 			return err
 		}
 	}
-	return println(e.stdout, filepath.Join(o.Out, "index.html"))
+	return nil
 }
 
-// settingsTable shows the settings, the best first, with the measure that decided.
+// compareDryRun says what the comparison would make.
+func compareDryRun(ctx context.Context, e *env, o compareOptions) error {
+	p, err := compare.Plan(ctx, o.Options)
+	switch {
+	case err != nil:
+		return err
+	case o.JSON:
+		return printJSON(e.stdout, p)
+	}
+	for _, name := range p.Names {
+		if err := println(e.stdout, name); err != nil {
+			return err
+		}
+	}
+	return println(e.stdout, p.String()+".")
+}
+
+// openingTable is the answer in short: for so many steps, the best setting and the fastest that is as good.
+func openingTable(r *compare.Report) string {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"", "best", "the fastest that is as good", "does it matter?"})
+	for _, row := range r.Opening {
+		cells := table.Row{}
+		for i, text := range row.Answer {
+			if i == 0 && row.Problem != "" {
+				text += ", " + row.Problem
+			}
+			cells = append(cells, text)
+		}
+		t.AppendRow(cells)
+	}
+	return t.Render()
+}
+
+// settingsTable shows the settings, the best mean first, with the measure that decided.
 func settingsTable(r *compare.Report) string {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
@@ -307,22 +357,19 @@ func settingsTable(r *compare.Report) string {
 			title = m.Title
 		}
 	}
-	t.AppendHeader(table.Row{"rank", "setting", "calls", "s/picture", title, "95 %", "front"})
+	t.AppendHeader(table.Row{"setting", "calls", "s/picture", title, "loss (95 %)", "against the best", "front"})
 	for _, s := range r.Sorted() {
-		rank, mean, interval, front := "–", "–", "", ""
-		if s.Rank > 0 {
-			rank = strconv.Itoa(s.Rank)
-		}
+		mean, loss, front := "–", "", ""
 		if v, ok := s.Values[r.RankBy]; ok {
 			mean = fmt.Sprintf("%.4g", v.Mean)
-			if v.Low != nil && v.High != nil {
-				interval = fmt.Sprintf("%.3g – %.3g", *v.Low, *v.High)
-			}
+		}
+		if l := s.Loss; l != nil && l.Low != nil && l.High != nil {
+			loss = fmt.Sprintf("%.2g (%.2g … %.2g)", l.Mean, *l.Low, *l.High)
 		}
 		if s.Pareto {
 			front = "●"
 		}
-		t.AppendRow(table.Row{rank, s.Name, s.Calls, fmt.Sprintf("%.3g", s.Seconds.Median), mean, interval, front})
+		t.AppendRow(table.Row{s.Name, s.Calls, fmt.Sprintf("%.3g", s.Seconds.Median), mean, loss, s.Said(), front})
 	}
 	return t.Render()
 }

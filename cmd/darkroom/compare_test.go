@@ -31,10 +31,13 @@ func TestCompare(t *testing.T) {
 			t.Errorf("stdout has no %q:\n%s", want, out)
 		}
 	}
+	if before, _, _ := strings.Cut(errs, "rendering:"); !strings.Contains(before, "12 pictures: 4 settings") {
+		t.Errorf("nothing is said before it begins: %q", errs)
+	}
 	if !strings.Contains(errs, "rendering: 12 of 12 pictures") {
 		t.Errorf("stderr: %q", errs)
 	}
-	for _, f := range []string{"index.html", "results.csv", "results.json", "results.md", "images", "plots", "sheets"} {
+	for _, f := range []string{"index.html", "results.csv", "pictures.csv", "results.json", "results.md", "images", "plots", "sheets"} {
 		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
 			t.Error(err)
 		}
@@ -137,30 +140,17 @@ func TestCompareAxes(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d, %s", code, errs)
 	}
-	f, err := os.Open(filepath.Join(dir, "results.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows, pictures := csvFile(t, filepath.Join(dir, "results.csv")), csvFile(t, filepath.Join(dir, "pictures.csv"))
 	column, seen := map[string]int{}, map[string]map[string]bool{}
 	for i, name := range rows[0] {
 		column[name], seen[name] = i, map[string]bool{}
 	}
-	settings := 0
 	for _, row := range rows[1:] {
-		if row[column["kind"]] != "setting" {
-			continue
-		}
-		settings++
 		for name, i := range column {
 			seen[name][row[i]] = true
 		}
 	}
-	if settings != 2*2*2*2*2 {
+	if settings := len(rows) - 1; settings != 2*2*2*2*2 {
 		t.Errorf("%d settings, want 32", settings)
 	}
 	for name, want := range map[string][]string{
@@ -174,10 +164,10 @@ func TestCompareAxes(t *testing.T) {
 		}
 	}
 	// The line that the report gives for a picture makes that picture.
-	for _, row := range [][]string{rows[len(rows)-1], rows[len(rows)/2+1]} {
-		if row[column["kind"]] != "picture" {
-			t.Fatalf("no picture: %v", row)
-		}
+	for i, name := range pictures[0] {
+		column[name] = i
+	}
+	for _, row := range [][]string{pictures[len(pictures)-1], pictures[1]} {
 		again := filepath.Join(t.TempDir(), "again.png")
 		line := strings.Fields(strings.ReplaceAll(row[column["command"]], "'a cat'", "a_cat"))[1:]
 		line[1] = "a cat"
@@ -191,6 +181,37 @@ func TestCompareAxes(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(dir, "results.json"))
 	if err != nil || !strings.Contains(string(text), `"cost":`) {
 		t.Errorf("no cost in results.json: %v", err)
+	}
+}
+
+func csvFile(t *testing.T, path string) [][]string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return rows
+}
+
+// What it would make, and how long that takes, is said without making it.
+func TestCompareDryRun(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "report")
+	code, out, errs := command(t, "", compareLine(t, dir, "--dry-run")...)
+	if code != 0 || !strings.Contains(out, "12 pictures: 4 settings × 2 prompts × 1 seed, and 4 of converged solutions. About ") || !strings.Contains(out, "unipc, 3 steps\n") {
+		t.Errorf("exit code %d, stderr %q, stdout\n%s", code, errs, out)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("a folder was made")
+	}
+	code, out, _ = command(t, "", compareLine(t, dir, "--dry-run", "--json")...)
+	var planned struct{ Pictures, Left, Calls int }
+	if err := json.Unmarshal([]byte(out), &planned); code != 0 || err != nil || planned.Pictures != 12 || planned.Left != 12 {
+		t.Errorf("exit code %d, %v, %s", code, err, out)
 	}
 }
 

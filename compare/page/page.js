@@ -56,15 +56,29 @@ function ticks(low, high, n) {
 }
 
 function logTicks(low, high) {
-	const out = [];
+	const out = [], decades = Math.log10(high / low), steps = decades > 3 ? [1] : decades < 1 ? [1, 1.5, 2, 3, 4, 6, 8] : [1, 2, 5];
 	for (let p = Math.floor(Math.log10(low)); p <= Math.log10(high); p++)
-		for (const k of [1, 2, 5]) if (k * 10 ** p >= low * .999 && k * 10 ** p <= high * 1.001) out.push(+(k * 10 ** p).toPrecision(6));
+		for (const k of steps) if (k * 10 ** p >= low * .999 && k * 10 ** p <= high * 1.001) out.push(+(k * 10 ** p).toPrecision(6));
 	return out;
+}
+
+// What is a distance is drawn as one: on a logarithmic axis, less is better.
+const least = 1e-4; // no converged solution is known better
+const distance = (m, v) => m.distance && m.distance.startsWith("1") ? Math.max(1 - v, least) : v;
+
+// spread moves labels apart, so that each has a line of its own.
+function spread(labels, low, high, line) {
+	labels.sort((a, b) => a.from - b.from);
+	const step = Math.min(line, (high - low) / Math.max(labels.length - 1, 1));
+	labels.forEach((l, i) => { l.y = Math.max(l.from, low, i ? labels[i - 1].y + step : low); });
+	for (let i = labels.length - 1; i >= 0; i--)
+		labels[i].y = Math.min(labels[i].y, i + 1 < labels.length ? labels[i + 1].y - step : high);
 }
 
 function chart() {
 	const m = measureOf($("measure").value), against = $("against").value;
-	$("about").textContent = m ? `${m.title}: ${m.about}${m.better > 0 ? "; more is better" : m.better < 0 ? "; less is better" : ""}.` : "";
+	const lessIsBetter = m && (m.distance || m.better < 0);
+	$("about").textContent = m ? `${m.title}: ${m.about}. ${m.distance ? `Drawn is ${m.distance}, the distance, on a logarithmic axis: ` : ""}${m.better ? (lessIsBetter ? "lower is better." : "higher is better.") : ""}${m.ofSet || !m.better ? "" : " Bands hold 95 % of the difference from the best."}` : "";
 	const box = $("chart");
 	box.replaceChildren();
 	const x = s => against === "seconds" ? s.seconds.median : s.calls;
@@ -73,39 +87,64 @@ function chart() {
 		box.append(make("p", {class: "about"}, m ? "Nothing to draw: every curve is switched off, or has no such value." : "Nothing was measured but time."));
 		return;
 	}
-	const w = Math.max(box.clientWidth, 280), h = Math.round(Math.min(430, Math.max(270, w * .45)));
-	const left = 54, right = 12, top = 12, bottom = 40;
-	const lows = points.map(s => s.values[m.key].low ?? valueOf(s, m.key)), highs = points.map(s => s.values[m.key].high ?? valueOf(s, m.key));
-	let y0 = Math.min(...lows), y1 = Math.max(...highs);
-	const pad = (y1 - y0) * .06 || Math.abs(y1) * .05 || 1;
-	[y0, y1] = [y0 - pad, y1 + pad];
-	const xs = points.map(x);
-	const log = Math.max(...xs) / Math.min(...xs) > 6;
-	const [x0, x1] = log ? [Math.min(...xs) / 1.12, Math.max(...xs) * 1.12] : [Math.min(...xs) - (Math.max(...xs) - Math.min(...xs)) * .06, Math.max(...xs) * 1.04];
-	const X = scale(x0, x1, left, w - right, log), Y = scale(y0, y1, h - bottom, top, false);
-	const svg = make("svg", {viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${m.title} against ${against}`});
-	for (const t of ticks(y0, y1, 6)) svg.append(make("line", {class: "axis", x1: left, x2: w - right, y1: Y(t), y2: Y(t)}), make("text", {x: left - 7, y: Y(t) + 4, "text-anchor": "end"}, digits(t)));
-	for (const t of log ? logTicks(x0, x1) : ticks(x0, x1, w / 110)) svg.append(make("line", {class: "axis", x1: X(t), x2: X(t), y1: h - bottom, y2: h - bottom + 5}), make("text", {x: X(t), y: h - bottom + 18, "text-anchor": "middle"}, digits(t)));
-	svg.append(make("text", {x: (left + w - right) / 2, y: h - 4, "text-anchor": "middle"}, (against === "seconds" ? "seconds a picture (median)" : "model calls a picture") + (log ? ", logarithmic" : "")));
-	const path = list => list.map((s, i) => `${i ? "L" : "M"}${X(x(s)).toFixed(1)} ${Y(valueOf(s, m.key)).toFixed(1)}`).join("");
-	if (m.key === report.rankBy && against === "seconds") {
+	const y = s => distance(m, valueOf(s, m.key));
+	const band = s => {
+		const p = s.paired && s.paired[m.key];
+		return p ? [distance(m, p.low), distance(m, p.high)].sort((a, b) => a - b) : null;
+	};
+	const shown = groups.filter(g => points.some(s => s.group === g.id));
+	const w = Math.max(box.clientWidth, 280), h = Math.round(Math.min(460, Math.max(290, w * .45)));
+	const named = w >= 640 && shown.length <= 24; // names beside the curves, where there is room
+	const left = 62, right = named ? Math.min(Math.max(...shown.map(g => g.name.length)) * 7.2 + 26, w * .4) : 12, top = 14, bottom = 44;
+	const logY = Boolean(m.distance), all = points.flatMap(s => [y(s), ...(band(s) || [])]).filter(v => !logY || v > 0);
+	let y0 = Math.min(...all), y1 = Math.max(...all);
+	if (logY) {
+		const room = Math.max((y1 / y0) ** .06, 1.08);
+		[y0, y1] = [y0 / room, y1 * room];
+	} else {
+		const pad = (y1 - y0) * .06 || Math.abs(y1) * .05 || 1;
+		[y0, y1] = [y0 - pad, y1 + pad];
+	}
+	const xs = points.map(x), [x0, x1] = [Math.min(...xs) / 1.12, Math.max(...xs) * 1.12];
+	const X = scale(x0, x1, left, w - right, true), Y = scale(y0, y1, h - bottom, top, logY);
+	const svg = make("svg", {viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${m.title} over ${against}, a curve for each of ${shown.map(g => g.name).join("; ")}. The table below has the values.`});
+	for (const t of logY ? logTicks(y0, y1) : ticks(y0, y1, 6)) svg.append(make("line", {class: "axis", x1: left, x2: w - right, y1: Y(t), y2: Y(t)}), make("text", {x: left - 7, y: Y(t) + 4, "text-anchor": "end"}, digits(t)));
+	for (const t of logTicks(x0, x1)) svg.append(make("line", {class: "axis", x1: X(t), x2: X(t), y1: h - bottom, y2: h - bottom + 5}), make("text", {x: X(t), y: h - bottom + 19, "text-anchor": "middle"}, digits(t)));
+	svg.append(make("text", {class: "name", x: (left + w - right) / 2, y: h - 4, "text-anchor": "middle"}, against === "seconds" ? "seconds a picture (median, logarithmic)" : "calls of the model for a picture (logarithmic)"));
+	svg.append(make("text", {class: "name", transform: `translate(13 ${(top + h - bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, (m.distance || m.title) + (m.unit && !m.distance ? ` (${m.unit})` : "") + (logY ? " (logarithmic)" : "")));
+	const path = list => list.map(([a, b], i) => `${i ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("");
+	const at = s => [X(x(s)), Y(y(s))];
+	if (m.key === report.rankBy) {
 		for (const of of new Set(points.map(rankedIn))) {
 			const front = points.filter(s => s.pareto && rankedIn(s) === of).sort((a, b) => x(a) - x(b));
-			if (front.length > 1) svg.append(make("path", {class: "frontline", d: path(front)}));
+			if (front.length > 1) svg.append(make("path", {class: "frontline", d: path(front.map(at))}));
 		}
 	}
-	for (const g of groups) {
-		const list = points.filter(s => s.group === g.id).sort((a, b) => x(a) - x(b));
-		if (list.length > 1) svg.append(make("path", {class: "curve", d: path(list), stroke: g.colour, "stroke-dasharray": g.dash}));
+	const curves = shown.map(g => [g, points.filter(s => s.group === g.id).sort((a, b) => x(a) - x(b))]);
+	for (const [g, list] of curves) {
+		const ends = list.map(s => (band(s) || [y(s), y(s)]).map(v => logY && v <= 0 ? y0 : v));
+		if (list.length > 1 && list.some(band)) svg.append(make("path", {class: "band", fill: g.colour, d: path([...list.map((s, i) => [X(x(s)), Y(ends[i][1])]), ...list.map((s, i) => [X(x(s)), Y(ends[i][0])]).reverse()]) + "Z"}));
+		list.forEach((s, i) => { if (band(s)) svg.append(make("line", {class: "whisker", x1: X(x(s)), x2: X(x(s)), y1: Y(ends[i][0]), y2: Y(ends[i][1]), stroke: g.colour})); });
+	}
+	const labels = [], buttons = [];
+	for (const [g, list] of curves) {
+		if (list.length > 1) svg.append(make("path", {class: "curve", d: path(list.map(at)), stroke: g.colour, "stroke-dasharray": g.dash}));
 		for (const s of list) {
-			const v = s.values[m.key];
-			if (v.low !== undefined && v.high !== undefined) svg.append(make("line", {class: "whisker", x1: X(x(s)), x2: X(x(s)), y1: Y(v.low), y2: Y(v.high), stroke: g.colour}));
-			const text = `${s.name}\n${seconds(s.seconds.median)}, ${digits(s.calls)} calls\n${m.title} ${digits(v.mean)}${v.low !== undefined ? ` [${digits(v.low)}, ${digits(v.high)}]` : ""}`;
-			svg.append(make("circle", {class: "point", cx: X(x(s)), cy: Y(v.mean), r: s.pareto ? 6 : 4.5, fill: g.colour, stroke: "var(--paper)", "stroke-width": 1.5, tabindex: 0, role: "button", "aria-label": text,
-				onmousemove: e => tip(text, e), onmouseleave: hideTip, onclick: () => mark(s.id), onkeydown: e => { if (e.key === "Enter") mark(s.id); }}));
+			const v = valueOf(s, m.key), p = s.paired && s.paired[m.key];
+			const text = `${s.name}\n${seconds(s.seconds.median)}, ${digits(s.calls)} calls\n${m.title} ${digits(v)}${p ? ` (${short(p.low)} to ${short(p.high)} against the best)` : ""}${s.verdict && m.key === report.rankBy ? `\n${said(s)}` : ""}`;
+			const [px, py] = at(s);
+			svg.append(make("circle", {class: "dot", cx: px, cy: py, r: s.pareto ? 6 : 4.5, fill: g.colour, stroke: "var(--card)", "stroke-width": 1.5}));
+			buttons.push(make("button", {type: "button", class: "point", "aria-label": text, style: `left:${(100 * px / w).toFixed(3)}%;top:${(100 * py / h).toFixed(3)}%`,
+				onmousemove: e => tip(text, e), onmouseleave: hideTip, onclick: () => mark(s.id)}));
 		}
+		const [px, py] = at(list[list.length - 1]);
+		labels.push({name: g.name, colour: g.colour, x: px, from: py});
 	}
-	box.append(svg);
+	if (named) {
+		spread(labels, top + 4, h - bottom, 15);
+		for (const l of labels) svg.append(make("line", {x1: l.x + 7, y1: l.from, x2: w - right + 4, y2: l.y, stroke: l.colour, "stroke-width": .8, opacity: .5}), make("text", {class: "label", x: w - right + 9, y: l.y + 4, style: `fill:${l.colour}`}, l.name));
+	}
+	box.append(svg, ...buttons); // the buttons are beside the drawing: what is inside of an image is not read out
 }
 
 function legend() {
@@ -114,28 +153,32 @@ function legend() {
 }
 
 // The table.
+const said = s => s.verdict ? s.verdict + (s.morePrompts ? `: ${s.morePrompts} more prompt${s.morePrompts === 1 ? "" : "s"}` : "") : "–";
 const columns = [
-	{key: "rank", title: "Rank", get: s => s.rank || Infinity, show: s => s.rank || "–", first: 1},
 	{key: "name", title: "Setting", get: s => s.name, first: 1},
-	{key: "seconds", title: "Seconds", get: s => s.seconds.median, first: 1, show: s => [digits(s.seconds.median), make("span", {class: "range"}, `${short(s.seconds.q1)} – ${short(s.seconds.q3)}`)]},
+	...(settings.some(s => s.verdict) ? [
+		{key: "verdict", title: "Against the best", get: s => s.rank || NaN, first: 1, show: s => make("span", {class: `verdict ${s.verdict ? s.verdict.split(" ")[0] : ""}`}, said(s))},
+		{key: "loss", title: `Loss${measureOf(report.rankBy) ? " in " + measureOf(report.rankBy).title : ""}`, get: s => s.loss ? s.loss.mean : NaN, first: 1, show: s => s.loss && s.loss.low === undefined && s.loss.mean === 0 ? "the best mean" : interval(s.loss)},
+	] : []),
 	{key: "calls", title: "Calls", get: s => s.calls, first: 1, show: s => digits(s.calls)},
-	...(settings.some(s => s.behind) ? [{key: "behind", title: "Behind best", get: s => s.behind ? s.behind.mean : NaN, first: 1, show: s => interval(s.behind)}] : []),
-	...measures.map(m => ({key: m.key, title: m.title + (m.unit ? ` (${m.unit})` : ""), about: m.about, get: s => valueOf(s, m.key) ?? NaN, first: m.better < 0 ? 1 : -1, show: s => interval(s.values[m.key])})),
+	{key: "seconds", title: "Seconds", get: s => s.seconds.median, first: 1, show: s => [digits(s.seconds.median), make("span", {class: "range"}, `${short(s.seconds.q1)} – ${short(s.seconds.q3)}`)]},
+	...measures.map(m => ({key: m.key, title: m.title + (m.unit ? ` (${m.unit})` : ""), about: m.about, get: s => valueOf(s, m.key) ?? NaN, first: m.better < 0 ? 1 : -1, show: s => digits(valueOf(s, m.key))})),
 	...(settings.some(s => s.joules) ? [{key: "joules", title: "Joules", get: s => s.joules ?? NaN, first: 1, show: s => digits(s.joules)}] : []),
 	...(settings.some(s => s.cost) ? [{key: "cost", title: "Cost of 1000", get: s => s.cost ?? NaN, first: 1, show: s => digits(s.cost)}] : []),
 ];
-let sort = {key: settings.some(s => s.rank) ? "rank" : "seconds", way: 1};
+let sort = {key: settings.some(s => s.verdict) ? "verdict" : "seconds", way: 1};
 
 function interval(v) {
 	if (!v) return "–";
-	return v.low === undefined || v.high === undefined ? digits(v.mean) : [digits(v.mean), make("span", {class: "range"}, `${short(v.low)} – ${short(v.high)}`)];
+	const two = x => String(+x.toPrecision(2));
+	return v.low === undefined || v.high === undefined ? two(v.mean) : [two(v.mean), make("span", {class: "range"}, `${two(v.low)} – ${two(v.high)}`)];
 }
 
 function order(a, b) {
 	const c = columns.find(c => c.key === sort.key), x = c.get(a), y = c.get(b);
 	if (typeof x === "string") return sort.way * x.localeCompare(y, "en", {numeric: true});
 	if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // what is missing comes last
-	if (c.key === "rank" && rankedIn(a) !== rankedIn(b)) return rankedIn(a) - rankedIn(b);
+	if (c.key === "verdict" && rankedIn(a) !== rankedIn(b)) return rankedIn(a) - rankedIn(b);
 	return sort.way * (x === y ? 0 : x < y ? -1 : 1) || a.seconds.median - b.seconds.median;
 }
 
@@ -180,6 +223,19 @@ const pictureOf = id => pictures.get(`${id}/${item()}`);
 function fileOf(id) {
 	if (id.startsWith(ideal)) return report.references[+id.slice(ideal.length)].files[item()];
 	return pictureOf(id).file;
+}
+
+// Pictures under the answer: of each row's fastest good setting, for a few prompts; then the converged ones.
+function samples() {
+	const table = $("samples");
+	if (!table) return;
+	const most = 6, n = report.grid.prompts.length, first = report.pictures[0].seed;
+	const prompts = [...new Set([...Array(Math.min(most, n)).keys()].map(i => Math.floor(i * n / Math.min(most, n))))];
+	const cell = (file, text) => make("td", {}, file ? make("img", {src: source(file), alt: text, title: text, loading: thumbs[file] ? undefined : "lazy"}) : null);
+	const line = (name, about, file) => make("tr", {}, make("th", {scope: "row"}, name, make("span", {class: "range"}, about)), ...prompts.map(p => cell(file(p), `${name}: ${about}; ${report.grid.prompts[p]}`)));
+	table.append(make("thead", {}, make("tr", {}, make("th", {}), ...prompts.map(p => make("th", {scope: "col"}, report.grid.prompts[p])))), make("tbody", {},
+		...report.opening.map(row => line(row.label, byID.get(row.fastest).groupName, p => (pictures.get(`${row.fastest}/${p}/${first}`) || {}).file)),
+		...report.references.map(r => line("converged", r.name, p => r.files[`${p}/${first}`]))));
 }
 
 const nameOf = id => id.startsWith(ideal) ? `converged: ${report.references[+id.slice(ideal.length)].name}` : byID.get(id).name;
@@ -244,7 +300,7 @@ function start() {
 	if (measureOf(report.rankBy)) $("measure").value = report.rankBy;
 	$("prompt").append(...report.grid.prompts.map((p, i) => option(i, p)));
 	$("seed").append(...[...new Set(report.pictures.map(p => p.seed))].map(s => option(s, s)));
-	const sorted = [...settings].sort((a, b) => (a.rank || Infinity) - (b.rank || Infinity) || a.seconds.median - b.seconds.median);
+	const sorted = [...settings].sort((a, b) => (a.rank || Infinity) - (b.rank || Infinity) || a.calls - b.calls || a.seconds.median - b.seconds.median);
 	for (const id of ["a", "b"]) $(id).append(...report.references.map((r, i) => option(ideal + i, nameOf(ideal + i))), ...settings.map(s => option(s.id, s.name)));
 	$("a").value = picks[0] || sorted[0].id;
 	const own = report.references.findIndex(r => r.of === byID.get($("a").value).problem);
@@ -261,6 +317,7 @@ function start() {
 	$("zoom").onclick = e => { if (e.target === $("zoom")) $("zoom").close(); };
 	addEventListener("resize", chart);
 	addEventListener("scroll", hideTip, {passive: true});
-	legend(); chart(); tableHead(); rows(); grid(); sides(); slide(50);
+	addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });
+	samples(); legend(); chart(); tableHead(); rows(); grid(); sides(); slide(50);
 }
 start();

@@ -35,14 +35,11 @@ type Interval struct {
 // Ranking is what a table shows.
 type Ranking struct {
 	Mean []Interval // of each setting, by itself
-	// Rank is 1 + the number of settings that are shown to be better: all with rank 1 may be the best. 0: nothing
-	// measured.
-	Rank []int
-	// BehindBest is the loss against the setting with the highest mean, pair by pair.
-	BehindBest []Interval
-	Best       int // the setting with the highest mean, -1 if there is none
-	// Units is how many independent units were resampled: prompts where there are at least minGroups, otherwise items. Below 2, nothing
-	// can be shown, and intervals are NaN.
+	Best int        // the setting with the highest mean, -1 if there is none
+	// Loss is what each setting loses against the best one, pair by pair. These intervals hold for all settings at once.
+	Loss []Interval
+	// Units is how many independent units were resampled: prompts where there are at least minGroups, otherwise items. Below 2,
+	// nothing can be shown, and intervals are NaN.
 	Units     int
 	ByPrompts bool
 	// Better says whether setting a is shown to be better than setting b.
@@ -53,10 +50,12 @@ type Ranking struct {
 // and items are resampled; what is shown then holds for these prompts only.
 const minGroups = 6
 
-// Rank compares all settings by the paired bootstrap. Two settings differ if their difference, in units of its own standard error,
-// exceeds what the largest such difference of all pairs reaches by chance with the given confidence (max-T: Romano and
-// Wolf 2005), so that a table of a hundred settings does not make a winner out of noise.
-func Rank(t Table, o Options) Ranking {
+// Rank compares settings with the best one by the paired bootstrap. A setting differs from it if the difference, in units of its own
+// standard error, exceeds what the largest such difference of all pairs reaches by chance with the given confidence (max-T: Romano and
+// Wolf 2005): any of them may have become the best by luck. So a table of a hundred settings does not make a winner out of noise.
+func Rank(t Table, o Options) Ranking { return rank(t, o, true) }
+
+func rank(t Table, o Options, compare bool) Ranking {
 	if o.Resamples == 0 {
 		o.Resamples = 2000
 	}
@@ -64,7 +63,7 @@ func Rank(t Table, o Options) Ranking {
 		o.Confidence = 0.95
 	}
 	n := len(t.Values)
-	r := Ranking{Mean: make([]Interval, n), Rank: make([]int, n), BehindBest: make([]Interval, n), Best: -1}
+	r := Ranking{Mean: make([]Interval, n), Loss: make([]Interval, n), Best: -1}
 	units := t.units()
 	r.Units, r.ByPrompts = len(units), t.byGroups()
 	draws := t.resample(units, o)
@@ -78,31 +77,41 @@ func Rank(t Table, o Options) Ranking {
 		}
 	}
 	r.Better = func(a, b int) bool { return false }
-	if r.Best < 0 {
+	if r.Best < 0 || !compare {
 		return r
 	}
-	for s := range n {
-		r.BehindBest[s] = interval(r.Mean[r.Best].Mean-r.Mean[s].Mean, differences(draws[r.Best], draws[s]), wide)
-	}
+	margin := func(a, b int) float64 { return math.NaN() }
 	if len(units) > 1 {
-		r.Better = pairs(r.Mean, draws, o, small)
+		margin = margins(r.Mean, draws, o, small)
+		r.Better = func(a, b int) bool {
+			gain := r.Mean[a].Mean - r.Mean[b].Mean
+			return a != b && gain > margin(a, b) && gain > 1e-12*math.Abs(r.Mean[a].Mean)
+		}
 	}
 	for s := range n {
-		if math.IsNaN(r.Mean[s].Mean) {
-			continue
-		}
-		r.Rank[s] = 1
-		for other := range n {
-			if r.Better(other, s) {
-				r.Rank[s]++
-			}
-		}
+		loss := r.Mean[r.Best].Mean - r.Mean[s].Mean
+		r.Loss[s] = Interval{loss, loss - margin(r.Best, s), loss + margin(r.Best, s)}
 	}
 	return r
 }
 
-// pairs returns whether one setting is shown to be better than another.
-func pairs(means []Interval, draws [][]float64, o Options, small student) func(a, b int) bool {
+// Means are the settings' means alone, each with its own interval.
+func Means(t Table, o Options) []Interval { return rank(t, o, false).Mean }
+
+// Decide is from how many units on a setting would be shown to be as good as the best, within the given loss, or to be worse, if its
+// loss and the spread stay what they are; 0 where that is shown already, or nothing can be said.
+func (r Ranking) Decide(s int, within float64) int {
+	l := r.Loss[s]
+	half := l.High - l.Mean
+	if r.Units < 2 || !(half > 0) || l.High <= within || l.Low > 0 {
+		return 0
+	}
+	allowed := max(within-l.Mean, l.Mean) // the half width that would do
+	return max(int(math.Ceil(float64(r.Units)*(half/allowed)*(half/allowed))), r.Units+1)
+}
+
+// margins returns what the difference of two settings must exceed.
+func margins(means []Interval, draws [][]float64, o Options, small student) func(a, b int) float64 {
 	n := len(draws)
 	spread := make([][]float64, n) // standard error of the difference
 	largest := make([]float64, o.Resamples)
@@ -111,10 +120,11 @@ func pairs(means []Interval, draws [][]float64, o Options, small student) func(a
 		for b := range a {
 			d := differences(draws[a], draws[b])
 			mean, se := moments(d)
-			spread[a][b] = se
 			if !(se > 1e-12*(math.Abs(means[a].Mean)+math.Abs(means[b].Mean))) {
-				continue // equal up to rounding, or missing
+				spread[a][b] = se * 0 // equal up to rounding; NaN where one is missing
+				continue
 			}
+			spread[a][b] = se
 			for i, v := range d {
 				largest[i] = max(largest[i], math.Abs(v-mean)/se)
 			}
@@ -122,13 +132,7 @@ func pairs(means []Interval, draws [][]float64, o Options, small student) func(a
 	}
 	slices.Sort(largest)
 	critical := small.widen(quantile(largest, o.Confidence))
-	return func(a, b int) bool {
-		if a == b {
-			return false
-		}
-		se := spread[max(a, b)][min(a, b)]
-		return means[a].Mean-means[b].Mean > critical*se && means[a].Mean-means[b].Mean > 1e-12*math.Abs(means[a].Mean)
-	}
+	return func(a, b int) float64 { return critical * spread[max(a, b)][min(a, b)] }
 }
 
 // student corrects for a small number of units n, where a bootstrap's intervals are too narrow: its spread lacks a factor √(n/(n−1)), and
@@ -287,23 +291,51 @@ func moments(v []float64) (mean, deviation float64) {
 	return mean, math.Sqrt(deviation / (n - 1))
 }
 
-// Pareto lists the settings that no other beats in both time and quality, fastest first.
-func Pareto(seconds, quality []float64) []int {
-	order := make([]int, 0, len(seconds))
-	for i := range seconds {
-		if !math.IsNaN(seconds[i]) && !math.IsNaN(quality[i]) {
-			order = append(order, i)
-		}
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(seconds[a], seconds[b]), cmp.Compare(quality[b], quality[a]))
-	})
+// Pareto lists the settings that no other beats: each other one is worse, or is slower. slower(a, b) says whether a is known to be
+// slower than b; of settings whose times cannot be told apart, the best is on the front.
+func Pareto(quality []float64, slower func(a, b int) bool) []int {
 	var front []int
-	best := math.Inf(-1)
-	for _, i := range order {
-		if quality[i] > best {
-			front, best = append(front, i), quality[i]
+	for i, q := range quality {
+		if math.IsNaN(q) {
+			continue
+		}
+		beaten := false
+		for j, other := range quality {
+			if j == i || math.IsNaN(other) || slower(j, i) {
+				continue
+			}
+			beaten = beaten || other > q || other == q && (slower(i, j) || j < i)
+		}
+		if !beaten {
+			front = append(front, i)
 		}
 	}
+	slices.SortStableFunc(front, func(a, b int) int {
+		switch {
+		case slower(a, b):
+			return 1
+		case slower(b, a):
+			return -1
+		}
+		return cmp.Compare(quality[a], quality[b])
+	})
 	return front
+}
+
+// Slower says whether times a are longer than b, taken in pairs: whether the mean of log(a/b) lies above 0 by more than its
+// interval. With many comparisons, each must be surer: confidence is of all of them.
+func Slower(a, b []float64, confidence float64, comparisons int) bool {
+	var d []float64
+	for i := range a {
+		if a[i] > 0 && b[i] > 0 {
+			d = append(d, math.Log(a[i]/b[i]))
+		}
+	}
+	if len(d) < 2 {
+		return false
+	}
+	mean, deviation := moments(d)
+	n := float64(len(d))
+	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}
+	return mean > t.Quantile(1-(1-confidence)/2/float64(max(comparisons, 1)))*deviation/math.Sqrt(n)
 }
