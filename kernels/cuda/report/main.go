@@ -2,7 +2,7 @@
 // marks: registers, spills, occupancy and tensor-core share for each target, bank conflicts and memory sectors as
 // counted, and the roofline and a model of the steps of Stable Diffusion 1.5 and XL. Nothing in it was measured on a GPU, and it says so.
 //
-//	report -counts build/cuda/counts.json -blocks build/cuda/blocks.json -into docs/performance.md
+//	report -counts build/cuda/counts.json -blocks build/cuda/blocks.json -into docs/performance-gpu.md
 package main
 
 import (
@@ -206,7 +206,7 @@ func (c compiled) occupancy() int {
 }
 
 func writeCompiled(b *bytes.Buffer, all []compiled) {
-	fmt.Fprintf(b, "### What the compiler made\n\nFor each target: registers a thread / occupancy in per cent / share of tensor-core instructions in a round of the main loop.\n"+
+	fmt.Fprintf(b, "## What the compiler made\n\nFor each target: registers a thread / occupancy in per cent / share of tensor-core instructions in a round of the main loop.\n"+
 		"Shared memory is what a block is launched with. A round is counted in the machine code, along the path on which no rare branch is taken. bfloat16 kernels differ from float16 ones by no more than a register or two and are left out.\n\n")
 	targets := []string{"75", "80", "86", "89", "90a", "100", "120"}
 	fmt.Fprintf(b, "| kernel | threads | shared, KiB |")
@@ -262,7 +262,7 @@ func writeCounts(b *bytes.Buffer, path string) error {
 		return err
 	}
 	defer f.Close()
-	fmt.Fprintf(b, "\n### What execution counted\n\nThe PTX interpreter ran the conformance suite's shapes (small and odd ones, so that edges weigh more than they do in a model) and counted per warp: "+
+	fmt.Fprintf(b, "\n## What execution counted\n\nThe PTX interpreter ran the conformance suite's shapes (small and odd ones, so that edges weigh more than they do in a model) and counted per warp: "+
 		"cycles that bank conflicts add to ldmatrix and to all requests to shared memory, and 32-byte sectors of global memory against the fewest that the bytes fit in.\n\n")
 	fmt.Fprintf(b, "| kernel | mma | ldmatrix | conflicts | shared requests | conflicts | global requests | sectors / least |\n|---|---|---|---|---|---|---|---|\n")
 	for s := bufio.NewScanner(f); s.Scan(); {

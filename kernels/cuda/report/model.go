@@ -66,7 +66,7 @@ func writeLab(w io.Writer, version string, all []compiled, run []blockCount) {
 }
 
 func writeBlocks(b *bytes.Buffer, all []compiled, run []blockCount) {
-	fmt.Fprintf(b, "\n### What a block executes\n\nShapes of full blocks, on the PTX interpreter: instructions of PTX for each `mma` (16×8×16), prologue and epilogue included, and the main loop's in the machine code of sm_80. "+
+	fmt.Fprintf(b, "\n## What a block executes\n\nShapes of full blocks, on the PTX interpreter: instructions of PTX for each `mma` (16×8×16), prologue and epilogue included, and the main loop's in the machine code of sm_80. "+
 		"Sectors are against the fewest that the bytes fit in.\n\n| kernel | shape | executed for each mma | main loop, sm_80 | mma for each ldmatrix | bank conflicts | sectors / least |\n|---|---|---|---|---|---|---|\n")
 	for _, c := range run {
 		k := find(all, c.Kernel, "80")
@@ -232,7 +232,7 @@ func (g gpu) roofline(o kernels.Op) (seconds float64, bound string) {
 }
 
 func writeModel(b *bytes.Buffer, m model) {
-	fmt.Fprintf(b, "\n### A step of the U-Net: roofline and model\n\nA batch of two (guidance) in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
+	fmt.Fprintf(b, "\n## A step of the U-Net: roofline and model\n\nA batch of two (guidance) in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
 		"and its bytes over the memory's, each operand read once. The model adds up instructions, shared memory's cycles and multiplications of the blocks on the fullest processor, its occupancy, launches of 1 µs, and reaches w/(w+½) of that with w warps a scheduler. "+
 		"Milliseconds; **modelled, not measured**.\n\n| model | TFLOP | GB |")
 	for _, g := range gpus {
@@ -267,7 +267,7 @@ func writeModel(b *bytes.Buffer, m model) {
 }
 
 func writeLayers(b *bytes.Buffer, m model, u bench.UNet) {
-	fmt.Fprintf(b, "\n#### Layers of %s, %d×%d\n\nOne of each, in microseconds: roofline (c: bound by compute, m: by memory) / the share of it that the model gives. The largest by their modelled time on the A100; the last row is all others together.\n\n| layer | times | GFLOP | MB |", u.Name, 8*u.Latent, 8*u.Latent)
+	fmt.Fprintf(b, "\n### Layers of %s, %d×%d\n\nOne of each, in microseconds: roofline (c: bound by compute, m: by memory) / the share of it that the model gives. The largest by their modelled time on the A100; the last row is all others together.\n\n| layer | times | GFLOP | MB |", u.Name, 8*u.Latent, 8*u.Latent)
 	for _, g := range gpus {
 		fmt.Fprintf(b, " %s |", g.name)
 	}
