@@ -112,6 +112,7 @@ func (f *fake) handler() http.Handler {
 	api("POST /v1/jobs", f.submit)
 	api("GET /v1/jobs", f.listJobs)
 	api("GET /v1/events", f.events)
+	api("DELETE /v1/pictures/{id}", f.deletePicture)
 	api("POST /sdapi/v1/extra-single-image", f.enlarge)
 	api("GET /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) { f.withJob(w, r, func(*fakeJob) {}) })
 	api("PATCH /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) { f.withJob(w, r, func(*fakeJob) {}) })
@@ -130,6 +131,8 @@ var fakeLists = map[string]string{
 	"/v1/models": `{"object":"list","data":[{"id":"icons","name":"icons","family":"sd","width":256,"height":256,"steps":12,"cfg":2.5,"scheduler":"ddim","default":true},
 		{"id":"large","name":"large","family":"sdxl","width":1024,"height":1024,"steps":30,"cfg":7,"scheduler":"euler","default":false}]}`,
 	"/v1/loras":      `{"data":[{"name":"ink"},{"name":"paper-cut"}]}`,
+	"/v1/vaes":       `{"data":[{"name":"soft-vae"}]}`,
+	"/v1/embeddings": `{"data":[]}`,
 	"/v1/upscalers":  `{"data":[{"name":"4x-soft"}]}`,
 	"/v1/schedulers": `{"data":[{"name":"ddim","text":"First order, deterministic."},{"name":"euler","text":"Euler's method."},{"name":"dpm++2m","text":"Second order, multistep."}]}`,
 	"/v1/reports":    `{"data":[{"name":"schedulers"}]}`,
@@ -314,7 +317,7 @@ make:
 func (f *fake) newPicture(prompt string, width, height int, settings map[string]any) map[string]any {
 	id := fmt.Sprintf("p%d", len(f.pictures)+1)
 	p := map[string]any{"id": id, "url": "/v1/pictures/" + id + "/file", "thumbnail": "/v1/pictures/" + id + "/thumbnail", "prompt": prompt, "seed": settings["seed"],
-		"width": width, "height": height, "created": time.Now(), "settings": settings, "sha256": strings.Repeat("ab", 32), "missing": false}
+		"width": width, "height": height, "created": time.Now(), "settings": settings, "sha256": strings.Repeat("ab", 32), "own": true, "missing": false}
 	f.pictures = append(f.pictures, p)
 	return p
 }
@@ -444,6 +447,13 @@ func (f *fake) picture(w http.ResponseWriter, r *http.Request) {
 	fault(w, 404, "", "there is no such picture")
 }
 
+func (f *fake) deletePicture(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pictures = slices.DeleteFunc(f.pictures, func(p map[string]any) bool { return p["id"] == r.PathValue("id") })
+	w.WriteHeader(204)
+}
+
 // enlarge answers with a picture of four times the size, in colours of its own.
 func (f *fake) enlarge(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
@@ -482,4 +492,11 @@ func drawJPEG(width, height int, t float64) []byte {
 	var out bytes.Buffer
 	jpeg.Encode(&out, draw(width, height, t), nil)
 	return out.Bytes()
+}
+
+// count is the length of a list of the server.
+func count(f *fake, list *[]map[string]any) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(*list)
 }

@@ -254,6 +254,15 @@ func TestGallery(t *testing.T) {
 		t.Errorf("the form has %q", got)
 	}
 	b.click(`nav a[href="#gallery"]`)
+	// Deleting asks once more.
+	b.click("#grid .shot")
+	b.click("#viewer-delete")
+	b.until(`document.getElementById("viewer-delete").textContent === "Delete the file for good"`)
+	if n := count(f, &f.pictures); n != 70 {
+		t.Errorf("%d pictures are left before it was confirmed", n)
+	}
+	b.click("#viewer-delete")
+	b.until(`!document.getElementById("viewer").open && document.getElementById("gallery-count").textContent === "22 pictures"`)
 	b.set("#search", "")
 	b.typed("#search", "zebra")
 	b.until(`document.getElementById("gallery-empty").textContent.includes("Nothing is found")`)
@@ -368,13 +377,16 @@ func TestRestart(t *testing.T) {
 	f.halt()
 	b.typed("#prompt", "written while it was away")
 	b.until(`document.getElementById("banner").textContent.startsWith("The server does not answer")`)
+	b.click("#generate") // it is sent as soon as there is somebody to take it
 	f.start()
 	b.until(`document.getElementById("banner").textContent === ""`)
 	if got := js[string](b, `document.getElementById("prompt").value`); got != "written while it was away" {
 		t.Errorf("the prompt is now %q", got)
 	}
-	b.click("#generate")
 	b.until(`document.getElementById("picture").src.endsWith("/p1/file")`)
+	if n := count(f, &f.requests); n != 1 {
+		t.Errorf("%d jobs were made", n)
+	}
 	// The page itself is loaded anew: the draft is still there.
 	b.do(chromedp.Reload())
 	b.until(`document.getElementById("prompt").value === "written while it was away"`)

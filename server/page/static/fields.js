@@ -15,8 +15,11 @@ export function labelOf(name) {
 
 // normal is a row as the page wants it: names with _, no backticks of the command line's help.
 export function normal(row) {
-	return { ...row, name: row.name.replaceAll("-", "_"), kind: kindOf(row.kind), help: (row.help || "").replaceAll("`", ""), group: String(row.group ?? "Other") };
+	return { ...row, name: row.name.replaceAll("-", "_"), kind: kindOf(row.kind), help: helpOf(row.help || ""), group: String(row.group ?? "Other") };
 }
+
+// The table's help is the command line's: flags have other names here, and commands do not help.
+const helpOf = (text) => text.replaceAll("`", "").replace(/[,:]? see darkroom [\w-]+$/, "").replace(/--([a-z][a-z-]*)/g, (_, flag) => labelOf(flag.replaceAll("-", "_")));
 
 function kindOf(kind) {
 	const k = String(kind || "text").toLowerCase();

@@ -1,6 +1,6 @@
 // The settings: basic ones as pickers and numbers, all others from the server's table. What is not given is left to the server.
 import { $, el, later, notice, stored } from "./dom.js";
-import { all, get, show } from "./api.js";
+import { all, show } from "./api.js";
 import { field, normal, slider } from "./fields.js";
 import { loras } from "./loras.js";
 
@@ -35,18 +35,22 @@ export const model = () => models.find((m) => m.name === fields.get("model")?.ge
 // open asks the server what there is and makes the form. It may be called again, after the server has come back.
 export async function open() {
 	const draft = fields.size ? request() : stored.get("draft", {});
-	const [table, modelList, loraList, schedulers] = await Promise.all([get("/v1/settings").then((a) => a.data ?? a.settings ?? a), all("/v1/models"), all("/v1/loras"), all("/v1/schedulers")]);
-	const now = JSON.stringify([table, modelList, loraList, schedulers]);
+	const [table, modelList, loraList, schedulers, vaes, embeddings] = await Promise.all(
+		["/v1/settings", "/v1/models", "/v1/loras", "/v1/schedulers", "/v1/vaes", "/v1/embeddings"].map(all));
+	const now = JSON.stringify([table, modelList, loraList, schedulers, vaes, embeddings]);
 	if (now === signature) return; // as before: nobody is disturbed
 	signature = now;
-	rows = table.map(normal);
+	const names = { vae: vaes, embedding: embeddings, refiner: modelList };
+	rows = table.map(normal).map((r) => (names[r.name]?.length ? { ...r, open: true, choices: names[r.name].map(nameOf) } : r));
 	models = modelList.map((m) => ({ ...m, name: m.name ?? m.id })).filter((m) => !m.problem);
 	fields.clear();
-	makeBasic(loraList.map((l) => l.name ?? l.id ?? l), schedulers);
+	makeBasic(loraList.map(nameOf), schedulers);
 	makeAdvanced();
 	makeSource();
 	apply(draft, { quiet: true });
 }
+
+const nameOf = (x) => x.name ?? x.id ?? x;
 
 function row(name, otherwise) {
 	return rows.find((r) => r.name === name) ?? { name, kind: "text", help: "", ...otherwise };
@@ -124,6 +128,12 @@ function shape() {
 export function size() {
 	const m = model();
 	return { width: fields.get("width")?.get() ?? m?.width ?? 512, height: fields.get("height")?.get() ?? m?.height ?? 512 };
+}
+
+// sizeOf is the size that settings give: their own, or their model's.
+export function sizeOf(settings) {
+	const m = models.find((x) => x.name === settings.model) ?? models.find((x) => x.default);
+	return { width: settings.width || m?.width || 512, height: settings.height || m?.height || 512 };
 }
 
 function modelChanged() {

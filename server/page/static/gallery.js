@@ -80,6 +80,11 @@ export function setup() {
 	update = roving($("grid"), ".shot", columns);
 	$("search").addEventListener("input", later(200, () => load()));
 	$("more").addEventListener("click", () => load(true));
+	picture.onRemove((id) => {
+		pictures = pictures.filter((p) => p.id !== id);
+		$("grid").querySelector(`[data-id="${CSS.escape(id)}"]`)?.closest("li").remove();
+		tell();
+	});
 	queue.on("picture", (p) => {
 		if (!seen || asked || pictures.some((x) => x.id === p.id)) return;
 		pictures = [p, ...pictures];

@@ -45,6 +45,7 @@ export async function open(s) {
 	$("brush-size").max = Math.ceil(longest / 2);
 	$("brush-size").value = Math.round(longest / 8);
 	at = { x: w / 2, y: h / 2 };
+	$("painter-masked-row").hidden = !form.settingRows().some((r) => r.name === "inpaint");
 	tool(false);
 	tell();
 	canvas.focus();
@@ -175,6 +176,7 @@ async function paint() {
 		const { seed, count, mask: _, invert_mask, init, ...rest } = subject.settings ?? form.request();
 		const request = { ...rest, prompt: $("painter-prompt").value, init: subject.init, mask: file, mask_blur: Number($("mask-blur").value),
 			strength: Number($("painter-strength").value) };
+		if ($("painter-masked").checked && !$("painter-masked-row").hidden) request.inpaint = "masked";
 		$("painter").close();
 		await picture.make(request);
 	} catch (err) {

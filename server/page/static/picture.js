@@ -1,6 +1,6 @@
 // A picture, what can be done with it, its recipe, and the view of it alone.
 import { $, el, fail, notice, roving, say, wire } from "./dom.js";
-import { bytes, show, submit } from "./api.js";
+import { bytes, del, show, submit } from "./api.js";
 import { labelOf } from "./fields.js";
 import * as compare from "./compare.js";
 import * as form from "./form.js";
@@ -146,6 +146,8 @@ function view(picture) {
 	$("viewer-prompt").textContent = picture.prompt || "Without a prompt";
 	recipe($("viewer-recipe"), { ...picture.settings, prompt: "" }, { Made: picture.created ? new Date(picture.created).toLocaleString() : "",
 		File: picture.missing ? "The file is not there any more." : "", "SHA-256": picture.sha256 ?? "" });
+	$("viewer-delete").hidden = !picture.own || picture.missing === true;
+	$("viewer-delete").textContent = "Delete…";
 	const at = list.findIndex((p) => p.id === picture.id);
 	$("viewer-before").disabled = at <= 0;
 	$("viewer-after").disabled = at < 0 || at >= list.length - 1;
@@ -159,7 +161,42 @@ export function step(by) {
 	say(next.prompt);
 }
 
+// copy puts the settings, as a request of the API takes them, onto the clipboard.
+async function copy() {
+	const text = JSON.stringify(settingsOf(shown), null, 2).replace(/("seed": )"(\d+)"/, "$1$2");
+	try {
+		await navigator.clipboard.writeText(text);
+		notice("The recipe is copied.");
+	} catch { // there is no clipboard on plain http from another machine
+		notice("The browser does not let this page copy.", { hint: text });
+	}
+}
+
+// remove deletes the picture's file, when it is pressed twice.
+async function remove() {
+	const button = $("viewer-delete");
+	if (button.textContent === "Delete…") {
+		button.textContent = "Delete the file for good";
+		return;
+	}
+	const gone = shown;
+	try {
+		await del(`/v1/pictures/${encodeURIComponent(gone.id)}`);
+		$("viewer").close();
+		for (const f of removed) f(gone.id);
+		notice("The picture is deleted.");
+	} catch (err) {
+		fail(err);
+	}
+}
+
+const removed = [];
+// onRemove calls f with the id of each picture that is deleted.
+export function onRemove(f) { removed.push(f); }
+
 export function setup() {
+	$("viewer-copy").addEventListener("click", copy);
+	$("viewer-delete").addEventListener("click", remove);
 	const dialog = wire($("viewer"));
 	update = toolbar($("viewer-actions"), () => shown, { viewer: true, before: () => dialog.close() });
 	$("viewer-before").addEventListener("click", () => step(-1));

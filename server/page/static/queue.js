@@ -17,6 +17,7 @@ export function add(job) {
 	const before = jobs.get(job.id);
 	const now = { ...before, ...job, pictures: job.pictures ?? before?.pictures ?? [] };
 	if (!active(now)) delete now.image;
+	if (now.state === "queued") delete now.at; // it may have gone back into the queue
 	jobs.set(job.id, now);
 	if (jobs.size > 500) for (const [id, j] of jobs) if (!active(j) && jobs.size > 400) jobs.delete(id);
 	draw();
@@ -38,15 +39,19 @@ export function start() {
 			const job = jobs.get(v?.job);
 			if (!job) return;
 			if (name === "progress") {
-				job.progress = v;
+				job.at = { ...job.at, [v.picture ?? 0]: v };
+				job.progress = unfinished(job) ?? v;
 				if (job.state === "queued") job.state = "running";
 				drawProgress(job);
 				emit("job", job, "progress");
 			} else if (name === "preview") {
+				const first = unfinished(job)?.picture ?? v.picture;
+				if (v.picture !== first) return; // several pictures are made at once: one of them is looked at
 				job.image = v.image;
 				emit("job", job, "preview");
 			} else if (name === "picture") {
 				if (!job.pictures.some((p) => p.id === v.id)) job.pictures = [...job.pictures, v];
+				if (v.index !== undefined) delete job.at?.[v.index];
 				emit("picture", v, job);
 			}
 		},
@@ -93,19 +98,22 @@ async function first(job) {
 	}
 }
 
-export const share = (job) => {
-	const p = job.progress ?? {};
-	const count = job.count || 1;
-	const whole = p.steps ? Math.min(1, p.step / p.steps) : 0;
-	return Math.min(1, ((p.picture ?? job.pictures.length) + whole) / count);
-};
+// unfinished is the progress of the first picture that is being made.
+const unfinished = (job) => Object.values(job.at ?? {}).sort((a, b) => a.picture - b.picture)[0];
+
+// share is how much of a job is done, 0 to 1: its finished pictures, and the steps of those that are being made.
+export function share(job) {
+	const working = job.at ? Object.values(job.at) : job.progress ? [job.progress] : [];
+	const steps = working.reduce((sum, p) => sum + (p.steps ? Math.min(1, p.step / p.steps) : 0), 0);
+	return Math.min(1, (job.pictures.length + steps) / (job.count || 1));
+}
 
 export function stateText(job) {
 	const p = job.progress ?? {};
 	if (job.state === "queued") return job.position > 0 ? `Waits, ${job.position} before it` : "Waits";
 	if (job.state === "running") {
 		const parts = [p.phase || (p.steps ? `Step ${p.step} of ${p.steps}` : "Begins")];
-		if (job.count > 1) parts.push(`picture ${Math.min(job.count, (p.picture ?? 0) + 1)} of ${job.count}`);
+		if (job.count > 1) parts.push(`picture ${Math.min(job.count, job.pictures.length + 1)} of ${job.count}`);
 		if (p.seconds_left > 0) parts.push(`about ${duration(p.seconds_left)} left`);
 		return parts.join(" · ");
 	}

@@ -1,6 +1,7 @@
 // The picture in the middle: the one that is being made, or one that is chosen, and the latest ones below it.
 import { $, el, fail, roving, say } from "./dom.js";
 import { all, show } from "./api.js";
+import * as form from "./form.js";
 import * as picture from "./picture.js";
 import * as queue from "./queue.js";
 
@@ -23,12 +24,12 @@ export function follow(j) {
 	showJob(queue.jobs.get(j.id) ?? j);
 }
 
-// place gives the picture its size before it is there: it fills the frame, and is enlarged at most threefold.
-function place(width, height) {
+// place gives the picture its size before it is there: it fills the frame, and is enlarged at most so that one sees no squares.
+function place(w, h) {
 	const img = $("picture");
-	const w = width || 512, h = height || 512;
+	const longest = Math.max(w, h);
 	img.style.aspectRatio = `${w} / ${h}`;
-	img.style.inlineSize = `min(100cqi, ${(100 * w) / h}cqb, ${w * (Math.max(w, h) < 400 ? 3 : 2)}px)`;
+	img.style.inlineSize = `min(100cqi, ${(100 * w) / h}cqb, ${w * (longest <= 160 ? 4 : longest < 400 ? 3 : 2)}px)`;
 }
 
 function mode(which) {
@@ -48,7 +49,8 @@ function showJob(j) {
 	mode("job");
 	$("cancel").hidden = false;
 	const s = j.settings ?? {};
-	place(s.width, s.height);
+	const { width, height } = form.sizeOf(s);
+	place(width, height);
 	const img = $("picture");
 	const last = j.pictures[j.pictures.length - 1];
 	img.alt = `Being made: ${s.prompt ?? ""}`;
@@ -182,6 +184,20 @@ export function setup() {
 	queue.on("picture", (p, j) => {
 		add(p);
 		if (j.count > 1) say(`Picture ${j.pictures.length} of ${j.count} is done`);
+	});
+	picture.onRemove((id) => {
+		const at = strip.findIndex((p) => p.id === id);
+		strip = strip.filter((p) => p.id !== id);
+		$("strip").querySelector(`[data-id="${CSS.escape(id)}"]`)?.remove();
+		if (shown?.id !== id) return;
+		shown = null;
+		const next = strip[at] ?? strip[at - 1];
+		if (job) return;
+		if (next) showPicture(next);
+		else {
+			mode("none");
+			message("There is no picture any more.");
+		}
 	});
 	$("picture").addEventListener("error", () => { $("picture").hidden = true; });
 }
