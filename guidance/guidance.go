@@ -10,17 +10,17 @@ import (
 	"math"
 	"strings"
 
-	"darkroom/spec"
+	"darkroom/option"
 )
 
 // Method is a parsed choice of guidance. The zero value is plain classifier-free guidance. A method is a value that
 // any number of pictures may share; what is remembered from step to step is in Guide.
-type Method struct{ spec.Choice }
+type Method struct{ option.Choice }
 
 // Info and Key describe methods for a list that users read.
 type (
-	Info = spec.Info
-	Key  = spec.Key
+	Info = option.Info
+	Key  = option.Key
 )
 
 // everywhere are the keys of all methods.
@@ -63,7 +63,7 @@ func Methods() []Info {
 
 // Parse reads NAME[:key=value,…]. Errors name what is wrong and what there is.
 func Parse(text string) (Method, error) {
-	c, err := spec.Parse("guidance", text, Methods())
+	c, err := option.Parse("guidance", text, Methods())
 	if err != nil {
 		return Method{}, err
 	}
@@ -78,7 +78,7 @@ func Parse(text string) (Method, error) {
 func (m Method) String() string { return m.named().String() }
 
 // named is the choice with its name, which the zero value lacks.
-func (m Method) named() spec.Choice {
+func (m Method) named() option.Choice {
 	if m.Name == "" {
 		m.Name = "cfg"
 	}
@@ -88,7 +88,7 @@ func (m Method) named() spec.Choice {
 // ParseList reads several methods with commas between them: cfg,apg:eta=0,momentum=-0.5,dynamic.
 func ParseList(list string) ([]Method, error) {
 	var methods []Method
-	for _, text := range spec.Split(list) {
+	for _, text := range option.Split(list) {
 		if strings.TrimSpace(text) == "" {
 			return nil, fmt.Errorf("guidance %q: a name between the commas is empty", list)
 		}
@@ -103,7 +103,7 @@ func ParseList(list string) ([]Method, error) {
 
 // With is the method with another number for a key. It panics where Parse would give an error.
 func (m Method) With(key string, v float64) Method {
-	info, _ := spec.Find(Methods(), m.named().Name)
+	info, _ := option.Find(Methods(), m.named().Name)
 	if k, ok := info.Key(key); !ok || !k.Takes(v) {
 		panic(fmt.Sprintf("guidance: %s cannot have %s = %v", m, key, v))
 	}

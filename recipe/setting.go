@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"darkroom/spec"
+	"darkroom/option"
 )
 
 // Setting is a row of the table of settings. Flags, job files, sweeps, compare's axes, recipes, the history's command,
@@ -368,7 +368,7 @@ func splitSigmas(text string) (sigmas []string) {
 }
 
 // splitSpecs keeps keys with their method: cfg,apg:eta=0,momentum=-0.5 are two.
-func splitSpecs(text string) []string { return spec.Split(text) }
+func splitSpecs(text string) []string { return option.Split(text) }
 
 // Decode reads a value from JSON.
 func (s *Setting) Decode(data json.RawMessage) (v any, err error) {

@@ -6,8 +6,8 @@ import (
 
 	"darkroom/guidance"
 	"darkroom/noise"
+	"darkroom/option"
 	"darkroom/scheduler"
-	"darkroom/spec"
 	"darkroom/stepcache"
 )
 
@@ -114,7 +114,7 @@ func GuidanceNames() []string {
 }
 
 func CacheNames() []string {
-	return namesOf(stepcache.Methods(), func(i spec.Info) string { return i.Name })
+	return namesOf(stepcache.Methods(), func(i option.Info) string { return i.Name })
 }
 
 func namesOf[T any](list []T, name func(T) string) (names []string) {

@@ -7,23 +7,23 @@ package stepcache
 import (
 	"math"
 
-	"darkroom/spec"
+	"darkroom/option"
 )
 
 // Method is a parsed choice. The zero value leaves every call whole.
-type Method struct{ spec.Choice }
+type Method struct{ option.Choice }
 
 // Methods lists all methods.
-func Methods() []spec.Info {
-	layers := spec.Key{Name: "layers", Default: 2, Low: 1, High: 64, About: "outermost layers of the U-Net's way up that every call runs"}
-	return []spec.Info{
+func Methods() []option.Info {
+	layers := option.Key{Name: "layers", Default: 2, Low: 1, High: 64, About: "outermost layers of the U-Net's way up that every call runs"}
+	return []option.Info{
 		{Name: "none", About: "every call of the U-Net is whole"},
-		{Name: "deepcache", About: "one call of every few is whole, the others run the outermost layers alone", Paper: "Ma, Fang and Wang 2024, arXiv 2312.00858", Keys: []spec.Key{
+		{Name: "deepcache", About: "one call of every few is whole, the others run the outermost layers alone", Paper: "Ma, Fang and Wang 2024, arXiv 2312.00858", Keys: []option.Key{
 			{Name: "every", Default: 3, Low: 2, High: 1000, About: "one call of so many is whole"},
 			{Name: "first", Default: 1, Low: 1, High: 1000, About: "so many calls at the beginning are whole"},
 			{Name: "last", Default: 0, Low: 0, High: 1000, About: "so many steps at the end are whole"},
 			layers}},
-		{Name: "firstblock", About: "a call is whole where the first layer's result has changed by more than a threshold since the last whole one", Paper: "first-block caching, as ParaAttention has it for transformers; after Liu et al. 2024 (TeaCache), arXiv 2411.19108", Keys: []spec.Key{
+		{Name: "firstblock", About: "a call is whole where the first layer's result has changed by more than a threshold since the last whole one", Paper: "first-block caching, as ParaAttention has it for transformers; after Liu et al. 2024 (TeaCache), arXiv 2411.19108", Keys: []option.Key{
 			{Name: "threshold", Default: 0.1, Low: 0, High: math.MaxFloat32, About: "relative change, mean of |now − then| ÷ mean of |then|"},
 			{Name: "most", Default: 3, Low: 1, High: 1000, About: "so many calls in a row are not whole at the most"},
 			layers}},
@@ -32,7 +32,7 @@ func Methods() []spec.Info {
 
 // Parse reads NAME[:key=value,…]; keys that count take whole numbers.
 func Parse(text string) (Method, error) {
-	c, err := spec.Parse("cache", text, Methods())
+	c, err := option.Parse("cache", text, Methods())
 	if err != nil {
 		return Method{}, err
 	}

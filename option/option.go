@@ -1,6 +1,6 @@
-// Package spec reads settings of the form NAME[:key=value,…], such as apg:eta=0,momentum=-0.5: a method by name, and
+// Package option reads settings of the form NAME[:key=value,…], such as apg:eta=0,momentum=-0.5: a method by name, and
 // numbers for some of its keys.
-package spec
+package option
 
 import (
 	"fmt"
@@ -141,7 +141,7 @@ func (c Choice) Value(list []Info, key string) float64 {
 	info, _ := Find(list, c.Name)
 	k, ok := info.Key(key)
 	if !ok {
-		panic("spec: " + c.Name + " has no key " + key)
+		panic("option: " + c.Name + " has no key " + key)
 	}
 	return k.Default
 }
