@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "option"},
 	{"guidance", "stepcache"},
 	{"recipe"},
-	{"imagefile"},
+	{"imagefile", "preprocess"},
 	{"kernels"},
 	{"nn", "checkpoint"},
 	{"internal"},
