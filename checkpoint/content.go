@@ -21,6 +21,8 @@ const (
 	KindAdapter     Kind = "adapter"
 	KindEmbedding   Kind = "embedding"
 	KindControlNet  Kind = "controlnet"
+	KindT2IAdapter  Kind = "t2i-adapter"
+	KindIPAdapter   Kind = "ip-adapter"
 	KindUpscaler    Kind = "upscaler"
 	KindOther       Kind = "other"
 	KindUnknown     Kind = "unknown"
@@ -76,7 +78,7 @@ func (t table) begins(prefixes ...string) bool {
 
 // describeControl finds what steers a U-Net from beside it.
 func describeControl(_ *Source, t table) (Description, bool) {
-	d := Description{Kind: KindControlNet, Hint: "give it with --control"}
+	d := Description{Kind: KindControlNet, Hint: "give it with --control, and a picture"}
 	prefixes := []string{"", "control_model."}
 	added := t.any(prefixes, "label_emb.0.0.weight", "add_embedding.linear_1.weight")
 	switch {
@@ -96,9 +98,13 @@ func describeControl(_ *Source, t table) (Description, bool) {
 		}
 		d.Family = familyByContext(context, added)
 	case t.any([]string{"", "adapter."}, "body.0.resnets.0.block1.weight", "body.0.block1.weight", "body.0.in_conv.weight"):
-		return Description{Kind: KindOther, What: "a T2I-Adapter, which is not supported"}, true
+		d.Kind, d.What = KindT2IAdapter, "a T2I-Adapter"
+		if n := max(t.axis("adapter.conv_in.weight", 1), t.axis("conv_in.weight", 1)); n == 256 || n == 768 {
+			d.Family = SDXL.String() // it puts squares of 16 pixels together, of one colour or three
+		}
 	case t.begins("ip_adapter.", "image_proj.", "image_proj_model."):
-		return Description{Kind: KindOther, What: "an IP-Adapter, which is not supported"}, true
+		d.Kind, d.What = KindIPAdapter, "an IP-Adapter"
+		d.Family = familyByContext(t.axis("ip_adapter.1.to_k_ip.weight", 1), false)
 	default:
 		return d, false
 	}
@@ -112,6 +118,9 @@ func forFamily(family string) string {
 	}
 	return " for " + family
 }
+
+// FamilyByContext names a family of U-Nets by the width of the text that its cross attention reads; "" if it is none that is known.
+func FamilyByContext(width int) string { return familyByContext(width, false) }
 
 // familyByContext names a family of U-Nets by the width of the text that its cross attention reads.
 func familyByContext(width int, added bool) string {

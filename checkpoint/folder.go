@@ -114,12 +114,12 @@ func (f *Folder) wrap(err error) error {
 // Config opens a part's configuration: scheduler/scheduler_config.json for "scheduler", unet/config.json for "unet", and
 // so on; a name that ends in .json is taken as it is.
 func (f *Folder) Config(part string) (*Config, error) {
-	file := part + "/config.json"
+	file := path.Join(part, "config.json")
 	switch {
 	case strings.HasSuffix(part, ".json"):
 		file = part
 	case path.Base(part) == "scheduler":
-		file = part + "/scheduler_config.json"
+		file = path.Join(part, "scheduler_config.json")
 	}
 	b, err := f.ReadFile(file)
 	if err != nil {

@@ -65,8 +65,9 @@ func (c AdapterConfig) Multiple() int {
 type Adapter struct {
 	Config AdapterConfig
 
-	convIn *nn.Conv2D // nil in a light one
-	body   []adapterBlock
+	unshuffle nn.Conv2D
+	convIn    *nn.Conv2D // nil in a light one
+	body      []adapterBlock
 }
 
 type adapterBlock struct {
@@ -82,7 +83,7 @@ func NewAdapter(c AdapterConfig, l nn.Loader) (*Adapter, error) {
 		y := l.At(name).Conv2D(in, out, k)
 		return &y
 	}
-	a, in := &Adapter{Config: c}, c.Channels*c.Factor*c.Factor
+	a, in := &Adapter{Config: c, unshuffle: nn.PixelUnshuffle(c.Channels, c.Factor)}, c.Channels*c.Factor*c.Factor
 	light := c.Kind == "light_adapter"
 	if !light {
 		a.convIn = conv("conv_in", in, c.Widths[0], 3)
@@ -116,7 +117,7 @@ func NewAdapter(c AdapterConfig, l nn.Loader) (*Adapter, error) {
 // Write writes the network into g, for Rows hints of H×W pixels, multiples of Multiple: "hint", [N,H,W,Channels] with values
 // from 0 to 1, to unet.FeatureName of each feature. It implements nn.Network.
 func (a *Adapter) Write(g *kernels.Graph, s nn.Sizes) {
-	x := nn.PixelUnshuffle(a.Config.Channels, a.Config.Factor).Forward(g, g.Input("hint", g.DType, s.Rows, s.H, s.W, a.Config.Channels), nn.Conv{})
+	x := a.unshuffle.Forward(g, g.Input("hint", g.DType, s.Rows, s.H, s.W, a.Config.Channels), nn.Conv{})
 	through := func(c *nn.Conv2D) {
 		if c != nil {
 			x = c.Forward(g, x, nn.Conv{})

@@ -66,13 +66,17 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 // Factor is how many pixels of the hint a side make one of the latents.
 func (c Config) Factor() int { return 1 << (len(c.HintWidths) - 1) }
 
-// fits says whether the net belongs to that U-Net.
-func (c Config) fits(u unet.Config) error {
+// Fits says whether the net belongs to that U-Net. One that reads the latents alone fits an editing model, too.
+func (c Config) Fits(u unet.Config) error {
+	in := u.InChannels
+	if c.InChannels == u.OutChannels {
+		in = u.OutChannels
+	}
 	for _, x := range []struct {
 		what      string
 		has, want any
 	}{
-		{"in_channels", c.InChannels, u.InChannels},
+		{"in_channels", c.InChannels, in},
 		{"block_out_channels", c.BlockOutChannels, u.BlockOutChannels},
 		{"layers_per_block", c.LayersPerBlock, u.LayersPerBlock},
 		{"cross_attention_dim", c.CrossAttentionDim, u.CrossAttentionDim},

@@ -70,12 +70,15 @@ func (m *Model) embed(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
 	return m.hint[last].Forward(g, x, nn.Conv{})
 }
 
-// leaves writes the rest of the net and returns what is to be added to each skip and, last, to the middle.
-func (m *Model) leaves(g *kernels.Graph, in unet.Inputs, hint *kernels.Tensor) []*kernels.Tensor {
-	d := m.half.Down(g, in, hint)
+// leaves writes the rest of the net and returns what is to be added to each skip and, last, to the middle; no more than most.
+func (m *Model) leaves(g *kernels.Graph, in unet.Inputs, hint *kernels.Tensor, most int) []*kernels.Tensor {
+	d := m.half.DownTo(g, in, hint, most)
 	var out []*kernels.Tensor
 	for i, skip := range d.Skips {
 		out = append(out, m.downBlocks[i].Forward(g, skip, nn.Conv{}))
+	}
+	if d.Middle == nil {
+		return out
 	}
 	return append(out, m.midBlock.Forward(g, d.Middle, nn.Conv{}))
 }
@@ -102,7 +105,7 @@ type Controlled struct {
 // On puts nets on a U-Net. It fails if one belongs to another kind of model.
 func On(u *unet.Model, nets ...Net) (*Controlled, error) {
 	for i, n := range nets {
-		if err := n.Config.fits(u.Config); err != nil {
+		if err := n.Config.Fits(u.Config); err != nil {
 			return nil, fmt.Errorf("control %d: %w", i+1, err)
 		}
 		if (n.Config.Types > 0) != (len(n.Types) > 0) {
@@ -121,6 +124,9 @@ func On(u *unet.Model, nets ...Net) (*Controlled, error) {
 // for the next, …
 func Names(i int) (hint, strength string) { return numbered("hint", i), numbered("strength", i) }
 
+// SampleName is an input of nets that read the latents alone on an editing model: "sample" without what that reads beside.
+const SampleName = "control_sample"
+
 // TypesName is the input of net i, if it is a Union: Config.TypesProj of its types.
 func TypesName(i int) string { return numbered("control_type", i) }
 
@@ -131,11 +137,29 @@ func numbered(name string, i int) string {
 	return fmt.Sprint(name, i+1)
 }
 
-// Write writes the U-Net and its nets into g. Each hint is [N,f·H,f·W,HintChannels] with values from 0 to 1, its
+// Write writes the U-Net and its nets, or what a cut leaves of them, into g. Each hint is [N,f·H,f·W,HintChannels] with values from 0 to 1, its
 // strength [N,1]: 0 leaves the U-Net alone.
 func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
+	most := math.MaxInt // skips
+	switch s.Cut.Form {
+	case nn.First: // the U-Net's own first layer tells how much changes
+		c.UNet.Write(g, s)
+		return
+	case nn.Outer:
+		most = s.Cut.Layers
+	}
 	in := c.UNet.Inputs(g, s)
-	d := c.UNet.Down(g, in, nil)
+	var sample *kernels.Tensor
+	latents := func(s nn.Sizes) *kernels.Tensor {
+		if sample == nil {
+			sample = g.Input(SampleName, g.DType, s.Rows, s.H, s.W, c.UNet.Config.OutChannels)
+		}
+		return sample
+	}
+	d := c.UNet.DownTo(g, in, nil, most)
+	if s.Cut.Form == nn.Keep {
+		g.Output("first", d.Skips[1])
+	}
 	first := 0 // hint of the net
 	for i, n := range c.Nets {
 		f := n.Config.Factor()
@@ -146,30 +170,34 @@ func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
 			strengths = append(strengths, g.Input(strength, g.DType, s.Rows, 1))
 		}
 		first += len(hints)
-		residuals, strength := n.forward(g, i, in, hints, strengths)
+		own := in
+		if n.Config.InChannels != c.UNet.Config.InChannels {
+			own.Sample = latents(s)
+		}
+		residuals, strength := n.forward(g, i, own, hints, strengths, most)
 		for k, r := range residuals {
 			to := &d.Middle
 			if k < len(d.Skips) {
 				to = &d.Skips[k]
 			}
 			var factor float32 // 1
-			if last := len(residuals) - 1; n.Guess && last > 0 {
+			if last := len(n.downBlocks); n.Guess && last > 0 {
 				factor = float32(math.Pow(10, float64(k)/float64(last)-1))
 			}
 			label := fmt.Sprintf("control %d, residual %d", i+1, k)
 			*to = g.Add(label, &kernels.Pointwise{A: *to, B: r, Scale: strength, Factor: factor})
 		}
 	}
-	g.Output("prediction", c.UNet.Up(g, in, d))
+	g.Output("prediction", c.UNet.UpCut(g, in, d, s.Cut))
 }
 
 // forward writes net i and returns what it leaves, and how strong that is: nil where the hints' strengths are in it.
-func (n Net) forward(g *kernels.Graph, i int, in unet.Inputs, hints, strengths []*kernels.Tensor) (residuals []*kernels.Tensor, strength *kernels.Tensor) {
+func (n Net) forward(g *kernels.Graph, i int, in unet.Inputs, hints, strengths []*kernels.Tensor, most int) (residuals []*kernels.Tensor, strength *kernels.Tensor) {
 	if n.union == nil {
-		return n.leaves(g, in, n.embed(g, hints[0])), strengths[0]
+		return n.leaves(g, in, n.embed(g, hints[0]), most), strengths[0]
 	}
 	c := n.Config
-	in.Extra = n.union.types(g, g.Input(TypesName(i), g.DType, in.Time.Shape[0], c.Types*c.AddedTimeDim))
+	in.Extra = n.union.types(g, g.SteadyInput(TypesName(i), g.DType, in.Time.Shape[0], c.Types*c.AddedTimeDim))
 	zero := g.Add("control zero", &kernels.Pointwise{A: in.Time, B: in.Time, Factor: -1}) // as wide as the first level
 	var added *kernels.Tensor
 	for k, hint := range hints {
@@ -182,5 +210,5 @@ func (n Net) forward(g *kernels.Graph, i int, in unet.Inputs, hints, strengths [
 	if len(hints) == 1 {
 		strength = strengths[0]
 	}
-	return n.leaves(g, in, added), strength
+	return n.leaves(g, in, added, most), strength
 }

@@ -14,6 +14,8 @@ type ImageProjection interface {
 	nn.Network
 	// Reads is the network's input and the output of clip.VisionModel that it takes: "pooled" or "hidden".
 	Reads() string
+	// Width is that of what it reads.
+	Width() int
 	// Tokens is how many it makes: its output "image" is [N,Tokens,width].
 	Tokens() int
 }
@@ -50,6 +52,7 @@ type projection struct {
 }
 
 func (p *projection) Reads() string { return "pooled" }
+func (p *projection) Width() int    { return p.in }
 func (p *projection) Tokens() int   { return p.tokens }
 
 // Write writes the network into g, for Rows pictures: "pooled", [N,in], to "image".
@@ -63,6 +66,7 @@ func (p *projection) Write(g *kernels.Graph, s nn.Sizes) {
 type resampler struct {
 	in, tokens, hidden int
 	latents            *kernels.Weight // Vector [tokens·hidden]
+	nothing            *kernels.Weight // a filter of zeros, which lets latents through once a row
 	projIn, projOut    nn.Linear
 	layers             []resamplerLayer
 	normOut            nn.LayerNorm
@@ -85,6 +89,8 @@ func newResampler(l nn.Loader, shape func(string) tensor.Shape, latents tensor.S
 	}
 	w := l.Weight("latents", kernels.Table, latents...)
 	r.latents = &kernels.Weight{Name: w.Name, Role: kernels.Vector, Shape: tensor.Shape{latents.Len()}, Host: w.Host}
+	size := latents.Len()
+	r.nothing = kernels.NewWeight("image_proj.nothing", kernels.Filter, tensor.Tensor{DType: tensor.F32, Shape: tensor.Shape{size, 1, 1, 1}, Data: make([]byte, 4*size)})
 	r.projIn, r.projOut = l.At("proj_in").Linear(r.in, r.hidden), l.At("proj_out").Linear(r.hidden, width)
 	r.normOut = l.At("norm_out").LayerNorm(width, 1e-5)
 	for i := 0; ; i++ {
@@ -112,6 +118,7 @@ func newResampler(l nn.Loader, shape func(string) tensor.Shape, latents tensor.S
 }
 
 func (r *resampler) Reads() string { return "hidden" }
+func (r *resampler) Width() int    { return r.in }
 func (r *resampler) Tokens() int   { return r.tokens }
 
 // Write writes the network into g, for Rows pictures of Tokens patches: "hidden", [N,Tokens,in], to "image".
@@ -119,10 +126,8 @@ func (r *resampler) Write(g *kernels.Graph, s nn.Sizes) {
 	in := g.Input(r.Reads(), g.DType, s.Rows, s.Tokens, r.in)
 	x := r.projIn.Forward(g, in, kernels.Identity, nil)
 	// The learned tokens, once a row: the bias of a convolution that reads one number of each row, times 0.
-	size := r.tokens * r.hidden
-	nothing := kernels.NewWeight("image_proj.nothing", kernels.Filter, tensor.Tensor{DType: tensor.F32, Shape: tensor.Shape{size, 1, 1, 1}, Data: make([]byte, 4*size)})
 	numbers := g.Reshape(in, s.Rows, s.Tokens*r.in, 1, 1)
-	tokens := g.Add("", &kernels.Conv2D{In: numbers, W: nothing, Bias: r.latents, Stride: s.Tokens * r.in})
+	tokens := g.Add("", &kernels.Conv2D{In: numbers, W: r.nothing, Bias: r.latents, Stride: s.Tokens * r.in})
 	y := g.Reshape(tokens, s.Rows, r.tokens, r.hidden)
 	for _, l := range r.layers {
 		own := l.norm2.Forward(g, y)

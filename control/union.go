@@ -8,7 +8,7 @@ import (
 // union is what lets one net take hints of several types (xinsir's ControlNet++, diffusers' ControlNetUnionModel): each hint's
 // mean, with an embedding of its type, gives a vector that is added to the hint; the types in use join the time embedding.
 type union struct {
-	task          *kernels.Weight // Table [types, width]
+	task          []*kernels.Weight // a vector a type
 	layers        []unionLayer
 	spatial       nn.Linear
 	typeEmbedding [2]nn.Linear
@@ -27,12 +27,15 @@ type unionLayer struct {
 func newUnion(c Config, l nn.Loader) *union {
 	width, temb := c.BlockOutChannels[0], c.TimeEmbedDim()
 	add := l.At("control_add_embedding")
+	task := l.Weight("task_embedding", kernels.Table, c.Types, width)
 	u := &union{
-		task:    l.Weight("task_embedding", kernels.Table, c.Types, width),
 		spatial: l.At("spatial_ch_projs").Linear(width, width),
 		typeEmbedding: [2]nn.Linear{
 			add.At("linear_1").Linear(c.Types*c.AddedTimeDim, temb), add.At("linear_2").Linear(temb, temb),
 		},
+	}
+	for i := range c.Types {
+		u.task = append(u.task, nn.Rows(task, i, i+1))
 	}
 	for i := range c.UnionLayers {
 		at := l.At("transformer_layes", i) // sic
@@ -60,7 +63,7 @@ func (u *union) fuse(g *kernels.Graph, hint *kernels.Tensor, kind, heads int, st
 	// Attention of a query of zeros weighs all pixels alike: their mean.
 	pixels := g.Reshape(hint, n, h*w, c)
 	mean := g.Add("control mean", &kernels.Attention{Q: g.Reshape(zero, n, 1, c), K: pixels, V: pixels, Heads: heads})
-	x := g.Add("control task", &kernels.Linear{In: g.Reshape(mean, n, c), W: u.identity.Weight, Bias: nn.Rows(u.task, kind, kind+1)})
+	x := g.Add("control task", &kernels.Linear{In: g.Reshape(mean, n, c), W: u.identity.Weight, Bias: u.task[kind]})
 	if strength != nil {
 		x = g.Add("control strength", &kernels.Pointwise{A: zero, B: x, Scale: strength})
 	}

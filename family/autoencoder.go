@@ -231,6 +231,13 @@ func (c *autoencoder) Encode(ctx context.Context, picture []float32, a Area) (me
 	return mean, std, nil
 }
 
+// Unscale is z = latents/scale + shift.
+func (c *autoencoder) Unscale(latents []float32) {
+	for i, v := range latents {
+		latents[i] = v/float32(c.config.ScalingFactor) + float32(c.config.ShiftFactor)
+	}
+}
+
 func (c *autoencoder) Shed() {
 	if c.own != nil {
 		c.own.Close()

@@ -122,14 +122,24 @@ type Denoiser interface {
 	Part() *stage.Part
 	// Clock is what changes with the noise level and the guidance scale, for one row.
 	Clock(at scheduler.Level, cfg float64) Cond
-	// Extra is how many channels of an editing model the network reads behind those of "sample": 5 of a mask and a masked
-	// picture's latents; 0 of other models.
+	// Extra is how many channels the network reads behind those of the latents, and Reading what they are.
 	Extra() int
+	Reading() Reading
 	// Layers counts those of the way up of a U-Net, which may be written cut: see nn.Cut. 0 of other networks.
 	Layers() int
 	// ReadsGuidance says that the network reads the guidance scale, so that one call without a negative prompt is enough.
 	ReadsGuidance() bool
 }
+
+// Reading is what an editing model's denoiser reads beside the latents.
+type Reading int
+
+const (
+	ReadsNothing Reading = iota
+	ReadsMask            // a mask, 1 where it is painted anew, and the latents of what it leaves: for inpainting
+	ReadsPicture         // the latents of a picture, as the autoencoder has them: editing by instruction
+	ReadsDepth           // a depth map, from -1 to 1
+)
 
 // Codec is the autoencoder.
 type Codec interface {
@@ -138,6 +148,8 @@ type Codec interface {
 	// Encode turns a picture [3,H,W] with values from -1 to 1 into the mean and the standard deviation of its latents, [C,h,w],
 	// as the denoiser has them. It fails where the model's files have no encoder.
 	Encode(ctx context.Context, picture []float32, a Area) (mean, std []float32, err error)
+	// Unscale turns latents, in place, from what the denoiser has into what the autoencoder has.
+	Unscale(latents []float32)
 	// Tiled says whether tiles are used for latents of h×w.
 	Tiled(h, w int) bool
 	// Beside says whether pictures can be decoded while others are denoised: on a GPU, where the decoder has a queue of

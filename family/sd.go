@@ -104,9 +104,7 @@ func readUNet(c *config.Object) (unet.Config, error) {
 			c.Fail(key, "not supported, only null")
 		}
 	}
-	if extra := m.InChannels - m.OutChannels; extra != 0 && extra != m.OutChannels+1 {
-		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: of models that read a picture those for inpainting are supported (%d)", m.OutChannels, 2*m.OutChannels+1))
-	}
+	checkExtra(c, m)
 	return m, c.Done()
 }
 
@@ -171,11 +169,12 @@ func sized[C, N any](text, name string, src nn.Source, read func(*config.Object)
 type unetDenoiser struct {
 	config unet.Config
 	layers int
+	net    *unet.Model
 	part   *stage.Part
 }
 
 func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
-	return &unetDenoiser{u.Config, u.Layers(), (&stage.Part{
+	return &unetDenoiser{u.Config, u.Layers(), u, (&stage.Part{
 		Name: "unet", Title: "the U-Net", Net: u,
 		Sizes: func(width, height, rows int, _ bool) nn.Sizes {
 			return nn.Sizes{Rows: rows, H: height / factor, W: width / factor, Tokens: tokens}
@@ -185,10 +184,30 @@ func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
 
 func (u *unetDenoiser) Part() *stage.Part { return u.part }
 
-// Extra is 5 of a model for inpainting, which reads a mask and the latents of what it leaves.
+// Extra is 5 of a model for inpainting, 4 of one that edits by instruction, and 1 of a depth model.
 func (u *unetDenoiser) Extra() int { return u.config.InChannels - u.config.OutChannels }
 
 func (u *unetDenoiser) Layers() int { return u.layers }
+
+func (u *unetDenoiser) Reading() Reading {
+	switch u.Extra() {
+	case 0:
+		return ReadsNothing
+	case u.config.OutChannels:
+		return ReadsPicture
+	case 1:
+		return ReadsDepth
+	}
+	return ReadsMask
+}
+
+// checkExtra refuses U-Nets that read something beside the latents that is not known.
+func checkExtra(c *config.Object, m unet.Config) {
+	if extra := m.InChannels - m.OutChannels; extra != 0 && extra != 1 && extra != m.OutChannels && extra != m.OutChannels+1 {
+		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: of models that read a picture there are those for inpainting (%d), for editing by instruction (%d) and for depth (%d)",
+			m.OutChannels, 2*m.OutChannels+1, 2*m.OutChannels, m.OutChannels+1))
+	}
+}
 
 // ReadsGuidance is true of LCM's U-Nets.
 func (u *unetDenoiser) ReadsGuidance() bool { return u.config.GuidanceDim > 0 }

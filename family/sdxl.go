@@ -56,6 +56,10 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 		if five := m.AddedDim - 5*m.AddedTimeDim; five == last.model.Config.ProjectionDim && m.PooledDim() != five {
 			m.TimeIDs = 5 // the refiner's: an aesthetic score in place of the target's size
 		}
+		if err == nil {
+			checkExtra(c, m)
+			err = c.Done()
+		}
 		return m, err
 	}, unet.New)
 	if err != nil {

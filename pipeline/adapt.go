@@ -176,6 +176,9 @@ func (p *Pipeline) adapt(a *adaptation) error {
 	if err != nil {
 		return err
 	}
+	if p.steering.steered != nil {
+		p.steering.steered.Close() // it knows where the weights lay
+	}
 	p.extras.now = a.key
 	a.warnings = slices.Concat(a.warnings, warnings)
 	return nil

@@ -148,7 +148,7 @@ func (p *Pipeline) shortOfMemory(width, height int) error {
 		return nil // plan reports a bad size
 	}
 	if n := p.need(width, height, rows, p.device.LowMemory); n.Total() > free {
-		return p.memoryError(n, free, width, height, rows)
+		return p.memoryError(n, free, p.model.Need(width, height, rows, true, true))
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sort"
 	"sync"
+
+	"darkroom/family"
 )
 
 // RenderBatch makes several pictures, those of equal size and equal length of text together, as many at once as there
@@ -25,11 +27,11 @@ func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events f
 
 // DenoiseBatch does what RenderBatch does up to the decoder.
 func (p *Pipeline) DenoiseBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, l *Latents, err error)) {
-	// What is laid over the model is laid once for all pictures that want it.
+	// What is laid over the model, and the networks beside it, are changed once for all pictures that want them.
 	var adaptations []string
 	alike := map[string][]int{}
 	for i, r := range requests {
-		k := adaptationOf(r)
+		k := adaptationOf(r) + networksOf(r)
 		if alike[k] == nil {
 			adaptations = append(adaptations, k)
 		}
@@ -66,7 +68,7 @@ func (p *Pipeline) denoiseBatches(ctx context.Context, all []batched, done func(
 	var order []batchKey
 	batches := map[batchKey][]batched{}
 	for _, m := range all {
-		k := batchKey{m.latentH, m.latentW, m.denoiser.tokens, m.wrap}
+		k := batchKey{m.latentH, m.latentW, m.denoiser.tokens, m.wrap, m.denoiser.net}
 		if batches[k] == nil {
 			order = append(order, k)
 		}
@@ -106,6 +108,7 @@ func (m *picture) nextSafely(ctx context.Context) (next *picture, err error) {
 type batchKey struct {
 	h, w, tokens int
 	wrap         [2]bool
+	net          family.Denoiser
 }
 
 // batched is the picture of a request.

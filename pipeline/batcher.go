@@ -7,9 +7,11 @@ import (
 	"slices"
 	"sync"
 
+	"darkroom/family"
 	"darkroom/kernels"
 	"darkroom/nn"
 	"darkroom/scheduler"
+	"darkroom/stage"
 	"darkroom/tensor"
 )
 
@@ -27,16 +29,18 @@ type batcher struct {
 	waiting  []*request
 
 	ready   bool               // there is a program for the rows of the latest run
+	part    *stage.Part        // whose program that is
 	written map[nn.Form][]rows // whose conditions are in the program of that form
 
 	sample []float32 // [rows,h,w,C]
 	output []float32 // what the program wrote, [rows,…]
 }
 
-// rows are the first n conditions of a picture.
+// rows are the first n conditions of a picture, as they are since its latest change.
 type rows struct {
-	d *denoiser
-	n int
+	d     *denoiser
+	n     int
+	epoch int
 }
 
 // request asks for the denoiser's output for x at a level. The answer is put into the picture's rows; of a cut denoiser,
@@ -51,7 +55,7 @@ type request struct {
 
 // ask waits until all others have asked too, and for the answer.
 func (b *batcher) ask(ctx context.Context, d *denoiser, n int, form nn.Form, x []float32, at scheduler.Level) error {
-	r := &request{rows{d, n}, form, x, at, make(chan error, 1)}
+	r := &request{rows{d, n, d.epoch}, form, x, at, make(chan error, 1)}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, r)
 	b.runIfAll(ctx)
@@ -122,7 +126,7 @@ func (b *batcher) run(ctx context.Context, some []*request) (err error) {
 	if err := b.write(some); err != nil {
 		return err
 	}
-	part := b.p.model.Denoiser.Part()
+	part := b.part
 	if err := part.Exec(ctx); err != nil {
 		return err
 	}
@@ -148,7 +152,7 @@ var outputs = map[nn.Form][]string{
 
 // read gives each request its rows of an output, or the reason why there are none.
 func (b *batcher) read(ctx context.Context, name string, some []*request, answers []error) error {
-	part := b.p.model.Denoiser.Part()
+	part := b.part
 	all := part.Result(name).Len()
 	b.output = slices.Grow(b.output[:0], all)[:all]
 	if err := part.Read(name, b.output); err != nil {
@@ -187,11 +191,12 @@ func (r *request) cut() nn.Cut {
 // write fills the program's inputs: the scaled latents, what depends on the noise level, and the conditions where others
 // are in the program.
 func (b *batcher) write(some []*request) error {
-	part := b.p.model.Denoiser.Part()
+	part := b.part
 	channels := b.p.model.Latent.Channels + b.p.model.Denoiser.Extra()
 	n := some[0].d.plan.latentValues / b.p.model.Latent.Channels * channels
 	clock := map[string][]float32{}
-	at := 0 // the next row
+	var latents []float32 // alone
+	at := 0               // the next row
 	for _, r := range some {
 		scaled := r.d.rows[condRow] // free until the output comes
 		scale := float32(r.d.prediction.InputScale(r.at))
@@ -199,8 +204,17 @@ func (b *batcher) write(some []*request) error {
 			scaled[i] = v * scale
 		}
 		now := b.p.model.Denoiser.Clock(r.at, r.d.plan.CFG)
-		for range r.n {
-			tensor.ToNHWC(b.sample[at*n:(at+1)*n], slices.Concat(scaled, r.d.extra), channels)
+		if part.Shape(family.LatentsName) != nil {
+			own := make([]float32, len(scaled))
+			tensor.ToNHWC(own, scaled, b.p.model.Latent.Channels)
+			latents = append(latents, slices.Repeat(own, r.n)...)
+		}
+		for row := range r.n {
+			whole := scaled
+			if r.d.extra != nil {
+				whole = slices.Concat(scaled, r.d.extra[row])
+			}
+			tensor.ToNHWC(b.sample[at*n:(at+1)*n], whole, channels)
 			at++
 			for name, v := range now {
 				clock[name] = append(clock[name], tensor.Floats(v.Data)...)
@@ -209,6 +223,9 @@ func (b *batcher) write(some []*request) error {
 	}
 	if err := part.Write("sample", b.sample); err != nil {
 		return err
+	}
+	if latents != nil {
+		clock[family.LatentsName] = latents
 	}
 	for name, values := range clock {
 		if err := part.Write(name, values); err != nil {
@@ -237,14 +254,14 @@ func (b *batcher) writeConditions(some []*request) error {
 		return nil
 	}
 	delete(b.written, form)
-	part := b.p.model.Denoiser.Part()
-	for name := range some[0].d.conds[condRow] {
+	part := b.part
+	for name := range some[0].d.now[condRow] {
 		if part.Shape(name) == nil {
 			continue // this network does not read it
 		}
 		values := make([]float32, 0, part.Shape(name).Len())
 		for _, r := range now {
-			for _, cond := range r.d.conds[:r.n] {
+			for _, cond := range r.d.now[:r.n] {
 				values = append(values, tensor.Floats(cond[name].Data)...)
 			}
 		}
@@ -256,9 +273,23 @@ func (b *batcher) writeConditions(some []*request) error {
 	return nil
 }
 
+// choose is the network that the requests need: the one with controls as long as any of them steers.
+func (b *batcher) choose(some []*request) *stage.Part {
+	if slices.ContainsFunc(some, func(r *request) bool { return r.d.steers }) {
+		return some[0].d.net.Part()
+	}
+	return b.p.model.Denoiser.Part()
+}
+
 // prepare compiles the program for the requests.
 func (b *batcher) prepare(some []*request) error {
-	d, part := some[0].d, b.p.model.Denoiser.Part()
+	d, part := some[0].d, b.choose(some)
+	if b.part != part {
+		if b.part != nil {
+			b.part.Close() // one network's activations at a time
+		}
+		b.part, b.written = part, nil
+	}
 	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, Wrap: d.plan.wrap, Cut: some[0].cut()}
 	if b.written == nil {
 		b.written = map[nn.Form][]rows{}

@@ -29,7 +29,7 @@ var textNames = []string{"the prompt", "the negative prompt", "the empty prompt"
 
 // condition encodes the prompt, or finds it among the latest ones.
 func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (*conditioning, error) {
-	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Sizes: pl.sizes}, pl.adaptation.key, pl.rows()}
+	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Sizes: pl.sizes}, pl.adaptation.key, pl.texts()}
 	if key.rows == 1 {
 		key.negative = ""
 	}
@@ -37,6 +37,9 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 	if c == nil {
 		if p.device.LowMemory {
 			p.model.Shed() // for the text encoder's weights
+			if p.steering.steered != nil {
+				p.steering.steered.Close()
+			}
 		}
 		encoded, err := p.encode(ctx, key)
 		if err != nil {
@@ -57,6 +60,14 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 		}
 	}
 	return c, nil
+}
+
+// texts are how many a plan has encoded: a row each, but that editing by instruction reads the negative prompt in two.
+func (pl *plan) texts() int {
+	if pl.instructs() {
+		return min(pl.rows(), 2)
+	}
+	return pl.rows()
 }
 
 func (p *Pipeline) remembered(key conditioningKey) *conditioning {

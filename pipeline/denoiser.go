@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"darkroom/family"
 	"darkroom/guidance"
@@ -24,9 +26,16 @@ type denoiser struct {
 	inner []float32        // what lies deep in the network, of the latest whole call: its rows, one after the other
 	first []float32        // the first layer's result, of the latest call that asked for it
 
-	conds  []family.Cond // one a row
+	net      family.Denoiser // the model's, or that with controls
+	prepared *family.Prepared
+	steers   bool      // some control does, at the step at hand
+	strength []float64 // of the controls, likewise
+	epoch    int       // counts changes of what the rows read
+
+	conds  []family.Cond // one a row, of the text
+	now    []family.Cond // likewise, with the controls
 	tokens int           // of a row
-	extra  []float32     // [E,h,w]: what an editing model reads beside the latents; nil for others
+	extra  [][]float32   // [E,h,w], one a row: what an editing model reads beside the latents; nil for others
 	rows   [][]float32   // [C,h,w] each
 	split  scheduler.Prediction
 }
@@ -44,9 +53,16 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	d := &denoiser{
 		plan: pl, prediction: p.model.Sampling.PredictionType, guide: pl.newGuide(),
 		cache: &stepcache.Cache{Method: pl.cache},
-		conds: c.Conds, tokens: c.Tokens,
+		conds: c.Conds, now: c.Conds, tokens: c.Tokens, net: p.net(pl),
 		step:  pl.offset,
 		split: scheduler.Prediction{X0: make([]float32, n), Eps: make([]float32, n)},
+	}
+	if pl.instructs() && pl.guided { // what is read beside the latents differs in the rows without the prompt
+		d.conds = append(slices.Clone(c.Conds), c.Conds[uncondRow])
+		d.now = d.conds
+	}
+	if pl.controls != nil {
+		d.prepared = pl.controls.prepared
 	}
 	for range pl.rows() {
 		d.rows = append(d.rows, make([]float32, n))
@@ -54,10 +70,35 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	return d
 }
 
+// control settles what the controls do at the step at hand. What the rows read changes at the ends of intervals alone.
+func (d *denoiser) control() {
+	if d.prepared == nil {
+		return
+	}
+	strength := d.plan.controls.strengths(d.step, d.plan.passSteps())
+	if d.strength != nil && slices.Equal(strength, d.strength) {
+		return
+	}
+	d.strength = strength
+	d.steers = slices.ContainsFunc(strength, func(v float64) bool { return v != 0 })
+	d.epoch++
+	prompt, other := d.prepared.Conds(strength)
+	d.now = make([]family.Cond, len(d.conds))
+	for i, text := range d.conds {
+		d.now[i] = maps.Clone(text)
+		if i == condRow {
+			maps.Copy(d.now[i], prompt)
+		} else {
+			maps.Copy(d.now[i], other)
+		}
+	}
+}
+
 // predict is a scheduler.Denoiser. Outside of the interval in which there is guidance the network is asked
 // about the prompt alone.
 func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level) (scheduler.Prediction, error) {
 	place := guidance.At{Step: d.step, Steps: d.plan.passSteps(), Ratio: at.Ratio()}
+	d.control()
 	rows := 1
 	if d.guide != nil && d.guide.Active(place) {
 		rows = d.plan.rows()
@@ -85,7 +126,17 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 				prediction = scheduler.Sample
 			}
 		}
+		if d.plan.instructs() && rows > 1 {
+			empty = uncond
+		}
 		d.guide.Combine(cond, cond, uncond, empty, place)
+		if d.plan.instructs() && rows > 1 {
+			// uncond + cfg·(text − picture) + image cfg·(picture − uncond): with the picture's row as uncond above, the
+			// last of these is there once.
+			for i, none := range d.rows[emptyRow] {
+				cond[i] += float32(*d.plan.ImageCFG-1) * (uncond[i] - none)
+			}
+		}
 	}
 	return prediction.SplitInto(p, x, cond, at), nil
 }

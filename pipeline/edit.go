@@ -9,6 +9,7 @@ import (
 
 	"github.com/disintegration/imaging"
 
+	"darkroom/family"
 	"darkroom/imagefile"
 	"darkroom/recipe"
 	"darkroom/scheduler"
@@ -179,9 +180,9 @@ func values(img *image.NRGBA, mask []float32) []float32 {
 // those of diffusers' pipelines, in their order: the posterior's, the noise, and with a mask that of the masked picture.
 func (m *picture) beginEdit(ctx context.Context) error {
 	e, pl := m.edit, m.plan
-	extra := m.p.model.Denoiser.Extra()
+	readsMask := m.p.model.Denoiser.Reading() == family.ReadsMask
 	whole := e.mask != nil && *strength(pl.Request) == 1 // from noise alone
-	if extra == 0 || !whole {
+	if !readsMask || !whole {
 		known, err := m.encode(ctx, values(e.init, nil))
 		if err != nil {
 			return err
@@ -205,8 +206,8 @@ func (m *picture) beginEdit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if extra > 0 {
-		m.denoiser.extra = slices.Concat(e.small, masked)
+	if readsMask {
+		m.denoiser.extra = slices.Repeat([][]float32{slices.Concat(e.small, masked)}, pl.rows())
 	}
 	return nil
 }
@@ -249,7 +250,7 @@ func smaller(mask []float32, width, w, h, f int, soft bool) []float32 {
 // blend puts back the latents of what is to stay, with the noise of the level. nil where the network does that by itself.
 func (m *picture) blend() func(x []float32, at scheduler.Level) {
 	e := m.edit
-	if e == nil || e.mask == nil || m.p.model.Denoiser.Extra() > 0 {
+	if e == nil || e.mask == nil || m.p.model.Denoiser.Reading() == family.ReadsMask {
 		return nil
 	}
 	noisy := make([]float32, len(e.known))
@@ -274,14 +275,6 @@ func (e *edit) paste(img *image.NRGBA) *image.NRGBA {
 		mix(e.init.Pix[4*i:], img.Pix[4*i:], v)
 	}
 	return e.init
-}
-
-// checkEdit says what of a request the model cannot do.
-func (p *Pipeline) checkEdit(e *edit) error {
-	if p.model.Denoiser.Extra() > 0 && (e == nil || e.mask == nil) {
-		return usagef("%s is a model for inpainting: give it a picture with --init and a mask with --mask", p.name)
-	}
-	return nil
 }
 
 func (e *edit) recipeFiles() []recipe.File {

@@ -26,6 +26,9 @@ func (p *Pipeline) planHires(pl *plan) error {
 	if h == nil {
 		return nil
 	}
+	if pl.depth != nil {
+		return usagef("--hires does not go with a depth model")
+	}
 	if pl.edit != nil {
 		return usagef("--hires enlarges a picture that is made from noise: with --init give a larger --width and --height instead")
 	}
@@ -67,6 +70,13 @@ func (p *Pipeline) planHires(pl *plan) error {
 	}
 	if h.Steps == 0 { // as the second pass would change with the first
 		h.Steps = steps
+	}
+	if pl.controls != nil { // their pictures are as large as the second one, too
+		r := second.Request
+		if second.controls, err = p.loadControls(&r); err != nil {
+			return err
+		}
+		second.controls.steered = pl.controls.steered
 	}
 	pl.Hires = h.String()
 	pl.second, pl.hires = &second, h
@@ -115,6 +125,9 @@ func (m *picture) next(ctx context.Context) (*picture, error) {
 	c, err := m.p.condition(ctx, pl, func(string) {}) // the first pass has warned
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
+	}
+	if err := m.p.steer(ctx, pl); err != nil {
+		return nil, err
 	}
 	n := &picture{plan: pl, p: m.p, ev: m.ev, denoiser: m.p.newDenoiser(pl, c), first: m, result: m.result}
 	if err := n.beginRefiner(ctx); err != nil {

@@ -21,12 +21,17 @@ func (p *Pipeline) Need(width, height int, guided bool) Need {
 
 // need is Need for so many rows of the denoiser's batch.
 func (p *Pipeline) need(width, height, rows int, tiled bool) Need {
-	n := p.model.Need(width, height, rows, p.device.LowMemory, tiled)
+	low := p.device.LowMemory
+	return p.withRefiner(p.model.Need(width, height, rows, low, tiled), width, height, rows, low)
+}
+
+// withRefiner is a need of the first model, and what the second one takes.
+func (p *Pipeline) withRefiner(n Need, width, height, rows int, low bool) Need {
 	if p.refiner == nil {
 		return n
 	}
-	last := p.refiner.model.NeedWithoutCodec(width, height, rows, p.device.LowMemory)
-	if !p.device.LowMemory {
+	last := p.refiner.model.NeedWithoutCodec(width, height, rows, low)
+	if !low {
 		return n.Plus(last)
 	}
 	if last.Total() > n.Total() { // one is gone when the other comes
@@ -35,15 +40,23 @@ func (p *Pipeline) need(width, height, rows int, tiled bool) Need {
 	return n
 }
 
-// needOf is need for a plan, whose calls of the denoiser may have other forms beside the whole one.
+// needOf is need for a plan, which may have controls, and whose calls of the denoiser may have other forms beside the whole one.
 func (p *Pipeline) needOf(pl *plan, rows int) Need {
-	n := p.need(pl.Width, pl.Height, rows, p.tiled(pl))
+	return p.needWith(pl, rows, p.device.LowMemory, p.tiled(pl))
+}
+
+func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
+	need := p.model.Need
+	if pl.controls != nil {
+		need = pl.controls.steered.Need
+	}
+	n := p.withRefiner(need(pl.Width, pl.Height, rows, low, tiled), pl.Width, pl.Height, rows, low)
 	if pl.cache.On() {
-		part := p.model.Denoiser.Part()
+		part := p.net(pl).Part()
 		for _, form := range []nn.Form{nn.Outer, nn.First} {
 			s := part.Sizes(pl.Width, pl.Height, rows, false)
 			s.Cut = nn.Cut{Form: form, Layers: pl.cache.Layers()}
-			n.Activations += uint64(part.Graph(s).ArenaBytes(p.device.LowMemory))
+			n.Activations += uint64(part.Graph(s).ArenaBytes(low))
 		}
 	}
 	return n
@@ -82,14 +95,14 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 		return nil
 	}
 	if n := p.needOf(pl, pl.rows()); n.Total() > free {
-		return p.memoryError(n, free, pl.Width, pl.Height, pl.rows())
+		return p.memoryError(n, free, p.needWith(pl, pl.rows(), true, true))
 	}
 	return nil
 }
 
 // ran says whether pictures of the plan's size ran before with so many rows, so that there is memory for them.
 func (p *Pipeline) ran(pl *plan, rows int) bool {
-	part := p.model.Denoiser.Part()
+	part := p.net(pl).Part()
 	s := part.Size()
 	if !part.Loaded() || s.H != pl.latentH || s.W != pl.latentW || s.Wrap != pl.wrap || s.Rows < rows || pl.cache.On() != (s.Cut.Form != nn.Whole) {
 		return false
@@ -97,13 +110,13 @@ func (p *Pipeline) ran(pl *plan, rows int) bool {
 	return p.model.Codec.Ran(pl.area(p))
 }
 
-func (p *Pipeline) memoryError(n Need, free uint64, width, height, rows int) *MemoryError {
+func (p *Pipeline) memoryError(n Need, free uint64, low Need) *MemoryError {
 	e := &MemoryError{Need: n, Free: free}
 	if info := p.device.Backend.Info(); info.Free != nil {
 		e.Device = info.Name
 	}
 	if !p.device.LowMemory {
-		e.LowMemory = p.model.Need(width, height, rows, true, true).Total()
+		e.LowMemory = low.Total()
 	}
 	return e
 }

@@ -85,6 +85,7 @@ type Pipeline struct {
 	conditionings []*conditioning // the latest few, newest first
 	extras        extras          // adapters and embeddings
 	refiner       *refiner        // nil as a rule
+	steering      steering        // controls
 
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
@@ -248,6 +249,7 @@ func (p *Pipeline) Close() error {
 	errs := []error{p.refiner.close()}
 	if p.device.Backend != nil {
 		p.model.Shed()
+		errs = append(errs, p.steering.close())
 		errs = append(errs, p.model.Codec.Close(), p.device.Backend.Close())
 	}
 	if p.device.Trace != nil {

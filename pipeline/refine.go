@@ -74,6 +74,9 @@ func (p *Pipeline) settleRefiner(asked *plan) error {
 		asked.Refiner = "" // an open pipeline has settled it
 		return nil
 	}
+	if p.model.Denoiser.Reading() == family.ReadsPicture || p.model.Denoiser.Reading() == family.ReadsDepth {
+		return usagef("--refiner does not go with models that edit by instruction or read depth")
+	}
 	start := p.refiner.start
 	if asked.Refiner != "" {
 		var err error
@@ -101,7 +104,7 @@ func (p *Pipeline) settleRefiner(asked *plan) error {
 	last := *pl
 	last.schedule, last.offset = second, first.Steps()
 	last.guided = p.refiner.guided(pl.Request)
-	last.adaptation = &adaptation{} // they are made for the first model
+	last.adaptation, last.controls = &adaptation{}, nil // they are made for the first model
 	if err := last.settleCache(p.refiner.model.Denoiser.Layers()); err != nil {
 		return fmt.Errorf("--refiner %s: %w", p.refiner.name, err)
 	}

@@ -97,6 +97,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
+	if err := p.steer(ctx, pl); err != nil {
+		return nil, err
+	}
 	if err := p.model.Codec.Ready(pl.area(p)); err != nil {
 		return nil, fmt.Errorf("model %s: %w", p.name, err)
 	}
@@ -109,12 +112,16 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 		return nil, err
 	}
 	m.x = make([]float32, pl.latentValues)
-	if m.edit != nil {
+	if m.depth != nil {
+		m.denoiser.extra = slices.Repeat([][]float32{m.depth.values}, pl.rows())
+	}
+	switch {
+	case pl.instructs():
+		return m, m.beginInstruct(ctx)
+	case m.edit != nil:
 		return m, m.beginEdit(ctx)
 	}
-	m.firstNoise(m.x)
-	m.result.Noise = hashFloats(m.x)
-	pl.schedule.Init(m.x)
+	m.beginNoise()
 	return m, nil
 }
 

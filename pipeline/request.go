@@ -36,8 +36,10 @@ type plan struct {
 	method       guidance.Method // Guidance and Rescale together
 	cache        stepcache.Method
 	adaptation   *adaptation
-	edit         *edit // nil without a picture to start from
-	guided       bool  // the unconditional prediction is needed
+	edit         *edit     // nil without a picture to start from
+	depth        *depth    // nil without a depth map
+	controls     *controls // nil without pictures that steer
+	guided       bool      // the unconditional prediction is needed
 	warnings     []string
 	sampling     scheduler.Options // that the schedule was made with
 	refined      *plan             // the last steps, by another model; nil without
@@ -58,11 +60,11 @@ type plan struct {
 const MaxPrompt = 64 << 10
 
 func (p *Pipeline) plan(r Request) (*plan, error) {
-	e, err := p.loadEdit(&r)
-	if err != nil {
+	if err := p.checkReading(&r); err != nil {
 		return nil, err
 	}
-	if err := p.checkEdit(e); err != nil {
+	e, err := p.loadEdit(&r)
+	if err != nil {
 		return nil, err
 	}
 	f := p.model.Latent.Step()
@@ -94,14 +96,25 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if _, err := noise.New(r.Noise, r.Seed); err != nil {
 		return nil, usagef("--noise: %w", err)
 	}
-	sampling := scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: strength(r),
+	sampling := scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: p.strength(r),
 		Tokens: p.model.Latent.Tokens(r.Width, r.Height)}
 	s, err := scheduler.New(p.model.Sampling, sampling)
 	if err != nil {
 		return nil, &UsageError{err}
 	}
+	d, err := p.loadDepth(r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.loadControls(&r)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil && c.bySteps() && s.Steps() < 0 {
+		return nil, usagef("--control: %s chooses its own steps, so a share of the steps is not known in advance: leave start and end out", s.Name())
+	}
 	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
-	pl := &plan{Request: r, edit: e, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, edit: e, depth: d, controls: c, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err
@@ -113,6 +126,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, err
 	}
 	if err := pl.settleTile(); err != nil {
+		return nil, err
+	}
+	if err := pl.settleInstruct(); err != nil {
 		return nil, err
 	}
 	pl.sizes = sizes(r)
@@ -218,6 +234,8 @@ func (pl *plan) rows() int {
 	switch {
 	case !pl.guided:
 		return 1
+	case pl.instructs():
+		return 3
 	case pl.method.NeedsEmpty() && pl.Negative != "":
 		return 3
 	}

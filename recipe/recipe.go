@@ -75,6 +75,11 @@ type Recipe struct {
 	Outpaint  string `json:"outpaint,omitempty"`  // see ParseSides
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
+	// Pictures that steer and their networks, the depth map, and what keeps an instruction's editing close to Init.
+	Control  string   `json:"control,omitempty"`
+	Depth    string   `json:"depth,omitempty"`
+	ImageCFG *float64 `json:"image_cfg,omitempty"`
+
 	// Upscale is how many times an upscaler (in Files) enlarged the picture that the recipe makes; 0: it did not.
 	Upscale int `json:"upscale,omitempty"`
 
@@ -106,7 +111,7 @@ type Recipe struct {
 
 // File is a file beside the model that decides the picture.
 type File struct {
-	Kind   string `json:"kind"` // lora, embedding, vae, refiner, init, mask, upscaler
+	Kind   string `json:"kind"` // lora, embedding, vae, refiner, init, mask, upscaler, control, hint, encoder, depth
 	Name   string `json:"name"` // without its folder
 	SHA256 string `json:"sha256"`
 }

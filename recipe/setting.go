@@ -31,11 +31,12 @@ type Setting struct {
 	// Split takes a list of values with commas apart, where a value may have commas itself; nil: at each comma.
 	Split func(list string) []string
 
-	Repeat     bool // a flag may be given several times: the texts are joined by commas
-	Zero       bool // 0 or "" is a value like any other; elsewhere it is the default, and is not written down
-	AllowEmpty bool // "" may be given, and means the default
-	Required   bool // written down always, whether given or not
-	Solver     bool // it decides how a picture is computed, and not which: compare measures against one solution
+	Repeat     bool   // a flag may be given several times: the texts are joined
+	Join       string // what stands between them; "" is a comma
+	Zero       bool   // 0 or "" is a value like any other; elsewhere it is the default, and is not written down
+	AllowEmpty bool   // "" may be given, and means the default
+	Required   bool   // written down always, whether given or not
+	Solver     bool   // it decides how a picture is computed, and not which: compare measures against one solution
 
 	// Voids are settings that mean nothing any more once this one is given anew, unless they are given beside it.
 	Voids []string

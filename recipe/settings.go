@@ -66,6 +66,12 @@ type Settings struct {
 	Inpaint  string `json:",omitempty"`
 	Outpaint string `json:",omitempty"`
 
+	// Control are pictures that steer, with the networks that read them: see ParseControls. Depth is the map that a depth
+	// model reads. ImageCFG is how closely a model that edits by instruction keeps to Init; nil: 1.5.
+	Control  string   `json:",omitempty"`
+	Depth    string   `json:",omitempty"`
+	ImageCFG *float64 `json:",omitempty"`
+
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
@@ -278,6 +284,16 @@ func table() []Setting {
 			About: "SDXL's refiner: how good the picture is told to be, 0 to 10 as a rule"},
 		{Name: "negative-aesthetic-score", Group: PictureGroup, Kind: NumberKind, Zero: true, Low: 0, High: 20, Default: "2.5",
 			About: "SDXL's refiner: likewise beside the negative prompt"},
+
+		{Name: "control", Aliases: []string{"controlnet"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
+			About: "a picture that steers, with a ControlNet, a T2I-Adapter or an IP-Adapter: MODEL=IMAGE[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
+			Field: func(s *Settings) any { return &s.Control }, Recipe: func(r *Recipe) any { return &r.Control }},
+		{Name: "depth", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
+			About: "the depth map that a depth model reads, `FILE`: what is near is bright",
+			Field: func(s *Settings) any { return &s.Depth }, Recipe: func(r *Recipe) any { return &r.Depth }},
+		{Name: "image-cfg", Aliases: []string{"image-cfg-scale", "image-guidance-scale"}, Group: EditingGroup, Kind: NumberKind, Zero: true, Low: 0, High: 1000, Default: "1.5",
+			About: "how closely a model that edits by instruction keeps to --init",
+			Field: func(s *Settings) any { return &s.ImageCFG }, Recipe: func(r *Recipe) any { return &r.ImageCFG }},
 	}, added...)
 }
 

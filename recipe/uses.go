@@ -78,3 +78,6 @@ func FormatUses(uses []Use) string {
 
 // splitUses takes a sweep over lists apart, at semicolons: commas are between the items of one.
 func splitUses(list string) []string { return strings.Split(list, ";") }
+
+// whole is for settings of which a list makes no sweep.
+func whole(list string) []string { return []string{list} }

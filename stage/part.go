@@ -43,6 +43,7 @@ type Part struct {
 	*compiled
 	forms map[nn.Form]*compiled    // the programs that are there, all of one size but for its Cut
 	ran   atomic.Pointer[nn.Sizes] // size, for Ran
+	last  nn.Sizes                 // of the latest program, for Unload
 }
 
 // compiled is a program of a part.
@@ -99,6 +100,7 @@ func (p *Part) Ready(s nn.Sizes) error {
 	}
 	p.compiled = &compiled{program, g, s}
 	p.forms[s.Cut.Form] = p.compiled
+	p.last = s
 	p.ran.Store(&s)
 	return nil
 }
@@ -259,14 +261,34 @@ func (p *Part) close(form nn.Form) {
 }
 
 // Unload frees the activations and the weights.
-func (p *Part) Unload() {
-	var weights []*kernels.Weight
-	for _, c := range p.forms {
-		weights = append(weights, c.graph.Weights()...)
+func (p *Part) Unload() { p.unload(nil) }
+
+// UnloadBut is Unload for a part that has its weights in common with another, on the same backend: those stay.
+func (p *Part) UnloadBut(other *Part) {
+	keep := map[*kernels.Weight]bool{}
+	for _, w := range other.all(p.last) {
+		keep[w] = true
 	}
+	p.unload(keep)
+}
+
+// all are the weights of the whole network for those sizes.
+func (p *Part) all(s nn.Sizes) []*kernels.Weight {
+	if s == (nn.Sizes{}) {
+		return nil
+	}
+	s.Cut = nn.Cut{}
+	return p.Graph(s).Weights()
+}
+
+func (p *Part) unload(keep map[*kernels.Weight]bool) {
+	weights := p.all(p.last) // none if it has not run since
 	p.Close()
+	p.last = nn.Sizes{}
 	for _, w := range weights {
-		p.device.Backend.Unload(w)
+		if !keep[w] {
+			p.device.Backend.Unload(w)
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ def main():
         xl = unet(cross_attention_dim=2048, addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816)
         add("controlnet-sdxl", "controlnet", "SDXL", d.ControlNetModel(**xl))
         add("controlnet-union", "controlnet", "SDXL", d.ControlNetUnionModel(**xl))
-        add("t2i-adapter", "other", "", d.T2IAdapter(channels=[32, 64], num_res_blocks=1))
+        add("t2i-adapter", "t2i-adapter", "", d.T2IAdapter(channels=[32, 64], num_res_blocks=1))
         add("taesd", "taesd", "", d.AutoencoderTiny())
         add("taesd-decoder-original", "taesd", "", taesd_decoder())
         add("taesd-decoder-comfyui", "taesd", "", prefixed("taesd_decoder.", taesd_decoder().state_dict()))
@@ -118,7 +118,7 @@ def main():
         **one(control_model__zero_convs__0__0__weight=(320, 320, 1, 1), control_model__input_blocks__0__0__weight=(320, 4, 3, 3)),
         "control_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(320, 768, device="meta")})
     add("control-lora", "other", "", one(lora_controlnet=(0,), input_hint_block__0__weight=(16, 3, 3, 3)))
-    add("ip-adapter", "other", "", one(image_proj__proj__weight=(3072, 1024), ip_adapter__1__to_k_ip__weight=(320, 768)))
+    add("ip-adapter", "ip-adapter", "Stable Diffusion 1", one(image_proj__proj__weight=(3072, 1024), ip_adapter__1__to_k_ip__weight=(320, 768)))
     add("esrgan-old", "upscaler", "", {"model.0.weight": torch.zeros(64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": torch.zeros(32, 64, 3, 3)})
     add("bsrgan", "upscaler", "", {"conv_first.weight": torch.zeros(64, 3, 3, 3), "RRDB_trunk.0.RDB1.conv1.weight": torch.zeros(32, 64, 3, 3)})
     add("swinir", "other", "", {"conv_first.weight": torch.zeros(60, 3, 3, 3), "layers.0.residual_group.blocks.0.norm1.weight": torch.zeros(60)})

@@ -31,8 +31,13 @@ func newTransformer(l nn.Loader, c Config, level, depth int, onlyCross bool) tra
 	return t
 }
 
-// context is what attention reads besides the picture. The image is there with an image prompt alone.
-type context struct{ text, image, strength *kernels.Tensor }
+// context is what attention reads besides the picture.
+type context struct {
+	text   *kernels.Tensor
+	images []imagePrompt
+}
+
+type imagePrompt struct{ tokens, strength *kernels.Tensor }
 
 func (t transformer) forward(g *kernels.Graph, x *kernels.Tensor, read context) *kernels.Tensor {
 	n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
@@ -50,8 +55,8 @@ type transformerBlock struct {
 	norm1, norm2, norm3 nn.LayerNorm
 	attn1, attn2        nn.Attention
 	ff                  [2]nn.Linear
-	onlyCross           bool       // attn1, too, attends to the text
-	image               *imageKeys // attn2's of an image prompt; nil without one
+	onlyCross           bool        // attn1, too, attends to the text
+	images              []imageKeys // attn2's of image prompts
 }
 
 func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross bool) transformerBlock {
@@ -75,8 +80,8 @@ func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read cont
 		to = read.text
 	}
 	x = b.attn1.Forward(g, b.norm1.Forward(g, x), to, x)
-	if b.image != nil {
-		x = b.image.forward(g, b.attn2, b.norm2.Forward(g, x), read, x)
+	if len(b.images) > 0 {
+		x = withImages(b.images, g, b.attn2, b.norm2.Forward(g, x), read, x)
 	} else {
 		x = b.attn2.Forward(g, b.norm2.Forward(g, x), read.text, x)
 	}

@@ -21,7 +21,7 @@ type Model struct {
 	upBlocks    []upBlock
 	convNormOut nn.GroupNorm
 	convOut     nn.Conv2D
-	imageTokens int // of an image prompt, 0 without one
+	imageTokens []int // of each image prompt
 }
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
@@ -85,11 +85,11 @@ type Down struct {
 
 // Down writes the way down and the bottom into g. The tensor added joins the first convolution's result; nil for none.
 func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
-	return h.down(g, in, added, math.MaxInt)
+	return h.DownTo(g, in, added, math.MaxInt)
 }
 
-// down is Down as far as there are most skips. The bottom is there where the way is not cut off.
-func (h Half) down(g *kernels.Graph, in Inputs, added *kernels.Tensor, most int) Down {
+// DownTo is Down as far as there are most skips. The bottom is there where the way is not cut off.
+func (h Half) DownTo(g *kernels.Graph, in Inputs, added *kernels.Tensor, most int) Down {
 	d := Down{temb: h.embedding.forward(g, in)}
 	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
 	d.Skips = []*kernels.Tensor{x}
@@ -147,13 +147,12 @@ type Inputs struct {
 	Pooled   *kernels.Tensor // "pooled", [N,PooledDim]: the projected text of SDXL; nil for others
 	TimeIDs  *kernels.Tensor // "time_ids", [N,TimeIDs·AddedTimeDim]: TimeIDsProj of SDXL's sizes; nil for others
 	Guidance *kernels.Tensor // "guidance", [N,GuidanceDim]: GuidanceProj of LCM's scale; nil for others
-	Image    *kernels.Tensor // "image", [N,t,CrossAttentionDim]: the tokens of an image prompt; nil without one
-	Strength *kernels.Tensor // "image_strength", [N,1]: the image prompt's, 0 for none
 	Extra    *kernels.Tensor // [N,TimeEmbedDim], what else is added to the time embedding; no input of its own
+	images   []imagePrompt   // ImageNames: tokens, [N,t,CrossAttentionDim], and the strength, [N,1], of each image prompt
 	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
 }
 
-func (in Inputs) context() context { return context{in.Text, in.Image, in.Strength} }
+func (in Inputs) context() context { return context{in.Text, in.images} }
 
 // Inputs declares the inputs of the network in g, for Rows latents of H×W and a text of Tokens.
 func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
@@ -163,9 +162,9 @@ func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
 		Time:   g.Input("time", g.DType, s.Rows, c.BlockOutChannels[0]),
 		Text:   g.SteadyInput("text", g.DType, s.Rows, s.Tokens, c.CrossAttentionDim[0]),
 	}
-	if m.imageTokens > 0 {
-		in.Image = g.SteadyInput("image", g.DType, s.Rows, m.imageTokens, c.CrossAttentionDim[0])
-		in.Strength = g.Input("image_strength", g.DType, s.Rows, 1)
+	for i, tokens := range m.imageTokens {
+		image, strength := ImageNames(i)
+		in.images = append(in.images, imagePrompt{g.SteadyInput(image, g.DType, s.Rows, tokens, c.CrossAttentionDim[0]), g.Input(strength, g.DType, s.Rows, 1)})
 	}
 	if c.AddedDim > 0 {
 		in.Pooled = g.SteadyInput("pooled", g.DType, s.Rows, c.PooledDim())
@@ -191,11 +190,11 @@ func (m *Model) Forward(g *kernels.Graph, in Inputs) *kernels.Tensor {
 
 // Up writes the way up from what the way down left, which others may have changed in between.
 func (m *Model) Up(g *kernels.Graph, in Inputs, d Down) *kernels.Tensor {
-	return m.up(g, in, d, nn.Cut{})
+	return m.UpCut(g, in, d, nn.Cut{})
 }
 
-// up is Up of a cut network: Keep writes what the outermost layers read, Outer begins with it.
-func (m *Model) up(g *kernels.Graph, in Inputs, d Down, cut nn.Cut) *kernels.Tensor {
+// UpCut is Up of a cut network: Keep writes what the outermost layers read, Outer begins with it.
+func (m *Model) UpCut(g *kernels.Graph, in Inputs, d Down, cut nn.Cut) *kernels.Tensor {
 	x, skips := d.Middle, slices.Clone(d.Skips)
 	left := m.Layers()
 	for _, b := range m.upBlocks {
@@ -231,14 +230,14 @@ func (m *Model) Write(g *kernels.Graph, s nn.Sizes) {
 	in := m.Inputs(g, s)
 	switch s.Cut.Form {
 	case nn.First:
-		g.Output("first", m.down(g, in, nil, 2).Skips[1])
+		g.Output("first", m.DownTo(g, in, nil, 2).Skips[1])
 	case nn.Outer:
-		g.Output("prediction", m.up(g, in, m.down(g, in, nil, s.Cut.Layers), s.Cut))
+		g.Output("prediction", m.UpCut(g, in, m.DownTo(g, in, nil, s.Cut.Layers), s.Cut))
 	default:
 		d := m.Down(g, in, nil)
 		if s.Cut.Form == nn.Keep {
 			g.Output("first", d.Skips[1])
 		}
-		g.Output("prediction", m.up(g, in, d, s.Cut))
+		g.Output("prediction", m.UpCut(g, in, d, s.Cut))
 	}
 }

@@ -68,8 +68,8 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("the backend %s is too slow for a worker", q.Backend)
 	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
 		return errors.New("a size, a number of steps or a quality below 0")
-	case q.Init != "" || q.Mask != "":
-		return errors.New("a picture to start from: jobs from a queue name no files")
+	case q.Init+q.Mask+q.Control+q.Depth != "":
+		return errors.New("a picture to start from, or one that steers: jobs from a queue name no files")
 	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.Refiner, `/\`):
 		return errors.New("a path to an adapter, an autoencoder or a refiner: jobs from a queue give names alone")
 	case max(q.Width, 1) > l.Pixels/max(q.Height, 1):

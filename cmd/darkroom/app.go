@@ -26,6 +26,8 @@ func newApp(e *env) app {
 		Usage:       "turns prompts into pictures",
 		UsageText:   "darkroom COMMAND [flags] [arguments]",
 		Description: appDescription,
+		// Repeated flags have values with commas in them.
+		DisableSliceFlagSeparator: true,
 		Commands: []*cli.Command{
 			generateCommand(e),
 			varyCommand(e),

@@ -49,7 +49,7 @@ Examples:
 			if c.NArg() != 2 {
 				return usagef("IN and OUT are needed: darkroom convert IN OUT")
 			}
-			o.In, o.Out, o.Adapters = c.Args().Get(0), c.Args().Get(1), c.StringSlice("lora")
+			o.In, o.Out, o.Adapters = c.Args().Get(0), c.Args().Get(1), adapterList(c.StringSlice("lora"))
 			return convert(c.Context, e, o)
 		},
 	}
@@ -146,6 +146,11 @@ func bake(e *env, x *checkpoint.Export, adapters []string) (sources []*checkpoin
 		}
 	}
 	return sources, nil
+}
+
+// adapterList takes values with several adapters apart, at commas.
+func adapterList(values []string) []string {
+	return strings.FieldsFunc(strings.Join(values, ","), func(r rune) bool { return r == ',' })
 }
 
 // splitAdapter reads FILE[:WEIGHT[:TEXT_WEIGHT]]. A colon that no number follows is the name's, as in C:\loras.

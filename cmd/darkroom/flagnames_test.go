@@ -18,9 +18,6 @@ import (
 // flagName finds --flags in a text.
 var flagName = regexp.MustCompile(`(^|[^-\w<!])--([A-Za-z][\w-]*)`)
 
-// notYet are flags that the readers of single files name, and that no command has yet.
-var notYet = []string{"vae", "embedding", "control", "lora"}
-
 // queueServer are the flags of the program darkroom-queue that darkroom does not have too.
 var queueServer = []string{"dir", "stdin"}
 
@@ -40,7 +37,7 @@ func TestFlagsExist(t *testing.T) {
 	check := func(where, text string) {
 		for _, m := range flagName.FindAllStringSubmatch(text, -1) {
 			name := m[2]
-			if len(name) == 1 || !known[name] && !known[strings.ReplaceAll(name, "_", "-")] && !slices.Contains(notYet, name) && !slices.Contains(queueServer, name) {
+			if len(name) == 1 || !known[name] && !known[strings.ReplaceAll(name, "_", "-")] && !slices.Contains(queueServer, name) {
 				t.Errorf("%s: --%s is no flag of any command: %.120q", where, name, text)
 			}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -40,7 +41,7 @@ func settingFlag(s *recipe.Setting) cli.Flag {
 // settingText is what was given for a setting, of a repeated one all together.
 func settingText(c *cli.Context, s *recipe.Setting) string {
 	if s.Repeat {
-		return strings.Join(c.StringSlice(s.Name), ",")
+		return strings.Join(c.StringSlice(s.Name), cmp.Or(s.Join, ","))
 	}
 	return c.String(s.Name)
 }

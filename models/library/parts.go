@@ -25,6 +25,8 @@ var (
 	VAEs       = Kind{"vae", "autoencoders", []string{"vae", "VAE"}}
 	Upscalers  = Kind{"upscaler", "upscalers", []string{"upscale_models", "ESRGAN", "RealESRGAN"}}
 	Judges     = Kind{"judge", "judges", []string{"judges"}}
+	Controls   = Kind{"control network", "control networks", []string{"controlnet", "ControlNet", "ipadapter", "ip-adapter", "t2i_adapter", "T2IAdapter", "../extensions/sd-webui-controlnet/models"}}
+	Visions    = Kind{"image encoder", "image encoders", []string{"clip_vision"}}
 	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
 )
 

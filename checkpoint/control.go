@@ -1,0 +1,221 @@
+package checkpoint
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ControlFile is a network that steers a denoiser by a picture, as a file or a folder has it.
+type ControlFile struct {
+	Kind   Kind   // KindControlNet, KindT2IAdapter or KindIPAdapter
+	Family string // of the model that it was trained for, as far as its shapes tell; ""
+	What   string // for people, after "this is": "a ControlNet for SD1"
+	// Config is the folder's config.json; nil for a file, whose shapes say the rest.
+	Config *Config
+	// Weights are by the names of diffusers, whatever those of the file are.
+	Weights Weights
+
+	set *Set
+}
+
+// OpenControl opens a ControlNet, a T2I-Adapter or an IP-Adapter: a folder of diffusers, or a file with the names of diffusers
+// or of the original programs. The kind is told by the content. Something else is an error that says what it is.
+func OpenControl(path, hashCache string) (*ControlFile, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the control network: %w", err)
+	}
+	if info.IsDir() {
+		return openControlFolder(path, hashCache)
+	}
+	s, err := OpenSource(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := controlOf(s.arrays, Describe(s))
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c.set = newSourceSet("control", s, c.Weights.(table))
+	c.set.hashCache = hashCache
+	return c, nil
+}
+
+func openControlFolder(path, hashCache string) (*ControlFile, error) {
+	folder := &Folder{fsys: os.DirFS(path), name: filepath.Clean(path), dir: path, HashCache: hashCache}
+	if !folder.Exists("config.json") {
+		return nil, fmt.Errorf("%s: a folder without config.json: name the folder of a ControlNet or of a T2I-Adapter, or a file", path)
+	}
+	config, err := folder.Config(".")
+	if err != nil {
+		return nil, err
+	}
+	set, err := folder.Weights(".")
+	if err != nil {
+		return nil, err
+	}
+	all := table{}
+	for _, name := range set.Names() {
+		all[name], _ = set.Array(name)
+	}
+	c, err := controlOf(all, Describe(&Source{name: path, contents: contents{arrays: all}}))
+	if err == nil && c.Kind == KindIPAdapter {
+		err = fmt.Errorf("this is an IP-Adapter: name its file")
+	}
+	if err != nil {
+		set.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c.Config, c.set = config, set
+	return c, nil
+}
+
+// controlOf gives arrays the names of diffusers.
+func controlOf(all table, d Description) (*ControlFile, error) {
+	c := &ControlFile{Kind: d.Kind, Family: d.Family, What: d.What}
+	var err error
+	switch d.Kind {
+	case KindControlNet:
+		c.Weights, err = controlNetNames(all)
+	case KindT2IAdapter:
+		c.Weights, err = t2iAdapterNames(all)
+	case KindIPAdapter:
+		c.Weights = ipAdapterNames(all)
+	default:
+		return nil, wrongKind(d, "a ControlNet, a T2I-Adapter or an IP-Adapter")
+	}
+	return c, err
+}
+
+// Hash is the SHA-256 of the file, or of the folder's weights.
+func (c *ControlFile) Hash() (string, error) { return c.set.Hash() }
+
+// Close unmaps the file. Its arrays must no longer be used.
+func (c *ControlFile) Close() error { return c.set.Close() }
+
+// controlNetNames: the half U-Net is named as whole ones are. Around it are the hint's convolutions in a list with
+// activations between them, and the "zero convolutions".
+func controlNetNames(all table) (table, error) {
+	if inner := all.below("control_model."); len(inner) > 0 { // a whole model may lie beside it
+		all = inner
+	}
+	if all["difference"] != nil {
+		return nil, fmt.Errorf("this ControlNet holds differences from a base model's weights, which is not supported: use the whole one")
+	}
+	if all["zero_convs.0.0.weight"] == nil {
+		return all, nil
+	}
+	half, err := unetLDM(all)
+	if err != nil {
+		return nil, err
+	}
+	last := -1
+	for _, i := range indices(half.Names(), "input_hint_block.") {
+		last = i
+	}
+	out := table{}
+	for name, a := range half {
+		rest, isHint := strings.CutPrefix(name, "input_hint_block.")
+		zero, isZero := strings.CutPrefix(name, "zero_convs.")
+		switch {
+		case isHint:
+			digits, end, _ := strings.Cut(rest, ".")
+			var i int
+			if _, err := fmt.Sscan(digits, &i); err != nil || i%2 != 0 {
+				return nil, fmt.Errorf("%s is no layer of a ControlNet", name)
+			}
+			name = fmt.Sprintf("controlnet_cond_embedding.blocks.%d.%s", i/2-1, end)
+			if i == 0 {
+				name = "controlnet_cond_embedding.conv_in." + end
+			} else if i == last {
+				name = "controlnet_cond_embedding.conv_out." + end
+			}
+		case isZero:
+			digits, end, _ := strings.Cut(zero, ".0.")
+			name = "controlnet_down_blocks." + digits + "." + end
+		default:
+			if end, ok := strings.CutPrefix(name, "middle_block_out.0."); ok {
+				name = "controlnet_mid_block." + end
+			}
+		}
+		out[name] = a
+	}
+	return out, nil
+}
+
+// t2iAdapterNames: the original program numbers all ResBlocks in a row, of which two belong to a feature.
+func t2iAdapterNames(all table) (table, error) {
+	bare := table{}
+	for name, a := range all {
+		bare[strings.TrimPrefix(name, "adapter.")] = a
+	}
+	if bare.begins("body.0.down_opt.", "body.2.down_opt.", "body.0.skep.") {
+		return nil, fmt.Errorf("this T2I-Adapter has layers that are not supported (down_opt or skep)")
+	}
+	listed := bare["body.0.block1.weight"] != nil
+	out := table{}
+	for name, a := range bare {
+		rest, isBody := strings.CutPrefix(name, "body.")
+		digits, end, _ := strings.Cut(rest, ".")
+		var i int
+		if _, err := fmt.Sscan(digits, &i); isBody && err == nil {
+			const each = 2
+			inner, light := strings.CutPrefix(end, "body.")
+			switch {
+			case light:
+				name = fmt.Sprintf("body.%d.resnets.%s", i, inner)
+			case listed && strings.HasPrefix(end, "block"):
+				name = fmt.Sprintf("body.%d.resnets.%d.%s", i/each, i%each, end)
+			case listed:
+				name = fmt.Sprintf("body.%d.%s", i/each, end)
+			}
+		}
+		out["adapter."+name] = a
+	}
+	return out, nil
+}
+
+// ipAdapterNames: some programs put another word before the projection.
+func ipAdapterNames(all table) table {
+	out := table{}
+	for name, a := range all {
+		if rest, ok := strings.CutPrefix(name, "image_proj_model."); ok {
+			name = "image_proj." + rest
+		}
+		out[name] = a
+	}
+	return out
+}
+
+// OpenVision opens CLIP's image encoder: a folder of transformers, or a file, for which the configuration is nil.
+func OpenVision(path, hashCache string) (*Set, *Config, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the image encoder: %w", err)
+	}
+	if info.IsDir() {
+		folder := &Folder{fsys: os.DirFS(path), name: filepath.Clean(path), dir: path, HashCache: hashCache}
+		config, err := folder.Config(".")
+		if err != nil {
+			return nil, nil, err
+		}
+		set, err := folder.Weights(".")
+		return set, config, err
+	}
+	s, err := OpenSource(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := table(s.arrays)
+	if !t.begins("vision_model.") {
+		d := Describe(s)
+		s.Close()
+		return nil, nil, fmt.Errorf("%s: %w", path, wrongKind(d, "CLIP's image encoder by the names of transformers"))
+	}
+	set := newSourceSet("image encoder", s, t)
+	set.hashCache = hashCache
+	return set, nil, nil
+}
