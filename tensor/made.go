@@ -91,3 +91,19 @@ func (g gathered) Decode(dst []float32, start int) error {
 	}
 	return nil
 }
+
+// Reshape views an array with other axes of the same total length.
+func Reshape(a Array, shape ...int) Array { return reshaped{a, shape} }
+
+type reshaped struct {
+	Array
+	shape Shape
+}
+
+func (r reshaped) Shape() Shape { return r.shape }
+
+func (r reshaped) Plain() (Tensor, bool) {
+	t, ok := r.Array.Plain()
+	t.Shape = r.shape
+	return t, ok
+}

@@ -41,3 +41,7 @@ func TestGather(t *testing.T) {
 		[]float32{-11, -9, -10, -8, -3, -1, -2, -0})
 	checkWindows(t, tensor.Gather(counted(0, 2, 2), tensor.Shape{2, 2}, nil, nil, 2), tensor.Shape{2, 2}, []float32{0, 2, 4, 6})
 }
+
+func TestReshape(t *testing.T) {
+	checkWindows(t, tensor.Stack(tensor.Reshape(counted(0, 3, 1), 1, 3), counted(3, 1, 3)), tensor.Shape{2, 3}, []float32{0, 1, 2, 3, 4, 5})
+}

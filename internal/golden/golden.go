@@ -355,3 +355,14 @@ func Compare(t testing.TB, key string, got, want []float32, tolerance float64) {
 	}
 	t.Logf("%s: off by at most %.1e of the largest", key, worst/largest)
 }
+
+// Whole is an input of these whole numbers.
+func (in *Inputs) Whole(values []float32, shape ...int) *kernels.Tensor {
+	ids := make([]int32, len(values))
+	for i, v := range values {
+		ids[i] = int32(v)
+	}
+	x := in.graph.Input(in.name(), tensor.I32, shape...)
+	in.write = append(in.write, func(p *kernels.Program) error { return p.WriteIDs(x, ids) })
+	return x
+}

@@ -1,0 +1,77 @@
+// Package dit holds denoisers that are transformers over patches of latents and tokens of text (Peebles & Xie 2023): Z-Image's,
+// with one stream for both, and FLUX.2's, with two streams that become one. Each is written with the names of diffusers'
+// class.
+package dit
+
+import (
+	"math"
+
+	"darkroom/kernels"
+	"darkroom/nn"
+)
+
+// most bounds what a hostile file can ask for.
+const most = 1 << 20
+
+// sinusoid is the embedding of a number (Vaswani et al. 2017, sec. 3.5), cosines first: cos(t·ω_i), sin(t·ω_i) with
+// ω_i = 10000^(-i/half), in float32 as the references have it.
+func sinusoid(t float32, width int) []float32 {
+	half := width / 2
+	out := make([]float32, width)
+	for i := range half {
+		ω := float32(math.Exp(float64(float32(-math.Log(10000)) * float32(i) / float32(half))))
+		sin, cos := math.Sincos(float64(t * ω))
+		out[i], out[half+i] = float32(cos), float32(sin)
+	}
+	return out
+}
+
+// rotations are the frequencies of rotary positions on several axes: Axes[a]/2 of them for coordinate a.
+type rotations struct {
+	axes  []int
+	theta float64
+	round bool // angles are rounded to float32
+}
+
+// width is that of a head.
+func (r rotations) width() (sum int) {
+	for _, d := range r.axes {
+		sum += d
+	}
+	return sum
+}
+
+// put writes the cosines and sines of a position into out, which has width() elements.
+func (r rotations) put(out []float32, position []int) {
+	i, half := 0, r.width()/2
+	for a, d := range r.axes {
+		for k := 0; k < d; k += 2 {
+			angle := float64(position[a]) / math.Pow(r.theta, float64(k)/float64(d))
+			if r.round {
+				angle = float64(float32(angle))
+			}
+			sin, cos := math.Sincos(angle)
+			out[i], out[half+i] = float32(cos), float32(sin)
+			i++
+		}
+	}
+}
+
+// attention is self-attention over one sequence, or a part of that over two, with QK-norm and rotary positions.
+type attention struct {
+	toQ, toK, toV, toOut nn.Linear
+	normQ, normK         nn.RMSNorm
+	heads                int
+}
+
+// project gives queries, keys and values of x, [N,T,C].
+func (a attention) project(g *kernels.Graph, x, angles *kernels.Tensor) (q, k, v *kernels.Tensor) {
+	q = a.normQ.Rotary(g, a.toQ.Weight.Name+" rotary", a.toQ.Forward(g, x, kernels.Identity, nil), angles, a.heads, false)
+	k = a.normK.Rotary(g, a.toK.Weight.Name+" rotary", a.toK.Forward(g, x, kernels.Identity, nil), angles, a.heads, false)
+	return q, k, a.toV.Forward(g, x, kernels.Identity, nil)
+}
+
+// attend is what lies between the projections; lengths, [N], are the keys that are no padding, nil for all.
+func (a attention) attend(g *kernels.Graph, q, k, v, lengths *kernels.Tensor) *kernels.Tensor {
+	return g.Add(a.toQ.Weight.Name+" attention", &kernels.Attention{Q: q, K: k, V: v, Heads: a.heads, Lengths: lengths})
+}
