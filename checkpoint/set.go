@@ -121,7 +121,11 @@ func (s *Set) Array(name string) (tensor.Array, bool) {
 	if !ok {
 		return nil, false
 	}
-	return mapped{guarded{tensor.Stored(t), s.where[name].name}, func() { s.Release(name) }}, true
+	stored := tensor.Stored(t)
+	if t.DType == tensor.F8E4M3 || t.DType == tensor.F8E5M2 {
+		stored = placed{t, false}
+	}
+	return mapped{guarded{stored, s.where[name].name}, func() { s.Release(name) }}, true
 }
 
 // mapped is an array of a file that may give back the memory that holds it.

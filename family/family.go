@@ -200,7 +200,7 @@ type opener struct {
 }
 
 // families are asked in this order.
-var families = []opener{stableDiffusion, stableDiffusionXL}
+var families = []opener{stableDiffusion, stableDiffusionXL, zImage, flux2}
 
 // Options are what may be said of a model beside its files.
 type Options struct {
@@ -414,7 +414,12 @@ func harmless(name string) bool {
 // readDefaults reads the file darkroom.json, with which a model may say how it wants to be used; a folder need not have
 // one.
 func readDefaults(f *checkpoint.Folder, l Latent) (Defaults, error) {
-	d := Defaults{Steps: DefaultSteps, CFG: DefaultCFG, Width: l.Side * l.Factor, Height: l.Side * l.Factor}
+	return readDefaultsOver(Defaults{Steps: DefaultSteps, CFG: DefaultCFG}, f, l)
+}
+
+// readDefaultsOver is readDefaults with a family's own steps and guidance.
+func readDefaultsOver(d Defaults, f *checkpoint.Folder, l Latent) (Defaults, error) {
+	d.Width, d.Height = l.Side*l.Factor, l.Side*l.Factor
 	if l.Height > 0 && l.Width > 0 {
 		d.Width, d.Height = l.Width*l.Factor, l.Height*l.Factor
 	}

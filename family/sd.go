@@ -43,7 +43,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	for part, class := range sdParts {
 		c, ok := index.Components[part]
 		if !ok {
-			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x, 2.x and XL models in the diffusers layout are supported", f.Name(), index.Class, part)
+			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x, 2.x and XL, Z-Image and FLUX.2 klein in the diffusers layout are supported", f.Name(), index.Class, part)
 		}
 		if c.Class != class {
 			return fmt.Errorf("%s/model_index.json: %s is a %s: only %s is supported", f.Name(), part, c.Class, class)
@@ -51,7 +51,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	}
 	for _, extra := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior", "controlnet"} {
 		if c, ok := index.Components[extra]; ok {
-			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x, 2.x and XL", f.Name(), extra, c.Class, index.Class)
+			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x, 2.x and XL, Z-Image and FLUX.2 klein", f.Name(), extra, c.Class, index.Class)
 		}
 	}
 	return fmt.Errorf("model %s is a %s, which is not supported", f.Name(), index.Class)
@@ -225,23 +225,27 @@ func (u *unetDenoiser) Clock(at scheduler.Level, cfg float64) Cond {
 // openAutoencoder opens a part that is an AutoencoderKL.
 func openAutoencoder(x *files, d *stage.Device, name string) (*autoencoder, error) {
 	c := &autoencoder{device: d}
-	build := func(config vae.Config, l nn.Loader) (*vae.Decoder, error) {
-		c.config = config
-		if l.At("encoder.conv_in").Has("weight") {
-			e, err := vae.NewEncoder(config, l)
-			if err != nil {
-				return nil, err
-			}
-			c.encoder = (&stage.Part{Name: name + "_encoder", Title: "the encoder", Net: e}).On(d)
-		}
-		return vae.NewDecoder(config, l)
-	}
-	decoder, err := network(x, name, vae.ReadConfig, build)
+	decoder, err := network(x, name, vae.ReadConfig, func(config vae.Config, l nn.Loader) (*vae.Decoder, error) {
+		return c.build(config, l, name)
+	})
 	if err != nil {
 		return nil, err
 	}
 	c.put(decoder, name)
 	return c, nil
+}
+
+// build puts the networks together, the encoder where the files have one.
+func (c *autoencoder) build(config vae.Config, l nn.Loader, name string) (*vae.Decoder, error) {
+	c.config = config
+	if l.At("encoder.conv_in").Has("weight") {
+		e, err := vae.NewEncoder(config, l)
+		if err != nil {
+			return nil, err
+		}
+		c.encoder = (&stage.Part{Name: name + "_encoder", Title: "the encoder", Net: e}).On(c.device)
+	}
+	return vae.NewDecoder(config, l)
 }
 
 // put gives the codec its decoder.

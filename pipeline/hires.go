@@ -41,13 +41,14 @@ func (p *Pipeline) planHires(pl *plan) error {
 		return usagef("--hires needs a number of steps, and --scheduler %s --sigmas %q decides them by itself", pl.Scheduler, pl.Sigmas)
 	}
 	second := *pl
+	f := p.model.Latent.Step()
+	second.Width, second.Height = int(float64(pl.Width)*h.Scale)/f*f, int(float64(pl.Height)*h.Scale)/f*f
+	o.Tokens = p.model.Latent.Tokens(second.Width, second.Height)
 	if second.schedule, err = scheduler.New(p.model.Sampling, o); err != nil {
 		return usagef("--hires %s, the second pass: %w", pl.Hires, err)
 	}
 	second.sampling = o
-	f := p.model.Latent.Factor
-	second.latentW, second.latentH = int(float64(pl.Width)*h.Scale)/f, int(float64(pl.Height)*h.Scale)/f
-	second.Width, second.Height = second.latentW*f, second.latentH*f
+	second.latentW, second.latentH = second.Width/p.model.Latent.Factor, second.Height/p.model.Latent.Factor
 	if second.Width > recipe.MaxSide || second.Height > recipe.MaxSide {
 		return usagef("--hires %s: %d×%d pixels, at most %d a side", pl.Hires, second.Width, second.Height, recipe.MaxSide)
 	}

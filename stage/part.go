@@ -37,6 +37,8 @@ type Part struct {
 	Sizes func(width, height, rows int, tiled bool) nn.Sizes
 	// Once says that the part runs once a prompt and not once a step, so that its weights may go after use.
 	Once bool
+	// Large has the weights of a part that runs Once come block by block too where memory is short.
+	Large bool
 
 	device *Device
 	runs   *Part // where the part runs instead: see RunsOn
@@ -56,7 +58,7 @@ type compiled struct {
 // On is the part on a device: the same network, with programs of its own. The weights are shared, and packed once a
 // backend.
 func (p *Part) On(d *Device) *Part {
-	return &Part{Name: p.Name, Title: p.Title, Net: p.Net, Sizes: p.Sizes, Once: p.Once, device: d}
+	return &Part{Name: p.Name, Title: p.Title, Net: p.Net, Sizes: p.Sizes, Once: p.Once, Large: p.Large, device: d}
 }
 
 // RunsOn is On for a part that runs on d and no longer on its own device: memory is counted there.
@@ -118,7 +120,10 @@ func (p *Part) compile(g *kernels.Graph) (*kernels.Program, error) {
 	return g.Compile(p.device.Backend)
 }
 
-func (p *Part) streamed() bool { return p.device.LowMemory && !p.Once }
+func (p *Part) streamed() bool { return p.device.LowMemory && p.streams() }
+
+// streams says whether the weights come block by block where memory is short.
+func (p *Part) streams() bool { return !p.Once || p.Large }
 
 // Loaded says whether there is a program, and Size of what: of the latest one that was Ready.
 func (p *Part) Loaded() bool { return p.compiled != nil }
@@ -333,7 +338,7 @@ func (p *Part) Need(s nn.Sizes, streamed bool) Need {
 	}
 	g, b := p.Graph(s), p.device.Backend
 	n := Need{Activations: uint64(g.ArenaBytes(streamed))}
-	if streamed && !p.Once {
+	if streamed && p.streams() {
 		n.Weights = uint64(g.StreamedBytes(b))
 		return n
 	}

@@ -16,8 +16,9 @@ type Config struct {
 	NormNumGroups                  int
 	MidBlockAddAttention           bool
 	UseQuantConv, UsePostQuantConv bool
-	ScalingFactor, ShiftFactor     float64 // the denoiser sees (z - ShiftFactor)·ScalingFactor
-	SampleSize                     int     // pixels a side that it was trained at, 0 if the file does not say
+	ScalingFactor, ShiftFactor     float64       // the denoiser sees (z - ShiftFactor)·ScalingFactor
+	Packed                         *PackedConfig // nil: latents are as they are
+	SampleSize                     int           // pixels a side that it was trained at, 0 if the file does not say
 }
 
 // Factor is how many pixels a side make one latent pixel.

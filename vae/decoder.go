@@ -24,6 +24,7 @@ type Decoder struct {
 
 // NewDecoder puts the decoder together; the error lists every weight that is missing or of another shape.
 func NewDecoder(c Config, l nn.Loader) (*Decoder, error) {
+	c = c.decoder()
 	ch := c.BlockOutChannels
 	last := len(ch) - 1
 	dec := l.At("decoder")
