@@ -97,6 +97,7 @@ func newTransformer(net nn.Network, d *stage.Device, l Latent, tokens int) *tran
 func (t *transformer) Part() *stage.Part                          { return t.part }
 func (t *transformer) Clock(at scheduler.Level, cfg float64) Cond { return t.clock(at, cfg) }
 func (*transformer) Extra() int                                   { return 0 }
+func (*transformer) Reading() Reading                             { return ReadsNothing }
 func (*transformer) Layers() int                                  { return 0 }
 func (t *transformer) ReadsGuidance() bool                        { return t.guided }
 
