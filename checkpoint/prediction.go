@@ -185,8 +185,12 @@ func schedulerConfig(f Family, p Prediction) object {
 	}
 	switch {
 	case p.EDM != "":
-		return object{"_class_name": "EDMEulerScheduler", "num_train_timesteps": 1000, "prediction_type": p.Type,
+		c := object{"_class_name": "EDMDPMSolverMultistepScheduler", "num_train_timesteps": 1000, "prediction_type": p.Type,
 			"sigma_min": p.sigmaMin, "sigma_max": p.sigmaMax, "sigma_data": 0.5}
+		if p.EDM == "edm-v" { // CosXL's file has no scheduler: these are its folder's
+			c["_class_name"], c["sigma_data"], c["sigma_schedule"] = "EDMEulerScheduler", 1.0, "exponential"
+		}
+		return c
 	case f == SDXL || f == Refiner:
 		c["_class_name"], c["timestep_spacing"] = "EulerDiscreteScheduler", "leading"
 	case f == SD2 && p.Type == VPrediction:

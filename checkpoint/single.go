@@ -182,6 +182,10 @@ func (f Family) parts() []string {
 
 // VAEOf reads a file that holds an autoencoder, alone or within a model, as the part of a model of the family f.
 func VAEOf(s *Source, f Family) (weights Weights, config *Config, err error) {
+	if t, c := tinyVAE(s.arrays); t != nil {
+		config, err = ParseConfig([]byte(c.text()), s.Name())
+		return t, config, err
+	}
 	p, err := splitParts(s.arrays, false)
 	if err == nil && p.vae == nil {
 		err = wrongKind(Describe(s), "a VAE")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"slices"
 	"sync"
 
 	"darkroom/kernels"
@@ -15,9 +16,11 @@ import (
 	"darkroom/vae"
 )
 
-// autoencoder is the Codec of diffusers' AutoencoderKL.
+// autoencoder is the Codec of diffusers' AutoencoderKL, and of AutoencoderTiny.
 type autoencoder struct {
-	config  vae.Config
+	config  vae.Config // of a small one, what is known here of it
+	tiny    bool       // its encoder gives latents, and no variance; it needs no tiles
+	inline  bool       // it runs on the denoiser's queue
 	device  *stage.Device
 	decoder *stage.Part
 	encoder *stage.Part // nil where the files have none
@@ -39,7 +42,7 @@ func (c *autoencoder) trainedAt() int {
 // tiles are those for latents of h×w; nil where the whole is no larger than a tile.
 func (c *autoencoder) tiles(h, w int) *stage.Tiles {
 	t := stage.DecodeTiles(c.trainedAt(), c.config.Factor())
-	if h <= t.Tile && w <= t.Tile {
+	if h <= t.Tile && w <= t.Tile || c.tiny {
 		return nil
 	}
 	return t
@@ -57,7 +60,7 @@ func (c *autoencoder) sizes(a Area) nn.Sizes {
 
 func (c *autoencoder) Beside() bool {
 	_, ok := c.device.Backend.(kernels.Forker)
-	return ok && !c.device.LowMemory
+	return ok && !c.device.LowMemory && !c.inline
 }
 
 // queue is the decoder on a queue of its own, opened when it is first needed, where it runs beside the denoiser.
@@ -160,10 +163,8 @@ func (c *autoencoder) widened(s nn.Sizes) (*stage.Part, error) {
 
 // run decodes latents [C,h,w] to values [H,W,3] from -1 to 1.
 func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32, a Area) ([]float32, error) {
-	z := make([]float32, len(latents))
-	for i, v := range latents {
-		z[i] = v/float32(c.config.ScalingFactor) + float32(c.config.ShiftFactor)
-	}
+	z := slices.Clone(latents)
+	c.Unscale(z)
 	nhwc := make([]float32, len(z))
 	tensor.ToNHWC(nhwc, z, c.config.LatentChannels)
 	decode := func(z []float32, h, w int, wrap [2]bool) ([]float32, error) {
@@ -189,19 +190,22 @@ func (c *autoencoder) Encode(ctx context.Context, picture []float32, a Area) (me
 	const colours = 3
 	nhwc := make([]float32, len(picture))
 	tensor.ToNHWC(nhwc, picture, colours)
-	channels := 2 * c.config.LatentChannels // means, then logarithms of variances
+	channels, name := 2*c.config.LatentChannels, "moments" // means, then logarithms of variances
+	if c.tiny {
+		channels, name = c.config.LatentChannels, "latent"
+	}
 	height, width := a.H*c.config.Factor(), a.W*c.config.Factor()
 	encode := func(x []float32, h, w int, wrap [2]bool) ([]float32, error) {
-		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, "moments")
+		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, name)
 		if err != nil {
 			return nil, err
 		}
-		return tensor.Floats(out["moments"].Data), nil
+		return tensor.Floats(out[name].Data), nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var values []float32
-	if t := stage.EncodeTiles(c.trainedAt(), c.config.Factor()); a.Tiled && (height > t.Tile || width > t.Tile) {
+	if t := stage.EncodeTiles(c.trainedAt(), c.config.Factor()); a.Tiled && !c.tiny && (height > t.Tile || width > t.Tile) {
 		values, err = t.RunWrapped(nhwc, height, width, colours, channels, a.Wrap, func(x []float32, h, w int) ([]float32, error) {
 			return encode(x, h, w, [2]bool{})
 		})
@@ -222,18 +226,28 @@ func (c *autoencoder) Encode(ctx context.Context, picture []float32, a Area) (me
 	}
 	moments := make([]float32, len(values))
 	tensor.ToNCHW(moments, values, channels)
-	mean, std = moments[:len(moments)/2], moments[len(moments)/2:]
-	for i, v := range std {
+	if mean = moments; !c.tiny {
+		mean, std = moments[:len(moments)/2], moments[len(moments)/2:]
+	}
+	for i, v := range mean {
 		// Latents are (z − shift)·scale, z = mean + std·ε (Kingma & Welling 2013), and log σ² is cut as diffusers does.
-		std[i] = float32(math.Exp(0.5*math.Min(math.Max(float64(v), -30), 20))) * float32(c.config.ScalingFactor)
-		mean[i] = (mean[i] - float32(c.config.ShiftFactor)) * float32(c.config.ScalingFactor)
+		shift, scale := c.config.Scale(i * c.config.LatentChannels / len(mean))
+		mean[i] = (v - float32(shift)) * float32(scale)
+		if std != nil {
+			std[i] = float32(math.Exp(0.5*math.Min(math.Max(float64(std[i]), -30), 20))) * float32(scale)
+		}
 	}
 	return mean, std, nil
 }
 
-// Unscale is z = latents/scale + shift.
+// Unscale is z = latents/scale + shift, or with statistics of the latents z = latents·std/scale + mean.
 func (c *autoencoder) Unscale(latents []float32) {
 	for i, v := range latents {
+		if c.config.LatentsStd != nil {
+			channel := i * c.config.LatentChannels / len(latents)
+			latents[i] = v*float32(c.config.LatentsStd[channel])/float32(c.config.ScalingFactor) + float32(c.config.LatentsMean[channel])
+			continue
+		}
 		latents[i] = v/float32(c.config.ScalingFactor) + float32(c.config.ShiftFactor)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"io"
 	"slices"
 	"strings"
 
@@ -36,6 +37,8 @@ type Model struct {
 	Defaults Defaults
 	// Reads says which settings beside the prompt it is conditioned by.
 	Reads Reads
+	// Small is the name of the small autoencoder for its latents, which is enough for previews; "": there is none.
+	Small string
 	// Warnings are what the user should know of its files.
 	Warnings []string
 	// Sets are the parts' weights as they lie on disk, in the order of Parts.
@@ -147,6 +150,7 @@ type Codec interface {
 	Decode(ctx context.Context, latents []float32, a Area, warn func(string)) (Decoded, error)
 	// Encode turns a picture [3,H,W] with values from -1 to 1 into the mean and the standard deviation of its latents, [C,h,w],
 	// as the denoiser has them. It fails where the model's files have no encoder.
+	// std is nil where the encoder gives latents without a variance.
 	Encode(ctx context.Context, picture []float32, a Area) (mean, std []float32, err error)
 	// Unscale turns latents, in place, from what the denoiser has into what the autoencoder has.
 	Unscale(latents []float32)
@@ -228,6 +232,25 @@ func OpenVAE(model *checkpoint.Folder, path, hashCache string) (*VAE, error) {
 		return nil, err
 	}
 	return &VAE{config, set}, nil
+}
+
+// OpenSmall opens an autoencoder for previews of a model's latents, on the device that the model is on.
+func OpenSmall(m *Model, path string, d *stage.Device) (Codec, io.Closer, error) {
+	set, config, err := checkpoint.OpenVAE(path, checkpoint.SD1, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	x := &files{folder: checkpoint.FromFS(checkpoint.Embedded{}, path), options: Options{VAE: &VAE{config, set}}, weights: map[string]*partWeights{}}
+	c, err := openAutoencoder(x, d, "vae")
+	if err == nil && (c.config.LatentChannels != m.Latent.Channels || c.config.Factor() != m.Latent.Factor) {
+		err = fmt.Errorf("%s is for latents of %d channels, %d×%d pixels each, and the model has %d, %d×%d", path,
+			c.config.LatentChannels, c.config.Factor(), c.config.Factor(), m.Latent.Channels, m.Latent.Factor, m.Latent.Factor)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, set.Close())
+	}
+	c.inline = true
+	return c, set, nil
 }
 
 // Open opens a model on a device, whose backend may be set later, before the first picture. Weights are mapped, not read.
@@ -459,5 +482,8 @@ func readSampling(x *files) (scheduler.Config, error) {
 		return c, err
 	}
 	c.PredictionType, err = scheduler.ParsePredictionType(x.options.Prediction)
+	if c.PredictionType == scheduler.Epsilon && c.SigmaData > 0 {
+		c.PredictionType = scheduler.EDM // as their files call it
+	}
 	return c, err
 }

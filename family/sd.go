@@ -28,7 +28,7 @@ func isStableDiffusion(index *checkpoint.Index) bool {
 		}
 	}
 	for part, class := range sdParts {
-		if index.Components[part].Class != class {
+		if is := index.Components[part].Class; is != class && !(part == "vae" && is == tinyClass) {
 			return false
 		}
 	}
@@ -110,7 +110,7 @@ func readUNet(c *config.Object) (unet.Config, error) {
 
 // assembleSD puts the parts together.
 func assembleSD(text *clipText, u *unet.Model, codec *autoencoder, d *stage.Device) *Model {
-	m := &Model{Family: "Stable Diffusion", Text: text, Codec: codec}
+	m := &Model{Family: "Stable Diffusion", Small: "taesd", Text: text, Codec: codec}
 	m.Latent = Latent{Channels: u.Config.OutChannels, Factor: codec.config.Factor(), Side: u.Config.SampleSize, Height: u.Config.SampleShape[0], Width: u.Config.SampleShape[1]}
 	if m.Latent.Side == 0 {
 		m.Latent.Side = 64 // what Stable Diffusion was trained at
@@ -222,9 +222,16 @@ func (u *unetDenoiser) Clock(at scheduler.Level, cfg float64) Cond {
 	return c
 }
 
-// openAutoencoder opens a part that is an AutoencoderKL.
+// openAutoencoder opens a part that is an AutoencoderKL or an AutoencoderTiny.
 func openAutoencoder(x *files, d *stage.Device, name string) (*autoencoder, error) {
+	config, err := x.config(name)
+	if err != nil {
+		return nil, err
+	}
 	c := &autoencoder{device: d}
+	if strings.Contains(string(config.Raw("_class_name")), tinyClass) {
+		return c, c.openTiny(x, name)
+	}
 	decoder, err := network(x, name, vae.ReadConfig, func(config vae.Config, l nn.Loader) (*vae.Decoder, error) {
 		return c.build(config, l, name)
 	})
@@ -248,8 +255,32 @@ func (c *autoencoder) build(config vae.Config, l nn.Loader, name string) (*vae.D
 	return vae.NewDecoder(config, l)
 }
 
+// tinyClass is diffusers' class of TAESD.
+const tinyClass = "AutoencoderTiny"
+
+// openTiny is openAutoencoder for TAESD, which reads and gives latents as the denoiser has them.
+func (c *autoencoder) openTiny(x *files, name string) error {
+	decoder, err := network(x, name, vae.ReadTinyConfig, func(config vae.TinyConfig, l nn.Loader) (*vae.TinyDecoder, error) {
+		c.tiny = true
+		c.config = vae.Config{LatentChannels: config.LatentChannels, OutChannels: 3, BlockOutChannels: make([]int, len(config.DecoderRuns)),
+			ScalingFactor: config.ScalingFactor, ShiftFactor: config.ShiftFactor}
+		if l.At("encoder.layers.0").Has("weight") {
+			e, err := vae.NewTinyEncoder(config, l)
+			if err != nil {
+				return nil, err
+			}
+			c.encoder = (&stage.Part{Name: name + "_encoder", Title: "the encoder", Net: e}).On(c.device)
+		}
+		return vae.NewTinyDecoder(config, l)
+	})
+	if err == nil {
+		c.put(decoder, name)
+	}
+	return err
+}
+
 // put gives the codec its decoder.
-func (c *autoencoder) put(decoder *vae.Decoder, name string) {
+func (c *autoencoder) put(decoder nn.Network, name string) {
 	c.decoder = (&stage.Part{
 		Name: name, Title: "the decoder", Net: decoder,
 		Sizes: func(width, height, _ int, tiled bool) nn.Sizes {

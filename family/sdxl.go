@@ -20,12 +20,12 @@ var stableDiffusionXL = opener{isStableDiffusionXL, openStableDiffusionXL}
 
 func isStableDiffusionXL(index *checkpoint.Index) bool {
 	c := index.Components
-	return c["text_encoder_2"].Class == "CLIPTextModelWithProjection" && c["unet"].Class == sdParts["unet"] && c["vae"].Class == sdParts["vae"] &&
+	return c["text_encoder_2"].Class == "CLIPTextModelWithProjection" && c["unet"].Class == sdParts["unet"] && (c["vae"].Class == sdParts["vae"] || c["vae"].Class == tinyClass) &&
 		(c["text_encoder"].Class == "" || c["text_encoder"].Class == sdParts["text_encoder"])
 }
 
 func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
-	m := &Model{Family: "Stable Diffusion XL"}
+	m := &Model{Family: "Stable Diffusion XL", Small: "taesdxl"}
 	index, err := x.folder.Index()
 	if err != nil {
 		return nil, err

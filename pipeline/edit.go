@@ -218,6 +218,9 @@ func (m *picture) encode(ctx context.Context, picture []float32) ([]float32, err
 	if err != nil {
 		return nil, err
 	}
+	if std == nil {
+		return mean, nil
+	}
 	ε := make([]float32, len(mean))
 	m.draw(ε)
 	for i := range ε {

@@ -77,9 +77,9 @@ func TestSchedulerClassUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	model := changedModel(t, "sd1", map[string]string{"model_index.json": strings.Replace(string(index), `"DDIMScheduler"`, `"EDMEulerScheduler"`, 1)})
+	model := changedModel(t, "sd1", map[string]string{"model_index.json": strings.Replace(string(index), `"DDIMScheduler"`, `"ScoreSdeVeScheduler"`, 1)})
 	_, err = Open(Options{Model: model, Backend: Ref})
-	if err == nil || !strings.Contains(err.Error(), "model_index.json: scheduler: the scheduler class EDMEulerScheduler is not supported") {
+	if err == nil || !strings.Contains(err.Error(), "model_index.json: scheduler: the scheduler class ScoreSdeVeScheduler is not supported") {
 		t.Errorf("error %v", err)
 	}
 }

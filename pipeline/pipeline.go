@@ -86,6 +86,8 @@ type Pipeline struct {
 	extras        extras          // adapters and embeddings
 	refiner       *refiner        // nil as a rule
 	steering      steering        // controls
+	vae           *family.VAE     // that replaces the model's; nil as a rule
+	previewer     previewer       // the autoencoder of previews
 
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
@@ -104,7 +106,7 @@ func Open(o Options) (*Pipeline, error) {
 	if p.device.Trace, err = openTrace(); err != nil {
 		return nil, err
 	}
-	if p.model, err = openModel(folder, o, p.device); err != nil {
+	if p.model, p.vae, err = openModel(folder, o, p.device); err != nil {
 		return nil, err
 	}
 	p.warnings = p.model.Warnings
@@ -129,6 +131,9 @@ func Open(o Options) (*Pipeline, error) {
 // rememberHash sets hash.
 func (p *Pipeline) rememberHash() {
 	sets := p.model.Sets
+	if p.vae != nil { // it is named by itself
+		sets = slices.DeleteFunc(slices.Clone(sets), func(s *checkpoint.Set) bool { return s == p.vae.Set })
+	}
 	p.hash = sync.OnceValues(func() (string, error) { return hashAll(sets) })
 }
 
@@ -170,22 +175,23 @@ func openFolder(o Options) (*checkpoint.Folder, string, error) {
 }
 
 // openModel opens a folder with what the options replace of it.
-func openModel(f *checkpoint.Folder, o Options, d *stage.Device) (*family.Model, error) {
+func openModel(f *checkpoint.Folder, o Options, d *stage.Device) (*family.Model, *family.VAE, error) {
 	prediction, err := checkpoint.ParsePrediction(o.Prediction)
 	if err != nil {
-		return nil, usagef("--%w", err)
+		return nil, nil, usagef("--%w", err)
 	}
 	with := family.Options{Prediction: prediction}
 	if o.VAE != "" {
 		path, err := library.FindPart(library.VAEs, o.VAE)
 		if err != nil {
-			return nil, &UsageError{err}
+			return nil, nil, &UsageError{err}
 		}
 		if with.VAE, err = family.OpenVAE(f, path, o.HashCache); err != nil {
-			return nil, fmt.Errorf("--vae: %w", err)
+			return nil, nil, fmt.Errorf("--vae: %w", err)
 		}
 	}
-	return family.Open(f, with, d)
+	m, err := family.Open(f, with, d)
+	return m, with.VAE, err
 }
 
 // hashAll is the SHA-256 of the parts' hashes, in the order text encoder, U-Net, autoencoder. Where all are in one file,
@@ -246,7 +252,7 @@ func (p *Pipeline) Close() error {
 			_, _ = p.refiner.hash()
 		}
 	}
-	errs := []error{p.refiner.close()}
+	errs := []error{p.refiner.close(), p.previewer.close()}
 	if p.device.Backend != nil {
 		p.model.Shed()
 		errs = append(errs, p.steering.close())

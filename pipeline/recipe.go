@@ -39,6 +39,13 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled.Refiner = pl.Refiner
 	r.Set(settled)
 	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, pl.hiresFiles)
+	if p.vae != nil {
+		hash, err := p.vae.Set.Hash()
+		if err != nil {
+			return recipe.Recipe{}, err
+		}
+		r.Files = append(r.Files, recipe.File{Kind: "vae", Name: settled.VAE, SHA256: hash})
+	}
 	if p.refiner != nil {
 		hash, err := p.refiner.hash()
 		if err != nil {

@@ -38,7 +38,7 @@ func (p *Pipeline) openRefiner(o Options) error {
 		return fmt.Errorf("--refiner: %w", err)
 	}
 	q := &Pipeline{name: name, folder: folder.Name(), options: own, device: p.device, free: p.free}
-	if q.model, err = openModel(folder, own, p.device); err != nil {
+	if q.model, _, err = openModel(folder, own, p.device); err != nil {
 		return fmt.Errorf("--refiner: %w", err)
 	}
 	p.refiner = &refiner{q, start}

@@ -251,7 +251,7 @@ func (m *picture) onStep(ctx context.Context, step int, x, x0 []float32) error {
 		}
 	}
 	if ev.wantsPreview(step) && step < m.asked().steps() {
-		d, err := m.p.decode(ctx, m.plan, x0, func(string) {}) // the picture will warn
+		d, err := m.p.preview(ctx, m.plan, x0)
 		if err != nil {
 			return fmt.Errorf("preview: %w", err)
 		}

@@ -73,6 +73,10 @@ type Config struct {
 	// is a rule of the pipeline's own for μ; nil: the line above.
 	EvenFlow bool
 	Mu       func(tokens, steps int) float64
+
+	SigmaData float64 // sigma_data of EDM models; 0: it is none
+	Rho       float64 // of their spacing, with SigmaMin and SigmaMax
+	EvenInLog bool    // sigma_schedule exponential
 }
 
 // ParseConfig reads a scheduler_config.json; file is its name for messages. A key that no diffusers
@@ -155,6 +159,9 @@ func ParseConfigOf(class, file string, data []byte) (Config, error) {
 	}
 	// These concern training, or inputs that a picture from a prompt does not have.
 	f.Ignore("sigma_data", "s_noise", "s_churn", "s_tmin", "s_tmax", "rho", "final_sigma", "noise_sampler_seed", "tensor_format")
+	if strings.HasPrefix(c.Class, "EDM") {
+		c.readEDM(f)
+	}
 	if strings.HasPrefix(c.Class, "FlowMatch") {
 		c.PredictionType = Flow
 	}
@@ -173,7 +180,7 @@ func readPrediction(f *config.Object) PredictionType {
 	if !f.Bool("predict_epsilon", true) {
 		old = Sample
 	}
-	name := f.OneOf("prediction_type", "", append(slices.Clone(predictionNames), "original_sample")...)
+	name := f.OneOf("prediction_type", "", append(slices.Clone(predictionNames[:EDM]), "original_sample")...)
 	switch name {
 	case "":
 		return old

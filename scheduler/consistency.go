@@ -9,6 +9,9 @@ import (
 
 // distilledGrid visits N of the timesteps that the distillation used (original_inference_steps, evenly spaced).
 func distilledGrid(s *Schedule) error {
+	if err := s.needsTimesteps(); err != nil {
+		return err
+	}
 	n, T, original := s.options.Steps, len(s.train.sigmas), or(s.config.OriginalSteps, 50)
 	if s.options.Sigmas != "" && s.options.Sigmas != "model" {
 		return fmt.Errorf("%s takes no sigma schedule: a distilled model knows its own timesteps only", s.name)

@@ -9,7 +9,7 @@ var rowDPMpp2M = sampler{
 		Paper:   "Lu et al. 2022, arXiv 2211.01095",
 		Aliases: []string{"dpmpp-2m", "dpm-solver++", "dpmsolver++", "k-dpmpp-2m"},
 	},
-	classes: []string{"DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler"},
+	classes: []string{"DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler", "EDMDPMSolverMultistepScheduler"},
 	grid:    logSNRGrid, step: dpmpp(2),
 	spacing: "linspace", variants: []string{"midpoint", "heun"}, lambda: true, choose: chooseDPMpp, refuses: refuseDPMSolver,
 	quirks: quirks{thresholds: true, sigmas: true},

@@ -9,7 +9,7 @@ var rowEuler = sampler{
 		Paper:   "Karras et al. 2022, arXiv 2206.00364",
 		Aliases: []string{"k-euler"},
 	},
-	classes: []string{"EulerDiscreteScheduler"},
+	classes: []string{"EulerDiscreteScheduler", "EDMEulerScheduler"},
 	grid:    explodingGrid, step: euler,
 	spacing: "linspace", churns: true, onFlow: "flow-euler",
 	quirks: quirks{sigmas: true},

@@ -19,6 +19,9 @@ func (s *Schedule) spacing() string {
 // discreteTimes are the n timesteps of ddim and its kin, falling (Lin et al. 2024, table 2). Some may
 // fall outside the training: see discreteGrid.
 func (s *Schedule) discreteTimes(n int) ([]int, error) {
+	if err := s.needsTimesteps(); err != nil {
+		return nil, err
+	}
 	T := len(s.train.sigmas)
 	if n > T {
 		return nil, fmt.Errorf("%d steps: the model was trained with %d, and more cannot be made", n, T)
@@ -79,6 +82,9 @@ func (s *Schedule) explodingTimes(n int) []float64 {
 // explodingGrid makes α = 1 levels, ending at 0 (or the model's least σ).
 func explodingGrid(s *Schedule) error {
 	c := s.config
+	if c.isEDM() {
+		return edmGrid(s)
+	}
 	ts := s.explodingTimes(s.options.Steps)
 	σs := make([]float64, len(ts))
 	for i, t := range ts {
@@ -172,6 +178,9 @@ func (s *Schedule) logSNRTimes(n int) []int {
 // logSNRGrid makes variance-preserving levels from σ/α, as Lu et al. 2022 need for λ = ln(α/σ).
 func logSNRGrid(s *Schedule) error {
 	c := s.config
+	if c.isEDM() {
+		return edmGrid(s)
+	}
 	if c.PredictionType == Flow {
 		levels, err := s.flowLogSNR()
 		if err != nil {
@@ -227,6 +236,9 @@ func vpLevel(sigma, t float64) Level {
 
 // setLevels makes the moves from each level to the next.
 func (s *Schedule) setLevels(ls []Level) {
+	for i := range ls {
+		ls[i].Data = s.config.SigmaData
+	}
 	for i := range ls[1:] {
 		s.moves = append(s.moves, move{ls[i], ls[i+1]})
 	}

@@ -120,7 +120,7 @@ func (s *Schedule) pureNoise(l Level) bool {
 // exploding is the α = 1 level of any σ, with the model's clock interpolated.
 func (s *Schedule) exploding(σ float64) Level {
 	σ = float64(float32(σ))
-	return Level{Alpha: 1, Sigma: σ, T: float64(float32(s.train.timeOf(σ)))}
+	return Level{Alpha: 1, Sigma: σ, T: float64(float32(s.clock(σ))), Data: s.config.SigmaData}
 }
 
 // twoCalls is for samplers with two calls a step, but one where the step goes to σ = 0.

@@ -26,8 +26,7 @@ func ofClass(class string) (sampler, bool) {
 	return sampler{}, false
 }
 
-// classNames are the classes whose models are understood. Others, such as EDMEulerScheduler, scale the model's input and
-// output in ways of their own.
+// classNames are the classes whose models are understood. Others scale the model's input and output in ways of their own.
 func classNames() []string {
 	var names []string
 	for _, s := range samplers() {

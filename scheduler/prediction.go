@@ -13,9 +13,10 @@ const (
 	VPrediction                       // v = α·ε − σ·x₀ at α²+σ² = 1 (Salimans and Ho 2022)
 	Sample                            // x₀, the picture
 	Flow                              // v = ε − x₀ at α+σ = 1 (Liu et al. 2022, Lipman et al. 2022)
+	EDM                               // F of Karras et al. 2022, table 1: see edm.go
 )
 
-var predictionNames = []string{"epsilon", "v_prediction", "sample", "flow_prediction"}
+var predictionNames = []string{"epsilon", "v_prediction", "sample", "flow_prediction", "edm"}
 
 // String is the name that scheduler_config.json uses.
 func (p PredictionType) String() string { return predictionNames[p] }
@@ -36,6 +37,9 @@ func (p PredictionType) InputScale(at Level) float64 {
 	if p == Flow {
 		return 1
 	}
+	if d := at.Data; d > 0 {
+		return 1 / math.Sqrt(d*d+at.Sigma*at.Sigma)
+	}
 	return 1 / math.Sqrt(at.Alpha*at.Alpha+at.Sigma*at.Sigma)
 }
 
@@ -46,6 +50,7 @@ func (p PredictionType) InputScale(at Level) float64 {
 //	v_prediction   ε = a·out + b·x/s    x₀ = a·x/s − b·out
 //	sample         ε = (x − α·out)/σ    x₀ = out
 //	flow           ε = x + (1−σ)·out    x₀ = x − σ·out
+//	edm            ε = (x − x₀)/σ       x₀ as in edm.go, and so v_prediction of models of that kind
 //
 // x and out are only read; they and the result have one length. With epsilon α must not be 0.
 func (p PredictionType) Split(x, out []float32, at Level) Prediction {
@@ -56,6 +61,12 @@ func (p PredictionType) Split(x, out []float32, at Level) Prediction {
 // where the two are not read again.
 func (p PredictionType) SplitInto(dst Prediction, x, out []float32, at Level) Prediction {
 	α, σ := at.Alpha, at.Sigma
+	if at.Data > 0 {
+		skip, scale := p.edmScales(at)
+		combine(dst.X0, term{skip, x}, term{scale, out})
+		combine(dst.Eps, term{σ / (σ*σ + at.Data*at.Data), x}, term{-scale / σ, out})
+		return dst
+	}
 	s := math.Sqrt(α*α + σ*σ)
 	switch p {
 	case Epsilon:

@@ -28,6 +28,7 @@ import (
 // training that may be fractional.
 type Level struct {
 	Alpha, Sigma, T float64
+	Data            float64 // σ_data of models of the EDM kind; 0 for others
 }
 
 // Lambda is half the logarithm of the signal-to-noise ratio, λ = ln(α/σ) (Lu et al. 2022).
@@ -116,7 +117,9 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 	if o.Eta != nil {
 		s.eta = *o.Eta
 	}
-	if c.PredictionType != Flow {
+	if c.isEDM() {
+		s.train = edmTraining(c)
+	} else if c.PredictionType != Flow {
 		if s.train, err = newTraining(c, spec); err != nil {
 			return nil, err
 		}
@@ -251,6 +254,9 @@ func (s *Schedule) applyStrength() error {
 func (s *Schedule) applyBounds() error {
 	if s.options.Begin == nil && s.options.End == nil {
 		return nil
+	}
+	if err := s.needsTimesteps(); err != nil {
+		return fmt.Errorf("a refiner: %w", err)
 	}
 	if s.sampler.adaptive {
 		return fmt.Errorf("%s finds its own steps: it cannot share them with another run", s.name)

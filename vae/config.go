@@ -18,6 +18,7 @@ type Config struct {
 	UseQuantConv, UsePostQuantConv bool
 	ScalingFactor, ShiftFactor     float64       // the denoiser sees (z - ShiftFactor)·ScalingFactor
 	Packed                         *PackedConfig // nil: latents are as they are
+	LatentsMean, LatentsStd        []float64     // of each channel of z, in place of ShiftFactor: (z - mean)/std·ScalingFactor; nil: none
 	SampleSize                     int           // pixels a side that it was trained at, 0 if the file does not say
 }
 
@@ -32,12 +33,6 @@ const maxLevels = 10
 func ReadConfig(c *checkpoint.Config) (Config, error) {
 	c.Ignore("force_upcast") // float16 overflow is found by looking at the result
 	c.OneOf("act_fn", "silu", "swish")
-	for _, key := range []string{"latents_mean", "latents_std"} {
-		if c.Has(key) {
-			c.Fail(key, "not supported, only null")
-		}
-		c.Ignore(key)
-	}
 	var m Config
 	m.InChannels = c.Int("in_channels", 3)
 	m.OutChannels = c.Int("out_channels", 3)
@@ -74,6 +69,7 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	if lo, hi := slices.Min(m.BlockOutChannels), slices.Max(m.BlockOutChannels); lo < 1 || hi > wide {
 		c.Fail("block_out_channels", fmt.Sprintf("widths must be from 1 to %d", wide))
 	}
+	m.LatentsMean, m.LatentsStd = readStatistics(c, m.LatentChannels)
 	if m.OutChannels != 3 {
 		c.Fail("out_channels", "pictures have 3")
 	}
@@ -81,4 +77,29 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 		c.Fail("scaling_factor", "it must be positive")
 	}
 	return m, c.Done()
+}
+
+// readStatistics reads latents_mean and latents_std, a number for each channel; nil where they are null.
+func readStatistics(c *checkpoint.Config, channels int) (mean, std []float64) {
+	if !c.Has("latents_mean") && !c.Has("latents_std") {
+		c.Ignore("latents_mean", "latents_std")
+		return nil, nil
+	}
+	mean, std = c.Floats("latents_mean", 0), c.Floats("latents_std", 0)
+	if len(mean) != channels || len(std) != channels {
+		c.Fail("latents_mean", fmt.Sprintf("it and latents_std must have %d numbers, as there are latent_channels", channels))
+		return nil, nil
+	}
+	if slices.Min(std) <= 0 {
+		c.Fail("latents_std", "its numbers must be positive")
+	}
+	return mean, std
+}
+
+// Scale is how the denoiser sees channel i of z: (z - mean)·scale.
+func (c Config) Scale(i int) (mean, scale float64) {
+	if c.LatentsMean == nil {
+		return c.ShiftFactor, c.ScalingFactor
+	}
+	return c.LatentsMean[i], c.ScalingFactor / c.LatentsStd[i]
 }
