@@ -25,6 +25,7 @@ import (
 	"darkroom/server/gallery"
 	"darkroom/server/openai"
 	"darkroom/server/openapi"
+	"darkroom/server/page"
 	"darkroom/server/sdapi"
 	"darkroom/server/web"
 )
@@ -95,14 +96,8 @@ func (s *Server) open() (err error) {
 	}
 	s.jobs, err = dispatch.Open(dispatch.Options{
 		Folder: o.Folder, Engines: engines, AtOnce: o.AtOnce, Queue: o.Queue, Idle: o.Idle, Log: o.Log,
-		Resolve: reader.Resolve,
-		ModelHash: func(q *jobs.Request) (string, error) {
-			resolved, err := reader.Resolve(q)
-			if err != nil {
-				return "", err
-			}
-			return s.catalogue.ModelHash(&resolved)
-		},
+		Resolve:   reader.Resolve,
+		ModelHash: s.modelHash(reader),
 		Made: func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error {
 			s.metrics.made(r)
 			if resolved.Model == "" {
@@ -131,6 +126,20 @@ func (s *Server) open() (err error) {
 	}
 	s.gallery, err = gallery.Open(s.history, o.Folder)
 	return err
+}
+
+// modelHash tells the hash of the weights that a request would use; nil where others than models render.
+func (s *Server) modelHash(reader *ask.Reader) func(*jobs.Request) (string, error) {
+	if s.o.Engines != nil {
+		return nil
+	}
+	return func(q *jobs.Request) (string, error) {
+		resolved, err := reader.Resolve(q)
+		if err != nil {
+			return "", err
+		}
+		return s.catalogue.ModelHash(&resolved)
+	}
 }
 
 // reader reads requests.
@@ -181,6 +190,8 @@ func (s *Server) route() error {
 		described = append(described, r)
 	}
 	s.status(mux)
+	mux.Handle("GET /{$}", page.Handler())
+	mux.Handle("GET /static/", page.Handler())
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
 		web.Error(w, web.NotFound("%s %.100s: there is no such place: see /openapi.json", r.Method, r.URL.Path))
 	})

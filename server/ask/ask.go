@@ -38,6 +38,9 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// MaxPixels is how large a picture may be.
+func (l Limits) MaxPixels() int { return l.withDefaults().Pixels }
+
 // Reader reads requests.
 type Reader struct {
 	Limits    Limits
@@ -252,7 +255,7 @@ func (r *Reader) Check(q *jobs.Request) error {
 	if err := jobs.NewValidator().Check(&resolved); err != nil {
 		return Invalid("", "%v", err)
 	}
-	settled, err := r.Catalogue.settled(&resolved)
+	plan, err := r.Catalogue.plan(&resolved)
 	if err != nil {
 		var e *wire.Error
 		switch {
@@ -263,10 +266,10 @@ func (r *Reader) Check(q *jobs.Request) error {
 		}
 		return &wire.Error{Status: http.StatusInternalServerError, Type: "server_error", Param: "model", Message: "the model cannot be opened: " + err.Error()}
 	}
-	if settled.Steps > l.Steps {
-		return Invalid("steps", "%d, which is the model's own number: this server takes at most %d (--max-steps)", settled.Steps, l.Steps)
+	if plan.Steps > l.Steps {
+		return Invalid("steps", "%d in all: this server takes at most %d (--max-steps)", plan.Steps, l.Steps)
 	}
-	if w, h := settled.Width, settled.Height; max(w, 1) > l.Pixels/max(h, 1) {
+	if w, h := plan.Width, plan.Height; max(w, 1) > l.Pixels/max(h, 1) {
 		return Invalid("size", "%d×%d pixels: this server takes at most %d in all (--max-pixels)", w, h, l.Pixels)
 	}
 	return nil

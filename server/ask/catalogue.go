@@ -11,7 +11,6 @@ import (
 	defaultmodel "darkroom/models/default"
 	"darkroom/models/library"
 	"darkroom/pipeline"
-	"darkroom/recipe"
 )
 
 // Catalogue knows the models that are installed, and looks at them without rendering: their weights are not read.
@@ -134,14 +133,14 @@ func (c *Catalogue) Facts(name string) Facts {
 	return f
 }
 
-// settled are all settings of a request that was resolved. The error is what rendering would refuse.
-func (c *Catalogue) settled(q *jobs.Request) (recipe.Settings, error) {
+// plan is what rendering a request that was resolved will do. The error is what rendering would refuse.
+func (c *Catalogue) plan(q *jobs.Request) (pipeline.Plan, error) {
 	as := *q
 	as.Backend, as.DType = "", ""
 	if err := c.engine.Check(&as); err != nil {
-		return recipe.Settings{}, err
+		return pipeline.Plan{}, err
 	}
-	return c.engine.Settled(&as)
+	return c.engine.Plan(&as)
 }
 
 // ModelHash is the hash of the weights that a request, which was resolved, would use.

@@ -21,11 +21,13 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"lora":      uses(library.LoRAs),
 	"embedding": uses(library.Embeddings),
 	"init":      (*Reader).picture,
-	"mask":      (*Reader).picture,
+	"mask":      (*Reader).mask,
+	"hires":     (*Reader).hires,
+	"refiner":   (*Reader).refiner,
 }
 
 // plain are settings whose texts are no names of files, though the table does not list all of their values.
-var plain = map[string]bool{"guidance": true, "scheduler": true, "sigmas": true}
+var plain = map[string]bool{"cache": true, "guidance": true, "outpaint": true, "scheduler": true, "sigmas": true, "variation": true}
 
 // Resolve is a request with the paths of what it names. The error is a *wire.Error.
 func (r *Reader) Resolve(q *jobs.Request) (jobs.Request, error) {
@@ -114,6 +116,41 @@ func (r *Reader) picture(text string) (string, error) {
 		return r.Picture(id)
 	}
 	return "", fmt.Errorf("%.40q: upload:ID of a picture that was sent (POST /v1/files), or picture:ID of one in the gallery, is needed", text)
+}
+
+// mask is a picture, or the transparent part of init.
+func (r *Reader) mask(text string) (string, error) {
+	if text == recipe.MaskOfAlpha {
+		return text, nil
+	}
+	return r.picture(text)
+}
+
+// hires may name an upscaler.
+func (r *Reader) hires(text string) (string, error) {
+	h, err := recipe.ParseHires(text)
+	if err != nil || h == nil || h.Upscaler == recipe.HiresLatent || h.Upscaler == recipe.HiresLanczos {
+		return text, err
+	}
+	path, err := part(library.Upscalers)(r, h.Upscaler)
+	if strings.Contains(path, ",") {
+		return "", fmt.Errorf("the upscaler's path has a comma, which separates settings: rename it")
+	}
+	h.Upscaler = path
+	return h.String(), err
+}
+
+// refiner is a model with its share.
+func (r *Reader) refiner(text string) (string, error) {
+	name, start, err := recipe.ParseRefiner(text)
+	if err != nil {
+		return "", err
+	}
+	path, err := r.model(name)
+	if err != nil {
+		return "", err
+	}
+	return recipe.FormatRefiner(path, start), nil
 }
 
 // IsDefault says whether a name is that of the embedded model, or of none.

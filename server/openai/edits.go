@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"darkroom/imagefile"
+	"darkroom/recipe"
 	"darkroom/server/ask"
 	"darkroom/server/web"
 )
@@ -209,7 +210,7 @@ func FromBase64(text string) ([]byte, error) {
 	return data, nil
 }
 
-// keep puts pictures among the uploads. Without a mask, a picture's own transparent parts are one.
+// keep puts pictures among the uploads, and gives the values of the settings that name them. Without a mask, a picture's own transparent parts are one.
 func (a *API) keep(q *request, files map[string][][]byte) (map[string]string, error) {
 	ids := map[string]string{}
 	for name, setting := range map[string]string{"image": "init", "mask": "mask"} {
@@ -221,17 +222,20 @@ func (a *API) keep(q *request, files map[string][][]byte) (map[string]string, er
 			return nil, ask.Invalid(name, "%d pictures: models here start from one", len(list))
 		}
 		if id, ok := strings.CutPrefix(string(list[0]), uploadMark); ok {
-			ids[setting] = id
+			ids[setting] = "upload:" + id
 			continue
 		}
 		u, err := a.Uploads.Put(list[0])
 		if err != nil {
 			return nil, ask.Invalid(name, "%v", err)
 		}
-		ids[setting] = u.ID
-		q.inputs += u.Width * u.Height
-		if name == "image" && len(files["mask"]) == 0 && transparent(list[0]) {
-			ids["mask"] = u.ID
+		ids[setting] = "upload:" + u.ID
+		if name != "image" {
+			continue
+		}
+		q.width, q.height = u.Width, u.Height
+		if len(files["mask"]) == 0 && transparent(list[0]) {
+			ids["mask"] = recipe.MaskOfAlpha
 		}
 	}
 	if ids["mask"] != "" && ids["init"] == "" {

@@ -3,11 +3,13 @@
 package openai
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -134,7 +136,8 @@ type request struct {
 	requests []jobs.Request
 	edit     bool
 	format   string // png, jpeg or webp
-	inputs   int    // pictures that came with it
+	width    int    // of the picture that came with it
+	height   int    // likewise
 	key      string // hash of all that was sent
 	drawn    bool   // the seed was
 }
@@ -184,14 +187,17 @@ func (a *API) read(q *request, fields map[string]json.RawMessage, pictures map[s
 	if err != nil {
 		return err
 	}
-	for name, id := range pictures {
-		asked.Set(name, "upload:"+id)
+	for name, text := range pictures {
+		asked.Set(name, text)
 	}
 	if err := a.model(&asked, q.body.Model); err != nil {
 		return err
 	}
 	if err := q.size(&asked, q.body.Size); err != nil {
 		return err
+	}
+	if pictures != nil && !asked.Has("width") && !asked.Has("height") {
+		a.shrink(&asked, q.width, q.height)
 	}
 	if err := q.output(&asked); err != nil {
 		return err
@@ -302,6 +308,18 @@ func (q *request) size(asked *ask.Asked, text string) error {
 	asked.Set("width", width)
 	asked.Set("height", height)
 	return nil
+}
+
+// shrink makes the picture smaller than the one that it starts from, where that is too large for this server.
+func (a *API) shrink(asked *ask.Asked, width, height int) {
+	most := a.Read.Limits.MaxPixels()
+	if width == 0 || height == 0 || width <= most/height {
+		return
+	}
+	factor := max(a.Catalogue.Facts(cmp.Or(asked.Model, a.Catalogue.Default())).Factor, 8)
+	scale := math.Sqrt(float64(most) / (float64(width) * float64(height)))
+	asked.Set("width", max(int(float64(width)*scale)/factor, 1)*factor)
+	asked.Set("height", max(int(float64(height)*scale)/factor, 1)*factor)
 }
 
 // output reads the file's format and quality.
@@ -511,6 +529,7 @@ func (a *API) envelope(q *request, id string) Answer {
 		}
 	}
 	u := &out.Usage
+	u.InputDetails.ImageTokens = (q.width + 15) / 16 * ((q.height + 15) / 16)
 	first := &q.requests[0]
 	model := first.Model
 	if model == "" {

@@ -3,8 +3,10 @@ package sdapi
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"darkroom/imagefile"
+	"darkroom/models/library"
 	"darkroom/recipe"
 	"darkroom/server/ask"
 	"darkroom/server/openai"
@@ -59,9 +61,25 @@ func (a *API) pngInfo(w http.ResponseWriter, r *http.Request) error {
 }
 
 // hires asks for a second, larger pass.
-func hires(asked *ask.Asked, fields map[string]json.RawMessage) error {
-	if _, ok := recipe.Lookup("hires"); !ok {
-		return ask.Invalid("enable_hr", "this version has no second pass: leave it out")
+func hires(asked *ask.Asked, fields map[string]json.RawMessage, width, height int) error {
+	h := recipe.Hires{Scale: number(fields, "hr_scale", 2), Upscaler: recipe.HiresLatent, Strength: number(fields, "denoising_strength", 0.75), Steps: int(number(fields, "hr_second_pass_steps", 0))}
+	if x, y := number(fields, "hr_resize_x", 0), number(fields, "hr_resize_y", 0); x > 0 || y > 0 {
+		h.Scale = max(x/float64(max(width, 1)), y/float64(max(height, 1)))
 	}
+	switch name := text(fields, "hr_upscaler"); {
+	case name == "" || strings.HasPrefix(name, "Latent"):
+	case strings.EqualFold(name, "lanczos"), strings.EqualFold(name, "none"), strings.EqualFold(name, "nearest"):
+		h.Upscaler = recipe.HiresLanczos
+	default:
+		h.Upscaler = library.NameOf(name)
+	}
+	if h.Scale <= 1 { // as good as no second pass
+		return nil
+	}
+	h.Strength = min(max(h.Strength, 0.01), 1)
+	if _, err := recipe.ParseHires(h.String()); err != nil {
+		return ask.Invalid("hr_scale", "%v", err)
+	}
+	asked.Set("hires", h.String())
 	return nil
 }

@@ -1,9 +1,11 @@
 package sdapi
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -79,12 +81,12 @@ func (a *API) txt2img(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	asked.Drop("strength") // it is of the second pass there
 	if truth(fields, "enable_hr") {
-		if err := hires(&asked, fields); err != nil {
+		usual := a.Catalogue.Facts(cmp.Or(asked.Model, a.Catalogue.Default()))
+		if err := hires(&asked, fields, cmp.Or(asked.Width, usual.Width), cmp.Or(asked.Height, usual.Height)); err != nil {
 			return err
 		}
-	} else {
-		asked.Drop("strength") // it is of the second pass there
 	}
 	return a.run(w, r, fields, asked)
 }
@@ -98,7 +100,7 @@ func (a *API) settingFields(fields map[string]json.RawMessage) map[string]json.R
 			continue
 		}
 		switch s.Name {
-		case "scheduler", "init", "mask", "mask-blur", "sigmas", "eta", "clip-skip", "model", "vae", "width", "height":
+		case "scheduler", "init", "mask", "mask-blur", "sigmas", "eta", "clip-skip", "model", "vae", "width", "height", "tile", "refiner", "hires", "inpaint", "padding":
 			continue // they are read by hand
 		}
 		out[name] = raw
@@ -127,12 +129,41 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 	if err := a.fit(&asked, fields); err != nil {
 		return asked, err
 	}
+	if truth(fields, "tiling") {
+		asked.Set("tile", "both")
+	}
+	if err := a.others(&asked, fields); err != nil {
+		return asked, err
+	}
 	batch, n := number(fields, "batch_size", 1), number(fields, "n_iter", 1)
 	if batch < 1 || n < 1 || batch*n > 1000 || batch != math.Trunc(batch) || n != math.Trunc(n) {
 		return asked, ask.Invalid("n_iter", "%v times %v pictures: they must be whole numbers from 1", n, batch)
 	}
 	asked.Count = int(batch * n)
 	return asked, nil
+}
+
+// others reads the refiner and the variation.
+func (a *API) others(asked *ask.Asked, fields map[string]json.RawMessage) error {
+	if title := text(fields, "refiner_checkpoint"); title != "" && title != "None" {
+		name, ok := a.findModel(title)
+		if !ok {
+			return &wire.Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "refiner_checkpoint", Message: "Checkpoint not found: " + title}
+		}
+		start := number(fields, "refiner_switch_at", 0)
+		if start <= 0 || start >= 1 {
+			start = recipe.RefinerStart
+		}
+		asked.Set("refiner", recipe.FormatRefiner(name, start))
+	}
+	if strength := number(fields, "subseed_strength", 0); strength > 0 && strength <= 1 {
+		subseed := uint64(rand.Uint32())
+		if f := number(fields, "subseed", -1); f >= 0 && f < 1<<53 {
+			subseed = uint64(f)
+		}
+		asked.Set("variation", recipe.FormatVariation([]recipe.Variation{{Seed: subseed, Strength: strength}}))
+	}
+	return nil
 }
 
 func optional(fields map[string]json.RawMessage, name string) (float64, bool) {
@@ -385,11 +416,9 @@ func inpainting(asked *ask.Asked, fields map[string]json.RawMessage) error {
 	if number(fields, "inpainting_mask_invert", 0) == 1 || truth(fields, "inpainting_mask_invert") {
 		asked.Set("invert-mask", true)
 	}
-	if _, ok := recipe.Lookup("inpaint"); ok && truth(fields, "inpaint_full_res") {
-		asked.Set("inpaint", "masked")
-		if p := number(fields, "inpaint_full_res_padding", 0); p > 0 {
-			asked.Set("padding", int(p))
-		}
+	if fields["inpaint_full_res"] == nil || truth(fields, "inpaint_full_res") { // which is the usual thing there
+		asked.Set("inpaint", recipe.InpaintMasked)
+		asked.Set("padding", int(min(max(number(fields, "inpaint_full_res_padding", 0), 0), recipe.MaxSide)))
 	}
 	return nil
 }
