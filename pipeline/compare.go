@@ -13,6 +13,8 @@ type Plan struct {
 	Sigmas    string
 	Eta       float64
 	Steps     int // -1 where only rendering tells
+	Width     int // pixels of the largest picture that is made on the way
+	Height    int
 	Calls     int // model calls (of both halves of a guided batch together); -1 likewise
 	Guided    bool
 	Rows      int     // of the U-Net's batch in a call with guidance: 1, 2, or 3 where the empty prompt is asked about too
@@ -33,6 +35,7 @@ func (p *Pipeline) Plan(r Request) (Plan, error) {
 	s := pl.schedule
 	return Plan{
 		Scheduler: s.Name(), Sigmas: s.Sigmas(), Eta: s.Eta(), Steps: pl.steps(), Calls: pl.calls(),
+		Width: pl.largest().Width, Height: pl.largest().Height,
 		Guided: pl.guided, Rows: pl.rows(), Rescale: pl.Rescale, Guidance: pl.Guidance, SDENoise: pl.SDENoise,
 		Stochastic: s.Stochastic(), Warnings: pl.warnings,
 	}, nil

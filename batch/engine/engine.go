@@ -189,6 +189,17 @@ func (e *Engine) Filled(q *jobs.Request) (pipeline.Request, error) {
 	return q.Fill(m.p.NewRequest(q.Prompt)), nil
 }
 
+// Plan is what rendering a request will do. Its errors are those of rendering.
+func (e *Engine) Plan(q *jobs.Request) (pipeline.Plan, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, err := e.model(q)
+	if err != nil {
+		return pipeline.Plan{}, err
+	}
+	return m.p.Plan(q.Fill(m.p.NewRequest(q.Prompt)))
+}
+
 // About is what a request's model is: its family, what the sides of its pictures must be multiples of, and what it draws
 // where nothing is said.
 func (e *Engine) About(q *jobs.Request) (family string, factor int, usual pipeline.Request, err error) {
