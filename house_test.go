@@ -17,7 +17,7 @@ import (
 // layers lists the folders from the bottom up. An import points to a lower layer or to another
 // package of the same folder, never up and never sideways.
 var layers = [][]string{
-	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "option"},
+	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "prompt", "option"},
 	{"guidance", "stepcache"},
 	{"recipe"},
 	{"imagefile", "preprocess"},
@@ -42,7 +42,7 @@ var sideways = map[[2]string]bool{
 }
 
 // standardOnly are the packages that import the standard library alone.
-var standardOnly = []string{"config", "atomicfile", "scheduler", "noise", "tensor", "option", "guidance", "stepcache"}
+var standardOnly = []string{"config", "atomicfile", "scheduler", "noise", "tensor", "prompt", "option", "guidance", "stepcache"}
 
 type goPackage struct {
 	ImportPath string

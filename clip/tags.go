@@ -65,10 +65,7 @@ var notDone = []struct {
 	form *regexp.Regexp
 	what string
 }{
-	{regexp.MustCompile(`\[[^\[\]]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\]`), "words that change in the course of the steps"},
-	{regexp.MustCompile(`\[[^\[\]|]*\|[^\[\]]*\]`), "words that alternate from step to step"},
 	{regexp.MustCompile(`\{[^{}|]*\|[^{}]*\}`), "choices among words"},
-	{regexp.MustCompile(`\bAND\b`), "several prompts joined by AND"},
 	{regexp.MustCompile(`__[\pL\pN][\pL\pN/*-]*(?:_[\pL\pN/*-]+)*__`), "words from a file"},
 }
 

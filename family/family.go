@@ -74,7 +74,12 @@ type TextOptions struct {
 	Skip          int    // layers left off the encoder's end
 	Width, Height int    // of the picture, in pixels
 	Sizes         PictureSizes
+	// Prompts is how many of the texts, from the first on, are prompts; the others are negative or empty ones. 0 is 1.
+	Prompts int
 }
+
+// negative says whether text i is not a prompt.
+func (o TextOptions) negative(i int) bool { return i >= max(o.Prompts, 1) }
 
 // PictureSizes are what Stable Diffusion XL is told of the picture that it shall make, as if it had been one of its
 // training data. Zero sizes are the picture's own; scores are taken as they are.
@@ -101,7 +106,7 @@ type TextEncoder interface {
 	Layers() int
 	// Tokens is the length of a short prompt, for which memory is planned.
 	Tokens() int
-	// Encode encodes texts to one length: the prompt, perhaps the negative prompt, perhaps the empty one. What is wrong
+	// Encode encodes texts to one length: prompts, perhaps negative ones, perhaps the empty one. What is wrong
 	// with one of them is a *TextError.
 	Encode(ctx context.Context, texts []string, o TextOptions) (*Encoded, error)
 

@@ -164,7 +164,7 @@ func (t *xlText) encodeWith(ctx context.Context, n int, e *clipText, texts []str
 		if n == 0 {
 			out.Warnings = append(out.Warnings, p.Warnings)
 		}
-		zero := t.zeros && i > 0 && texts[i] == ""
+		zero := t.zeros && o.negative(i) && texts[i] == ""
 		var states, pooled []float32
 		if zero {
 			states = make([]float32, len(p.Chunks)*e.Tokens()*e.model.Config.HiddenSize)
@@ -211,7 +211,7 @@ func (t *xlText) timeIDs(i int, o TextOptions) tensor.Tensor {
 		ids = append(ids, float64(s.Target[0]), float64(s.Target[1]))
 	case len(ids) + 1:
 		score := s.Aesthetic
-		if i > 0 {
+		if o.negative(i) {
 			score = s.NegativeAesthetic
 		}
 		ids = append(ids, score)

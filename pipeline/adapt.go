@@ -45,7 +45,7 @@ func (p *Pipeline) adaptation(pl *plan) (*adaptation, error) {
 	if err != nil {
 		return nil, usagef("--lora %w", err)
 	}
-	tags, warnings := family.Networks(pl.Syntax, pl.Prompt, pl.Negative)
+	tags, warnings := family.Networks(pl.Syntax, pl.Prompt, pl.Negative, pl.Regions, pl.Toward)
 	a.warnings = warnings
 	for _, u := range uses {
 		path, err := p.addAdapter(a, u)
@@ -160,7 +160,7 @@ func (x *extras) remember(key string, e *checkpoint.Embedding) {
 // adaptationOf tells requests apart whose adaptations differ, without opening files.
 func adaptationOf(r Request) string {
 	key := r.LoRA + "\x00" + r.Embedding
-	tags, _ := family.Networks(r.Syntax, r.Prompt, r.Negative)
+	tags, _ := family.Networks(r.Syntax, r.Prompt, r.Negative, r.Regions, r.Toward)
 	for _, t := range tags {
 		key += "\x00" + t.Text
 	}

@@ -1,6 +1,11 @@
 package pipeline
 
-import "fmt"
+import (
+	"fmt"
+
+	"darkroom/prompt"
+	"darkroom/recipe"
+)
 
 // Check says what is wrong with a request for this model, as a *UsageError: what Render would refuse before its first
 // number, and mistakes in the prompts. It loads no weights and takes a fraction of a millisecond.
@@ -22,11 +27,25 @@ func (p *Pipeline) CheckPrompt(name, text, syntax string) error {
 	if err := checkSyntax(syntax); err != nil {
 		return err
 	}
-	if err := p.model.Text.Check(text, syntax); err != nil {
-		return &UsageError{fmt.Errorf("%s: %w", name, err)}
+	texts := []string{text}
+	if syntax == recipe.Weighted {
+		texts = nil
+		for _, part := range prompt.Parse(text, prompt.Steps{Count: checkedSteps}) {
+			for _, t := range part.Texts {
+				texts = append(texts, t.Text)
+			}
+		}
+	}
+	for _, text := range texts {
+		if err := p.model.Text.Check(text, syntax); err != nil {
+			return &UsageError{fmt.Errorf("%s: %w", name, err)}
+		}
 	}
 	return nil
 }
+
+// checkedSteps are those of whose texts CheckPrompt looks at: what is wrong with one is mostly so in any number.
+const checkedSteps = 4
 
 // Factor is what a picture's sides must be multiples of, in pixels.
 func (p *Pipeline) Factor() int { return p.model.Latent.Step() }

@@ -8,31 +8,61 @@ import (
 	"darkroom/family"
 )
 
-// conditioning is a prompt as the denoiser reads it, with the negative and the empty one where they are needed.
+// conditioning is what a plan's rows read, as the denoiser reads it.
 type conditioning struct {
 	key conditioningKey
 	*family.Encoded
+	script script
 }
 
 type conditioningKey struct {
-	prompt, negative string
-	options          family.TextOptions
-	adaptation       string
-	rows             int // 1: the prompt alone; 2: and the negative; 3: and the empty one
+	texts      string // of all rows and steps
+	options    family.TextOptions
+	adaptation string
+	toward     float64
+	base, rows int
 }
 
 // keptConditionings is how many prompts are remembered: a batch over seeds encodes its text once.
 const keptConditionings = 8
 
-// textNames are those of a conditioning's texts in messages.
+// textNames are those of the texts of the base rows in messages.
 var textNames = []string{"the prompt", "the negative prompt", "the empty prompt"}
 
-// condition encodes the prompt, or finds it among the latest ones.
+// maxTexts is how many texts a request may have in all its steps.
+const maxTexts = 512
+
+// condition encodes the texts, or finds them among the latest ones.
 func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (*conditioning, error) {
-	key := conditioningKey{pl.Prompt, pl.Negative, family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Sizes: pl.sizes}, pl.adaptation.key, pl.texts()}
-	if key.rows == 1 {
-		key.negative = ""
+	list, prompts := pl.all()
+	var texts, names []string
+	places := make([][]int, len(list)) // by track: where its texts are
+	o := family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Sizes: pl.sizes}
+	key := conditioningKey{adaptation: pl.adaptation.key, toward: pl.tracks.toward, base: pl.baseRows(), rows: pl.rows()}
+	for i, t := range list {
+		if i == prompts {
+			o.Prompts = len(texts)
+		}
+		seen := map[string]int{}
+		for _, timed := range t.texts {
+			at, ok := seen[timed.Text]
+			if !ok {
+				at = len(texts)
+				seen[timed.Text] = at
+				texts, names = append(texts, timed.Text), append(names, t.name)
+			}
+			places[i] = append(places[i], at)
+			key.texts += fmt.Sprintf("%d %q\n", timed.Until, timed.Text)
+		}
+		key.texts += "\n"
 	}
+	if prompts == len(list) {
+		o.Prompts = len(texts)
+	}
+	if len(texts) > maxTexts {
+		return nil, usagef("the prompts have %d texts in the course of the steps: at most %d are taken", len(texts), maxTexts)
+	}
+	key.options = o
 	c := p.remembered(key)
 	if c == nil {
 		if p.device.LowMemory {
@@ -41,33 +71,31 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 				p.steering.steered.Close()
 			}
 		}
-		encoded, err := p.encode(ctx, key)
+		encoded, err := p.encode(ctx, texts, names, o)
 		if err != nil {
 			return nil, err
 		}
-		c = &conditioning{key, encoded}
+		conds := make([][]family.Cond, len(list))
+		for i := range list {
+			for _, at := range places[i] {
+				conds[i] = append(conds[i], encoded.Conds[at])
+			}
+		}
+		c = &conditioning{key, encoded, pl.script(list, conds)}
 		p.conditionings = append([]*conditioning{c}, p.conditionings...)
 		p.conditionings = p.conditionings[:min(len(p.conditionings), keptConditionings)]
 	}
 	for i, cut := range c.Cut {
 		if cut != "" {
-			warn(fmt.Sprintf("%s is longer than %d tokens, its end is ignored (--prompt-syntax weighted takes any length): %q", textNames[i], c.Window, cut))
+			warn(fmt.Sprintf("%s is longer than %d tokens, its end is ignored (--prompt-syntax weighted takes any length): %q", names[i], c.Window, cut))
 		}
 	}
 	for i, warnings := range c.Warnings {
 		for _, w := range warnings {
-			warn(textNames[i] + ": " + w)
+			warn(names[i] + ": " + w)
 		}
 	}
 	return c, nil
-}
-
-// texts are how many a plan has encoded: a row each, but that editing by instruction reads the negative prompt in two.
-func (pl *plan) texts() int {
-	if pl.instructs() {
-		return min(pl.rows(), 2)
-	}
-	return pl.rows()
 }
 
 func (p *Pipeline) remembered(key conditioningKey) *conditioning {
@@ -79,14 +107,13 @@ func (p *Pipeline) remembered(key conditioningKey) *conditioning {
 	return nil
 }
 
-func (p *Pipeline) encode(ctx context.Context, key conditioningKey) (*family.Encoded, error) {
-	texts := []string{key.prompt, key.negative, ""}[:key.rows]
-	e, err := p.model.Text.Encode(ctx, texts, key.options)
+func (p *Pipeline) encode(ctx context.Context, texts, names []string, o family.TextOptions) (*family.Encoded, error) {
+	e, err := p.model.Text.Encode(ctx, texts, o)
 	var bad *family.TextError
 	if !errors.As(err, &bad) {
 		return e, err
 	}
-	err = fmt.Errorf("%s: %w", textNames[bad.Text], bad.Err)
+	err = fmt.Errorf("%s: %w", names[bad.Text], bad.Err)
 	if bad.Usage {
 		err = &UsageError{err}
 	}

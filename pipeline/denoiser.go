@@ -32,7 +32,9 @@ type denoiser struct {
 	strength []float64 // of the controls, likewise
 	epoch    int       // counts changes of what the rows read
 
-	conds  []family.Cond // one a row, of the text
+	script script
+	reads  []int         // by row: which of its texts, at the step at hand
+	conds  []family.Cond // one a row, of that text
 	now    []family.Cond // likewise, with the controls
 	tokens int           // of a row
 	extra  [][]float32   // [E,h,w], one a row: what an editing model reads beside the latents; nil for others
@@ -52,31 +54,34 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	n := pl.latentValues
 	d := &denoiser{
 		plan: pl, prediction: p.model.Sampling.PredictionType, guide: pl.newGuide(),
-		cache: &stepcache.Cache{Method: pl.cache},
-		conds: c.Conds, now: c.Conds, tokens: c.Tokens, net: p.net(pl),
+		cache: &stepcache.Cache{Method: pl.cache}, net: p.net(pl),
+		script: c.script, tokens: c.Tokens, reads: make([]int, pl.rows()),
 		step:  pl.offset,
 		split: scheduler.Prediction{X0: make([]float32, n), Eps: make([]float32, n)},
-	}
-	if pl.instructs() && pl.guided { // what is read beside the latents differs in the rows without the prompt
-		d.conds = append(slices.Clone(c.Conds), c.Conds[uncondRow])
-		d.now = d.conds
 	}
 	if pl.controls != nil {
 		d.prepared = pl.controls.prepared
 	}
-	for range pl.rows() {
+	for _, conds := range d.script.conds {
 		d.rows = append(d.rows, make([]float32, n))
+		d.conds = append(d.conds, conds[0])
 	}
+	d.now = d.conds
 	return d
 }
 
-// control settles what the controls do at the step at hand. What the rows read changes at the ends of intervals alone.
-func (d *denoiser) control() {
+// settle puts together what the rows read at the step at hand. It changes where a prompt does, and at the ends of the controls'
+// intervals.
+func (d *denoiser) settle() {
+	changed := d.read(d.step)
 	if d.prepared == nil {
+		if changed {
+			d.epoch++
+		}
 		return
 	}
 	strength := d.plan.controls.strengths(d.step, d.plan.passSteps())
-	if d.strength != nil && slices.Equal(strength, d.strength) {
+	if d.strength != nil && slices.Equal(strength, d.strength) && !changed {
 		return
 	}
 	d.strength = strength
@@ -84,9 +89,10 @@ func (d *denoiser) control() {
 	d.epoch++
 	prompt, other := d.prepared.Conds(strength)
 	d.now = make([]family.Cond, len(d.conds))
+	base := d.plan.baseRows()
 	for i, text := range d.conds {
 		d.now[i] = maps.Clone(text)
-		if i == condRow {
+		if i == condRow || i >= base {
 			maps.Copy(d.now[i], prompt)
 		} else {
 			maps.Copy(d.now[i], other)
@@ -98,9 +104,10 @@ func (d *denoiser) control() {
 // about the prompt alone.
 func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level) (scheduler.Prediction, error) {
 	place := guidance.At{Step: d.step, Steps: d.plan.passSteps(), Ratio: at.Ratio()}
-	d.control()
+	d.settle()
 	rows := 1
-	if d.guide != nil && d.guide.Active(place) {
+	guided := d.guide != nil && d.guide.Active(place)
+	if guided || d.plan.tracks.composed {
 		rows = d.plan.rows()
 	}
 	form, err := d.form(ctx, place, rows, x, at)
@@ -110,27 +117,31 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 	if err := d.batcher.ask(ctx, d, rows, form, x, at); err != nil {
 		return scheduler.Prediction{}, err
 	}
+	if d.plan.tracks.composed {
+		d.compose()
+	}
 	p, cond, prediction := d.split, d.rows[condRow], d.prediction
 	p.Uncond = nil
 	if d.guide != nil {
 		var uncond, empty []float32
-		if rows > 1 {
+		if guided {
 			uncond = d.rows[uncondRow]
 			// The unconditional noise, which the CFG++ samplers need, before anything is overwritten.
 			p.Uncond = d.prediction.Split(x, uncond, at).Eps
-			empty = d.rows[rows-1]
+			base := d.plan.baseRows()
+			empty = d.rows[base-1]
 			if d.guide.OfPicture() {
-				for _, row := range d.rows[:rows] {
+				for _, row := range d.rows[:base] {
 					copy(row, d.prediction.Split(x, row, at).X0)
 				}
 				prediction = scheduler.Sample
 			}
 		}
-		if d.plan.instructs() && rows > 1 {
+		if d.plan.instructs() && guided {
 			empty = uncond
 		}
 		d.guide.Combine(cond, cond, uncond, empty, place)
-		if d.plan.instructs() && rows > 1 {
+		if d.plan.instructs() && guided {
 			// uncond + cfg·(text − picture) + image cfg·(picture − uncond): with the picture's row as uncond above, the
 			// last of these is there once.
 			for i, none := range d.rows[emptyRow] {

@@ -55,6 +55,9 @@ func (p *Pipeline) planHires(pl *plan) error {
 	if second.latentW <= pl.latentW && second.latentH <= pl.latentH {
 		return usagef("--hires %s makes %d×%d pixels no larger: this model makes pictures in steps of %d pixels", pl.Hires, pl.Width, pl.Height, f)
 	}
+	if err := p.settleTracks(&second, pl.schedule.Steps()); err != nil {
+		return err
+	}
 	second.latentValues = p.model.Latent.Channels * second.latentH * second.latentW
 	switch h.Upscaler {
 	case recipe.HiresLatent, recipe.HiresLanczos:

@@ -171,7 +171,10 @@ func (m *picture) beginInstruct(ctx context.Context) error {
 	}
 	m.p.model.Codec.Unscale(mean)
 	m.beginNoise()
-	m.denoiser.extra = [][]float32{mean, mean, make([]float32, len(mean))}
+	m.denoiser.extra = slices.Repeat([][]float32{mean}, m.rows())
+	if m.baseRows() > emptyRow {
+		m.denoiser.extra[emptyRow] = make([]float32, len(mean))
+	}
 	return nil
 }
 

@@ -30,6 +30,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		DType: p.dtypeName(), Backend: p.device.Backend.Info().Kind, Device: p.device.Backend.Info().Device, Result: result,
 	}
 	settled.LoRA, settled.Embedding = recipe.FormatUses(pl.adaptation.loras), pl.adaptation.names("embedding")
+	settled.Regions = pl.regionNames()
 	settled.Init, settled.Mask, settled.Depth = base(pl.Init), base(pl.Mask), base(pl.Depth)
 	var controlFiles []recipe.File
 	if settled.Control, controlFiles, err = pl.controls.recorded(); err != nil {
@@ -38,7 +39,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
 	settled.Refiner = pl.Refiner
 	r.Set(settled)
-	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, pl.hiresFiles)
+	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, pl.hiresFiles, pl.tracks.files)
 	if p.vae != nil {
 		hash, err := p.vae.Set.Hash()
 		if err != nil {

@@ -45,6 +45,7 @@ type plan struct {
 	refined      *plan             // the last steps, by another model; nil without
 	offset       int               // steps that another model made before
 	sizes        family.PictureSizes
+	tracks       tracks // what the rows of the denoiser read
 	latentH      int
 	latentW      int
 	latentValues int // C·h·w of one image
@@ -116,6 +117,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
 	pl := &plan{Request: r, edit: e, depth: d, controls: c, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
+	if err := p.settleTracks(pl, 0); err != nil {
+		return nil, err
+	}
 	if err := pl.settleGuidance(p.model.Sampling.PredictionType); err != nil {
 		return nil, err
 	}
@@ -228,15 +232,17 @@ func nearest(n, f int) int { return max((n+f/2)/f, 1) * f }
 // guided says whether the unconditional prediction is needed.
 func (p *Pipeline) guided(r Request) bool { return r.CFG > 1 && !p.model.Denoiser.ReadsGuidance() }
 
-// rows is the U-Net's batch where there is guidance: the prompt, the negative prompt, and the empty one if the method
-// asks for it and the negative prompt is another.
-func (pl *plan) rows() int {
+// rows is the U-Net's batch where there is guidance: the base rows, and one for each further prompt.
+func (pl *plan) rows() int { return pl.baseRows() + len(pl.tracks.conds) - 1 }
+
+// baseRows are the prompt, the negative prompt, and the empty one if the method asks for it and the negative prompt is another.
+func (pl *plan) baseRows() int {
 	switch {
-	case !pl.guided:
+	case !pl.guided && !pl.tracks.composed:
 		return 1
 	case pl.instructs():
 		return 3
-	case pl.method.NeedsEmpty() && pl.Negative != "":
+	case pl.guided && pl.method.NeedsEmpty() && pl.Negative != "":
 		return 3
 	}
 	return 2

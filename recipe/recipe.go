@@ -73,6 +73,8 @@ type Recipe struct {
 	Hires     string `json:"hires,omitempty"`     // a second pass: see ParseHires; Width and Height are the first's
 	Inpaint   string `json:"inpaint,omitempty"`   // masked: only that was painted, at Width×Height, and put back
 	Outpaint  string `json:"outpaint,omitempty"`  // see ParseSides
+	Regions   string `json:"regions,omitempty"`   // see ParseRegions; files by their names
+	Toward    string `json:"toward,omitempty"`    // see ParseToward
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
 	// Pictures that steer and their networks, the depth map, and what keeps an instruction's editing close to Init.

@@ -65,6 +65,10 @@ type Settings struct {
 	// Inpaint is InpaintWhole or "", or InpaintMasked; Outpaint are Sides.
 	Inpaint  string `json:",omitempty"`
 	Outpaint string `json:",omitempty"`
+	// Regions are parts of the picture with prompts of their own, and Toward is a prompt that this one goes towards: see
+	// ParseRegions and ParseToward.
+	Regions string `json:",omitempty"`
+	Toward  string `json:",omitempty"`
 
 	// Control are pictures that steer, with the networks that read them: see ParseControls. Depth is the map that a depth
 	// model reads. ImageCFG is how closely a model that edits by instruction keeps to Init; nil: 1.5.
@@ -264,6 +268,12 @@ func table() []Setting {
 		{Name: "outpaint", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
 			About: "continue --init beyond its sides: `left=N,right=N,top=N,bottom=N` pixels",
 			Field: func(s *Settings) any { return &s.Outpaint }, Recipe: func(r *Recipe) any { return &r.Outpaint }},
+		{Name: "regions", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
+			About: "other prompts for parts of the picture, `AREA=PROMPT; AREA=PROMPT`: left, right, top, bottom, center, x,y,w,h in percent, or a mask's file",
+			Field: func(s *Settings) any { return &s.Regions }, Recipe: func(r *Recipe) any { return &r.Regions }},
+		{Name: "toward", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
+			About: "go a share of the way from the prompt to another, `SHARE:PROMPT`",
+			Field: func(s *Settings) any { return &s.Toward }, Recipe: func(r *Recipe) any { return &r.Toward }},
 
 		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "a model that makes the last steps, MODEL[:start=0.8]: its share begins there",

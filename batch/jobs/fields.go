@@ -62,6 +62,7 @@ var elsewhere = map[string]string{
 	"from":       "a recipe is not read from a job: darkroom inspect --json FILE shows its fields",
 	"preview":    "a batch shows no previews",
 	"grid":       "darkroom grid puts the pictures of a batch together",
+	"wildcards":  "a batch has one folder of wildcards: darkroom batch --wildcards",
 	"preset":     "it is for all jobs: darkroom batch --preset; or put its settings under \"defaults:\"",
 	"style":      "write its words into the prompt, or into a variable",
 	"quiet":      "it is a flag of the command line",

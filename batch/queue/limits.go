@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"darkroom/batch/jobs"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 )
 
 // Limits bound what a worker renders of what comes over the network. Zero fields are the defaults.
@@ -68,11 +70,11 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("the backend %s is too slow for a worker", q.Backend)
 	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
 		return errors.New("a size, a number of steps or a quality below 0")
-	case q.Init+q.Mask+q.Control+q.Depth != "":
+	case q.Init+q.Mask+q.Control+q.Depth != "" || namesFiles(q.Regions):
 		return errors.New("a picture to start from, or one that steers: jobs from a queue name no files")
-	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.Refiner, `/\`):
+	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.Hires+q.Refiner, `/\`):
 		return errors.New("a path to an adapter, an autoencoder or a refiner: jobs from a queue give names alone")
-	case max(q.Width, 1) > l.Pixels/max(q.Height, 1):
+	case float64(max(q.Width, 1))*float64(max(q.Height, 1))*enlarged(q.Hires) > float64(l.Pixels):
 		return fmt.Errorf("%d×%d pixels: this worker takes at most %d in all (--max-pixels)", q.Width, q.Height, l.Pixels)
 	}
 	if err := jobs.CheckFile(j.File); err != nil {
@@ -82,4 +84,21 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("file name %.60q: the picture's format has the extension %s", j.File, q.Extension())
 	}
 	return v.Check(q)
+}
+
+// namesFiles says whether a region is a mask's file.
+func namesFiles(regions string) bool {
+	list, err := recipe.ParseRegions(regions)
+	return err == nil && slices.ContainsFunc(list, func(r recipe.Region) bool {
+		_, rectangle, err := recipe.Rectangle(r.Area)
+		return err == nil && !rectangle
+	})
+}
+
+// enlarged is how many times as many pixels a second pass makes.
+func enlarged(hires string) float64 {
+	if h, err := recipe.ParseHires(hires); err == nil && h != nil {
+		return h.Scale * h.Scale
+	}
+	return 1
 }

@@ -26,6 +26,10 @@ func styleFlag() cli.Flag {
 	return &cli.StringFlag{Name: "style", Usage: "`NAME` of words in the configuration file that are added to the prompt; several with commas", DefaultText: "none", Category: recipe.PromptGroup.String()}
 }
 
+func wildcardsFlag() cli.Flag {
+	return &cli.StringFlag{Name: "wildcards", Usage: "`FOLDER` of the texts that __name__ in a prompt stands for", DefaultText: "wildcards", Category: recipe.PromptGroup.String()}
+}
+
 // readConfig reads the user's configuration file; without one, nothing is configured.
 func readConfig() (c jobs.Config, err error) {
 	path := machine.ConfigFile()

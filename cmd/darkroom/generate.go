@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"darkroom/batch/jobs"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 	sharing "darkroom/render"
@@ -18,19 +19,20 @@ import (
 
 // generateOptions are the command line of generate.
 type generateOptions struct {
-	Request recipe.Given
-	Engine  pipeline.Options
-	Devices deviceList // a pipeline on each
-	Styles  []recipe.Given
-	Drawn   bool   // --seed random: the seed in Request was drawn
-	From    string // a picture to make again
-	Count   int
-	Out     string  // file, folder, "-" for stdout, "" for the current folder
-	Preview int     // a preview every so many steps; 0: none
-	Grid    bool    // a contact sheet of all pictures, too
-	Further float64 // the share of another seed's noise that is mixed into the picture of From; 0: none
-	Quiet   bool
-	JSON    bool
+	Request   recipe.Given
+	Engine    pipeline.Options
+	Devices   deviceList // a pipeline on each
+	Styles    []recipe.Given
+	Drawn     bool   // --seed random: the seed in Request was drawn
+	From      string // a picture to make again
+	Count     int
+	Out       string  // file, folder, "-" for stdout, "" for the current folder
+	Preview   int     // a preview every so many steps; 0: none
+	Grid      bool    // a contact sheet of all pictures, too
+	Wildcards string  // the folder of __name__; "": wildcards, if there is one
+	Further   float64 // the share of another seed's noise that is mixed into the picture of From; 0: none
+	Quiet     bool
+	JSON      bool
 }
 
 func generateCommand(e *env) *cli.Command {
@@ -55,6 +57,7 @@ Examples:
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
 			&cli.IntFlag{Name: "preview", Usage: "every N steps, show what the picture will be in NAME.preview.png, which is removed at the end", DefaultText: "0, none"},
+			wildcardsFlag(),
 			&cli.BoolFlag{Name: "grid", Usage: "put the pictures of --count on a contact sheet, too: NAME-grid.png"},
 			quietFlag(),
 			jsonFlag("print a line of JSON for each picture: path, seed, seconds, recipe"),
@@ -62,7 +65,7 @@ Examples:
 		Action: func(c *cli.Context) error {
 			o := generateOptions{
 				From: c.String("from"), Count: 1, Out: c.String("out"),
-				Preview: c.Int("preview"), Grid: c.Bool("grid"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
+				Preview: c.Int("preview"), Grid: c.Bool("grid"), Wildcards: c.String("wildcards"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
 			override(&o.Count, given(c, "count", c.Int))
 			var err error
@@ -144,7 +147,11 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 		return err
 	}
 	e.status.finished(0, o.Count)
-	g := &generation{e: e, o: o, request: request, out: out, from: from, show: show, past: past}
+	words, err := o.filler(request)
+	if err != nil {
+		return err
+	}
+	g := &generation{e: e, o: o, request: request, words: words, out: out, from: from, show: show, past: past}
 	return g.run(ctx, models)
 }
 
@@ -231,6 +238,22 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)
 	}
 	return r, nil
+}
+
+// filler fills in {a|b} and __name__ of a weighted prompt, as in job files; nil where there is none. A recipe's prompt is
+// filled in already.
+func (o *generateOptions) filler(r pipeline.Request) (*jobs.Filler, error) {
+	if o.From != "" || r.Syntax != recipe.Weighted {
+		return nil, nil
+	}
+	words, err := jobs.NewFiller(r.Prompt, r.Negative, o.Wildcards)
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	if _, _, err := words.Fill(r.Seed); err != nil {
+		return nil, usagef("%v", err)
+	}
+	return words, nil
 }
 
 // warnIfDifferent says so when the same recipe did not give the same picture.

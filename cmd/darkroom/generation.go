@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"darkroom/batch/jobs"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 	sharing "darkroom/render"
@@ -20,7 +21,8 @@ import (
 type generation struct {
 	e       *env
 	o       generateOptions
-	request pipeline.Request // of the first picture
+	request pipeline.Request // of the first picture, before its words are filled in
+	words   *jobs.Filler     // nil: there is nothing to fill in
 	out     *sharing.Target
 	from    *source
 	show    progress
@@ -97,7 +99,8 @@ func (g *generation) writeSheet() error {
 	if g.sheet == nil || g.written == 0 {
 		return nil
 	}
-	path := sheetPath(g.out, g.request.Prompt, g.request.Seed)
+	first, _ := g.picture(0)
+	path := sheetPath(g.out, first.Prompt, first.Seed)
 	if err := g.sheet.write(path, g.out.Encode); err != nil {
 		return err
 	}
@@ -109,7 +112,8 @@ func (g *generation) writeSheet() error {
 
 // startAll shows one bar for the pictures of all devices.
 func (g *generation) startAll(p *pipeline.Pipeline) error {
-	plan, err := p.Plan(g.request)
+	first, _ := g.picture(0)
+	plan, err := p.Plan(first)
 	if err != nil {
 		return err
 	}
@@ -134,6 +138,11 @@ func (g *generation) picture(i int) (r pipeline.Request, title string) {
 		r.Variation = recipe.FormatVariation(list)
 	} else {
 		r.Seed += uint64(i)
+	}
+	if g.words != nil {
+		if prompt, negative, err := g.words.Fill(r.Seed); err == nil { // the first one's was, too
+			r.Prompt, r.Negative = prompt, negative
+		}
 	}
 	return r, fmt.Sprintf("picture %d of %d", i+1, g.o.Count)
 }

@@ -15,6 +15,7 @@ import (
 	"darkroom/family"
 	"darkroom/models/library"
 	"darkroom/pipeline"
+	prompts "darkroom/prompt"
 	"darkroom/recipe"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -72,6 +73,9 @@ func tokenize(ctx context.Context, e *env, o tokenizeOptions) error {
 	if !utf8.ValidString(o.Text) {
 		return usagef("the text is not UTF-8")
 	}
+	if o.Syntax == recipe.Weighted {
+		o.Text = firstText(e, o.Text)
+	}
 	prompt, err := tokenizer.Read(o.Text, o.Syntax)
 	if err != nil {
 		return usagef("the prompt: %v", err)
@@ -92,6 +96,29 @@ func tokenize(ctx context.Context, e *env, o tokenizeOptions) error {
 	}
 	t.Render()
 	return nil
+}
+
+// firstText is what a prompt says at first. If it says something else in other steps, or joins several prompts, the texts are
+// listed.
+func firstText(e *env, text string) string {
+	parts := prompts.Parse(text, prompts.Steps{Count: pipeline.DefaultSteps})
+	if len(parts) == 1 && len(parts[0].Texts) == 1 {
+		return parts[0].Texts[0].Text
+	}
+	fmt.Fprintf(e.stderr, "the prompt has several texts, of %d steps; these are the tokens of the first:\n", pipeline.DefaultSteps)
+	const most = 20 // lines
+	lines := 0
+	for _, p := range parts {
+		for _, t := range p.Texts {
+			if lines++; lines <= most {
+				fmt.Fprintln(e.stderr, printable(fmt.Sprintf("  up to step %d, weight %v: %s", t.Until, p.Weight, t.Text)))
+			}
+		}
+	}
+	if lines > most {
+		fmt.Fprintf(e.stderr, "  and %d more\n", lines-most)
+	}
+	return parts[0].Texts[0].Text
 }
 
 // tokenLine is a token of tokenize --json TEXT.

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -112,5 +113,50 @@ func TestHiresWithNetwork(t *testing.T) {
 	}
 	if out := run("batch", "jobs.yaml", "-o", "out"); strings.Count(out, ".png") != 2 {
 		t.Errorf("a sweep over second passes: %q", out)
+	}
+}
+
+// A prompt's {a|b} and __name__ are filled in by the seed, as in a job file, and a recipe has the words that came of it.
+func TestWildcardsInGenerate(t *testing.T) {
+	model := inFolder(t, "jobs.yaml", "- {prompt: 'a {red|blue} __thing__', steps: 1, seed: 1..6}\n")
+	t.Setenv("DARKROOM_HISTORY", "off")
+	if err := os.Mkdir("wildcards", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	save(t, "wildcards/thing.txt", []byte("cat\nboat\nhouse\n"))
+	run := func(args ...string) {
+		t.Helper()
+		if code, _, errs := command(t, "", append(args, "--model", model, "-q")...); code != 0 {
+			t.Fatalf("%q: exit code %d, %s", args, code, errs)
+		}
+	}
+	run("generate", "a {red|blue} __thing__", "--steps", "1", "--seed", "1", "--count", "6", "-o", "x.png")
+	run("batch", "jobs.yaml", "-o", "out", "--name", "{seed}")
+	seen := map[string]bool{}
+	for i := range 6 {
+		n := strconv.Itoa(i + 1)
+		got, want := inspected(t, "x-"+n+".png"), inspected(t, "out/"+n+".png")
+		if got.Prompt != want.Prompt || strings.ContainsAny(got.Prompt, "{_") || got.Result != want.Result {
+			t.Errorf("seed %d: %q, in a batch %q", got.Seed, got.Prompt, want.Prompt)
+		}
+		seen[got.Prompt] = true
+	}
+	if len(seen) < 2 {
+		t.Errorf("six seeds give %v", seen)
+	}
+	run("generate", "--from", "x-2.png", "-o", "again.png")
+	if string(read(t, "x-2.png")) != string(read(t, "again.png")) {
+		t.Error("the recipe makes another file")
+	}
+	run("generate", "a {red|blue} __thing__", "--steps", "1", "--seed", "1", "--prompt-syntax", "plain", "-o", "plain.png")
+	if p := inspected(t, "plain.png").Prompt; p != "a {red|blue} __thing__" {
+		t.Errorf("in the plain syntax the prompt is %q", p)
+	}
+	if code, _, errs := command(t, "", "generate", "a __bird__", "--model", model); code != 2 || !strings.Contains(errs, "there is no bird.txt in wildcards") {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	code, out, errs := command(t, "", "tokenize", "a [cat:dog:3] AND a (boat:1.2) :0.5")
+	if code != 0 || !strings.Contains(out, "cat</w>") || strings.Contains(out, "dog") || !strings.Contains(errs, "up to step 25, weight 1: a dog") || !strings.Contains(errs, "weight 0.5:  a (boat:1.2)") {
+		t.Errorf("tokenize: exit code %d, %s%s", code, out, errs)
 	}
 }
