@@ -6,6 +6,7 @@ import (
 	"image/color"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"darkroom/family"
 	"darkroom/imagefile"
@@ -19,7 +20,7 @@ const defaultImageCFG = 1.5
 func (p *Pipeline) checkReading(r *Request) error {
 	reads := p.model.Denoiser.Reading()
 	switch {
-	case reads == family.ReadsMask && (r.Init == "" || r.Mask == ""):
+	case reads == family.ReadsMask && (r.Init == "" || r.Mask == "" && r.Outpaint == ""):
 		return usagef("%s is a model for inpainting: give it a picture with --init and a mask with --mask", p.name)
 	case reads == family.ReadsPicture && r.Init == "":
 		return usagef("%s is a model that edits by instruction: give it a picture with --init", p.name)

@@ -130,3 +130,18 @@ func TestTrackErrors(t *testing.T) {
 		}
 	}
 }
+
+// Prompts are joined by models that read a picture beside the latents, too.
+func TestComposedEditing(t *testing.T) {
+	for model, mask := range map[string]string{filepath.Join(edits, "models/inpaint"): editFile("mask", 64), filepath.Join(steers, "models/instruct"): ""} {
+		p := open(t, Options{Model: model})
+		r := p.NewRequest("a cat")
+		r.Seed, r.Steps, r.CFG, r.Init, r.Mask = 3, 4, 4, editFile("init", 64), mask
+		r.Width, r.Height = 64, 64
+		want := render(t, p, r).Pixels
+		r.Prompt = "a cat :0.5 AND a cat :0.5"
+		if dB := psnr(render(t, p, r).Pixels, want); dB < 60 {
+			t.Errorf("%s: %.1f dB from the same prompt", model, dB)
+		}
+	}
+}
