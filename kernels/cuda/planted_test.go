@@ -118,7 +118,7 @@ func TestPlantedBugs(t *testing.T) {
 		{"gemm: results exchanged without __syncwarp", gemm, "    __syncwarp();\n#pragma", "#pragma", "conv2d", true, `race: `},
 		{"attention: no barrier after a tile", attention, "    __syncthreads(); // before the next tile but one overwrites these", "",
 			"attention", true, `race: `},
-		{"attention: a key too many", attention, "a.causal ? min(a.keys, row + 1)", "a.causal ? min(a.keys, row + 2)", "attention", false, `the error is`},
+		{"attention: a key too many", attention, "a.causal ? min(there, row + 1)", "a.causal ? min(there, row + 2)", "attention", false, `the error is`},
 		{"attention: a divergent warp", attention, "softmax[i].step(scores[i],", "if (lane < 31) softmax[i].step(scores[i],", "attention", false,
 			`attention_mma_f16_\d+ block .* (warp|deadlock)`},
 	} {
@@ -142,7 +142,7 @@ func TestSelfTestReplaces(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the kernels")
 	}
-	library := plant(t, "attention.cuh", "a.causal ? min(a.keys, row + 1)", "a.causal ? min(a.keys, row + 2)", false)
+	library := plant(t, "attention.cuh", "a.causal ? min(there, row + 1)", "a.causal ? min(there, row + 2)", false)
 	out, err := child("^TestSelfTestSubject$", "LD_LIBRARY_PATH="+library, "SELFTEST_CACHE="+t.TempDir())
 	if err != nil || strings.Count(out, "warning: cuda:0") != 2 || !strings.Contains(out, "simple kernels: false true tested: false") {
 		t.Errorf("%v\n%.2000s", err, out)
