@@ -100,7 +100,11 @@ func (p *Pipeline) addAdapter(a *adaptation, u recipe.Use) (path string, err err
 		return "", err
 	}
 	a.Adapters = append(a.Adapters, family.Adapter{Adapter: adapter, Weight: u.Weight, TextWeight: u.TextWeight})
-	a.files = append(a.files, recipe.File{Kind: "lora", Name: library.PartName(path), SHA256: hash})
+	v3, err := checkpoint.AutoV3(path, p.options.HashCache)
+	if err != nil {
+		return "", err
+	}
+	a.files = append(a.files, recipe.File{Kind: "lora", Name: library.PartName(path), SHA256: hash, AutoV3: v3})
 	a.key += fmt.Sprintf("lora %s %v %v\n", path, u.Weight, u.TextWeight)
 	bundled, err := checkpoint.BundledEmbeddings(adapter.Source())
 	if err != nil {

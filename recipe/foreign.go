@@ -26,6 +26,10 @@ type Foreign struct {
 	Program string
 	// Recipe holds what could be translated. What is not known is zero; see Knows.
 	Recipe Recipe
+	// ModelHash is the beginning of the model's SHA-256, ten digits as a rule; "" where it is not said. Files are other files by
+	// such hashes: adapters (AutoV3) and embeddings (SHA256).
+	ModelHash string
+	Files     []File
 	// Fields are all settings in the order of the file, whether understood or not.
 	Fields []Field
 	// Unused are the settings that Recipe does not hold: other programs' features, or values not understood.
@@ -132,6 +136,8 @@ type foreignJSON struct {
 	Program string   `json:"program,omitempty"`
 	Unused  []Field  `json:"unused,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
+	Model   string   `json:"model_hash,omitempty"`
+	Files   []File   `json:"files,omitempty"`
 }
 
 // MarshalJSON writes what is known of the recipe, in its order, with the rest under "foreign": what is not known is not
@@ -143,7 +149,7 @@ func (f Foreign) MarshalJSON() ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	buf.WriteString(`{"` + foreignKey + `":`)
-	if err := encode(&buf, foreignJSON{f.Program, f.Unused, f.Notes}); err != nil {
+	if err := encode(&buf, foreignJSON{f.Program, f.Unused, f.Notes, f.ModelHash, f.Files}); err != nil {
 		return nil, fmt.Errorf("recipe: %w", err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -180,7 +186,7 @@ func (f *Foreign) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &names); err != nil {
 		return fmt.Errorf("recipe: %w", err)
 	}
-	*f = Foreign{Program: rest.Program, Unused: rest.Unused, Notes: rest.Notes}
+	*f = Foreign{Program: rest.Program, Unused: rest.Unused, Notes: rest.Notes, ModelHash: rest.Model, Files: rest.Files}
 	f.learn(slices.Collect(maps.Keys(names))...)
 	delete(f.known, foreignKey)
 	for name := range r.Unknown {

@@ -18,7 +18,7 @@ import (
 // others: it keeps most settings, but only the JSON keeps all.
 func (r Recipe) Parameters() string {
 	var b strings.Builder
-	b.WriteString(r.Prompt)
+	b.WriteString(strings.TrimSpace(r.Prompt + r.loraTags()))
 	if r.Negative != "" {
 		b.WriteString("\nNegative prompt: " + r.Negative)
 	}
@@ -51,6 +51,7 @@ func (r Recipe) parameterFields() []Field {
 	add(discards, "Discard penultimate sigma", "True")
 	add(r.ModelHash != "", "Model hash", r.ModelHash[:min(10, len(r.ModelHash))])
 	add(r.Model != "", "Model", r.Model)
+	fields = append(fields, r.hashFields()...)
 	add(r.ClipSkip > 0, "Clip skip", strconv.Itoa(r.ClipSkip+1)) // there, 1 is the last layer
 	add(r.Eta != defaultEta(r.Scheduler), etaKey(r.Scheduler), number(r.Eta))
 	add(r.Rescale != 0, "CFG Rescale Phi", number(r.Rescale))

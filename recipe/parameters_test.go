@@ -76,7 +76,7 @@ bird
 Steps: 30, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 6.5, Seed: 4294967295, Size: 640x448, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, VAE hash: 735e4c3a44, Denoising strength: 0.7, Clip skip: 2, RNG: CPU, Lora hashes: "foo: 123abc, bar: 456def", Version: v1.10.1`,
 			want{Recipe{Prompt: "a cat\n\nsitting", Negative: "dog\nbird", Steps: 30, Scheduler: "dpm++2m-sde", Sigmas: "karras", Eta: 1,
 				CFG: 6.5, Seed: 4294967295, Width: 640, Height: 448, Model: "v1-5-pruned-emaonly", ClipSkip: 1, Noise: "torch-cpu", SDENoise: "brownian",
-				Version: "v1.10.1"}, "VAE hash, Denoising strength, Lora hashes"}},
+				Version: "v1.10.1"}, "VAE hash, Denoising strength"}},
 		{"AUTOMATIC1111 with dynamic prompts: a template after the settings", "x\nSteps: 5, Sampler: DDIM, CFG scale: 1, Seed: 0, Size: 64x64\nTemplate: {x|y}",
 			want{Recipe{Prompt: "x", Steps: 5, Scheduler: "ddim", CFG: 1, Width: 64, Height: 64, Noise: "torch-cuda"}, "Template"}},
 		{"Forge", "x\nSteps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 3, Size: 896x1152, Version: f2.0.1",

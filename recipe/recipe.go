@@ -116,6 +116,7 @@ type File struct {
 	Kind   string `json:"kind"` // lora, embedding, vae, refiner, init, mask, upscaler, control, hint, encoder, depth
 	Name   string `json:"name"` // without its folder
 	SHA256 string `json:"sha256"`
+	AutoV3 string `json:"auto_v3,omitempty"` // of a lora: see checkpoint.AutoV3
 }
 
 // Result holds SHA-256 hashes, in hex, of what the recipe gave at each seam, so that a second rendering can say

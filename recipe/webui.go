@@ -84,7 +84,7 @@ var settingKeys = map[string]string{
 
 	"scheduletype": "schedule", "scheduler": "schedule", "schedule": "schedule", "samplersigma": "schedule",
 	"size1": "width", "size2": "height", "width": "width", "height": "height",
-	"model": "model", "modelhash": "", "clipskip": "clip_skip", "eta": "eta", "etaddim": "eta", "rng": "noise",
+	"model": "model", "modelhash": "model-hash", "lorahashes": "lora-hashes", "tihashes": "ti-hashes", "vae": "vae", "vaehash": "vae-hash", "refiner": "refiner", "refinerswitchat": "refiner-start", "clipskip": "clip_skip", "eta": "eta", "etaddim": "eta", "rng": "noise",
 	"cfgrescale": "guidance_rescale", "cfgrescalephi": "guidance_rescale", "guidancerescale": "guidance_rescale",
 	"version": "version", "app": "version", "generator": "version",
 	"discardpenultimatesigma": "discard", "schedulerho": "rho",
@@ -328,7 +328,30 @@ func (f *Foreign) translate() {
 					}
 				}
 			}
-			// A model's hash: ten digits, enough to show, too few for ModelHash.
+		case "model-hash": // ten digits: too few for the recipe's
+			if ok = shortHash.MatchString(value); ok {
+				f.ModelHash = strings.ToLower(value)
+			}
+		case "vae":
+			if ok = own; ok {
+				r.VAE = value
+				f.learn("vae")
+			}
+		case "vae-hash":
+			ok = own
+		case "refiner":
+			if ok = own; ok {
+				r.Refiner, _, _ = strings.Cut(value, " [")
+				f.learn("refiner")
+			}
+		case "refiner-start":
+			if ok = own && r.Refiner != ""; ok {
+				r.Refiner += ":start=" + value
+			}
+		case "lora-hashes":
+			ok = f.files("lora", value)
+		case "ti-hashes":
+			ok = f.files("embedding", value)
 		case "sampler":
 			sampler = value
 		case "schedule":

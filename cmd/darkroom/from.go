@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"darkroom/checkpoint"
 	"darkroom/imagefile"
 	"darkroom/machine"
 	defaultmodel "darkroom/models/default"
@@ -96,7 +98,7 @@ func (s *source) open(o pipeline.Options, show progress) (*pipeline.Pipeline, er
 		}
 		o.Model = s.model
 	}
-	if s.complete { // parts of the model, as the recipe names them
+	if s.complete || strings.HasPrefix(s.foreign.Program, "darkroom") { // parts of the model, as the recipe names them
 		for _, x := range []struct {
 			to   *string
 			from string
@@ -143,15 +145,19 @@ func (s *source) findModel(show progress) error {
 			show.note(fmt.Sprintf("%s was made with the model %q, whose weights are here as %s", s.file, name, filepath.Base(s.model)))
 			return nil
 		}
+		if s.model = modelByHash(s.foreign.ModelHash); s.model != "" {
+			show.note(fmt.Sprintf("%s was made with the model %q, whose weights are here as %s", s.file, name, filepath.Base(s.model)))
+			return nil
+		}
 		show.note(fmt.Sprintf("warning: %s was made with the model %q, which is not here: the embedded one draws instead, another picture. Name a model with --model", s.file, name))
 	}
 	s.model = defaultmodel.Name
 	return nil
 }
 
-// modelByHash is the folder of the installed model with these weights, "" if there is none.
+// modelByHash is the installed model whose hash begins so, "" if there is none.
 func modelByHash(hash string) string {
-	if hash == "" {
+	if len(hash) < 8 {
 		return ""
 	}
 	for _, path := range append([]string{defaultmodel.Name}, library.Installed()...) {
@@ -161,7 +167,7 @@ func modelByHash(hash string) string {
 		}
 		got, err := p.Hash()
 		release(p)
-		if err == nil && got == hash {
+		if err == nil && strings.HasPrefix(got, hash) {
 			return path
 		}
 	}
@@ -173,9 +179,41 @@ func (s *source) request(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Req
 	if s.complete {
 		return pipeline.FromRecipe(s.recipe), nil
 	}
+	renamed := s.renameLoRAs()
 	given := s.foreign.Given()
 	given.Apply(&r.Settings)
-	return s.usable(p, r)
+	r, notes := s.usable(p, r)
+	return r, append(renamed, notes...)
+}
+
+// renameLoRAs finds adapters that go by other names here by the hashes that other programs write.
+func (s *source) renameLoRAs() (notes []string) {
+	var hashes map[string]string // of those that are here, made where one is missing
+	for _, name := range s.foreign.Recipe.LoRANames() {
+		if _, err := library.NamedPart(library.LoRAs, name); err == nil {
+			continue
+		}
+		i := slices.IndexFunc(s.foreign.Files, func(f recipe.File) bool { return f.Kind == "lora" && strings.EqualFold(f.Name, name) })
+		if i < 0 || len(s.foreign.Files[i].AutoV3) < 8 {
+			continue
+		}
+		if hashes == nil {
+			hashes = map[string]string{}
+			for _, path := range library.Parts(library.LoRAs) {
+				if hash, err := checkpoint.AutoV3(path, machine.HashFolder()); err == nil {
+					hashes[path] = hash
+				}
+			}
+		}
+		for path, hash := range hashes {
+			if strings.HasPrefix(hash, s.foreign.Files[i].AutoV3[:min(12, len(s.foreign.Files[i].AutoV3))]) {
+				s.foreign.Recipe.RenameLoRA(name, library.PartName(path))
+				notes = append(notes, fmt.Sprintf("the adapter %q is here as %s", name, library.PartName(path)))
+				break
+			}
+		}
+	}
+	return notes
 }
 
 // usable takes out of another program's settings what this model would refuse, and says what was taken instead: such a

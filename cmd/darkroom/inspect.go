@@ -193,6 +193,13 @@ func recipeRows(t table.Writer, r recipe.Recipe) {
 		}
 	}
 	row("weights", r.ModelHash)
+	for _, f := range r.Files {
+		value := f.Name + ", " + f.SHA256
+		if f.AutoV3 != "" {
+			value += ", AutoV3 " + f.AutoV3
+		}
+		row(f.Kind+" file", value)
+	}
 	row("prediction", r.Prediction)
 	row("device", r.Device)
 	if r.DecodeDType != "" {

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"darkroom/checkpoint"
+)
+
+// TestFromFindsFilesByHash: another program's text names a model and an adapter that go by other names here.
+func TestFromFindsFilesByHash(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("DARKROOM_MODELS", dir)
+	if err := os.CopyFS(filepath.Join(dir, "apples"), os.DirFS("../../pipeline/testdata/models/sd1")); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob("../../pipeline/testdata/adapted/loras/*.safetensors")
+	if err != nil || len(found) == 0 {
+		t.Fatal("no adapter", err)
+	}
+	mine := filepath.Join(dir, "loras", "mine.safetensors")
+	if err := os.MkdirAll(filepath.Dir(mine), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(mine, read(t, found[0]), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	v3, err := checkpoint.AutoV3(mine, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := filepath.Join(t.TempDir(), "their.txt")
+	picture := filepath.Join(t.TempDir(), "p.png")
+	write := func(model string) {
+		content := "a cat <lora:Theirs:0.8>\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 1, Size: 64x64, Model hash: " + model + ", Model: their-model, Lora hashes: \"Theirs: " + v3 + "\", Version: v1.10.1"
+		if err := os.WriteFile(text, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("0123456789")
+	code, _, errs := command(t, "", "generate", "--from", text, "--model", "apples", "-o", picture, "--quiet")
+	if code != 0 || !strings.Contains(errs, `"Theirs" is here as mine`) || strings.Contains(errs, "is left out") {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	_, out, _ := command(t, "", "inspect", picture)
+	if !strings.Contains(out, v3) {
+		t.Errorf("the picture does not name the adapter's hash %s:\n%s", v3, out)
+	}
+}
