@@ -198,7 +198,7 @@ func TestFocus(t *testing.T) {
 			b.until(`document.querySelectorAll("#grid .shot").length === 3`)
 		}
 		if view == "compare" {
-			b.until(`document.querySelectorAll(".pair input").length === 2 && document.querySelector("#report option:nth-child(2)")`)
+			b.until(`document.querySelectorAll(".pair select").length === 3 && document.querySelector("#report option:nth-child(2)")`)
 		}
 		js[bool](b, `void document.querySelector(".skip").focus() || true`) // the first of all
 		want := js[[]string](b, `[...document.querySelectorAll("a[href], button, input, select, textarea, summary")].filter(e => e.checkVisibility() && !e.disabled && e.tabIndex >= 0 && e.type !== "file" && !e.closest("dialog")).map(e => e.id || e.className || e.outerHTML.slice(0, 60))`)

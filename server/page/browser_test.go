@@ -22,11 +22,11 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// tab is a tab of a browser that looks at a fake server, and what it has complained of.
+// tab is a tab of a browser that looks at a server, and what it has complained of.
 type tab struct {
-	t    *testing.T
-	ctx  context.Context
-	fake *fake
+	t      *testing.T
+	ctx    context.Context
+	origin string
 
 	mu         sync.Mutex
 	complaints []string
@@ -58,8 +58,14 @@ func chromium() string {
 	return ""
 }
 
-// open shows the page in a window of that size. The test is skipped where there is no Chromium.
+// open shows the page of a fake server in a window of that size.
 func open(t *testing.T, f *fake, width, height int64, options ...chromedp.EmulateViewportOption) *tab {
+	t.Helper()
+	return openAt(t, f.url(), width, height, options...)
+}
+
+// openAt shows a server's page. The test is skipped where there is no Chromium.
+func openAt(t *testing.T, origin string, width, height int64, options ...chromedp.EmulateViewportOption) *tab {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a browser")
@@ -83,7 +89,7 @@ func open(t *testing.T, f *fake, width, height int64, options ...chromedp.Emulat
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
-	b := &tab{t: t, ctx: ctx, fake: f, forgiven: func(string) bool { return false }}
+	b := &tab{t: t, ctx: ctx, origin: origin, forgiven: func(string) bool { return false }}
 	if err := chromedp.Listen(ctx, b.listen); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +102,7 @@ func open(t *testing.T, f *fake, width, height int64, options ...chromedp.Emulat
 			}
 		}
 	})
-	b.do(chromedp.EmulateViewport(width, height, options...), chromedp.Navigate(f.url()+"/"))
+	b.do(chromedp.EmulateViewport(width, height, options...), chromedp.Navigate(origin+"/"))
 	b.until(`document.querySelector("#basic .field")`)
 	return b
 }
@@ -118,7 +124,7 @@ func (b *tab) listen(ev any) {
 	case *log.EventEntryAdded:
 		add("log: %s %s", e.Entry.Text, e.Entry.URL)
 	case *network.EventRequestWillBeSent:
-		if u := e.Request.URL; !strings.HasPrefix(u, b.fake.url()+"/") && !strings.HasPrefix(u, "data:") && !strings.HasPrefix(u, "blob:"+b.fake.url()) && u != "about:blank" {
+		if u := e.Request.URL; !strings.HasPrefix(u, b.origin+"/") && !strings.HasPrefix(u, "data:") && !strings.HasPrefix(u, "blob:"+b.origin) && u != "about:blank" {
 			add("request to another host: %s", u)
 		}
 	}
@@ -279,6 +285,27 @@ func TestShots(t *testing.T) {
 	b.click("#advanced summary")
 	js[bool](b, `document.getElementById("settings").scrollTop = 400; true`)
 	shot(b, "advanced-dark")
+	b.scheme("light")
+	b.set("#prompt", strings.Repeat("a very long prompt, ", 24))
+	b.set("[name=prompt_syntax]", "plain")
+	b.click("#negative-button")
+	b.click("#actions [data-action=start]")
+	b.set("[name=steps]", "666")
+	b.click("#generate")
+	b.forgiven = func(string) bool { return true }
+	b.until(`document.getElementById("complaint")`)
+	js[bool](b, `document.getElementById("settings").scrollTop = 0; true`)
+	shot(b, "overflow-light")
+	js[bool](b, `(async () => { const c = document.createElement("canvas"); c.width = 300; c.height = 200; const blob = await new Promise(go => c.toBlob(go));
+		const d = new DataTransfer(); d.items.add(new File([blob, "parameters"], "x.png", {type: "image/png"})); dispatchEvent(new DragEvent("drop", {dataTransfer: d, cancelable: true})); })() && true`)
+	b.until(`document.activeElement.id === "dropped-use"`)
+	shot(b, "dropped-light")
+	b.key(kb.Escape)
+	f.halt()
+	b.until(`document.getElementById("banner").classList.contains("shown")`)
+	b.click("#generate")
+	shot(b, "away-light")
+	f.start()
 	p := open(t, f, 390, 844, chromedp.EmulateMobile)
 	p.scheme("light")
 	p.until(`!document.getElementById("caption").hidden`)

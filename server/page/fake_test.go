@@ -151,6 +151,7 @@ var fakeLists = map[string]string{
 		{"name":"prompt_syntax","kind":"text","group":"Prompt","default":"weighted","choices":["weighted","plain"],"help":"weighted, or plain text"},
 		{"name":"vae_tiling","kind":"switch","group":"Where it computes","help":"decode in overlapping tiles"},
 		{"name":"lora","kind":"text","group":"Model","default":"none","repeat":true,"help":"an adapter"},
+		{"name":"depth","kind":"text","group":"Editing","default":"none","help":"the depth map that a depth model reads, ` + "`FILE`" + `"},
 		{"name":"init","kind":"text","group":"Editing","default":"none","help":"a picture to start from"},
 		{"name":"strength","kind":"number","group":"Editing","default":"0.8","min":0,"max":1,"help":"how much is painted anew"},
 		{"name":"resize","kind":"text","group":"Editing","default":"fill","choices":["fill","fit","stretch"],"help":"how it comes to the size"},

@@ -299,10 +299,17 @@ func TestOpenedPicture(t *testing.T) {
 	b.until(`document.getElementById("dropped-status").textContent.startsWith("No settings") && document.getElementById("dropped-size").textContent === "40 × 30"`)
 	b.click("#dropped-start")
 	b.until(`!document.getElementById("source").hidden && document.getElementById("source-text").textContent === "plain.png"`)
+	if js[bool](b, `document.querySelector("#source [name=mask_blur]").checkVisibility()`) {
+		t.Error("there is no mask, and its edge can be set")
+	}
+	// Another setting that names a picture.
+	b.click("#advanced summary")
+	b.do(chromedp.SetUploadFiles("[data-name=depth] input[type=file]", []string{file}))
+	b.until(`document.querySelector("[name=depth]").value.startsWith("upload:")`)
 	b.set("#source [name=strength]", "0.4")
 	b.click("#generate")
 	b.until(`document.querySelectorAll("#strip .shot").length === 1`)
-	if got := f.last(); !strings.Contains(got, `"init":"upload:`) || !strings.Contains(got, `"strength":0.4`) || strings.Contains(got, "mask") {
+	if got := f.last(); !strings.Contains(got, `"init":"upload:`) || !strings.Contains(got, `"strength":0.4`) || !strings.Contains(got, `"depth":"upload:`) || strings.Contains(got, "mask") {
 		t.Errorf("the request: %s", got)
 	}
 	b.click("#source-clear")
@@ -337,8 +344,9 @@ func TestCompare(t *testing.T) {
 	b := open(t, f, 1280, 800)
 	b.typed("#prompt", "a bridge")
 	b.click(`nav a[href="#compare"]`)
-	b.until(`document.querySelectorAll("#pairs .pair input").length === 2`)
-	b.do(chromedp.SendKeys(`#pairs .pair > div:nth-of-type(1) input`, "ddim"), chromedp.SendKeys(`#pairs .pair > div:nth-of-type(2) input`, "euler"))
+	b.until(`document.querySelectorAll("#pairs .pair select").length === 3`)
+	b.set("#pairs .pair > div:nth-of-type(1) select", "ddim")
+	b.set("#pairs .pair > div:nth-of-type(2) select", "euler")
 	b.click("#compare-form .primary")
 	b.until(`!document.getElementById("differences").hidden && document.querySelector("#wipe-b img").naturalWidth > 0`)
 	f.mu.Lock()
@@ -473,7 +481,7 @@ func TestLoadsFast(t *testing.T) {
 	b := open(t, newFake(t), 1280, 800)
 	best := 1e9
 	for try := 0; try < 30 && best > 200; try++ {
-		b.do(chromedp.Func(clearCache), chromedp.Navigate(b.fake.url()+"/"))
+		b.do(chromedp.Func(clearCache), chromedp.Navigate(b.origin+"/"))
 		b.until(`document.querySelector("#basic .field") && performance.getEntriesByType("navigation")[0].loadEventEnd > 0`)
 		ms := js[float64](b, `performance.getEntriesByType("navigation")[0].loadEventEnd`)
 		sent := js[float64](b, `performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation")).filter(e => /static|\/$/.test(e.name)).reduce((n, e) => n + e.transferSize, 0)`)

@@ -72,7 +72,8 @@ function differences() {
 
 // addPair is one more line of the form: a setting, and its two values.
 function addPair(name) {
-	const rows = form.settingRows().filter((r) => !["prompt", "seed", "init", "mask", "format", "quality"].includes(r.name) || r.name === "prompt");
+	const rows = form.settingRows().filter((r) => !["seed", "init", "mask", "format", "quality"].includes(r.name))
+		.map((r) => (r.name === "model" ? { ...r, choices: form.modelNames() } : r.name === "scheduler" ? { ...r, open: false } : r));
 	const free = name ?? rows.map((r) => r.name).find((n) => !pairs.some((p) => p.name === n)) ?? rows[0].name;
 	const pair = { name: free };
 	const line = el("div", { class: "pair" });
@@ -157,7 +158,7 @@ export async function enter() {
 	$("report").replaceChildren(el("option", { value: "" }, names.length ? "Choose…" : "None yet"), ...names.map((n) => el("option", { value: n }, n)));
 	$("report").value = names.includes(chosen) ? chosen : "";
 	$("report").disabled = names.length === 0;
-	$("report-note").textContent = names.length ? "" : "darkroom compare -o FOLDER makes one, in the server's folder of reports.";
+	$("report-note").textContent = names.length ? "" : "darkroom compare -o FOLDER/NAME makes one; darkroom serve --reports FOLDER shows those in a folder.";
 }
 
 function openReport() {

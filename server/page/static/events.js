@@ -22,12 +22,22 @@ export function parser(on) {
 }
 
 const silence = 40_000; // ms: the server says something every 15 s
+const unseen = 60_000; // ms after which a hidden page with nothing to wait for lets go: browsers have six connections to a server
 
 // follow reads the events of path for ever. handlers: event(name, value), up() after each connection, down(problem, again) after
-// each loss; again are the ms until the next try.
+// each loss; again are the ms until the next try. idle() says whether nothing is waited for.
 export async function follow(path, handlers) {
+	let abort, resting = false, wake = () => {}, hidden;
+	document.addEventListener("visibilitychange", () => {
+		clearInterval(hidden);
+		if (!document.hidden) wake();
+		else hidden = setInterval(() => {
+			resting = handlers.idle();
+			if (resting) abort.abort();
+		}, unseen);
+	});
 	for (let attempt = 0; ;) {
-		const abort = new AbortController();
+		abort = new AbortController();
 		let timer;
 		const alive = () => {
 			clearTimeout(timer);
@@ -59,6 +69,12 @@ export async function follow(path, handlers) {
 			problem = err;
 		}
 		clearTimeout(timer);
+		if (resting) {
+			resting = false;
+			if (document.hidden) await new Promise((go) => { wake = go; });
+			attempt = 0;
+			continue;
+		}
 		const again = Math.min(300 * 2 ** attempt++, 5000);
 		handlers.down(problem, again);
 		await new Promise((go) => {

@@ -1,5 +1,6 @@
 // A control for each kind of setting, made from a row of /v1/settings.
-import { el, freshID } from "./dom.js";
+import { el, fail, freshID } from "./dom.js";
+import { postBytes } from "./api.js";
 
 // What settings are called here, where their name alone would not do.
 const labels = { cfg: "Guidance", vae: "Autoencoder", dtype: "Precision", sde_noise: "Noise of SDE samplers", vae_tiling: "Decode in tiles",
@@ -15,7 +16,7 @@ export function labelOf(name) {
 
 // normal is a row as the page wants it: names with _, no backticks of the command line's help.
 export function normal(row) {
-	return { ...row, name: row.name.replaceAll("-", "_"), kind: kindOf(row.kind), help: helpOf(row.help || ""), group: String(row.group ?? "Other") };
+	return { ...row, name: row.name.replaceAll("-", "_"), kind: kindOf(row.kind), picture: /`FILE`|=IMAGE|mask's file/.test(row.help || ""), help: helpOf(row.help || ""), group: String(row.group ?? "Other") };
 }
 
 // The table's help is the command line's: flags have other names here, and commands do not help.
@@ -69,8 +70,9 @@ export function field(row, changed, { help = false, label = labelOf(row.name) } 
 			control.setAttribute("list", extra.id);
 		}
 	}
+	const place = row.picture ? el("div", { class: "row" }, control, opener(control, changed, label)) : control;
 	return {
-		name: row.name, control, nodes: [el("label", { for: id }, label), control, extra, hint],
+		name: row.name, control, nodes: [el("label", { for: id }, label), place, extra, hint],
 		get: () => value(row.kind, control.value),
 		set(v) {
 			const text = v === undefined || v === null ? "" : String(v);
@@ -82,6 +84,22 @@ export function field(row, changed, { help = false, label = labelOf(row.name) } 
 			else control.placeholder = text;
 		},
 	};
+}
+
+// opener is a button that sends a picture to the server, and writes what requests call it where the text's cursor is.
+function opener(control, changed, label) {
+	const file = el("input", { type: "file", accept: "image/*", hidden: true, onchange: async () => {
+		try {
+			const { id } = await postBytes("/v1/files", file.files[0]);
+			control.setRangeText(`upload:${id}`, control.selectionStart, control.selectionEnd, "end");
+			control.focus();
+			changed();
+		} catch (err) {
+			fail(err);
+		}
+		file.value = "";
+	} });
+	return el("span", {}, file, el("button", { type: "button", "aria-label": `Open a picture for ${label}`, onclick: () => file.click() }, "Open…"));
 }
 
 // slider is a range with its value beside it. format makes the text.

@@ -30,6 +30,7 @@ const basic = ["model", "lora", "width", "height", "steps", "cfg", "scheduler", 
 const own = new Set([...basic, "prompt", "negative", "init", "mask", "strength", "resize", "mask_blur", "invert_mask"]);
 
 export const settingRows = () => rows;
+export const modelNames = () => models.map((m) => m.name);
 export const model = () => models.find((m) => m.name === fields.get("model")?.get()) ?? models.find((m) => m.default) ?? models[0];
 
 // open asks the server what there is and makes the form. It may be called again, after the server has come back.
@@ -120,7 +121,7 @@ function shape() {
 		fields.get("width").set(own ? "" : round(side * Math.sqrt(x / y)));
 		fields.get("height").set(own ? "" : round(side * Math.sqrt(y / x)));
 		changed();
-	} }, ...shapes.map(([name], i) => el("option", { value: i }, name)), el("option", { value: "own" }, "As the numbers say"));
+	} }, ...shapes.map(([name], i) => el("option", { value: i }, name)), el("option", { value: "own" }, "Custom"));
 	return { nodes: [el("label", { for: "shape" }, "Shape"), select] };
 }
 
@@ -155,7 +156,9 @@ function makeAdvanced() {
 		if (!groups.has(r.group)) groups.set(r.group, []);
 		groups.get(r.group).push(el("div", { class: "field", "data-name": r.name }, ...f.nodes.filter(Boolean)));
 	}
-	$("advanced-fields").replaceChildren(...[...groups].map(([name, list]) => el("fieldset", {}, el("legend", {}, name), ...list)));
+	const order = ["Prompt", "Picture", "Sampling", "Model", "Editing"]; // then what else there is
+	const place = (name) => (order.indexOf(name) + 1 || order.length + 1);
+	$("advanced-fields").replaceChildren(...[...groups].sort((a, b) => place(a[0]) - place(b[0])).map(([name, list]) => el("fieldset", {}, el("legend", {}, name), ...list)));
 }
 
 function countAdvanced() {
@@ -173,7 +176,7 @@ function makeSource() {
 	];
 	for (const f of made) fields.set(f.name, f);
 	$("source-fields").replaceChildren(...made.map((f) =>
-		el("div", { class: "field", "data-name": f.name, "data-mask": /mask/.test(f.name) }, ...f.nodes.filter(Boolean))));
+		el("div", { class: "field", "data-name": f.name, "data-mask": String(/mask/.test(f.name)) }, ...f.nodes.filter(Boolean))));
 }
 
 // startFrom sets the picture to start from, or none: { init: "upload:…" or "picture:…", mask, url, text, width, height }.

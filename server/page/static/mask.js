@@ -164,7 +164,6 @@ async function upload() {
 		$("mask").focus();
 		return null;
 	}
-	before = { init: subject.init, width: $("mask").width, done: mask.done };
 	const { id } = await postBytes("/v1/files", await mask.file());
 	return `upload:${id}`;
 }
@@ -173,8 +172,7 @@ async function paint() {
 	try {
 		const file = await upload();
 		if (!file) return;
-		const { seed, count, mask: _, invert_mask, init, ...rest } = subject.settings ?? form.request();
-		const request = { ...rest, prompt: $("painter-prompt").value, init: subject.init, mask: file, mask_blur: Number($("mask-blur").value),
+		const request = { ...picture.basisOf({ settings: subject.settings ?? form.request() }), prompt: $("painter-prompt").value, init: subject.init, mask: file, mask_blur: Number($("mask-blur").value),
 			strength: Number($("painter-strength").value) };
 		if ($("painter-masked").checked && !$("painter-masked-row").hidden) request.inpaint = "masked";
 		$("painter").close();
@@ -208,7 +206,10 @@ async function keep() {
 }
 
 export function setup() {
-	wire($("painter"), () => mask?.end());
+	wire($("painter"), () => {
+		mask?.end();
+		if (mask?.done.length) before = { init: subject.init, width: $("mask").width, done: mask.done };
+	});
 	pointers($("mask"));
 	keys($("mask"));
 	$("tool-brush").addEventListener("click", () => tool(false));

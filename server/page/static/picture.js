@@ -17,6 +17,13 @@ export function settingsOf(picture) {
 		.filter(([name, v]) => known.has(name) && v !== null && v !== ""));
 }
 
+// basisOf are the settings for a picture that starts from this one: what turned or enlarged its noise is done, and another seed
+// is drawn.
+export function basisOf(picture) {
+	const { seed, init, mask, mask_blur, invert_mask, inpaint, padding, outpaint, variation, hires, count, strength, ...rest } = settingsOf(picture);
+	return rest;
+}
+
 // make puts a request into the queue and shows it.
 export async function make(request) {
 	try {
@@ -43,10 +50,9 @@ function vary(picture) {
 	const more = count > 1 ? { count } : {};
 	if (form.settingRows().some((r) => r.name === "variation")) {
 		const seed = crypto.getRandomValues(new Uint32Array(1))[0];
-		return make({ ...settings, ...more, variation: `${seed}:0.3` });
+		return make({ ...settings, ...more, variation: [settings.variation, `${seed}:0.3`].filter(Boolean).join(",") });
 	}
-	const { seed, mask: _, mask_blur, invert_mask, ...rest } = settings;
-	return make({ ...rest, ...more, init: `picture:${picture.id}`, strength: 0.6, width: picture.width, height: picture.height });
+	return make({ ...basisOf(picture), ...more, init: `picture:${picture.id}`, strength: 0.6, width: picture.width, height: picture.height });
 }
 
 function start(picture) {
@@ -83,7 +89,7 @@ export const actions = [
 	{ name: "vary", text: "Vary", key: "v", title: "Near this picture, and another", run: vary, file: true, gallery: true },
 	{ name: "upscale", text: "Upscale", key: "u", title: "Larger", run: (p) => upscale.open({ ...p, id: `picture:${p.id}` }), file: true, gallery: true },
 	{ name: "inpaint", text: "Inpaint", key: "i", title: "Paint a part of it anew", file: true, gallery: true,
-		run: (p) => mask.open({ init: `picture:${p.id}`, url: p.url, thumbnail: p.thumbnail, width: p.width, height: p.height, prompt: p.prompt, settings: settingsOf(p) }) },
+		run: (p) => mask.open({ init: `picture:${p.id}`, url: p.url, thumbnail: p.thumbnail, width: p.width, height: p.height, prompt: p.prompt, settings: basisOf(p) }) },
 	{ name: "start", text: "Start from", key: "f", title: "Start the next picture from this one", run: start, file: true, gallery: true },
 	{ name: "compare", text: "Compare", key: "c", title: "Choose it as A, then another as B", run: (p) => compare.choose(p), file: true },
 	{ name: "use", text: "Use settings", key: "e", title: "Put its settings, and its seed, into the form", run: use },

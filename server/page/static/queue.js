@@ -66,6 +66,7 @@ export function start() {
 				if (err.status !== 0) fail(err);
 			}
 		},
+		idle: () => ![...jobs.values()].some(active),
 		down(problem, again) { emit("down", problem, again); },
 	});
 }

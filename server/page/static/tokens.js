@@ -1,5 +1,5 @@
 // How many tokens the prompt is, and what does not fit, told while one types.
-import { $, el, later } from "./dom.js";
+import { $, el, later, say } from "./dom.js";
 import { post } from "./api.js";
 import * as form from "./form.js";
 
@@ -39,6 +39,7 @@ function mirror(id, text, parts) {
 }
 
 const calls = {};
+let told = ""; // what screen readers were told last: not each count, but that the prompt has grown too long
 
 async function count(id) {
 	const text = $(id).value;
@@ -69,9 +70,12 @@ async function count(id) {
 	$("prompt-count").textContent = n;
 	$("prompt-note").textContent = note;
 	$("prompt-note").classList.toggle("warn", over);
+	const state = over ? "cut" : answer.tokens > answer.limit ? "more" : "";
+	if (state !== told && state) say(note);
+	told = state;
 	const bar = $("prompt-meter");
 	bar.firstElementChild.style.inlineSize = `${Math.min(100, (100 * answer.tokens) / (answer.limit || 75))}%`;
-	bar.dataset.state = over ? "cut" : answer.tokens > answer.limit ? "more" : "";
+	bar.dataset.state = state;
 	$("tokens").replaceChildren(...(answer.pieces ?? []).map((p) => el("span", { class: "piece" }, p.text)), ...(answer.cut ? [el("span", { class: "piece cut" }, answer.cut)] : []));
 }
 

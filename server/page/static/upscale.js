@@ -41,8 +41,8 @@ async function enlarge() {
 	if (chosen() === "redraw") {
 		const scale = Number($("redraw-scale").value);
 		const size = (v) => Math.round((v * scale) / 8) * 8;
-		const { seed, mask, mask_blur, invert_mask, count, ...rest } = s.settings ? picture.settingsOf(s) : form.request();
-		await picture.make({ ...rest, init: s.id, strength: Number($("redraw-strength").value), width: size(s.width), height: size(s.height) });
+		const settings = s.settings ?? form.request();
+		await picture.make({ ...picture.basisOf({ settings }), init: s.id, strength: Number($("redraw-strength").value), width: size(s.width), height: size(s.height) });
 		return;
 	}
 	await network(s, chosen().slice("net:".length));
