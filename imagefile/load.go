@@ -8,7 +8,6 @@ import (
 	"image"
 	"image/color"
 	_ "image/gif" // first frames
-	"os"
 
 	"github.com/disintegration/imaging"
 	xwebp "golang.org/x/image/webp"
@@ -25,19 +24,7 @@ type Picture struct {
 
 // Load reads a picture of any size, depth and colour model: PNG, JPEG, WebP, TIFF, BMP, and a GIF's first frame.
 func Load(path string) (*Picture, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file", path)
-	case info.Size() == 0:
-		return nil, fmt.Errorf("%s is empty", path)
-	case info.Size() > maxInput:
-		return nil, fmt.Errorf("%s has %d MiB: pictures to start from have at most %d", path, info.Size()>>20, maxInput>>20)
-	}
-	data, err := os.ReadFile(path)
+	data, err := readPicture(path)
 	if err != nil {
 		return nil, err
 	}

@@ -159,7 +159,7 @@ func (e *Engine) Check(q *jobs.Request) error {
 	defer e.mu.Unlock()
 	settings := *q
 	settings.Seed, settings.Prompt = 0, "" // a sweep over them has one answer
-	key := settings.Hash()
+	key := alike(settings)
 	err, known := e.checked[key]
 	if !known {
 		err = e.check(&settings)
@@ -176,6 +176,25 @@ func (e *Engine) Check(q *jobs.Request) error {
 		return err
 	}
 	return m.p.CheckPrompt("the prompt", q.Prompt, q.Fill(m.p.NewRequest("")).Syntax)
+}
+
+// alike is a key that requests share which differ in their pictures alone: of a thousand the first is looked at for all. What
+// is wrong with another fails that image.
+func alike(q jobs.Request) string {
+	q.Inputs = ""
+	for _, file := range []*string{&q.Init, &q.Mask, &q.Depth} {
+		if *file != "" {
+			*file = "-"
+		}
+	}
+	list, err := recipe.ParseControls(q.Control)
+	for i := range list {
+		list[i].Image = "-"
+	}
+	if err == nil {
+		q.Control = recipe.FormatControls(list)
+	}
+	return q.Hash()
 }
 
 // Filled is a request with its model's own settings where it has none.

@@ -68,7 +68,7 @@ func TestBadFiles(t *testing.T) {
 		{"name for Windows", YAML, `- {prompt: a, name: '..\a'}`, `f:1: name "..\\a": the characters \ : * ? " < > | are not allowed in file names`},
 		{"name of a device", YAML, "- {prompt: a, name: nul}", `f:1: name "nul": "nul" is a device of Windows`},
 		{"hidden name", YAML, "- {prompt: a, name: .ssh/a}", `f:1: name ".ssh/a": ".ssh" begins with a dot, as unfinished files do`},
-		{"unknown part of a name", YAML, "- {prompt: a, name: '{sed}'}", `f:1: name "{sed}": there is no {sed}; nearest: seed (there are {index}, {seed}, {slug}, {hash}, {job}, {model}, {scheduler}, {steps}, {cfg}, {width}, {height}, {prompt}, {negative}, {date})`},
+		{"unknown part of a name", YAML, "- {prompt: a, name: '{sed}'}", `f:1: name "{sed}": there is no {sed}; nearest: seed (there are {index}, {seed}, {slug}, {hash}, {job}, {model}, {scheduler}, {steps}, {cfg}, {width}, {height}, {prompt}, {negative}, {date}, {init})`},
 		{"prompt that YAML takes for an object", YAML, "- prompt: {red|green} apple", "f:1: this is not YAML: value is not allowed in this context (quote the prompt in line 1, as it begins with {)"},
 		{"prompt that is an object", YAML, "- prompt: {red|green}", "f:1: prompt: it is an object, and text is needed: quote the prompt, as it begins with {"},
 		{"option without a value", Prompts, "a\nb --steps", "f:2: --steps has no value"},

@@ -25,6 +25,7 @@ type expander struct {
 	names     map[string]nameTemplate
 	files     map[string]string // name → hash of the request that has it
 	seen      map[string]bool   // hashes
+	sums      map[string]string // of pictures' files
 	draws     map[string]int    // how often a seed was drawn for a request, by the hash of what else it says
 	twice     int
 	asked     int // pictures asked for so far, those that are there twice too
@@ -68,6 +69,10 @@ func (x *expander) job(n node, number int) {
 		}
 	}
 	if len(axes) < len(fields) {
+		return // reported
+	}
+	axes, ok = x.gather(axes)
+	if !ok {
 		return // reported
 	}
 	combinations, err := combine(axes, sweep)
@@ -235,6 +240,10 @@ func (x *expander) images(n node, number int, d draft) bool {
 				return x.work >= 0
 			}
 			if err := x.checker.request(&q); err != nil {
+				x.errorf(n.line, "%v", err)
+				return true
+			}
+			if err := x.sum(&q); err != nil {
 				x.errorf(n.line, "%v", err)
 				return true
 			}

@@ -78,6 +78,9 @@ type Options struct {
 	Draw        uint64
 	// Date is the day in names with {date}.
 	Date time.Time
+	// Pictures says that the files of pictures that jobs name are this machine's: folders and patterns stand for what is in
+	// them, and requests hold the hashes of what files hold. Of jobs that come over a network none is looked at.
+	Pictures bool
 	// Settle gives all settings of a request, its model's own too, for names with {steps} and the like; false where the
 	// model cannot be asked. nil: names have what the request says.
 	Settle func(*Request) (recipe.Settings, bool)
@@ -197,7 +200,7 @@ func Parse(name string, data []byte, wildcards fs.FS, o Options) (*List, error) 
 		reporter: r, checker: newChecker(), table: specs(),
 		templates: &templates{wildcards: wildcards, folder: o.Wildcards, parsed: map[string]template{}, files: map[string][]template{}},
 		options:   o, name: or(o.Name, DefaultName), limit: o.MaxImages,
-		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{}, draws: map[string]int{}, work: maxAllWork, maxTexts: o.MaxTexts,
+		names: map[string]nameTemplate{}, files: map[string]string{}, seen: map[string]bool{}, sums: map[string]string{}, draws: map[string]int{}, work: maxAllWork, maxTexts: o.MaxTexts,
 	}
 	if x.templates.folder == "" {
 		x.templates.folder = "wildcards"

@@ -15,7 +15,7 @@ import (
 const DefaultName = "{slug}-{seed}-{hash:10}"
 
 // nameFields are what a name's template may hold: {index}, {index:04}, {hash:8}, …
-var nameFields = []string{"index", "seed", "slug", "hash", "job", "model", "scheduler", "steps", "cfg", "width", "height", "prompt", "negative", "date"}
+var nameFields = []string{"index", "seed", "slug", "hash", "job", "model", "scheduler", "steps", "cfg", "width", "height", "prompt", "negative", "date", "init"}
 
 // maxName is the longest file name in bytes, which leaves room for what is written beside it.
 const maxName = 200
@@ -169,6 +169,8 @@ func (t nameTemplate) of(m *Image, o Options) string {
 			b.WriteString(first(slug(said.Prompt, 100), p.width))
 		case "negative":
 			b.WriteString(first(or(slugOrNone(said.Negative, 100), "none"), p.width))
+		case "init":
+			b.WriteString(first(or(slugOrNone(stem(firstPicture(&m.Request)), 60), "none"), p.width))
 		case "date":
 			b.WriteString(o.Date.Format(time.DateOnly))
 		case "model":
