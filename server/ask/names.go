@@ -1,8 +1,10 @@
 package ask
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"darkroom/batch/jobs"
@@ -24,6 +26,8 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"mask":      (*Reader).mask,
 	"hires":     (*Reader).hires,
 	"refiner":   (*Reader).refiner,
+	"depth":     (*Reader).picture,
+	"control":   (*Reader).control,
 }
 
 // plain are settings whose texts are no names of files, though the table does not list all of their values.
@@ -106,6 +110,33 @@ func uses(k library.Kind) func(*Reader, string) (string, error) {
 		}
 		return recipe.FormatUses(list), nil
 	}
+}
+
+// control resolves the networks, their image encoders and the pictures of controls.
+func (r *Reader) control(text string) (string, error) {
+	list, err := recipe.ParseControls(text)
+	if err != nil {
+		return "", err
+	}
+	for i := range list {
+		c := &list[i]
+		if c.Model, err = part(library.Controls)(r, c.Model); err != nil {
+			return "", err
+		}
+		if c.Encoder != "" {
+			if c.Encoder, err = part(library.Visions)(r, c.Encoder); err != nil {
+				return "", err
+			}
+		}
+		if c.Image, err = r.picture(c.Image); err != nil {
+			return "", err
+		}
+	}
+	out := recipe.FormatControls(list)
+	if again, err := recipe.ParseControls(out); err != nil || !slices.Equal(again, list) {
+		return "", errors.New("the path of a control has a character that separates controls: rename it")
+	}
+	return out, nil
 }
 
 func (r *Reader) picture(text string) (string, error) {

@@ -1,0 +1,51 @@
+package ask
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"darkroom/batch/jobs"
+)
+
+// Controls over the network name networks of the server and pictures that were sent; paths are refused.
+func TestControlOverTheNetwork(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "controlnet", "canny.safetensors")
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("x"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DARKROOM_MODELS", root)
+	r := &Reader{
+		Upload:  func(id string) (string, error) { return "/up/" + id + ".png", nil },
+		Picture: func(id string) (string, error) { return "/pics/" + id + ".png", nil },
+	}
+	for text, want := range map[string]string{
+		"canny=upload:1:scale=0.5":       "canny.safetensors=/up/1.png:scale=0.5",
+		"canny=picture:2;canny=upload:3": "canny.safetensors=/pics/2.png;" + file + "=/up/3.png",
+		file + "=upload:1":               "!no path",
+		"canny=/etc/passwd":              "!upload:ID",
+		"canny=../a.png":                 "!upload:ID",
+		"cany=upload:1":                  "!nearest: canny",
+		"canny=upload:1:encoder=/etc":    "!no path",
+		"canny=upload:1:encoder=nowhere": "!of that name",
+		"canny":                          "!MODEL=IMAGE",
+	} {
+		var q jobs.Request
+		q.Set("control", text)
+		got, err := r.Resolve(&q)
+		if bad, ok := strings.CutPrefix(want, "!"); ok {
+			if err == nil || !strings.Contains(err.Error(), bad) {
+				t.Errorf("%q: %q, error %v, want %q", text, got.Control, err, bad)
+			}
+			continue
+		}
+		if err != nil || got.Control != filepath.Join(root, "controlnet")+"/"+want {
+			t.Errorf("%q: %q, %v", text, got.Control, err)
+		}
+	}
+}
