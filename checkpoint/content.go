@@ -23,6 +23,7 @@ const (
 	KindControlNet  Kind = "controlnet"
 	KindT2IAdapter  Kind = "t2i-adapter"
 	KindIPAdapter   Kind = "ip-adapter"
+	KindVision      Kind = "vision" // CLIP's image encoder
 	KindUpscaler    Kind = "upscaler"
 	KindOther       Kind = "other"
 	KindUnknown     Kind = "unknown"
@@ -333,7 +334,7 @@ func describeText(s *Source, t table) (Description, bool) {
 	}
 	switch arch := s.Metadata()["general.architecture"]; {
 	case t.begins("vision_model.", "visual.transformer.") && width == 0:
-		return Description{Kind: KindOther, What: "a CLIP vision model"}, true
+		return Description{Kind: KindVision, What: "CLIP's image encoder", Hint: "put it into the folder clip_vision of the models, for IP-Adapters"}, true
 	case width > 0:
 		names := map[int]string{768: "CLIP-L", 1024: "OpenCLIP-H", 1280: "OpenCLIP-bigG"}
 		d.Family = names[width]

@@ -201,7 +201,7 @@ func TestControlErrors(t *testing.T) {
 		want string
 	}{
 		{sd, control("a.png"), "MODEL=IMAGE is needed"},
-		{sd, control("nothing=" + ring), "no control network of that name"},
+		{sd, control("nothing=" + ring), "no control of that name"},
 		{sd, control(nets + "one=" + filepath.Join(dir, "none.png")), "none.png"},
 		{sd, control(nets + "one=" + text), text + ": it is not a picture"},
 		{sd, control(nets + "one=" + empty), empty + " is empty"},
@@ -221,7 +221,7 @@ func TestControlErrors(t *testing.T) {
 		{xl, control(nets + "union=" + ring + ":type=tile"), `type "tile": this Union has 4 types: openpose (0), depth (1)`},
 		{sd, control("testdata/models/sd1=" + ring), "without config.json"},
 		{sd, control("testdata/models/sd1/unet=" + ring), "this is the U-Net"},
-		{sd, control(nets + "one/diffusion_pytorch_model.safetensors/x=" + ring), "no control network"},
+		{sd, control(nets + "one/diffusion_pytorch_model.safetensors/x=" + ring), "no control of that name"},
 		{sd, func(r *Request) { r.Control, r.Width = nets+"t2i="+ring, 72 }, "steps of 16 pixels; the nearest size is 80×64"},
 		{sd, func(r *Request) { r.Control, r.Scheduler, r.Steps = nets+"one="+ring+":end=0.5", "dpm-adaptive", 0 }, "leave start and end out"},
 		{sd, func(r *Request) { r.Depth = ring }, "--depth is for depth models"},

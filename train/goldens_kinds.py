@@ -103,7 +103,7 @@ def main():
         add("lumina2", "transformer", "Lumina 2", d.Lumina2Transformer2DModel(num_layers=1))
         add("clip-l", "text encoder", "CLIP-L", text(tf.CLIPTextModel, 768))
         add("clip-g", "text encoder", "OpenCLIP-bigG", text(tf.CLIPTextModelWithProjection, 1280))
-        add("clip-vision", "other", "", tf.CLIPVisionModelWithProjection(tf.CLIPVisionConfig(num_hidden_layers=1)))
+        add("clip-vision", "vision", "", tf.CLIPVisionModelWithProjection(tf.CLIPVisionConfig(num_hidden_layers=1)))
         add("t5", "text encoder", "T5", tf.T5EncoderModel(tf.T5Config(num_layers=1)))
         add("qwen3", "text encoder", "Qwen3", tf.Qwen3ForCausalLM(tf.Qwen3Config(num_hidden_layers=1, hidden_size=64, intermediate_size=8, vocab_size=16)))
         add("esrgan", "upscaler", "", ESRGAN())

@@ -41,6 +41,7 @@ func newApp(e *env) app {
 			convertCommand(e),
 			verifyCommand(e),
 			upscaleCommand(e),
+			preprocessCommand(e),
 			tokenizeCommand(e),
 			schedulersCommand(e),
 			guidanceCommand(e),

@@ -97,7 +97,7 @@ Examples:
 				return err
 			}
 			o := batchOptions{
-				Jobs: path, Read: jobs.Options{Notation: c.String("notation"), Name: c.String("name"), Wildcards: c.String("wildcards")},
+				Jobs: path, Read: jobs.Options{Notation: c.String("notation"), Name: c.String("name"), Wildcards: c.String("wildcards"), Pictures: true},
 				Memory: gibibytes(c), Out: c.String("out"), Records: c.String("records"), DryRun: c.Bool("dry-run"),
 				Retry: c.Int("retry"), FailFast: c.Bool("fail-fast"), Remote: c.IsSet("queue"), Workers: c.Int("workers"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}

@@ -25,8 +25,8 @@ var (
 	VAEs       = Kind{"vae", "autoencoders", []string{"vae", "VAE"}}
 	Upscalers  = Kind{"upscaler", "upscalers", []string{"upscale_models", "ESRGAN", "RealESRGAN"}}
 	Judges     = Kind{"judge", "judges", []string{"judges"}}
-	Controls   = Kind{"control network", "control networks", []string{"controlnet", "ControlNet", "ipadapter", "ip-adapter", "t2i_adapter", "T2IAdapter", "../extensions/sd-webui-controlnet/models"}}
-	Visions    = Kind{"image encoder", "image encoders", []string{"clip_vision"}}
+	Controls   = Kind{"control", "control networks", []string{"controlnet", "ControlNet", "ipadapter", "ip-adapter", "t2i_adapter", "T2IAdapter", "../extensions/sd-webui-controlnet/models"}}
+	Visions    = Kind{"vision", "image encoders", []string{"clip_vision"}}
 	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
 )
 
@@ -34,7 +34,7 @@ var (
 func (k Kind) Folders() []string { return k.folders }
 
 // Kinds lists what is used beside a model.
-func Kinds() []Kind { return []Kind{LoRAs, Embeddings, VAEs, Upscalers, Judges} }
+func Kinds() []Kind { return []Kind{LoRAs, Embeddings, VAEs, Upscalers, Judges, Controls, Visions} }
 
 // Place is the folder of root for one kind of files: of those names the first that is there, or else the first.
 func Place(root string, names []string) string {

@@ -395,8 +395,12 @@ func placesOf(k checkpoint.Kind) []string {
 		return library.Embeddings.Folders()
 	case checkpoint.KindUpscaler:
 		return library.Upscalers.Folders()
-	case checkpoint.KindControlNet:
+	case checkpoint.KindControlNet, checkpoint.KindT2IAdapter:
 		return []string{"controlnet", "ControlNet"}
+	case checkpoint.KindIPAdapter:
+		return []string{"ipadapter", "ip-adapter"}
+	case checkpoint.KindVision:
+		return library.Visions.Folders()
 	}
 	return nil
 }
