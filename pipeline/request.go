@@ -137,6 +137,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	}
 	pl.sizes = sizes(r)
 	p.warnSizes(pl)
+	p.warnTrained(pl)
 	if err := p.planHires(pl); err != nil {
 		return nil, err
 	}

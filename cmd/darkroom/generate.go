@@ -49,7 +49,7 @@ Examples:
    darkroom generate "a red apple" -o apple.png --seed 7 --steps 20 --scheduler dpm++2m
    darkroom generate "a (red:1.3) apple" --negative "leaf" --count 4 -o pictures/
    darkroom generate "a red apple" --count 100 --device 0,1 -o pictures/
-   darkroom generate "a red apple" --width 512 --height 768 -o - | display
+   darkroom generate "a red apple" --width 512 --height 768 --model sd15 -o - | display
    darkroom generate --from apple.png -o again.png
    darkroom generate --from apple.png --seed 8 -o other.webp`,
 		Flags: append(settingFlags(), presetFlag(), styleFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag(),

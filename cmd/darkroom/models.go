@@ -17,15 +17,17 @@ import (
 func modelsCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "models",
-		Usage:     "list the models that --model takes by name, or remove one",
-		ArgsUsage: "[rm NAME…]",
+		Usage:     "list the models that --model takes by name, show one, or remove one",
+		ArgsUsage: "[show NAME | rm NAME…]",
 		Description: `A model is a folder in the diffusers layout (model_index.json, unet/, vae/, …) or a single file. --model takes the
 path of any; by name it finds those in the folders of DARKROOM_MODELS, or else in
 ` + strings.Join(machine.UserModelFolders(), ", ") + `. darkroom pull fetches more.
+show NAME says what a model is; show default lists the words that the embedded model knows.
 rm removes a model, or an adapter, an embedding, an autoencoder or an upscaler by its name, from those folders alone. It asks before.
 
 Examples:
    darkroom models
+   darkroom models show default
    darkroom models rm sdxl-turbo
    darkroom models rm lora:ink --yes
    DARKROOM_MODELS=/data/models darkroom generate --model sd15 "a red apple"`,
@@ -33,6 +35,9 @@ Examples:
 		Action: func(c *cli.Context) error {
 			if c.Args().First() == "rm" {
 				return removeModels(c.Context, e, c.Args().Tail(), c.Bool("yes"))
+			}
+			if c.Args().First() == "show" {
+				return showModel(c.Context, e, c.Args().Tail(), c.Bool("json"))
 			}
 			if err := noWords(c); err != nil {
 				return err

@@ -62,7 +62,7 @@ func TestMadeUpSetting(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 	run("compare", "--model", model, "--schedulers", "ddim", "--steps", "1", "--made-up", "0.5,1", "--prompt", "a", "--reference-steps", "0", "--judge", "none", "-o", "report", "-q")
-	csv, err := os.ReadFile(filepath.Join("report", "results.csv"))
+	csv, err := os.ReadFile(filepath.Join("report", "pictures.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}

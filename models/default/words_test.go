@@ -1,0 +1,70 @@
+package defaultmodel
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestUnknown(t *testing.T) {
+	for prompt, want := range map[string]struct {
+		unknown string
+		thing   bool
+	}{
+		"a red apple":                               {"", true},
+		"Two Cats, on the GRASS":                    {"", true},
+		"a t-rex in the snow":                       {"", true},
+		"a (red:1.3) cat <lora:ink:0.8> BREAK":      {"", true},
+		"a slice of cake on a dark blue background": {"", true},
+		"a red giraffe playing tennis, a giraffe":   {"playing tennis", true}, // a giraffe is in the list
+		"a portrait of einstein, 8k":                {"portrait einstein 8k", false},
+		"red":                                       {"", false},
+		"ice":                                       {"ice", false}, // a part of "ice cream" is no thing
+		"":                                          {"", false},
+		"eine Katze 猫":                              {"eine katze 猫", false},
+	} {
+		unknown, thing := Unknown(prompt)
+		if strings.Join(unknown, " ") != want.unknown || thing != want.thing {
+			t.Errorf("%q: unknown %q, a thing %v; want %q, %v", prompt, unknown, thing, want.unknown, want.thing)
+		}
+	}
+}
+
+// words.json follows the nouns that training reads: their names stand there a line a noun.
+func TestWordsAreTheGrammars(t *testing.T) {
+	text, err := os.ReadFile("../../train/nouns.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, table := range regexp.MustCompile(`(?s)(?:FIRST|COMMON) = """\n(.*?)"""`).FindAllStringSubmatch(string(text), -1) {
+		for _, line := range strings.Split(strings.TrimSpace(table[1]), "\n") {
+			line, _, _ = strings.Cut(line, "=")
+			name, _, _ := strings.Cut(line, ",")
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	if len(names) < 200 || !slices.Equal(names, Known().Names()) {
+		t.Errorf("words.json has %d nouns, train/nouns.py %d: run python -m train.words", len(Known().Names()), len(names))
+	}
+}
+
+// Every prompt that samples/ gives to newcomers is of words that the model knows.
+func TestSamplePrompts(t *testing.T) {
+	for _, file := range []string{"prompts.txt", "compare-prompts.txt"} {
+		text, err := os.ReadFile("../../samples/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
+			if unknown, thing := Unknown(line); len(unknown) > 0 || !thing {
+				t.Errorf("%s: %q has %q, a thing: %v", file, line, unknown, thing)
+			}
+		}
+	}
+}

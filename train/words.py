@@ -1,0 +1,43 @@
+"""Write models/default/words.json: the words that the embedded model was trained on, from the grammar of its captions.
+
+    python -m train.words
+"""
+
+import json
+from pathlib import Path
+
+from . import captions, nouns
+from .recolour import BACKGROUNDS, OBJECT_COLOURS
+
+OUT = Path(__file__).parent.parent / "models/default/words.json"
+NO_PLURAL = {"money", "glasses", "sunglasses", "scissors", "headphones", "jeans"}
+
+
+def flat(lists):
+    return [word for words in lists for word in words]
+
+
+def main():
+    table = nouns.table(nouns.FIRST) + nouns.table(nouns.COMMON)
+    rows = [names for names, _ in table]
+    plurals = sorted({captions.plural(name) for name in flat(rows) if name not in NO_PLURAL})
+    synonyms = sorted({word for words in captions.COLOUR_WORDS.values() for word in words} - set(OBJECT_COLOURS))
+    words = {
+        "nouns": rows,  # the first name of each is the usual one
+        "plurals": plurals,
+        "colours": list(OBJECT_COLOURS),
+        "more colours": synonyms,
+        "backgrounds": [name + " background" for name in BACKGROUNDS],
+        "settings": flat(captions.SETTINGS.values()),
+        "places": flat(words for words, _, _ in captions.PLACES.values()),
+        "counts": flat(words for words, _ in captions.COUNTS.values()),
+        "sizes": flat(captions.SIZE_WORDS.values()),
+        "styles": sorted({p.replace("{}", "").strip(" ,") for p in flat(captions.STYLES.values()) + list(captions.OUTLINES)}),
+        "others": list(captions.FILLERS) + [p.strip() for p in captions.PREFIXES] + ["a", "an", "the", "and", "with", "on", "next to", "one", "single", "slice of", "cup of"],
+    }
+    text = "{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in words.items()) + "\n}\n"
+    OUT.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
