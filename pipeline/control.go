@@ -57,8 +57,8 @@ func (s *steering) close() error {
 	return errors.Join(errs...)
 }
 
-// loadControls opens the networks and reads the pictures of a request whose size is settled; nil without any.
-func (p *Pipeline) loadControls(r *Request) (*controls, error) {
+// loadControls opens the networks and reads the pictures of a request whose size is settled, and what it starts from; nil without any.
+func (p *Pipeline) loadControls(r *Request, e *edit) (*controls, error) {
 	list, err := recipe.ParseControls(r.Control)
 	if err != nil {
 		return nil, usagef("--control %w", err)
@@ -72,7 +72,7 @@ func (p *Pipeline) loadControls(r *Request) (*controls, error) {
 	for i := range list {
 		use, err := p.openControl(&list[i])
 		if err == nil {
-			err = p.loadHint(c, list[i], use, r)
+			err = p.loadHint(c, list[i], use, r, e)
 		}
 		if err != nil {
 			return nil, usagef("--control %s: %w", list[i].Model, err)
@@ -142,9 +142,9 @@ func (p *Pipeline) openControl(c *recipe.Control) (family.Steer, error) {
 }
 
 // loadHint reads a picture and makes it ready for its network.
-func (p *Pipeline) loadHint(c *controls, use recipe.Control, network family.Steer, r *Request) error {
+func (p *Pipeline) loadHint(c *controls, use recipe.Control, network family.Steer, r *Request, e *edit) error {
 	prompt := network.Kind == checkpoint.KindIPAdapter
-	picture, sum, err := p.show(use, prompt, r)
+	picture, sum, err := p.show(use, prompt, r, e)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (p *Pipeline) loadHint(c *controls, use recipe.Control, network family.Stee
 
 // show is a picture at the request's size, or of an image prompt at its own, preprocessed. The latest few are remembered: a
 // request is looked at several times.
-func (p *Pipeline) show(use recipe.Control, own bool, r *Request) (*image.NRGBA, string, error) {
+func (p *Pipeline) show(use recipe.Control, own bool, r *Request, e *edit) (*image.NRGBA, string, error) {
 	if use.Pre != "" {
 		if err := preprocess.Check(use.Pre); err != nil {
 			return nil, "", err
@@ -166,7 +166,7 @@ func (p *Pipeline) show(use recipe.Control, own bool, r *Request) (*image.NRGBA,
 	}
 	key := fmt.Sprint(file.SHA256, own, use.Pre, use.Low, use.High)
 	if !own {
-		key += fmt.Sprint(r.Width, r.Height, r.Resize)
+		key += fmt.Sprint(r.Width, r.Height, e.place(r))
 	}
 	if i := slices.IndexFunc(p.steering.shown, func(s shown) bool { return s.key == key }); i >= 0 {
 		return p.steering.shown[i].picture, file.SHA256, nil
@@ -176,7 +176,9 @@ func (p *Pipeline) show(use recipe.Control, own bool, r *Request) (*image.NRGBA,
 		if r.Resize != "" && !slices.Contains(recipe.Resizes(), r.Resize) {
 			return nil, "", fmt.Errorf("--resize %.40q: choose fill, fit or stretch", r.Resize)
 		}
-		img = resized(img, r.Width, r.Height, r.Resize, color.NRGBA{0, 0, 0, 255})
+		if img, err = e.placed(img, r, use.Pre != ""); err != nil {
+			return nil, "", err
+		}
 	}
 	if use.Pre != "" {
 		if img, err = preprocess.Apply(use.Pre, img, preprocess.Options{Low: use.Low, High: use.High}); err != nil {
@@ -210,7 +212,7 @@ func (p *Pipeline) steer(ctx context.Context, pl *plan) error {
 	}
 	key := fmt.Sprint(pl.latentH, pl.latentW, pl.wrap)
 	for i, use := range c.list {
-		key += fmt.Sprint("\n", c.sums[i], use.Pre, use.Low, use.High, pl.Resize)
+		key += fmt.Sprint("\n", c.sums[i], use.Pre, use.Low, use.High, pl.edit.place(&pl.Request))
 	}
 	if key != s.preparedKey {
 		prepared, err := c.steered.Prepare(ctx, c.pictures, pl.latentH, pl.latentW, pl.wrap)

@@ -76,7 +76,7 @@ type depth struct {
 }
 
 // loadDepth reads the request's depth map; nil without one.
-func (p *Pipeline) loadDepth(r Request) (*depth, error) {
+func (p *Pipeline) loadDepth(r *Request, e *edit) (*depth, error) {
 	if r.Depth == "" {
 		return nil, nil
 	}
@@ -85,8 +85,10 @@ func (p *Pipeline) loadDepth(r Request) (*depth, error) {
 		return nil, usagef("--depth: %w", err)
 	}
 	img := imagefile.Flatten(file.Pixels, color.NRGBA{0, 0, 0, 255})
-	if !sameShape(img.Rect, image.Rect(0, 0, r.Width, r.Height)) {
-		img = resized(img, r.Width, r.Height, r.Resize, color.NRGBA{0, 0, 0, 255})
+	if e != nil && e.canvas != nil || !sameShape(img.Rect, image.Rect(0, 0, r.Width, r.Height)) {
+		if img, err = e.placed(img, r, true); err != nil {
+			return nil, usagef("--depth %s: %w", r.Depth, err)
+		}
 	}
 	f := p.model.Latent.Factor
 	grey := make([]float32, img.Rect.Dx()*img.Rect.Dy())

@@ -103,11 +103,11 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err != nil {
 		return nil, &UsageError{err}
 	}
-	d, err := p.loadDepth(r)
+	d, err := p.loadDepth(&r, e)
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.loadControls(&r)
+	c, err := p.loadControls(&r, e)
 	if err != nil {
 		return nil, err
 	}
