@@ -204,15 +204,27 @@ func latinShare(s string) int {
 // xmpNamespace is the name under which the recipe stands in an XMP packet: darkroom:recipe.
 const xmpNamespace = "urn:darkroom:1.0/"
 
-// writeXMP is an XMP packet (ISO 16684-1) with the recipe's JSON as a text property.
-func writeXMP(recipe string) string {
+// iptcNamespace is of IPTC's extension for photographs, whose DigitalSourceType says what made a picture.
+const iptcNamespace = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+
+// iptc is the property as an attribute.
+func (s Source) iptc() string {
+	return `xmlns:Iptc4xmpExt="` + iptcNamespace + `" Iptc4xmpExt:DigitalSourceType="` + s.URL() + `"`
+}
+
+// writeXMP is an XMP packet (ISO 16684-1) with what made the picture, and with the recipe's JSON as a text property where there is
+// one.
+func writeXMP(recipe string, source Source) string {
+	if recipe == "" {
+		return xmpPacket(xmpMeta(source.iptc() + `></rdf:Description>`))
+	}
 	// JSON escapes control characters itself. Two more characters may not stand in XML; in JSON they stand in strings only.
 	recipe = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`).Replace(recipe)
 	var text strings.Builder
 	if err := xml.EscapeText(&text, []byte(recipe)); err != nil {
 		panic(err) // a strings.Builder does not fail
 	}
-	return xmpPacket(xmpMeta(`xmlns:darkroom="` + xmpNamespace + `"><darkroom:recipe>` + text.String() + `</darkroom:recipe></rdf:Description>`))
+	return xmpPacket(xmpMeta(source.iptc() + ` xmlns:darkroom="` + xmpNamespace + `"><darkroom:recipe>` + text.String() + `</darkroom:recipe></rdf:Description>`))
 }
 
 // xmpMeta is the inside of a packet, with one description.
@@ -243,6 +255,7 @@ func (info *Info) takeXMP(packet string) {
 // programs keep theirs.
 var xmpNames = map[xml.Name]string{
 	{Space: xmpNamespace, Local: "recipe"}:                            "darkroom",
+	{Space: iptcNamespace, Local: "DigitalSourceType"}:                "DigitalSourceType",
 	{Space: "http://ns.adobe.com/exif/1.0/", Local: "UserComment"}:    "UserComment",
 	{Space: "http://purl.org/dc/elements/1.1/", Local: "description"}: "Description",
 }

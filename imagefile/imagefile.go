@@ -13,7 +13,6 @@ package imagefile
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"image"
@@ -63,6 +62,8 @@ type Options struct {
 	Format Format
 	// Quality is from 1 to 100. 0: JPEG at 95, WebP without loss. PNG has none.
 	Quality int
+	// Source is what made a picture that EncodePlain writes.
+	Source Source
 }
 
 // Encode writes img with its recipe to w.
@@ -74,7 +75,7 @@ func Encode(w io.Writer, img *image.NRGBA, r recipe.Recipe, o Options) error {
 	if err != nil {
 		return err
 	}
-	m := metadata{parameters: r.Parameters(), json: string(json)}
+	m := metadata{r.Parameters(), string(json), SourceOf(r)}
 	switch o.Format {
 	case PNG:
 		err = encodePNG(w, img, m)
@@ -91,21 +92,44 @@ func Encode(w io.Writer, img *image.NRGBA, r recipe.Recipe, o Options) error {
 	return nil
 }
 
-// EncodePlain writes img without a recipe.
+// EncodePlain writes img without a recipe, with what made it.
 func EncodePlain(w io.Writer, img *image.NRGBA, o Options) error {
+	m := metadata{source: o.Source}
 	switch o.Format {
 	case JPEG:
-		return jpeg.Encode(w, img, &jpeg.Options{Quality: cmp.Or(o.Quality, 95)})
+		return encodeJPEG(w, img, m, o.Quality)
 	case WebP:
-		return webp.Encode(w, img, webp.Options{Lossless: o.Quality == 0, Quality: o.Quality, Method: webp.DefaultMethod})
+		return encodeWebP(w, img, m, o.Quality)
 	}
-	return png.Encode(w, img)
+	return encodePNG(w, img, m)
+}
+
+// Source is what made a picture, in IPTC's terms (cv.iptc.org/newscodes/digitalsourcetype).
+type Source int
+
+const (
+	Trained   Source = iota // a trained model
+	Composite               // a trained model, of a picture that was given to it
+)
+
+// URL is the term's.
+func (s Source) URL() string {
+	return "http://cv.iptc.org/newscodes/digitalsourcetype/" + [...]string{"trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"}[s]
+}
+
+// SourceOf is what made a recipe's picture.
+func SourceOf(r recipe.Recipe) Source {
+	if r.Init != "" {
+		return Composite
+	}
+	return Trained
 }
 
 // metadata is the recipe in its two forms.
 type metadata struct {
 	parameters string
-	json       string
+	json       string // "": there is no recipe
+	source     Source
 }
 
 // MaxPixels is the largest image that is decoded, in pixels: a file of a few bytes can claim any size, and

@@ -39,19 +39,23 @@ func writeJPEG(w io.Writer, encoded []byte, m metadata) error {
 	if n := len(m.parameters) + len(m.json); n > recipe.MaxJSON {
 		return fmt.Errorf("the recipe has %d bytes, more than the %d that are read again: shorten the prompt or write a PNG", n, recipe.MaxJSON)
 	}
-	for exif := string(writeEXIF(m.parameters)); exif != ""; {
+	exif := ""
+	if m.json != "" {
+		exif = string(writeEXIF(m.parameters))
+	}
+	for exif != "" {
 		n := min(len(exif), maxSegment-len(exifHeader))
 		segment(exifHeader, exif[:n])
 		exif = exif[n:]
 	}
-	xmp := writeXMP(m.json)
+	xmp := writeXMP(m.json, m.source)
 	if len(xmpHeader)+len(xmp) <= maxSegment {
 		segment(xmpHeader, xmp)
 	} else {
 		// ISO 16684-3, sec. 6.3.5: the packet names the extension by its MD5; each part says where it belongs.
 		extension := strings.TrimSuffix(strings.TrimPrefix(xmp, xmpBegin), xmpEnd)
 		id := fmt.Sprintf("%X", md5.Sum([]byte(extension)))
-		segment(xmpHeader, xmpPacket(xmpMeta(`xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="`+id+`"/>`)))
+		segment(xmpHeader, xmpPacket(xmpMeta(m.source.iptc()+` xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="`+id+`"/>`)))
 		for at := 0; at < len(extension); {
 			n := min(len(extension)-at, maxSegment-len(extendedHeader)-len(id)-8)
 			place := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(len(extension))), uint32(at))

@@ -15,6 +15,9 @@ import (
 	"unicode/utf8"
 )
 
+// xmpKey is of the text chunk that holds an XMP packet.
+const xmpKey = "XML:com.adobe.xmp"
+
 const pngSignature = "\x89PNG\r\n\x1a\n"
 
 // encodePNG writes the pixels with image/png and its own chunks between IHDR and the pixels, where readers that stop at
@@ -28,8 +31,11 @@ func encodePNG(w io.Writer, img *image.NRGBA, m metadata) error {
 	encoded := buf.Bytes()
 	out := bytes.NewBuffer(bytes.Clone(encoded[:header]))
 	writeColourChunks(out)
-	writeTextChunk(out, "parameters", m.parameters)
-	writeInternationalTextChunk(out, "darkroom", m.json)
+	if m.json != "" {
+		writeTextChunk(out, "parameters", m.parameters)
+		writeInternationalTextChunk(out, "darkroom", m.json)
+	}
+	writeInternationalTextChunk(out, xmpKey, writeXMP("", m.source))
 	out.Write(encoded[header:])
 	_, err := w.Write(out.Bytes())
 	return err
@@ -147,7 +153,7 @@ func (info *Info) takePNGChunk(kind string, data []byte) error {
 		t = Text{Key: key, Problem: err.Error()}
 	}
 	info.addText(t)
-	if key == "XML:com.adobe.xmp" {
+	if key == xmpKey {
 		info.takeXMP(text)
 	}
 	return nil

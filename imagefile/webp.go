@@ -14,7 +14,9 @@ import (
 func writeWebP(w io.Writer, encoded []byte, img *image.NRGBA, m metadata) error {
 	const hasXMP, hasEXIF, hasAlpha = 1 << 2, 1 << 3, 1 << 4
 	vp8x := make([]byte, 10)
-	vp8x[0] = hasXMP | hasEXIF
+	if vp8x[0] = hasXMP; m.json != "" {
+		vp8x[0] |= hasEXIF
+	}
 	if !img.Opaque() {
 		vp8x[0] |= hasAlpha
 	}
@@ -34,8 +36,10 @@ func writeWebP(w io.Writer, encoded []byte, img *image.NRGBA, m metadata) error 
 		}
 		rest = rest[min(len(rest), 8+size+size%2):]
 	}
-	writeRIFFChunk(&body, "EXIF", writeEXIF(m.parameters))
-	writeRIFFChunk(&body, "XMP ", []byte(writeXMP(m.json)))
+	if m.json != "" {
+		writeRIFFChunk(&body, "EXIF", writeEXIF(m.parameters))
+	}
+	writeRIFFChunk(&body, "XMP ", []byte(writeXMP(m.json, m.source)))
 
 	out := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, uint32(body.Len()))...)
 	_, err := w.Write(append(out, body.Bytes()...))

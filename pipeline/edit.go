@@ -49,7 +49,7 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 		for _, s := range []struct {
 			name  string
 			given bool
-		}{{"mask", r.Mask != ""}, {"strength", r.Strength != nil}, {"outpaint", r.Outpaint != ""}, {"inpaint", r.Inpaint == recipe.InpaintMasked}} {
+		}{{"mask", r.Mask != ""}, {"strength", r.Strength != nil}, {"outpaint", r.Outpaint != ""}, {"inpaint", r.Inpaint == recipe.InpaintMasked}, {"move", r.Move != ""}} {
 			if s.given {
 				return nil, usagef("--%s needs a picture to change: give it with --init", s.name)
 			}
@@ -72,7 +72,11 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 	case r.Inpaint == recipe.InpaintMasked && r.Mask == "" && r.Outpaint == "":
 		return nil, usagef("--inpaint masked needs a mask: give it with --mask")
 	}
-	opaque := flattened(picture.Pixels)
+	move, err := recipe.ParseMove(r.Move)
+	if err != nil {
+		return nil, usagef("--move %w", err)
+	}
+	opaque := moved(flattened(picture.Pixels), move)
 	mask, err := p.loadMask(r, e, picture.Pixels)
 	if err != nil {
 		return nil, err

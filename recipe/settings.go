@@ -65,6 +65,8 @@ type Settings struct {
 	// Inpaint is InpaintWhole or "", or InpaintMasked; Outpaint are Sides.
 	Inpaint  string `json:",omitempty"`
 	Outpaint string `json:",omitempty"`
+	// Move is how Init is moved before it is painted over: see ParseMove.
+	Move string `json:",omitempty"`
 	// Regions are parts of the picture with prompts of their own, and Toward is a prompt that this one goes towards: see
 	// ParseRegions and ParseToward.
 	Regions string `json:",omitempty"`
@@ -274,6 +276,9 @@ func table() []Setting {
 		{Name: "toward", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
 			About: "go a share of the way from the prompt to another, `SHARE:PROMPT`",
 			Field: func(s *Settings) any { return &s.Toward }, Recipe: func(r *Recipe) any { return &r.Toward }},
+		{Name: "move", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
+			About: "move --init before it is painted over: `zoom=F,x=N,y=N,rotate=F`, by a factor, pixels to the right and down, degrees clockwise",
+			Field: func(s *Settings) any { return &s.Move }, Recipe: func(r *Recipe) any { return &r.Move }},
 
 		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "a model that makes the last steps, MODEL[:start=0.8]: its share begins there",

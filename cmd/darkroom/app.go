@@ -32,6 +32,7 @@ func newApp(e *env) app {
 			generateCommand(e),
 			varyCommand(e),
 			gridCommand(e),
+			walkCommand(e),
 			batchCommand(e),
 			serveCommand(e),
 			workerCommand(e),

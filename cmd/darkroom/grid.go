@@ -82,6 +82,11 @@ func grid(e *env, o gridOptions) error {
 
 // write draws the sheet into a file.
 func (s *sheet) write(path string, o imagefile.Options) error {
+	for _, r := range s.recipes { // a picture that failed has none, and is not there
+		if r == nil || imagefile.SourceOf(*r) == imagefile.Composite {
+			o.Source = imagefile.Composite
+		}
+	}
 	var buf bytes.Buffer
 	if err := imagefile.EncodePlain(&buf, s.draw(), o); err != nil {
 		return fmt.Errorf("%s: %w", path, err)

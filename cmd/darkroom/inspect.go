@@ -92,7 +92,7 @@ func inspectImage(e *env, path string, asJSON bool) error {
 		switch {
 		case x.Problem != "":
 			t.AppendRow(table.Row{printable(x.Key), "cannot be read: " + x.Problem})
-		case x.Key == "darkroom" || x.Key == "parameters" && info.Recipe != nil:
+		case x.Key == "darkroom" || x.Key == "XML:com.adobe.xmp" && x.Problem == "" || x.Key == "parameters" && info.Recipe != nil:
 		default:
 			t.AppendRow(table.Row{printable(x.Key), printable(shorten(x.Value, 200))})
 		}

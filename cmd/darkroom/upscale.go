@@ -125,7 +125,7 @@ func upscale(ctx context.Context, e *env, o upscaleOptions) error {
 // encode writes the picture with the recipe of the one that was enlarged, if that has one of this program's own.
 func (o *upscaleOptions) encode(larger *image.NRGBA, upscaler string, scale int, format imagefile.Format) ([]byte, error) {
 	var buf bytes.Buffer
-	options := imagefile.Options{Format: format}
+	options := imagefile.Options{Format: format, Source: imagefile.Composite}
 	info, err := imagefile.Inspect(o.File)
 	if err != nil || info.Recipe == nil || info.Recipe.Version == "" {
 		err = imagefile.EncodePlain(&buf, larger, options)

@@ -1,0 +1,235 @@
+package imagefile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/gif"
+	"image/png"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/gen2brain/webp"
+)
+
+// Animation is pictures that follow one another.
+type Animation struct {
+	Frames int
+	// Frame gives picture i, all of one size and opaque.
+	Frame func(i int) (*image.NRGBA, error)
+	FPS   float64 // pictures a second
+	Loops int     // 0: for ever
+	// Quality is of WebP, from 1 to 100; 0: without loss.
+	Quality int
+	Source  Source
+}
+
+// EncodeAnimation writes an animated PNG (.png or .apng), WebP (.webp) or GIF (.gif, with 256 colours a picture), as the file's name
+// says. PNG and WebP say in XMP that the pictures are machine-made.
+func EncodeAnimation(w io.Writer, path string, a Animation) error {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".png", ".apng":
+		return a.apng(w)
+	case ".webp":
+		return a.webp(w)
+	case ".gif":
+		return a.gif(w)
+	}
+	return fmt.Errorf("%s: no animation has that ending: use .png, .webp or .gif", path)
+}
+
+func (a *Animation) frame(i int, size *image.Point) (*image.NRGBA, error) {
+	img, err := a.Frame(i)
+	if err != nil {
+		return nil, err
+	}
+	if i == 0 {
+		*size = img.Rect.Size()
+	}
+	if img.Rect.Size() != *size {
+		return nil, fmt.Errorf("picture %d has %d×%d pixels, the first %d×%d", i+1, img.Rect.Dx(), img.Rect.Dy(), size.X, size.Y)
+	}
+	return img, nil
+}
+
+// milliseconds is how long each picture is shown.
+func (a *Animation) milliseconds() int { return max(int(1000/a.FPS+0.5), 1) }
+
+// apng writes the pictures as PNG's third edition has them (sec. 11.3.6): acTL, then fcTL and the pixels of each, the first in IDAT, the
+// others in fdAT.
+func (a *Animation) apng(w io.Writer) error {
+	var size image.Point
+	sequence := uint32(0)
+	out := new(bytes.Buffer)
+	for i := range a.Frames {
+		img, err := a.frame(i, &size)
+		if err != nil {
+			return err
+		}
+		var one bytes.Buffer
+		if err := png.Encode(&one, Flatten(img, color.NRGBA{255, 255, 255, 255})); err != nil {
+			return err
+		}
+		const header = len(pngSignature) + 8 + 13 + 4
+		if i == 0 {
+			out.Write(one.Bytes()[:header])
+			writeChunk(out, "acTL", binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(a.Frames)), uint32(a.Loops)))
+			writeColourChunks(out)
+			writeInternationalTextChunk(out, xmpKey, writeXMP("", a.Source))
+		}
+		control := binary.BigEndian.AppendUint32(nil, sequence)
+		sequence++
+		for _, v := range []int{size.X, size.Y, 0, 0} {
+			control = binary.BigEndian.AppendUint32(control, uint32(v))
+		}
+		control = binary.BigEndian.AppendUint16(control, uint16(a.milliseconds()))
+		control = binary.BigEndian.AppendUint16(control, 1000)
+		writeChunk(out, "fcTL", append(control, 0, 0)) // each replaces the one before
+		for rest := one.Bytes()[header:]; len(rest) >= 12; {
+			n := int(binary.BigEndian.Uint32(rest))
+			if string(rest[4:8]) == "IDAT" && i == 0 {
+				writeChunk(out, "IDAT", rest[8:8+n])
+			} else if string(rest[4:8]) == "IDAT" {
+				writeChunk(out, "fdAT", append(binary.BigEndian.AppendUint32(nil, sequence), rest[8:8+n]...))
+				sequence++
+			}
+			rest = rest[12+n:]
+		}
+		if _, err := out.WriteTo(w); err != nil {
+			return err
+		}
+	}
+	writeChunk(out, "IEND", nil)
+	_, err := out.WriteTo(w)
+	return err
+}
+
+// webp writes the pictures as an animated file: VP8X, ANIM, an ANMF for each (RFC 9649, sec. 2.7.1).
+func (a *Animation) webp(w io.Writer) error {
+	const hasXMP, animated = 1 << 2, 1 << 1
+	var size image.Point
+	var body bytes.Buffer
+	for i := range a.Frames {
+		img, err := a.frame(i, &size)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			vp8x := make([]byte, 10)
+			vp8x[0] = hasXMP | animated
+			put24(vp8x[4:], size.X-1)
+			put24(vp8x[7:], size.Y-1)
+			body.WriteString("WEBP")
+			writeRIFFChunk(&body, "VP8X", vp8x)
+			writeRIFFChunk(&body, "ANIM", binary.LittleEndian.AppendUint16([]byte{255, 255, 255, 255}, uint16(a.Loops)))
+		}
+		var one bytes.Buffer
+		o := webp.Options{Lossless: a.Quality == 0, Quality: a.Quality, Method: webp.DefaultMethod}
+		if err := webp.Encode(&one, Flatten(img, color.NRGBA{255, 255, 255, 255}), o); err != nil {
+			return err
+		}
+		var frame bytes.Buffer
+		head := make([]byte, 16)
+		put24(head[6:], size.X-1)
+		put24(head[9:], size.Y-1)
+		put24(head[12:], a.milliseconds())
+		head[15] = 2 // not blended with the one before
+		frame.Write(head)
+		for rest := one.Bytes()[12:]; len(rest) >= 8; {
+			kind, n := string(rest[:4]), int(binary.LittleEndian.Uint32(rest[4:]))
+			if n > len(rest)-8 {
+				return errors.New("the encoder gave a chunk that is cut off")
+			}
+			if slices.Contains([]string{"ALPH", "VP8 ", "VP8L"}, kind) {
+				writeRIFFChunk(&frame, kind, rest[8:8+n])
+			}
+			rest = rest[min(len(rest), 8+n+n%2):]
+		}
+		writeRIFFChunk(&body, "ANMF", frame.Bytes())
+	}
+	writeRIFFChunk(&body, "XMP ", []byte(writeXMP("", a.Source)))
+	if body.Len() > 1<<32-10 {
+		return errors.New("the animation has more than 4 GiB: use fewer or smaller pictures")
+	}
+	out := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, uint32(body.Len()))...)
+	if _, err := w.Write(out); err != nil {
+		return err
+	}
+	_, err := body.WriteTo(w)
+	return err
+}
+
+// gif writes pictures of 256 colours, chosen for each.
+func (a *Animation) gif(w io.Writer) error {
+	var size image.Point
+	out := &gif.GIF{LoopCount: a.Loops}
+	for i := range a.Frames {
+		img, err := a.frame(i, &size)
+		if err != nil {
+			return err
+		}
+		p := image.NewPaletted(img.Rect, medianCut(img, 256))
+		draw.FloydSteinberg.Draw(p, p.Rect, Flatten(img, color.NRGBA{255, 255, 255, 255}), image.Point{})
+		out.Image = append(out.Image, p)
+		out.Delay = append(out.Delay, max(int(100/a.FPS+0.5), 2)) // hundredths; viewers slow down what is faster
+	}
+	return gif.EncodeAll(w, out)
+}
+
+// medianCut chooses colours for a picture: the box of colours with the longest side is halved at its median until there are so
+// many, and each gives its mean (Heckbert 1982).
+func medianCut(img *image.NRGBA, most int) color.Palette {
+	var pixels [][3]uint8
+	for i := 0; i < len(img.Pix); i += 4 {
+		pixels = append(pixels, [3]uint8(img.Pix[i:i+3]))
+	}
+	boxes := [][][3]uint8{pixels}
+	for len(boxes) < most {
+		best, axis, longest := -1, 0, 0
+		for i, box := range boxes {
+			for k := range 3 {
+				low, high := 255, 0
+				for _, p := range box {
+					low, high = min(low, int(p[k])), max(high, int(p[k]))
+				}
+				if high-low > longest {
+					best, axis, longest = i, k, high-low
+				}
+			}
+		}
+		if best < 0 {
+			break // each box is one colour
+		}
+		box := boxes[best]
+		slices.SortFunc(box, func(a, b [3]uint8) int { return int(a[axis]) - int(b[axis]) })
+		middle := len(box) / 2
+		for middle < len(box)-1 && box[middle][axis] == box[middle-1][axis] { // neither half is empty, and no colour is in both
+			middle++
+		}
+		if box[middle][axis] == box[middle-1][axis] {
+			for middle = len(box) / 2; middle > 1 && box[middle][axis] == box[middle-1][axis]; {
+				middle--
+			}
+		}
+		boxes[best] = box[:middle]
+		boxes = append(boxes, box[middle:])
+	}
+	var palette color.Palette
+	for _, box := range boxes {
+		var sum [3]int
+		for _, p := range box {
+			for k := range 3 {
+				sum[k] += int(p[k])
+			}
+		}
+		n := max(len(box), 1)
+		palette = append(palette, color.NRGBA{uint8(sum[0] / n), uint8(sum[1] / n), uint8(sum[2] / n), 255})
+	}
+	return palette
+}
