@@ -169,6 +169,9 @@ func (f *Folder) Index() (*Index, error) {
 // Weights opens the weights of a part: one file, or shards with an index. Both naming schemes are known, that of
 // diffusers (diffusion_pytorch_model) and that of transformers (model).
 func (f *Folder) Weights(part string) (*Set, error) {
+	if f.file != nil && f.file.borrowed[part] != nil {
+		return f.file.borrowed[part].Weights(part)
+	}
 	if f.file != nil {
 		return f.file.weights(part, f.HashCache)
 	}

@@ -301,3 +301,6 @@ func hashFiles(cache string, files ...content) (string, error) {
 	writeHash(cache, key, h)
 	return h, nil
 }
+
+// Whole says whether the part is of one file that may hold others too, whose hash is the file's.
+func (s *Set) Whole() bool { return s.hash != nil }

@@ -68,7 +68,7 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 		return nil, err
 	}
 	unet, err := p.unetConfig(m.Family, m.Prediction)
-	if err != nil {
+	if err != nil && !strings.Contains(m.Metadata[ConfigKey], `"unet/config.json"`) {
 		return nil, err
 	}
 	m.add("unet", p.unet, unet)
@@ -146,7 +146,32 @@ func (m *Single) carried(overridden bool) error {
 		}
 		m.files[name] = text
 	}
+	if text := files["scheduler/scheduler_config.json"]; !overridden && text != "" && !m.hasAllOf(files["model_index.json"]) {
+		return m.nameScheduler(text)
+	}
 	return nil
+}
+
+// nameScheduler has model_index.json name the class that a scheduler's configuration does.
+func (m *Single) nameScheduler(config string) error {
+	var own struct {
+		Class string `json:"_class_name"`
+	}
+	var index map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(config), &own); err != nil {
+		return fmt.Errorf("metadata %s: %w", ConfigKey, err)
+	}
+	if err := json.Unmarshal([]byte(m.files["model_index.json"]), &index); err != nil || own.Class == "" {
+		return err
+	}
+	class, err := json.Marshal([]string{"diffusers", own.Class})
+	if err != nil {
+		return err
+	}
+	index["scheduler"] = class
+	text, err := json.Marshal(index)
+	m.files["model_index.json"] = string(text)
+	return err
 }
 
 // hasAllOf says whether the file has the parts that a model_index.json names.
@@ -290,6 +315,8 @@ type singleFile struct {
 	path    string
 	options SingleOptions
 	single  *Single
+
+	borrowed map[string]*Folder // parts that another model lends
 
 	mu   sync.Mutex
 	hash string

@@ -38,7 +38,7 @@ func isStableDiffusion(index *checkpoint.Index) bool {
 // unknown refuses folders of other kinds of models, before their parts give puzzling errors.
 func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	if s := f.Single(); s != nil && len(s.Missing) > 0 {
-		return fmt.Errorf("model %s: the file holds %s of %s alone: %s missing", f.Name(), strings.Join(s.Parts, ", "), s.Family, areMissing(s.Missing))
+		return fmt.Errorf("model %s: the file holds %s of %s alone: %s missing, and no other model here has what fits: name one with --parts", f.Name(), strings.Join(s.Parts, ", "), s.Family, areMissing(s.Missing))
 	}
 	for part, class := range sdParts {
 		c, ok := index.Components[part]

@@ -34,6 +34,9 @@ type Options struct {
 	Model string
 	// VAE is another autoencoder, a file or a folder; "" is the model's own.
 	VAE string
+	// Parts is a model that lends the text encoders and the autoencoder that Model, a single file, lacks; "": one of the user's
+	// models that fits.
+	Parts string
 	// Refiner is a second model that makes the last steps, as recipe.ParseRefiner reads it; "": there is none.
 	Refiner string
 	// Prediction is what the denoiser gives, as recipe.Predictions name it; "" and "auto" are as the model's files say.
@@ -62,7 +65,7 @@ func (o Options) With(s recipe.Settings) Options {
 	for _, f := range []struct {
 		to   *string
 		from string
-	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.Refiner, s.Refiner}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
+	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.Parts, s.Parts}, {&o.Refiner, s.Refiner}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
 		if f.from != "" {
 			*f.to = f.from
 		}
@@ -88,6 +91,7 @@ type Pipeline struct {
 	steering      steering        // controls
 	vae           *family.VAE     // that replaces the model's; nil as a rule
 	previewer     previewer       // the autoencoder of previews
+	lender        lender          // of parts that the model's file lacks
 
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
@@ -98,7 +102,11 @@ func Open(o Options) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{name: name, folder: folder.Name(), free: machine.FreeMemory, options: o, device: &stage.Device{LowMemory: o.LowMemory}}
+	lent, err := lend(folder, o)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pipeline{lender: lent, name: name, folder: folder.Name(), free: machine.FreeMemory, options: o, device: &stage.Device{LowMemory: o.LowMemory}}
 	if name == defaultmodel.Name {
 		p.folder = defaultmodel.Name
 	}
@@ -109,7 +117,7 @@ func Open(o Options) (*Pipeline, error) {
 	if p.model, p.vae, err = openModel(folder, o, p.device); err != nil {
 		return nil, err
 	}
-	p.warnings = p.model.Warnings
+	p.warnings = append(lent.warnings(folder), p.model.Warnings...)
 	if err := p.openRefiner(o); err != nil {
 		return nil, errors.Join(err, p.refiner.close(), p.model.Close())
 	}
@@ -130,11 +138,18 @@ func Open(o Options) (*Pipeline, error) {
 
 // rememberHash sets hash.
 func (p *Pipeline) rememberHash() {
-	sets := p.model.Sets
-	if p.vae != nil { // it is named by itself
-		sets = slices.DeleteFunc(slices.Clone(sets), func(s *checkpoint.Set) bool { return s == p.vae.Set })
+	var own, lent []*checkpoint.Set
+	for _, s := range p.model.Sets {
+		switch {
+		case p.vae != nil && s == p.vae.Set: // it is named by itself
+		case slices.Contains(p.lender.parts, s.Name()):
+			lent = append(lent, s)
+		default:
+			own = append(own, s)
+		}
 	}
-	p.hash = sync.OnceValues(func() (string, error) { return hashAll(sets) })
+	p.hash = sync.OnceValues(func() (string, error) { return hashAll(own) })
+	p.lender.hash = sync.OnceValues(func() (string, error) { return hashAll(lent) })
 }
 
 // another opens the device anew in another type.
@@ -207,7 +222,7 @@ func hashAll(sets []*checkpoint.Set) (string, error) {
 		hashes = append(hashes, h)
 		sum.Write([]byte(h))
 	}
-	if len(hashes) > 1 && len(slices.Compact(hashes)) == 1 {
+	if len(hashes) > 0 && sets[0].Whole() || len(hashes) > 1 && len(slices.Compact(hashes)) == 1 {
 		return hashes[0], nil
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil

@@ -37,9 +37,16 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 		return recipe.Recipe{}, err
 	}
 	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
-	settled.Refiner = pl.Refiner
+	settled.Refiner, settled.Parts = pl.Refiner, p.lender.name
 	r.Set(settled)
 	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, pl.hiresFiles, pl.tracks.files)
+	if p.lender.name != "" && len(p.lender.parts) > 0 {
+		hash, err := p.lender.hash()
+		if err != nil {
+			return recipe.Recipe{}, err
+		}
+		r.Files = append(r.Files, recipe.File{Kind: "parts", Name: p.lender.name, SHA256: hash})
+	}
 	if p.vae != nil {
 		hash, err := p.vae.Set.Hash()
 		if err != nil {

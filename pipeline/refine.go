@@ -32,12 +32,16 @@ func (p *Pipeline) openRefiner(o Options) error {
 		return usagef("--refiner: %w", err)
 	}
 	own := o
-	own.Model, own.VAE, own.Prediction, own.Refiner = path, "", "", ""
+	own.Model, own.VAE, own.Prediction, own.Refiner, own.Parts = path, "", "", "", ""
 	folder, name, err := openFolder(own)
 	if err != nil {
 		return fmt.Errorf("--refiner: %w", err)
 	}
-	q := &Pipeline{name: name, folder: folder.Name(), options: own, device: p.device, free: p.free}
+	lent, err := lend(folder, own)
+	if err != nil {
+		return fmt.Errorf("--refiner: %w", err)
+	}
+	q := &Pipeline{lender: lent, name: name, folder: folder.Name(), options: own, device: p.device, free: p.free}
 	if q.model, _, err = openModel(folder, own, p.device); err != nil {
 		return fmt.Errorf("--refiner: %w", err)
 	}

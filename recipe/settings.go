@@ -81,6 +81,7 @@ type Settings struct {
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
+	Parts      string `json:",omitempty"` // a model that lends what a single file lacks; "": one that fits is looked for
 	Refiner    string `json:",omitempty"` // a model that makes the last steps: see ParseRefiner
 	Prediction string `json:",omitempty"` // Predictions; "" is as the model says
 	Backend    string `json:",omitempty"` // Backends
@@ -299,6 +300,9 @@ func table() []Setting {
 			About: "SDXL's refiner: how good the picture is told to be, 0 to 10 as a rule"},
 		{Name: "negative-aesthetic-score", Group: PictureGroup, Kind: NumberKind, Zero: true, Low: 0, High: 20, Default: "2.5",
 			About: "SDXL's refiner: likewise beside the negative prompt"},
+		{Name: "parts", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "one that is here and fits",
+			About: "a model that lends text encoders and autoencoder to a file without them",
+			Field: func(s *Settings) any { return &s.Parts }, Recipe: func(r *Recipe) any { return &r.Parts }},
 
 		{Name: "control", Aliases: []string{"controlnet"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
 			About: "a picture that steers, with a ControlNet, a T2I-Adapter or an IP-Adapter: MODEL=IMAGE[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
