@@ -139,6 +139,11 @@ const checks = `(() => {
 		if ((e.getAttribute("aria-expanded") === "true") === document.getElementById(e.getAttribute("aria-controls")).hidden) say("aria-expanded is wrong", e);
 	if (!document.querySelector("[role=status]")) say("no live region");
 
+	for (const e of all) { // what scrolls is scrolled with keys
+		const s = getComputedStyle(e);
+		if (/auto|scroll/.test(s.overflowY + s.overflowX) && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1) && e.tabIndex < 0 && !e.querySelector("a[href], button, input, select, textarea, [tabindex='0']")) say("it scrolls, and not with keys", e);
+	}
+
 	// Colours, of any notation, through a canvas.
 	const c = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
 	const rgba = colour => { c.clearRect(0, 0, 1, 1); c.fillStyle = colour; c.fillRect(0, 0, 1, 1); const d = c.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255]; };

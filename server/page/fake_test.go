@@ -129,7 +129,8 @@ func (f *fake) handler() http.Handler {
 
 var fakeLists = map[string]string{
 	"/v1/models": `{"object":"list","data":[{"id":"icons","name":"icons","family":"sd","width":256,"height":256,"steps":12,"cfg":2.5,"scheduler":"ddim","default":true},
-		{"id":"large","name":"large","family":"sdxl","width":1024,"height":1024,"steps":30,"cfg":7,"scheduler":"euler","default":false}]}`,
+		{"id":"large","name":"large","family":"sdxl","width":1024,"height":1024,"steps":30,"cfg":7,"scheduler":"euler","default":false},
+		{"id":"broken","name":"broken","family":"","width":0,"height":0,"problem":"the text encoder is missing","default":false}]}`,
 	"/v1/loras":      `{"data":[{"name":"ink"},{"name":"paper-cut"}]}`,
 	"/v1/vaes":       `{"data":[{"name":"soft-vae"}]}`,
 	"/v1/embeddings": `{"data":[]}`,

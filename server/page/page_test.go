@@ -74,6 +74,10 @@ func TestGenerate(t *testing.T) {
 		t.Errorf("caption %q", got)
 	}
 	b.until(`document.querySelectorAll("#strip .shot").length === 1 && document.querySelector("#strip .shot[aria-pressed=true]")`)
+	// Nothing has moved by itself, since the page was opened.
+	if moved := js[string](b, shifts); moved != "" {
+		t.Errorf("things move: %s", moved)
+	}
 	// Again: the same settings with another seed. Vary: from this picture.
 	b.click("#actions [data-action=again]")
 	b.until(`document.getElementById("picture").src.endsWith("/p2/file")`)
@@ -95,6 +99,17 @@ func TestGenerate(t *testing.T) {
 		t.Errorf("complaint %q", got)
 	}
 }
+
+// shifts tells which elements moved without the user's doing, and how much in all (web.dev/cls), where that is 0.01 or more.
+const shifts = `new Promise(go => {
+	setTimeout(() => go(""), 500);
+	new PerformanceObserver((list, o) => {
+		o.disconnect();
+		const all = list.getEntries().filter(e => !e.hadRecentInput);
+		const sum = all.reduce((n, e) => n + e.value, 0);
+		go(sum < .01 ? "" : sum.toFixed(3) + " " + all.flatMap(e => e.sources.map(s => (s.node?.id || s.node?.className || s.node?.nodeName) + " " + s.previousRect.y + "→" + s.currentRect.y)).join(", "));
+	}).observe({type: "layout-shift", buffered: true});
+})`
 
 // TestFailed: a job that fails says why, in the picture's place.
 func TestFailed(t *testing.T) {

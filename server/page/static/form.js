@@ -5,7 +5,7 @@ import { field, normal, slider } from "./fields.js";
 import { loras } from "./loras.js";
 
 let rows = [];
-let models = [];
+let models = [], broken = []; // broken ones cannot be opened
 const fields = new Map(); // name → field
 let signature = "";
 let source = null; // { init, mask, url, text } of the picture to start from
@@ -43,7 +43,9 @@ export async function open() {
 	signature = now;
 	const names = { vae: vaes, embedding: embeddings, refiner: modelList };
 	rows = table.map(normal).map((r) => (names[r.name]?.length ? { ...r, open: true, choices: names[r.name].map(nameOf) } : r));
-	models = modelList.map((m) => ({ ...m, name: m.name ?? m.id })).filter((m) => !m.problem);
+	const named = modelList.map((m) => ({ ...m, name: m.name ?? m.id }));
+	models = named.filter((m) => !m.problem);
+	broken = named.filter((m) => m.problem);
 	fields.clear();
 	makeBasic(loraList.map(nameOf), schedulers);
 	makeAdvanced();
@@ -67,6 +69,7 @@ function makeBasic(loraNames, schedulers) {
 		changed();
 	});
 	m.control.options[0].remove(); // the default model is in the list itself
+	m.control.append(...broken.map((x) => el("option", { value: x.name, disabled: true, title: x.problem }, `${x.name}: ${x.problem}`)));
 	const ask = m.get;
 	m.get = () => (models.find((x) => x.name === ask())?.default ? undefined : ask());
 	const set = m.set;
