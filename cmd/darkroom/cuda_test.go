@@ -40,7 +40,7 @@ func TestCUDA(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, device)
-	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
+	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"control", testCUDAControl}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
 		t.Run(c.name, func(t *testing.T) { d := d; d.t = t; c.test(t, d) })
 	}
 }
@@ -174,6 +174,20 @@ func testCUDADevices(t *testing.T, d device) {
 	d.expect(onCUDA+"|--device|1", 1, "there is no CUDA device 1: this machine has 1, numbered from 0")
 	d.expect(onCUDA+"|--device|0,1", 1, "there is no CUDA device 1")
 	d.expect("generate|cat|--device|1", 1, "there is no CUDA device 1") // not the CPU instead
+}
+
+// Networks that steer run on a GPU, with streamed weights too, and a picture without them is what it was.
+func testCUDAControl(t *testing.T, d device) {
+	const steer = "../../pipeline/testdata/steer/"
+	dir := t.TempDir()
+	control := "|--control|" + steer + "nets/one=" + steer + "ring-64.png:end=0.5;" + steer + "nets/t2i=" + steer + "lines-64.png;" + steer + "nets/ip-plus.bin=" + steer + "face.png"
+	d.expect(onCUDA+"|-o|"+dir+"/plain/", 0)
+	d.expect(onCUDA+control+"|-o|"+dir+"/one/", 0)
+	d.expect(onCUDA+control+"|--low-memory|-o|"+dir+"/low/", 0)
+	plain, one, low := d.pictures(dir+"/plain"), d.pictures(dir+"/one"), d.pictures(dir+"/low")
+	if !maps.Equal(one, low) || maps.Equal(one, plain) {
+		t.Errorf("streamed weights: %v, the same picture without controls: %v", maps.Equal(one, low), maps.Equal(one, plain))
+	}
 }
 
 // What goes wrong with a device costs its picture at most; exit codes and messages are those of the design.
