@@ -22,6 +22,7 @@ import (
 	"darkroom/server/api"
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
+	"darkroom/server/enlarge"
 	"darkroom/server/gallery"
 	"darkroom/server/openai"
 	"darkroom/server/openapi"
@@ -179,7 +180,7 @@ func (s *Server) route() error {
 		Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Gallery: s.gallery, Uploads: s.uploads, MaxBody: s.o.MaxBody, Reports: s.o.Reports, Version: pipeline.Version(),
 	}
 	images := &openai.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, MaxBody: s.o.MaxBody, Link: s.link}
-	webui := &sdapi.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, MaxBody: s.o.MaxBody, Folder: filepath.Join(s.o.Folder, dispatch.Records)}
+	webui := &sdapi.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, Enlarger: &enlarge.Enlarger{Device: s.o.Devices[0]}, MaxBody: s.o.MaxBody, Folder: filepath.Join(s.o.Folder, dispatch.Records)}
 	mux := http.NewServeMux()
 	described := append(own.Routes(), images.Routes()...)
 	for _, r := range described {

@@ -52,14 +52,24 @@ func OpenUploads(dir string, pixels int) (*Uploads, error) {
 	return &Uploads{dir: dir, root: root, pixels: min(pixels, imagefile.MaxPixels)}, err
 }
 
+// Check says what is wrong with a picture's size, without decoding it.
+func (u *Uploads) Check(data []byte) error {
+	_, _, _, err := u.measure(data)
+	return err
+}
+
+func (u *Uploads) measure(data []byte) (kind string, w, h int, err error) {
+	if kind, w, h, err = imagefile.Measure(data); err == nil && w > u.pixels/h {
+		err = fmt.Errorf("a picture of %d×%d pixels: this server takes at most %d in all", w, h, u.pixels)
+	}
+	return kind, w, h, err
+}
+
 // Put keeps a picture. The error says what is wrong with it.
 func (u *Uploads) Put(data []byte) (Upload, error) {
-	kind, w, h, err := imagefile.Measure(data)
+	kind, w, h, err := u.measure(data)
 	if err != nil {
 		return Upload{}, err
-	}
-	if w > u.pixels/h {
-		return Upload{}, fmt.Errorf("a picture of %d×%d pixels: this server takes at most %d in all", w, h, u.pixels)
 	}
 	if _, err := imagefile.LoadData(data); err != nil { // now, and not when it is used
 		return Upload{}, fmt.Errorf("the %s picture: %w", kind, err)

@@ -1,9 +1,14 @@
 package sdapi
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"math"
 	"net/http"
 	"strings"
+
+	"github.com/disintegration/imaging"
 
 	"darkroom/imagefile"
 	"darkroom/models/library"
@@ -16,6 +21,8 @@ import (
 
 func (a *API) addExtras(add adder) {
 	add("POST", "png-info", "the parameters in a picture", a.pngInfo, PNGInfoRequest{}, PNGInfo{})
+	add("POST", "extra-single-image", "enlarge a picture", a.extraSingle, ExtraRequest{}, Extra{})
+	add("POST", "extra-batch-images", "enlarge pictures", a.extraBatch, ExtraBatchRequest{}, ExtraBatch{})
 }
 
 // PNGInfoRequest is the body of png-info.
@@ -58,6 +65,113 @@ func (a *API) pngInfo(w http.ResponseWriter, r *http.Request) error {
 	}
 	web.JSON(w, http.StatusOK, out)
 	return nil
+}
+
+// ExtraRequest is the body of extra-single-image. Faces are not restored, and a second upscaler is not mixed in.
+type ExtraRequest struct {
+	Image            string  `json:"image"`
+	ResizeMode       int     `json:"resize_mode,omitempty" doc:"0: by upscaling_resize; 1: to upscaling_resize_w and _h"`
+	UpscalingResize  float64 `json:"upscaling_resize,omitempty"`
+	UpscalingResizeW int     `json:"upscaling_resize_w,omitempty"`
+	UpscalingResizeH int     `json:"upscaling_resize_h,omitempty"`
+	UpscalingCrop    bool    `json:"upscaling_crop,omitempty"`
+	Upscaler1        string  `json:"upscaler_1,omitempty"`
+}
+
+// Extra is its answer.
+type Extra struct {
+	HTMLInfo string `json:"html_info"`
+	Image    string `json:"image"`
+}
+
+// ExtraBatchRequest is the body of extra-batch-images.
+type ExtraBatchRequest struct {
+	ExtraRequest
+	ImageList []ExtraImage `json:"imageList"`
+}
+
+// ExtraImage is one of its pictures.
+type ExtraImage struct {
+	Data string `json:"data"`
+	Name string `json:"name"`
+}
+
+// ExtraBatch is its answer.
+type ExtraBatch struct {
+	HTMLInfo string   `json:"html_info"`
+	Images   []string `json:"images"`
+}
+
+func (a *API) extraSingle(w http.ResponseWriter, r *http.Request) error {
+	fields, err := a.fields(w, r)
+	if err != nil {
+		return err
+	}
+	out, err := a.enlarge(r, fields, text(fields, "image"))
+	if err != nil {
+		return err
+	}
+	web.JSON(w, http.StatusOK, Extra{"", out})
+	return nil
+}
+
+func (a *API) extraBatch(w http.ResponseWriter, r *http.Request) error {
+	fields, err := a.fields(w, r)
+	if err != nil {
+		return err
+	}
+	var list []ExtraImage
+	if json.Unmarshal(fields["imageList"], &list) != nil || len(list) == 0 {
+		return ask.Invalid("imageList", "it must be a list of pictures")
+	}
+	out := ExtraBatch{}
+	for _, i := range list {
+		one, err := a.enlarge(r, fields, i.Data)
+		if err != nil {
+			return err
+		}
+		out.Images = append(out.Images, one)
+	}
+	web.JSON(w, http.StatusOK, out)
+	return nil
+}
+
+// enlarge enlarges a picture in base64.
+func (a *API) enlarge(r *http.Request, fields map[string]json.RawMessage, b64 string) (string, error) {
+	data, err := openai.FromBase64(b64)
+	if err != nil {
+		return "", ask.Invalid("image", "%v", err)
+	}
+	if err := a.Uploads.Check(data); err != nil {
+		return "", ask.Invalid("image", "%v", err)
+	}
+	img, err := imagefile.LoadData(data)
+	if err != nil {
+		return "", ask.Invalid("image", "%v", err)
+	}
+	scale := number(fields, "upscaling_resize", 2)
+	width, height := float64(img.Bounds().Dx()), float64(img.Bounds().Dy())
+	w, h := math.Round(width*scale), math.Round(height*scale)
+	if number(fields, "resize_mode", 0) == 1 {
+		w, h = number(fields, "upscaling_resize_w", 512), number(fields, "upscaling_resize_h", 512)
+		if fields["upscaling_crop"] == nil || truth(fields, "upscaling_crop") { // the picture fills it, and its middle is kept
+			both := max(w/width, h/height)
+			img = imaging.CropCenter(img, int(math.Round(w/both)), int(math.Round(h/both)))
+		}
+	}
+	if !(w >= 1 && h >= 1 && w <= recipe.MaxSide && h <= recipe.MaxSide) {
+		return "", ask.Invalid("upscaling_resize", "%v×%v pixels: sides must be from 1 to %d", w, h, recipe.MaxSide)
+	}
+	name := text(fields, "upscaler_1")
+	larger, err := a.Enlarger.To(r.Context(), library.NameOf(name), img, int(w), int(h))
+	if err != nil {
+		return "", ask.Invalid("upscaler_1", "%v", err)
+	}
+	var buf bytes.Buffer
+	if err := imagefile.EncodePlain(&buf, larger, imagefile.Options{}); err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(buf.Bytes()), nil
 }
 
 // hires asks for a second, larger pass.

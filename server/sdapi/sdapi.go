@@ -10,6 +10,7 @@ import (
 
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
+	"darkroom/server/enlarge"
 	"darkroom/server/gallery"
 	"darkroom/server/web"
 )
@@ -20,6 +21,7 @@ type API struct {
 	Read      *ask.Reader
 	Catalogue *ask.Catalogue
 	Uploads   *gallery.Uploads
+	Enlarger  *enlarge.Enlarger
 	MaxBody   int64
 	Folder    string // where the options are kept
 
