@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"darkroom/batch/jobs"
 	"darkroom/recipe"
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
@@ -91,26 +92,35 @@ func (a *API) txt2img(w http.ResponseWriter, r *http.Request) error {
 	return a.run(w, r, fields, asked)
 }
 
-// settingFields are the fields that are settings under the same names or aliases, and those of the table that are none here.
-func (a *API) settingFields(fields map[string]json.RawMessage) map[string]json.RawMessage {
+// handled are the fields of this API that are read by hand, or that clients send whether they mean anything or not.
+var handled = func() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range strings.Fields(`styles subseed subseed_strength seed_resize_from_h seed_resize_from_w sampler_name scheduler sampler_index batch_size n_iter
+		width height restore_faces tiling do_not_save_samples do_not_save_grid eta s_min_uncond s_churn s_tmax s_tmin s_noise override_settings
+		override_settings_restore_afterwards refiner_checkpoint refiner_switch_at disable_extra_networks firstpass_image comments enable_hr firstphase_width
+		firstphase_height hr_scale hr_upscaler hr_second_pass_steps hr_resize_x hr_resize_y hr_checkpoint_name hr_sampler_name hr_scheduler hr_prompt
+		hr_negative_prompt force_task_id script_name script_args send_images save_images alwayson_scripts infotext init_images resize_mode image_cfg_scale mask
+		mask_blur mask_blur_x mask_blur_y mask_round inpainting_fill inpaint_full_res inpaint_full_res_padding inpainting_mask_invert
+		initial_noise_multiplier latent_mask include_init_images clip_skip init_image`) {
+		all[name] = true
+	}
+	return all
+}()
+
+// settingFields are the other fields: prompts, seed, steps and the like, and settings of the table.
+func settingFields(fields map[string]json.RawMessage) map[string]json.RawMessage {
 	out := map[string]json.RawMessage{}
 	for name, raw := range fields {
-		s, ok := recipe.Lookup(name)
-		if !ok {
-			continue
+		if !handled[name] && name != "count" {
+			out[name] = raw
 		}
-		switch s.Name {
-		case "scheduler", "init", "mask", "mask-blur", "sigmas", "eta", "clip-skip", "model", "vae", "width", "height", "tile", "refiner", "hires", "inpaint", "padding":
-			continue // they are read by hand
-		}
-		out[name] = raw
 	}
 	return out
 }
 
 // read reads what both kinds of requests share.
 func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
-	asked, err := ask.Settings(a.settingFields(fields))
+	asked, err := ask.Settings(settingFields(fields))
 	if err != nil {
 		return asked, err
 	}
@@ -140,7 +150,37 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 		return asked, ask.Invalid("n_iter", "%v times %v pictures: they must be whole numbers from 1", n, batch)
 	}
 	asked.Count = int(batch * n)
+	if err := scripts(fields); err != nil {
+		return asked, err
+	}
+	if q := (jobs.Request{Given: asked.Given}); asked.Has("eta") && a.Read.Check(&q) != nil {
+		asked.Drop("eta") // clients send it for every sampler
+	}
 	return asked, nil
+}
+
+// scripts refuses what would change the picture and is not there. What is switched off, and the many scripts that do not change
+// much, are passed over.
+func scripts(fields map[string]json.RawMessage) error {
+	if name := text(fields, "script_name"); name != "" && name != "None" {
+		return ask.Invalid("script_name", "Script %.60q not found", name)
+	}
+	var all map[string]struct {
+		Args []struct {
+			Enabled *bool `json:"enabled"`
+		} `json:"args"`
+	}
+	if json.Unmarshal(fields["alwayson_scripts"], &all) != nil {
+		return nil
+	}
+	for name, s := range all {
+		for _, unit := range s.Args {
+			if strings.EqualFold(name, "controlnet") && (unit.Enabled == nil || *unit.Enabled) {
+				return ask.Invalid("alwayson_scripts", "ControlNet is not taken through this API: use the setting control of /v1/jobs")
+			}
+		}
+	}
+	return nil
 }
 
 // others reads the refiner and the variation.
@@ -386,6 +426,13 @@ func (a *API) img2img(w http.ResponseWriter, r *http.Request) error {
 		asked.Set("resize", "fill")
 	case 2:
 		asked.Set("resize", "fit")
+	}
+	if f, ok := optional(fields, "image_cfg_scale"); ok { // clients send it for every model
+		with := asked
+		with.Set("image-cfg", f)
+		if q := (jobs.Request{Given: with.Given}); a.Read.Check(&q) == nil {
+			asked = with
+		}
 	}
 	return a.run(w, r, fields, asked)
 }
