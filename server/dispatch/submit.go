@@ -325,3 +325,11 @@ func IsUsage(err error) bool {
 	var usage *pipeline.UsageError
 	return errors.As(err, &usage)
 }
+
+// Pause has nothing begun, or goes on.
+func (d *Dispatcher) Pause(pause bool) {
+	d.mu.Lock()
+	d.paused = pause
+	d.mu.Unlock()
+	d.rouse()
+}
