@@ -71,6 +71,9 @@ func TestClient(t *testing.T) {
 	if high, err = c.Job(ctx, high.ID); err != nil || high.State != wire.Done || !high.Ended.Before(*done.Started) {
 		t.Errorf("what is urgent was not made before what is not: %+v, %v", high, err)
 	}
+	if _, err := c.Wait(ctx, first.ID, nil); err != nil { // its last picture may still be on its way to the disk
+		t.Fatal(err)
+	}
 	list, err := c.Jobs(ctx, "", 2, wire.Done)
 	if err != nil || len(list.Jobs) != 2 || list.Jobs[0].ID != high.ID || list.Next == "" {
 		t.Errorf("%+v, %v", list, err)
