@@ -73,7 +73,7 @@ func (t *languageModel) Check(_, syntax string) error {
 // weightedWords are a part of a prompt with a weight, in the syntax of the web UIs.
 var weightedWords = regexp.MustCompile(`\([^()]+:\s*[+-]?[0-9.]+\s*\)`)
 
-// read gives the ids of a prompt's chat. Of the weightedWords syntax the tags of adapters alone mean something here: brackets are
+// read gives the ids of a prompt's chat. Of the weighted syntax the tags of adapters alone mean something here: brackets are
 // text, as weights of words have no place in the states of a language model.
 func (t *languageModel) read(text, syntax string) (ids []int32, cut string, warnings []string) {
 	if syntax == recipe.Weighted {
