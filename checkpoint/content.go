@@ -298,7 +298,7 @@ func describeTransformer(s *Source, t table) (Description, bool) {
 		d.What = "a model of " + family
 	}
 	if family == "Z-Image" || strings.HasPrefix(family, "FLUX.2") {
-		d.Hint = "give it with --model, if this version knows the family"
+		d.Hint = "give it with --model, its text encoder with --text-encoder and its autoencoder with --vae"
 	}
 	return d, true
 }
@@ -345,7 +345,7 @@ func describeText(s *Source, t table) (Description, bool) {
 	case t["encoder.block.0.layer.0.SelfAttention.q.weight"] != nil || arch == "t5" || arch == "t5encoder":
 		d.Family, d.What = "T5", "a T5 text encoder"
 	case t.any([]string{"model.", "", "model.language_model."}, "layers.0.self_attn.q_norm.weight") || strings.HasPrefix(arch, "qwen3"):
-		d.Family, d.What = "Qwen3", "a Qwen3 text encoder"
+		d.Family, d.What, d.Hint = "Qwen3", "a Qwen3 text encoder", "give it with --text-encoder"
 	case t.any([]string{"model.", ""}, "layers.0.self_attn.q_proj.weight") || t["blk.0.attn_q.weight"] != nil:
 		d.Family = arch
 		d.What = "a language model" + parenthesised(arch)

@@ -207,10 +207,30 @@ func (p *modelParts) vaeConfig(f Family) (object, error) {
 	switch {
 	case f == SDXL || f == Refiner:
 		c["scaling_factor"], c["sample_size"], c["force_upcast"] = 0.13025, 1024, true
-	case latent == 16: // FLUX.1's
+	case f == Flux2 || t["bn.running_mean"] != nil:
+		packedConfig(c, t, widths)
+	case latent == 16 || f == ZImage: // FLUX.1's
 		c["scaling_factor"], c["shift_factor"] = 0.3611, 0.1159
 	}
 	return c, nil
+}
+
+// packedConfig is vae/config.json of an autoencoder whose latents are packed: what else it has.
+func packedConfig(c object, t table, widths []int) {
+	delete(c, "scaling_factor")
+	c["_class_name"], c["sample_size"], c["batch_norm_eps"] = "AutoencoderKLFlux2", 1024, 1e-4
+	side := 1
+	for latent := c["latent_channels"].(int); latent > 0 && side < 8 && side*side*latent < t.axis("bn.running_mean", 0); {
+		side++
+	}
+	c["patch_size"] = []int{side, side}
+	decoder := make([]int, len(widths))
+	for i := range decoder {
+		decoder[len(widths)-1-i] = t.axis(fmt.Sprintf("decoder.up_blocks.%d.resnets.0.conv1.weight", i), 0)
+	}
+	if !slices.Equal(decoder, widths) && !slices.Contains(decoder, 0) {
+		c["decoder_block_out_channels"] = decoder
+	}
 }
 
 // textConfig is text_encoder/config.json. OpenAI's CLIP has the quick GELU, open_clip's models the exact one.

@@ -16,7 +16,7 @@ import (
 // https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 func parseGGUF(data []byte, mapped bool) (*contents, error) {
 	g := &ggufReader{data: data, at: 4, facts: map[string]any{}}
-	c := &contents{format: "GGUF", arrays: map[string]tensor.Array{}, meta: map[string]string{}}
+	c := &contents{format: "GGUF", arrays: map[string]tensor.Array{}, meta: map[string]string{}, texts: map[string][]string{}}
 	if version := g.uint32(); g.err == nil && (version < 2 || version > 3) {
 		if swapped := bits.ReverseBytes32(version); swapped >= 2 && swapped <= 3 {
 			return nil, fmt.Errorf("GGUF in big-endian order is not supported")
@@ -27,7 +27,11 @@ func parseGGUF(data []byte, mapped bool) (*contents, error) {
 	tensors, facts := g.count(8+4+4+8), g.count(8+4+1)
 	for range facts {
 		key := g.text()
-		g.facts[key] = g.value(g.uint32(), 0)
+		if kind := g.uint32(); kind == 9 && strings.HasPrefix(key, "tokenizer.ggml.") {
+			c.texts[key] = g.list()
+		} else {
+			g.facts[key] = g.value(kind, 0)
+		}
 		if g.err != nil {
 			return nil, fmt.Errorf("fact %q: %w", key, g.err)
 		}
@@ -190,6 +194,23 @@ func (g *ggufReader) count(least int) uint64 {
 
 // ggufSizes are the bytes of the facts' types that are numbers; 8 is a text, 9 a list.
 var ggufSizes = [...]int{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+// list reads a list of texts or of numbers, as texts; of other values it is nil.
+func (g *ggufReader) list() (texts []string) {
+	item := g.uint32()
+	for range g.count(1) {
+		switch v := g.value(item, 1).(type) {
+		case string:
+			texts = append(texts, v)
+		case int64, uint64:
+			texts = append(texts, fmt.Sprint(v))
+		}
+		if g.err != nil {
+			return nil
+		}
+	}
+	return texts
+}
 
 // value reads a fact: a text, uint64, int64, float64, bool, or a list of whole numbers as []int if it is short. Other
 // lists, such as vocabularies, are passed over.

@@ -14,6 +14,8 @@ const (
 	SD2     Family = "sd2"
 	SDXL    Family = "sdxl"
 	Refiner Family = "sdxl-refiner"
+	ZImage  Family = "z-image"
+	Flux2   Family = "flux2-klein"
 )
 
 // String is the family's name for people.
@@ -27,6 +29,10 @@ func (f Family) String() string {
 		return "SDXL"
 	case Refiner:
 		return "SDXL refiner"
+	case ZImage:
+		return "Z-Image"
+	case Flux2:
+		return "FLUX.2 klein"
 	}
 	return string(f)
 }

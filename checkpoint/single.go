@@ -26,7 +26,7 @@ type Single struct {
 	Prediction Prediction
 	Class      string   // the pipeline of model_index.json
 	Layout     string   // how the U-Net's names are written: "LDM" or "diffusers"
-	Parts      []string // those that the file has: "unet", "vae", "text_encoder", "text_encoder_2"
+	Parts      []string // those that the file has: "unet" or "transformer", "vae", "text_encoder", "text_encoder_2"
 	Missing    []string // those that the family needs besides
 	EMA        bool     // there are averaged weights too
 	Format     string   // of the file, as Source.Format
@@ -50,6 +50,9 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 	p, err := splitParts(s.arrays, o.EMA)
 	if err != nil {
 		return nil, err
+	}
+	if f, t, original := findTransformer(s.arrays); p.unet == nil && t != nil {
+		return newTransformerFile(s, p, f, t, original)
 	}
 	if p.unet == nil {
 		return nil, wrongKind(Describe(s), "a model")
@@ -201,6 +204,8 @@ func (f Family) parts() []string {
 		return []string{"unet", "vae", "text_encoder", "text_encoder_2"}
 	case Refiner:
 		return []string{"unet", "vae", "text_encoder_2"}
+	case ZImage, Flux2:
+		return []string{"transformer", "vae", "text_encoder"}
 	}
 	return []string{"unet", "vae", "text_encoder"}
 }

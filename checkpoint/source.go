@@ -27,6 +27,7 @@ type contents struct {
 	format string // "safetensors", "torch zip", "torch legacy", "pickle", "GGUF"
 	arrays map[string]tensor.Array
 	meta   map[string]string
+	texts  map[string][]string // a GGUF tokenizer's lists
 }
 
 // OpenSource maps a file and reads its directory. Its kind is told by its content, never by its name: there are .ckpt

@@ -38,6 +38,11 @@ func vaeLDM(t table) table {
 	for _, name := range names {
 		to, _ := m.apply(name)
 		to = strings.Replace(to, ".nin_shortcut.", ".conv_shortcut.", 1)
+		for _, conv := range []string{"encoder.quant_conv.", "decoder.post_quant_conv."} { // FLUX.2's
+			if rest, ok := strings.CutPrefix(to, conv); ok {
+				to = conv[len("encoder."):] + rest
+			}
+		}
 		out[to] = t[name]
 	}
 	return vaeAttention(out)

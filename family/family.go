@@ -218,6 +218,9 @@ type Options struct {
 	Prediction string
 	// VAE replaces the model's autoencoder; nil does not. The model closes its weights.
 	VAE *VAE
+	// Text replaces the text encoder of a model that has a language model for one, or gives it to one in a file without;
+	// nil does not. The model closes its weights.
+	Text *checkpoint.LanguageModel
 }
 
 // VAE is an autoencoder of its own.
@@ -229,8 +232,15 @@ type VAE struct {
 // OpenVAE opens an autoencoder for a model: a file or a folder.
 func OpenVAE(model *checkpoint.Folder, path, hashCache string) (*VAE, error) {
 	f := checkpoint.SD1
-	if index, err := model.Index(); err == nil && isStableDiffusionXL(index) {
-		f = checkpoint.SDXL
+	if index, err := model.Index(); err == nil {
+		switch {
+		case isStableDiffusionXL(index):
+			f = checkpoint.SDXL
+		case isZImage(index):
+			f = checkpoint.ZImage
+		case isFlux2(index):
+			f = checkpoint.Flux2
+		}
 	}
 	set, config, err := checkpoint.OpenVAE(path, f, hashCache)
 	if err != nil {
@@ -362,6 +372,9 @@ func (x *files) config(part string) (*config.Object, error) {
 	if part == "vae" && x.options.VAE != nil {
 		return x.options.VAE.Config, nil
 	}
+	if part == languagePart && x.options.Text != nil {
+		return x.options.Text.Config, nil
+	}
 	return x.folder.Config(part)
 }
 
@@ -370,6 +383,10 @@ func (x *files) open(part string) (checkpoint.Weights, error) {
 	if part == "vae" && x.options.VAE != nil {
 		x.sets = append(x.sets, x.options.VAE.Set)
 		return x.options.VAE.Set, nil
+	}
+	if part == languagePart && x.options.Text != nil {
+		x.sets = append(x.sets, x.options.Text.Set)
+		return x.options.Text.Set, nil
 	}
 	set, err := x.folder.Weights(part)
 	if err != nil {

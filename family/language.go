@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"darkroom/checkpoint"
 	"darkroom/clip"
@@ -25,13 +26,42 @@ type languageModel struct {
 	thinking  bool         // the chat leaves room for thoughts
 }
 
+// languagePart is what the text encoder is called in a model's files.
+const languagePart = "text_encoder"
+
+// whole says what a model in a single file lacks, and how to give it.
+func (x *files) whole() error {
+	s := x.folder.Single()
+	if s == nil {
+		return nil
+	}
+	var flags []string
+	if !s.Has(languagePart) && x.options.Text == nil {
+		flags = append(flags, "the text encoder with --text-encoder")
+	}
+	if !s.Has("vae") && x.options.VAE == nil {
+		flags = append(flags, "the autoencoder with --vae")
+	}
+	if len(flags) == 0 {
+		return nil
+	}
+	return fmt.Errorf("model %s: the file holds %s of %s alone: give %s", x.folder.Name(), strings.Join(s.Parts, ", "), s.Family, strings.Join(flags, ", and "))
+}
+
 // openLanguageModel opens the text encoder and the tokenizer. layers chooses the states that are read.
 func openLanguageModel(x *files, d *stage.Device, thinking bool, layers func(qwen.Config) []int) (*languageModel, error) {
-	t, err := qwen.LoadTokenizer(x.folder.Sub("tokenizer"))
+	if err := x.whole(); err != nil {
+		return nil, err
+	}
+	files := x.folder.Sub("tokenizer")
+	if x.options.Text != nil {
+		files = x.options.Text.Tokenizer
+	}
+	t, err := qwen.LoadTokenizer(files)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", x.folder.Name(), err)
 	}
-	const name = "text_encoder"
+	const name = languagePart
 	m, err := network(x, name, func(c *config.Object) (qwen.Config, error) {
 		q, err := qwen.ReadConfig(c)
 		q.Layers = layers(q)

@@ -199,6 +199,14 @@ func (a *adaptation) names(kind string) string {
 	return strings.Join(names, ",")
 }
 
+// textModelName is the other text encoder's name for recipes.
+func (p *Pipeline) textModelName() string {
+	if p.options.TextModel == "" {
+		return ""
+	}
+	return library.PartName(p.options.TextModel)
+}
+
 // vaeName is the other autoencoder's name for recipes.
 func (p *Pipeline) vaeName() string {
 	if p.options.VAE == "" {

@@ -37,6 +37,8 @@ type Options struct {
 	// Parts is a model that lends the text encoders and the autoencoder that Model, a single file, lacks; "": one of the user's
 	// models that fits.
 	Parts string
+	// TextModel is another text encoder of the kind that is a language model, a file or a folder; "" is the model's own.
+	TextModel string
 	// Refiner is a second model that makes the last steps, as recipe.ParseRefiner reads it; "": there is none.
 	Refiner string
 	// Prediction is what the denoiser gives, as recipe.Predictions name it; "" and "auto" are as the model's files say.
@@ -65,7 +67,7 @@ func (o Options) With(s recipe.Settings) Options {
 	for _, f := range []struct {
 		to   *string
 		from string
-	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.Parts, s.Parts}, {&o.Refiner, s.Refiner}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
+	}{{&o.Model, s.Model}, {&o.VAE, s.VAE}, {&o.TextModel, s.TextModel}, {&o.Parts, s.Parts}, {&o.Refiner, s.Refiner}, {&o.Prediction, s.Prediction}, {&o.Backend, s.Backend}, {&o.DType, s.DType}} {
 		if f.from != "" {
 			*f.to = f.from
 		}
@@ -203,6 +205,15 @@ func openModel(f *checkpoint.Folder, o Options, d *stage.Device) (*family.Model,
 		}
 		if with.VAE, err = family.OpenVAE(f, path, o.HashCache); err != nil {
 			return nil, nil, fmt.Errorf("--vae: %w", err)
+		}
+	}
+	if o.TextModel != "" {
+		path, err := library.FindPart(library.TextModels, o.TextModel)
+		if err != nil {
+			return nil, nil, &UsageError{err}
+		}
+		if with.Text, err = checkpoint.OpenLanguageModel(path, o.HashCache); err != nil {
+			return nil, nil, fmt.Errorf("--text-encoder: %w", err)
 		}
 	}
 	m, err := family.Open(f, with, d)

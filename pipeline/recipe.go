@@ -36,7 +36,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	if settled.Control, controlFiles, err = pl.controls.recorded(); err != nil {
 		return recipe.Recipe{}, err
 	}
-	settled.VAE, settled.Prediction = p.vaeName(), p.options.Prediction
+	settled.VAE, settled.TextModel, settled.Prediction = p.vaeName(), p.textModelName(), p.options.Prediction
 	settled.Refiner, settled.Parts = pl.Refiner, p.lender.name
 	r.Set(settled)
 	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, pl.hiresFiles, pl.tracks.files)

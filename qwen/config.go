@@ -55,7 +55,7 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 	c.OneOf("hidden_act", "silu")
 	c.Fixed("attention_bias", false)
 	c.Fixed("use_sliding_window", false)
-	for _, kind := range c.Strings("layer_types", 0) {
+	for _, kind := range c.Strings("layer_types", 0, "full_attention") {
 		if kind != "full_attention" {
 			c.Fail("layer_types", "only full_attention is supported")
 			break

@@ -87,6 +87,7 @@ type Recipe struct {
 	Upscale int `json:"upscale,omitempty"`
 
 	VAE             string `json:"vae,omitempty"`              // another autoencoder than the model's own
+	TextModel       string `json:"text_encoder,omitempty"`     // another text encoder
 	Parts           string `json:"parts,omitempty"`            // a model that lent what the model's file lacks
 	Refiner         string `json:"refiner,omitempty"`          // a model that makes the last steps, NAME:start=0.8
 	PredictionAsked string `json:"prediction_asked,omitempty"` // --prediction, where it was given

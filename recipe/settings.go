@@ -81,6 +81,7 @@ type Settings struct {
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
+	TextModel  string `json:",omitempty"` // likewise: a language model that encodes the prompt
 	Parts      string `json:",omitempty"` // a model that lends what a single file lacks; "": one that fits is looked for
 	Refiner    string `json:",omitempty"` // a model that makes the last steps: see ParseRefiner
 	Prediction string `json:",omitempty"` // Predictions; "" is as the model says
@@ -223,6 +224,9 @@ func table() []Setting {
 		{Name: "vae", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the model's own",
 			About: "another autoencoder: a file, a folder or a name",
 			Field: func(s *Settings) any { return &s.VAE }, Recipe: func(r *Recipe) any { return &r.VAE }},
+		{Name: "text-encoder", Aliases: []string{"llm"}, Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the model's own",
+			About: "another text encoder of the Qwen3 kind, or the one that a model's file lacks: a file, a folder or a name",
+			Field: func(s *Settings) any { return &s.TextModel }, Recipe: func(r *Recipe) any { return &r.TextModel }},
 		{Name: "prediction", Group: ModelGroup, Kind: TextKind, Default: "auto", Choices: Predictions,
 			About: "what the denoiser gives, where its files do not say so rightly: auto, epsilon, v or flow",
 			Field: func(s *Settings) any { return &s.Prediction }, Recipe: func(r *Recipe) any { return &r.PredictionAsked }},

@@ -69,7 +69,7 @@ func New(o Options) *Engine {
 
 // Group is what requests share that are best rendered one after the other: the model and how it runs.
 func Group(q *jobs.Request) string {
-	return strings.Join([]string{q.Model, q.VAE, q.Parts, q.Refiner, q.Prediction, q.Backend, q.DType}, "\x00")
+	return strings.Join([]string{q.Model, q.VAE, q.TextModel, q.Parts, q.Refiner, q.Prediction, q.Backend, q.DType}, "\x00")
 }
 
 // Render makes one picture. Whatever goes wrong, a panic included, is an error of this request alone.

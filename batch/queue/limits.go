@@ -72,8 +72,8 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return errors.New("a size, a number of steps or a quality below 0")
 	case q.Init+q.Mask+q.Control+q.Depth != "" || namesFiles(q.Regions):
 		return errors.New("a picture to start from, or one that steers: jobs from a queue name no files")
-	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.Parts+q.Hires+q.Refiner, `/\`):
-		return errors.New("a path to an adapter, an autoencoder or a refiner: jobs from a queue give names alone")
+	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.TextModel+q.Parts+q.Hires+q.Refiner, `/\`):
+		return errors.New("a path to an adapter, an autoencoder, a text encoder or a refiner: jobs from a queue give names alone")
 	case float64(max(q.Width, 1))*float64(max(q.Height, 1))*enlarged(q.Hires) > float64(l.Pixels):
 		return fmt.Errorf("%d×%d pixels: this worker takes at most %d in all (--max-pixels)", q.Width, q.Height, l.Pixels)
 	}

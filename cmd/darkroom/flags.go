@@ -148,7 +148,7 @@ func readEngines(c *cli.Context) (pipeline.Options, deviceList, error) {
 
 func readEngine(c *cli.Context) (pipeline.Options, error) {
 	o := pipeline.Options{
-		Model: c.String("model"), VAE: c.String("vae"), Parts: c.String("parts"), Refiner: c.String("refiner"), Prediction: c.String("prediction"), Backend: c.String("backend"), DType: c.String("dtype"),
+		Model: c.String("model"), VAE: c.String("vae"), TextModel: c.String("text-encoder"), Parts: c.String("parts"), Refiner: c.String("refiner"), Prediction: c.String("prediction"), Backend: c.String("backend"), DType: c.String("dtype"),
 		Threads: c.Int("threads"), HashCache: machine.HashFolder(), LowMemory: c.Bool("low-memory"),
 	}
 	if c.IsSet("threads") && o.Threads < 1 {

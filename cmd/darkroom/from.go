@@ -102,7 +102,7 @@ func (s *source) open(o pipeline.Options, show progress) (*pipeline.Pipeline, er
 		for _, x := range []struct {
 			to   *string
 			from string
-		}{{&o.VAE, s.recipe.VAE}, {&o.Parts, s.recipe.Parts}, {&o.Refiner, s.recipe.Refiner}, {&o.Prediction, s.recipe.PredictionAsked}} {
+		}{{&o.VAE, s.recipe.VAE}, {&o.TextModel, s.recipe.TextModel}, {&o.Parts, s.recipe.Parts}, {&o.Refiner, s.recipe.Refiner}, {&o.Prediction, s.recipe.PredictionAsked}} {
 			if *x.to == "" {
 				*x.to = x.from
 			}

@@ -23,6 +23,7 @@ var (
 	LoRAs      = Kind{"lora", "loras", []string{"loras", "Lora", "lora", "LyCORIS"}}
 	Embeddings = Kind{"embedding", "embeddings", []string{"embeddings", "../embeddings"}}
 	VAEs       = Kind{"vae", "autoencoders", []string{"vae", "VAE"}}
+	TextModels = Kind{"text-encoder", "text encoders", []string{"text_encoders", "clip"}}
 	Upscalers  = Kind{"upscaler", "upscalers", []string{"upscale_models", "ESRGAN", "RealESRGAN"}}
 	Judges     = Kind{"judge", "judges", []string{"judges"}}
 	Controls   = Kind{"control", "control networks", []string{"controlnet", "ControlNet", "ipadapter", "ip-adapter", "t2i_adapter", "T2IAdapter", "../extensions/sd-webui-controlnet/models"}}
@@ -34,7 +35,9 @@ var (
 func (k Kind) Folders() []string { return k.folders }
 
 // Kinds lists what is used beside a model.
-func Kinds() []Kind { return []Kind{LoRAs, Embeddings, VAEs, Upscalers, Judges, Controls, Visions} }
+func Kinds() []Kind {
+	return []Kind{LoRAs, Embeddings, VAEs, TextModels, Upscalers, Judges, Controls, Visions}
+}
 
 // Place is the folder of root for one kind of files: of those names the first that is there, or else the first.
 func Place(root string, names []string) string {

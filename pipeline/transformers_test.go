@@ -1,0 +1,47 @@
+package pipeline
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const transformerFiles = "testdata/transformers/files"
+
+// Models whose parts are files of their own draw what diffusers draws of the same values: original names, 8 bits, GGUF with a
+// tokenizer in it.
+func TestTransformersInFiles(t *testing.T) {
+	file := func(name string) string { return filepath.Join(transformerFiles, name) }
+	for _, c := range []struct {
+		picture string
+		o       Options
+	}{
+		{"z-image", Options{Model: file("z_image_turbo_fp8.safetensors"), TextModel: file("encoder/qwen_3_tiny.safetensors"), VAE: file("ae.safetensors")}},
+		{"klein", Options{Model: file("flux-2-klein-Q8_0.gguf"), TextModel: file("qwen3-Q4_0.gguf"), VAE: file("flux2-vae.safetensors")}},
+	} {
+		t.Run(c.picture, func(t *testing.T) {
+			p := open(t, c.o)
+			r := p.NewRequest("a red apple on a blue table, flat icon")
+			r.Syntax, r.Seed, r.Steps, r.Width, r.Height = "plain", 7, 4, 32, 24
+			if r.CFG != 1 {
+				t.Errorf("--cfg is %v by default, and this model is distilled", r.CFG)
+			}
+			img := render(t, p, r)
+			if dB := psnr(img.Pixels, readPNG(t, file(c.picture+".png"))); dB < 60 {
+				t.Errorf("%.1f dB from diffusers', want 60", dB)
+			}
+			if s := img.Recipe; s.TextModel == "" || s.VAE == "" {
+				t.Errorf("the recipe names the text encoder %q and the autoencoder %q", s.TextModel, s.VAE)
+			}
+		})
+	}
+	// What a file lacks is said, and how to give it.
+	_, err := Open(Options{Model: file("flux-2-klein-Q8_0.gguf")})
+	if err == nil || !strings.Contains(err.Error(), "--text-encoder") || !strings.Contains(err.Error(), "--vae") {
+		t.Errorf("a transformer alone: %v", err)
+	}
+	_, err = Open(Options{Model: "testdata/models/sd1", TextModel: file("qwen3-Q4_0.gguf")})
+	if err == nil || !strings.Contains(err.Error(), "CLIP") {
+		t.Errorf("a language model for Stable Diffusion: %v", err)
+	}
+}
