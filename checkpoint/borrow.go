@@ -20,13 +20,18 @@ func (f *Folder) Lacks() []string {
 // Fits says whether another model has the parts that a single file lacks, for a denoiser that reads a text of the same width and the
 // same other conditions. Nothing but configurations is read.
 func (f *Folder) Fits(other *Folder) bool {
-	a, errA := f.Config("unet")
-	b, errB := other.Config("unet")
+	denoiser := "unet"
+	if f.Exists("transformer") {
+		denoiser = "transformer"
+	}
+	a, errA := f.Config(denoiser)
+	b, errB := other.Config(denoiser)
+	own, errOwn := f.Index()
 	index, err := other.Index()
-	if errA != nil || errB != nil || err != nil {
+	if errA != nil || errB != nil || errOwn != nil || err != nil || own.Components[denoiser].Class != index.Components[denoiser].Class {
 		return false
 	}
-	for _, key := range []string{"cross_attention_dim", "addition_embed_type", "projection_class_embeddings_input_dim"} {
+	for _, key := range []string{"cross_attention_dim", "addition_embed_type", "projection_class_embeddings_input_dim", "cap_feat_dim", "joint_attention_dim"} {
 		if a.Has(key) != b.Has(key) || a.Has(key) && string(a.Raw(key)) != string(b.Raw(key)) {
 			return false
 		}
@@ -93,7 +98,9 @@ func (f *Folder) Promise() error {
 	if err := json.Unmarshal([]byte(files["model_index.json"]), &index); err != nil {
 		return err
 	}
-	index["vae"] = json.RawMessage(`["diffusers", "AutoencoderKL"]`)
+	if index["vae"] == nil {
+		index["vae"] = json.RawMessage(`["diffusers", "AutoencoderKL"]`)
+	}
 	text, err := json.Marshal(index)
 	files["model_index.json"] = string(text)
 	f.file.single.files, f.fsys = files, files

@@ -36,16 +36,16 @@ func (x *files) whole() error {
 		return nil
 	}
 	var flags []string
-	if !s.Has(languagePart) && x.options.Text == nil {
+	if !x.folder.Exists(languagePart) && x.options.Text == nil {
 		flags = append(flags, "the text encoder with --text-encoder")
 	}
-	if !s.Has("vae") && x.options.VAE == nil {
+	if !x.folder.Exists("vae") && x.options.VAE == nil {
 		flags = append(flags, "the autoencoder with --vae")
 	}
 	if len(flags) == 0 {
 		return nil
 	}
-	return fmt.Errorf("model %s: the file holds %s of %s alone: give %s", x.folder.Name(), strings.Join(s.Parts, ", "), s.Family, strings.Join(flags, ", and "))
+	return fmt.Errorf("model %s: the file holds %s of %s alone: give %s, or a model that has them with --parts", x.folder.Name(), strings.Join(s.Parts, ", "), s.Family, strings.Join(flags, ", and "))
 }
 
 // openLanguageModel opens the text encoder and the tokenizer. layers chooses the states that are read.

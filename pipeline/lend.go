@@ -27,6 +27,9 @@ func lend(f *checkpoint.Folder, o Options) (lender, error) {
 			return lender{}, err
 		}
 	}
+	if o.TextModel != "" {
+		except = append(except, "text_encoder")
+	}
 	lacks = slices.DeleteFunc(lacks, func(part string) bool { return slices.Contains(except, part) })
 	if len(f.Lacks()) == 0 {
 		if o.Parts != "" {
