@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"darkroom/imagefile"
 	"darkroom/noise"
 	"darkroom/recipe"
 	"darkroom/scheduler"
@@ -178,6 +179,12 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 		return nil, err
 	}
 	d.Pixels = m.edit.paste(d.Pixels)
+	if m.Watermark && !imagefile.Mark(d.Pixels) {
+		_ = m.event(func() error {
+			m.ev.Warn(fmt.Sprintf("--watermark: a picture of less than %d pixels a side, or so full of edges as this one, takes no mark", imagefile.MinMarked))
+			return nil
+		})
+	}
 	m.result.Pixels = recipe.HashPixels(d.Pixels)
 	out, err := m.p.recipe(m.asked(), m.result)
 	if err != nil {

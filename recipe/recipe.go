@@ -76,6 +76,7 @@ type Recipe struct {
 	Regions   string `json:"regions,omitempty"`   // see ParseRegions; files by their names
 	Toward    string `json:"toward,omitempty"`    // see ParseToward
 	Move      string `json:"move,omitempty"`      // see ParseMove
+	Watermark bool   `json:"watermark,omitempty"` // an invisible mark is in the pixels
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
 	// Pictures that steer and their networks, the depth map, and what keeps an instruction's editing close to Init.

@@ -67,6 +67,8 @@ type Settings struct {
 	Outpaint string `json:",omitempty"`
 	// Move is how Init is moved before it is painted over: see ParseMove.
 	Move string `json:",omitempty"`
+	// Watermark puts an invisible mark into the picture: see imagefile.Mark.
+	Watermark bool `json:",omitempty"`
 	// Regions are parts of the picture with prompts of their own, and Toward is a prompt that this one goes towards: see
 	// ParseRegions and ParseToward.
 	Regions string `json:",omitempty"`
@@ -284,6 +286,9 @@ func table() []Setting {
 		{Name: "move", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
 			About: "move --init before it is painted over: `zoom=F,x=N,y=N,rotate=F`, by a factor, pixels to the right and down, degrees clockwise",
 			Field: func(s *Settings) any { return &s.Move }, Recipe: func(r *Recipe) any { return &r.Move }},
+		{Name: "watermark", Group: PictureGroup, Kind: SwitchKind,
+			About: "put an invisible mark into the picture, which darkroom inspect finds, also after compression and scaling",
+			Field: func(s *Settings) any { return &s.Watermark }, Recipe: func(r *Recipe) any { return &r.Watermark }},
 
 		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "a model that makes the last steps, MODEL[:start=0.8]: its share begins there",

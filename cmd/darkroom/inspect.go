@@ -88,6 +88,11 @@ func inspectImage(e *env, path string, asJSON bool) error {
 	default:
 		t.AppendRow(table.Row{"recipe", "none that can be read"})
 	}
+	if picture, err := imagefile.Load(path); err == nil {
+		if score := imagefile.MarkScore(picture.Pixels); score >= imagefile.MarkFound {
+			t.AppendRow(table.Row{"watermark", fmt.Sprintf("found: machine-made (%.1f standard deviations above chance)", score)})
+		}
+	}
 	for _, x := range info.Texts {
 		switch {
 		case x.Problem != "":
