@@ -43,6 +43,28 @@ func TestTokens(t *testing.T) {
 	b.until(`document.querySelector("#prompt-mirror mark.cut")`)
 }
 
+// TestWeights: Ctrl with an arrow weighs the word at the cursor, and takes it back.
+func TestWeights(t *testing.T) {
+	t.Parallel()
+	b := open(t, newFake(t), 1280, 800)
+	b.typed("#prompt", "a red fox")
+	for _, c := range []struct{ key, want string }{
+		{kb.ArrowUp, "a red (fox:1.1)"}, {kb.ArrowUp, "a red (fox:1.2)"}, {kb.ArrowDown, "a red (fox:1.1)"}, {kb.ArrowDown, "a red fox"}, {kb.ArrowDown, "a red (fox:0.9)"},
+	} {
+		b.key(c.key, chromedp.ModifierCtrl)
+		if got := js[string](b, `document.getElementById("prompt").value`); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	js[bool](b, `(() => { document.getElementById("prompt").setSelectionRange(0, 5); return true; })()`)
+	b.key(kb.ArrowUp, chromedp.ModifierCtrl)
+	if got := js[string](b, `document.getElementById("prompt").value`); got != "(a red:1.1) (fox:0.9)" {
+		t.Errorf("%q", got)
+	}
+	b.key("z", chromedp.ModifierCtrl)
+	b.until(`document.getElementById("prompt").value === "a red (fox:0.9)"`)
+}
+
 // TestGenerate: a request with the settings of the form, progress, previews, the picture, the strip and the gallery.
 func TestGenerate(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import * as stage from "./stage.js";
 import * as tokens from "./tokens.js";
 import * as upscale from "./upscale.js";
 import * as views from "./views.js";
+import * as weight from "./weight.js";
 
 // The theme: as the system has it, dark, or light.
 function theme() {
@@ -132,7 +133,7 @@ function composer() {
 	$("advanced").addEventListener("toggle", () => stored.set("advanced", $("advanced").open));
 }
 
-for (const m of [picture, stage, queue, gallery, compare, mask, drop, upscale, tokens, keys, views]) m.setup();
+for (const m of [picture, stage, queue, gallery, compare, mask, drop, upscale, tokens, keys, views, weight]) m.setup();
 theme();
 lock();
 connection();

@@ -23,7 +23,7 @@ const single = [
 	["?", "This list", () => help()],
 ];
 
-const others = [["Ctrl Enter", "Generate"], ["Esc", "Close what is open"], ["Tab", "To the next control; with Shift to the one before"], ["← → Home End", "Within pictures and toolbars"]];
+const others = [["Ctrl Enter", "Generate"], ["Ctrl ↑ ↓", "Weigh the word, or the chosen words, more or less"], ["Esc", "Close what is open"], ["Tab", "To the next control; with Shift to the one before"], ["← → Home End", "Within pictures and toolbars"]];
 
 function act(action) {
 	const p = viewed() ?? (view() === "create" ? stage.current() : null);

@@ -111,7 +111,7 @@ export function share(job) {
 
 export function stateText(job) {
 	const p = job.progress ?? {};
-	if (job.state === "queued") return job.position > 0 ? `Waits, ${job.position} before it` : "Waits";
+	if (job.state === "queued") return job.position > 0 ? `Waits, ${job.position} before it` : "Waits: it is next";
 	if (job.state === "running") {
 		const parts = [p.phase || (p.steps ? `Step ${p.step} of ${p.steps}` : "Begins")];
 		if (job.count > 1) parts.push(`picture ${Math.min(job.count, job.pictures.length + 1)} of ${job.count}`);
