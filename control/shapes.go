@@ -42,6 +42,9 @@ func ConfigOf(w checkpoint.Weights, u unet.Config) (Config, error) {
 	for i := range s.count("controlnet_cond_embedding.blocks.%d.weight") / 2 {
 		c.HintWidths = append(c.HintWidths, s.axis(fmt.Sprintf("controlnet_cond_embedding.blocks.%d.weight", 2*i+1), 0))
 	}
+	if n := len(c.HintWidths); n > 8 {
+		return c, fmt.Errorf("this ControlNet has %d sizes of hints: up to 8 are supported", n)
+	}
 	levels := s.count("down_blocks.%d.resnets.0.conv1.weight")
 	if levels == 0 || c.InChannels == 0 || c.HintWidths[0] == 0 {
 		return c, fmt.Errorf("this ControlNet lacks its first layers: the file is incomplete")
@@ -80,7 +83,10 @@ func ConfigOf(w checkpoint.Weights, u unet.Config) (Config, error) {
 		c.AddedTimeDim, c.TimeIDs = 0, 0
 	}
 	c.GuidanceDim = s.axis("time_embedding.cond_proj.weight", 1)
-	if c.Types = s.axis("task_embedding", 0); c.Types > 0 {
+	if c.Types = s.axis("task_embedding", 0); c.Types > 64 {
+		return c, fmt.Errorf("this Union has %d types of hints: up to 64 are supported", c.Types)
+	}
+	if c.Types > 0 {
 		c.UnionLayers = s.count("transformer_layes.%d.ln_1.weight")
 		c.UnionHeads = 1 // its attention weighs all pixels alike: see union
 	}
@@ -100,6 +106,9 @@ func AdapterConfigOf(w checkpoint.Weights) (AdapterConfig, error) {
 	}
 	c.Channels = in / (c.Factor * c.Factor)
 	n := s.count("adapter.body.%d.resnets.0.block1.weight")
+	if n > 8 {
+		return c, fmt.Errorf("a T2I-Adapter of %d features is not known", n)
+	}
 	if in == 0 || c.Channels == 0 || in%(c.Factor*c.Factor) != 0 || n == 0 {
 		return c, fmt.Errorf("a T2I-Adapter whose first layer reads %d values is not known", in)
 	}
@@ -109,6 +118,11 @@ func AdapterConfigOf(w checkpoint.Weights) (AdapterConfig, error) {
 			c.Widths = append(c.Widths, s.axis(fmt.Sprintf("adapter.body.%d.resnets.0.block1.weight", i), 0))
 		} else if i < n-1 || n == 1 {
 			c.Widths = append(c.Widths, s.axis(fmt.Sprintf("adapter.body.%d.out_conv.weight", i), 0))
+		}
+	}
+	for _, w := range c.Widths {
+		if w < 4 || w > 1<<16 {
+			return c, fmt.Errorf("a T2I-Adapter with features %d wide is not known", w)
 		}
 	}
 	return c, nil

@@ -197,3 +197,70 @@ func sameConfig(t *testing.T, got Config, text json.RawMessage) {
 		t.Errorf("the middle has %d blocks, config.json says %d", got.MidTransformerLayers, want.MidTransformerLayers)
 	}
 }
+
+// drawn are arrays of shapes without values.
+type drawn map[string]tensor.Shape
+
+func (d drawn) Names() (names []string) {
+	for n := range d {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (d drawn) Array(name string) (tensor.Array, bool) {
+	s, ok := d[name]
+	return tensor.Stored(tensor.Tensor{DType: tensor.F16, Shape: s}), ok
+}
+
+// FuzzShapes: whatever a file's arrays look like, there is a network or an error, never a crash.
+func FuzzShapes(f *testing.F) {
+	nets := map[string]drawn{
+		"net": {"conv_in.weight": {8, 4, 3, 3}, "controlnet_cond_embedding.conv_in.weight": {4, 3, 3, 3}, "controlnet_cond_embedding.blocks.0.weight": {4, 4, 3, 3},
+			"controlnet_cond_embedding.blocks.1.weight": {6, 4, 3, 3}, "down_blocks.0.resnets.0.conv1.weight": {8, 8, 3, 3}, "down_blocks.0.attentions.0.norm.weight": {8},
+			"down_blocks.0.attentions.0.transformer_blocks.0.norm1.weight": {8}, "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": {8, 12},
+			"mid_block.resnets.0.conv1.weight": {8, 8, 3, 3}, "task_embedding": {4, 8}, "add_embedding.linear_1.weight": {32, 58}},
+		"adapter": {"adapter.conv_in.weight": {8, 192, 3, 3}, "adapter.body.0.resnets.0.block1.weight": {8, 8, 3, 3}, "adapter.body.1.resnets.0.block1.weight": {16, 16, 3, 3}},
+		"light":   {"adapter.body.0.in_conv.weight": {4, 192, 1, 1}, "adapter.body.0.resnets.0.block1.weight": {4, 4, 3, 3}, "adapter.body.0.out_conv.weight": {16, 4, 1, 1}},
+		"prompt":  {"image_proj.proj.weight": {48, 14}, "image_proj.latents": {1, 3, 10}, "image_proj.layers.0.0.to_q.weight": {64, 10}},
+	}
+	for name := range nets {
+		f.Add(name, uint8(0), uint8(0), 8, "")
+		f.Add(name, uint8(1), uint8(1), 0, "down_blocks.1.resnets.0.conv1.weight")
+		f.Add(name, uint8(2), uint8(0), -1, "adapter.body.2.resnets.0.block1.weight")
+	}
+	u := unet.Config{
+		InChannels: 4, OutChannels: 4, BlockOutChannels: []int{8}, DownBlockTypes: []string{"CrossAttnDownBlock2D"}, UpBlockTypes: []string{"CrossAttnUpBlock2D"},
+		LayersPerBlock: []int{1}, AttentionHeads: []int{2}, CrossAttentionDim: []int{12}, OnlyCrossAttention: []bool{false}, NormNumGroups: 4, ConvInKernel: 3, ConvOutKernel: 3,
+		DownTransformerLayers: [][]int{{1}}, UpTransformerLayers: [][]int{{1, 1}}, FlipSinToCos: true, AddedTimeDim: 8, AddedDim: 58, TimeIDs: 6,
+	}
+	f.Fuzz(func(t *testing.T, name string, which, axis uint8, length int, extra string) {
+		arrays := drawn{}
+		for n, s := range nets[name] {
+			arrays[n] = slices.Clone(s)
+		}
+		if len(arrays) == 0 || length < 0 || length > 1<<20 {
+			return
+		}
+		names := arrays.Names()
+		if s := arrays[names[int(which)%len(names)]]; int(axis) < len(s) {
+			s[axis] = length
+		} else {
+			delete(arrays, names[int(which)%len(names)])
+		}
+		if extra != "" {
+			arrays[extra] = tensor.Shape{length, 8, 3, 3}
+		}
+		if c, err := ConfigOf(arrays, u); err == nil && c.Fits(u) == nil {
+			_, _ = New(c, nn.NewLoader("control", arrays))
+		}
+		if c, err := AdapterConfigOf(arrays); err == nil {
+			if c.Multiple() < 1 {
+				t.Errorf("hints of multiples of %d: %+v", c.Multiple(), c)
+			}
+			_, _ = NewAdapter(c, nn.NewLoader("control", arrays))
+		}
+		_, _ = NewImageProjection(arrays, nn.NewLoader("control", arrays).At("image_proj"), 12)
+	})
+}

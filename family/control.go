@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"darkroom/checkpoint"
 	"darkroom/clip"
@@ -26,6 +27,8 @@ type Control struct {
 	Encoder string
 
 	path   string
+	hash   func() (string, error)
+	hashes sync.WaitGroup // at work
 	file   *checkpoint.ControlFile
 	loader nn.Loader
 
@@ -42,6 +45,7 @@ type vision struct {
 	config clip.VisionConfig
 	part   *stage.Part
 	set    *checkpoint.Set
+	hash   func() (string, error)
 }
 
 // ControlOptions say what belongs to a network beside its own files.
@@ -62,7 +66,7 @@ func (m *Model) OpenControl(path string, o ControlOptions) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Control{Kind: file.Kind, path: path, file: file, loader: nn.NewLoader("control", file.Weights)}
+	c := &Control{Kind: file.Kind, path: path, file: file, hash: sync.OnceValues(file.Hash), loader: nn.NewLoader("control", file.Weights)}
 	if own := checkpoint.FamilyByContext(base.config.CrossAttentionDim[0]); file.Family != "" && own != "" && file.Family != own {
 		err = fmt.Errorf("this is %s, and the model is of %s: a control network belongs to its family", file.What, own)
 	} else {
@@ -191,7 +195,7 @@ func (c *Control) openVision(path string, d *stage.Device, hashCache string) (*v
 	if err != nil {
 		return nil, err
 	}
-	v := &vision{set: set}
+	v := &vision{set: set, hash: sync.OnceValues(set.Hash)}
 	if raw != nil {
 		v.config, err = clip.ReadVisionConfig(raw)
 	} else {
@@ -220,14 +224,22 @@ func (c *Control) openVision(path string, d *stage.Device, hashCache string) (*v
 
 var errOtherVision = errors.New("the image encoder belongs to another IP-Adapter")
 
-// Hash is the SHA-256 of the network's file, and EncoderHash of its image encoder's, "" without one.
-func (c *Control) Hash() (string, error) { return c.file.Hash() }
+// BeginHash computes the hashes beside other work.
+func (c *Control) BeginHash() {
+	c.hashes.Go(func() {
+		_, _ = c.Hash()
+		_, _ = c.EncoderHash()
+	})
+}
+
+// Hash is the SHA-256 of the network's file, and EncoderHash of its image encoder's, "" without one. Each is computed once.
+func (c *Control) Hash() (string, error) { return c.hash() }
 
 func (c *Control) EncoderHash() (string, error) {
 	if c.vision == nil {
 		return "", nil
 	}
-	return c.vision.set.Hash()
+	return c.vision.hash()
 }
 
 // Parts are those that run once a picture, before the denoiser.
@@ -243,6 +255,7 @@ func (c *Control) parts() (all []*stage.Part) {
 
 // Close unmaps the files, after the programs were closed.
 func (c *Control) Close() error {
+	c.hashes.Wait()
 	err := c.file.Close()
 	if c.vision != nil {
 		err = errors.Join(err, c.vision.set.Close())

@@ -75,7 +75,7 @@ func (p *Pipeline) loadControls(r *Request, e *edit) (*controls, error) {
 			err = p.loadHint(c, list[i], use, r, e)
 		}
 		if err != nil {
-			return nil, usagef("--control %s: %w", list[i].Model, err)
+			return nil, usagef("--control %s: %w", library.PartName(list[i].Model), err)
 		}
 		uses, c.networks = append(uses, use), append(c.networks, use.Control)
 		fmt.Fprintf(&key, "%p %v %d\n", use.Control, use.Guess, use.Type)
@@ -209,6 +209,9 @@ func (p *Pipeline) steer(ctx context.Context, pl *plan) error {
 			p.model.Denoiser.Part().Close() // its activations
 		}
 		s.steered, s.key, s.prepared, s.preparedKey = c.steered, c.key, nil, ""
+		for _, n := range c.networks {
+			n.BeginHash() // for the recipe
+		}
 	}
 	key := fmt.Sprint(pl.latentH, pl.latentW, pl.wrap)
 	for i, use := range c.list {

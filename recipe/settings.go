@@ -314,7 +314,7 @@ func table() []Setting {
 			Field: func(s *Settings) any { return &s.Parts }, Recipe: func(r *Recipe) any { return &r.Parts }},
 
 		{Name: "control", Aliases: []string{"controlnet"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
-			About: "a picture that steers, with a ControlNet, a T2I-Adapter or an IP-Adapter: MODEL=IMAGE[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
+			About: "a picture that steers, with a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
 			Field: func(s *Settings) any { return &s.Control }, Recipe: func(r *Recipe) any { return &r.Control }},
 		{Name: "depth", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "the depth map that a depth model reads, `FILE`: what is near is bright",
