@@ -182,6 +182,14 @@ func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32,
 	return decode(nhwc, a.H, a.W, a.Wrap)
 }
 
+// encodeSizes are those of what the encoder is given at once of a picture of width×height pixels.
+func (c *autoencoder) encodeSizes(width, height int, tiled bool) nn.Sizes {
+	if t := stage.EncodeTiles(c.trainedAt(), c.config.Factor()); tiled && !c.tiny {
+		width, height = min(width, t.Tile), min(height, t.Tile)
+	}
+	return nn.Sizes{Rows: 1, H: height, W: width}
+}
+
 // Encode runs the encoder. Its activations are freed afterwards, and with little memory its weights too: it runs once a picture.
 func (c *autoencoder) Encode(ctx context.Context, picture []float32, a Area) (mean, std []float32, err error) {
 	if c.encoder == nil {

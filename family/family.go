@@ -313,6 +313,23 @@ func (m *Model) Need(width, height, rows int, low, tiled bool) stage.Need {
 	return need(m.Parts, width, height, rows, low, tiled)
 }
 
+// NeedFrugal is Need where parts that run once a prompt give their weights back after use, and activations are freed before they run.
+func (m *Model) NeedFrugal(width, height, rows int, tiled bool) stage.Need {
+	var rest, most stage.Need
+	for _, p := range m.Parts {
+		n := p.Need(p.Sizes(width, height, rows, tiled), false)
+		if !p.Once {
+			rest = rest.Plus(n)
+		} else if n.Total() > most.Total() {
+			most = n
+		}
+	}
+	if most.Total() > rest.Activations {
+		return stage.Need{Weights: rest.Weights + most.Weights, Activations: most.Activations}
+	}
+	return rest
+}
+
 // NeedWithoutCodec is Need of a model whose latents another one decodes.
 func (m *Model) NeedWithoutCodec(width, height, rows int, low bool) stage.Need {
 	var parts []*stage.Part

@@ -148,7 +148,7 @@ func (t *languageModel) states(ctx context.Context, ids []int32, fill int) (tens
 // encode encodes texts, each filled up to what fill says of its length. The conditions are the states, "text", of all
 // tokens; lengths are those of the texts.
 func (t *languageModel) encode(ctx context.Context, texts []string, o TextOptions, fill func(n int) int) (e *Encoded, lengths []int, err error) {
-	if t.part.Device().LowMemory {
+	if t.part.Device().Drops() {
 		defer t.part.Unload()
 	}
 	e = &Encoded{Window: qwen.Most}

@@ -155,7 +155,7 @@ func (t *xlText) encodeWith(ctx context.Context, n int, e *clipText, texts []str
 	if err != nil {
 		return err
 	}
-	if e.part.Device().LowMemory {
+	if e.part.Device().Drops() {
 		defer e.part.Unload()
 	}
 	last := n == len(t.encoders)-1

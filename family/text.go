@@ -99,7 +99,7 @@ func (t *clipText) Encode(ctx context.Context, texts []string, o TextOptions) (*
 	if err != nil {
 		return nil, err
 	}
-	if t.part.Device().LowMemory {
+	if t.part.Device().Drops() {
 		defer t.part.Unload()
 	}
 	e := &Encoded{Window: t.Tokens()}

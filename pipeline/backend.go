@@ -148,6 +148,9 @@ func (p *Pipeline) shortOfMemory(width, height int) error {
 		return nil // plan reports a bad size
 	}
 	if n := p.need(width, height, rows, p.device.LowMemory); n.Total() > free {
+		if p.canBeFrugal() && p.model.NeedFrugal(width, height, rows, false).Total() <= free {
+			return nil // the first picture's plan sees to it
+		}
 		return p.memoryError(n, free, p.model.Need(width, height, rows, true, true))
 	}
 	return nil

@@ -65,7 +65,7 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 	key.options = o
 	c := p.remembered(key)
 	if c == nil {
-		if p.device.LowMemory {
+		if p.device.Drops() {
 			p.model.Shed() // for the text encoder's weights
 			if p.steering.steered != nil {
 				p.steering.steered.Close()

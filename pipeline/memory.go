@@ -40,6 +40,28 @@ func (p *Pipeline) withRefiner(n Need, width, height, rows int, low bool) Need {
 	return n
 }
 
+// NeedFrugal is what Need comes to where the text encoders' weights are given back after each prompt, which is done where there
+// is no room for all.
+func (p *Pipeline) NeedFrugal(width, height int, guided bool) Need {
+	rows := 1
+	if guided {
+		rows = 2
+	}
+	if !p.canBeFrugal() {
+		return p.need(width, height, rows, p.device.LowMemory)
+	}
+	return p.model.NeedFrugal(width, height, rows, false)
+}
+
+// NeedLow is Need with LowMemory.
+func (p *Pipeline) NeedLow(width, height int, guided bool) Need {
+	rows := 1
+	if guided {
+		rows = 2
+	}
+	return p.withRefiner(p.model.Need(width, height, rows, true, true), width, height, rows, true)
+}
+
 // needOf is need for a plan, which may have controls, and whose calls of the denoiser may have other forms beside the whole one.
 func (p *Pipeline) needOf(pl *plan, rows int) Need {
 	return p.needWith(pl, rows, p.device.LowMemory, p.tiled(pl))
@@ -95,10 +117,18 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 		return nil
 	}
 	if n := p.needOf(pl, pl.rows()); n.Total() > free {
+		if p.canBeFrugal() && pl.controls == nil && !pl.cache.On() && p.model.NeedFrugal(pl.Width, pl.Height, pl.rows(), p.tiled(pl)).Total() <= free {
+			p.device.Frugal = true
+			return nil
+		}
 		return p.memoryError(n, free, p.needWith(pl, pl.rows(), true, true))
 	}
 	return nil
 }
+
+// canBeFrugal says whether text encoders can give their weights back after use, where memory is short: they come again with the
+// next prompt.
+func (p *Pipeline) canBeFrugal() bool { return !p.device.LowMemory && p.refiner == nil }
 
 // ran says whether pictures of the plan's size ran before with so many rows, so that there is memory for them.
 func (p *Pipeline) ran(pl *plan, rows int) bool {

@@ -268,6 +268,9 @@ func (p *Pipeline) Folder() string { return p.folder }
 // Backend is where the model runs: "cpu", "ref" or "cuda:0".
 func (p *Pipeline) Backend() string { return p.device.Backend.Info().Name }
 
+// DType is what the model computes in: "fp32", "fp16", …
+func (p *Pipeline) DType() string { return p.dtypeName() }
+
 // Close gives back the backend's memory and unmaps the weights.
 func (p *Pipeline) Close() error {
 	begun := true

@@ -21,11 +21,16 @@ type Device struct {
 	DType   tensor.DType // of activations
 	// LowMemory brings weights to the device block by block, except those of parts that run Once.
 	LowMemory bool
+	// Frugal has parts that run Once give their weights back after use: there is memory for the others and for one of them.
+	Frugal bool
 	// Trace has all programs recorded; nil as a rule.
 	Trace *kernels.Trace
 	// Another opens the same device anew in that type; nil where there is one type only.
 	Another func(tensor.DType) (kernels.Backend, error)
 }
+
+// Drops says whether parts that run Once give their weights back after use.
+func (d *Device) Drops() bool { return d.LowMemory || d.Frugal }
 
 // Part is a network on a device. Its methods are called from one goroutine at a time, except Ran.
 type Part struct {

@@ -261,7 +261,11 @@ type modelFacts struct {
 	CFG        float64     `json:"cfg,omitempty"`
 	Scheduler  string      `json:"scheduler,omitempty"`
 	Memory     uint64      `json:"memory,omitempty"` // bytes that such a picture takes
-	Problem    string      `json:"problem,omitempty"`
+	// Likewise where the text encoders are given back after each prompt, which is done where memory is short, and with --low-memory.
+	MemoryFrugal uint64 `json:"memoryFrugal,omitempty"`
+	MemoryLow    uint64 `json:"memoryLow,omitempty"`
+	Device       string `json:"device,omitempty"` // that this is for
+	Problem      string `json:"problem,omitempty"`
 	*singleFacts
 }
 
@@ -341,6 +345,11 @@ func (m *modelFacts) describeUse(o pipeline.Options) error {
 	r := p.NewRequest("")
 	m.Width, m.Height, m.Steps, m.CFG, m.Scheduler = r.Width, r.Height, r.Steps, r.CFG, r.Scheduler
 	m.Memory = p.Need(r.Width, r.Height, r.CFG > 1).Total()
+	m.MemoryFrugal, m.MemoryLow = p.NeedFrugal(r.Width, r.Height, r.CFG > 1).Total(), p.NeedLow(r.Width, r.Height, r.CFG > 1).Total()
+	m.Device = p.Backend()
+	if kind := p.DType(); kind != "" {
+		m.Device += ", " + kind
+	}
 	m.Hash, err = p.Hash()
 	return err
 }
@@ -360,7 +369,8 @@ func (m *modelFacts) print(e *env) {
 		t.AppendRow(table.Row{"hash", m.Hash})
 		t.AppendRow(table.Row{"size", fmt.Sprintf("%d×%d pixels", m.Width, m.Height)})
 		t.AppendRow(table.Row{"steps, cfg", fmt.Sprintf("%d, %v", m.Steps, m.CFG)})
-		t.AppendRow(table.Row{"memory", bytesText(m.Memory) + " for a picture of that size"})
+		t.AppendRow(table.Row{"memory", fmt.Sprintf("%s for a picture of that size (%s); %s where memory is short; %s with --low-memory",
+			bytesText(m.Memory), m.Device, bytesText(m.MemoryFrugal), bytesText(m.MemoryLow))})
 	}
 	t.Render()
 	fmt.Fprintln(e.stdout)
