@@ -8,8 +8,12 @@ import (
 // NewRequest is a request for the prompt with this model's defaults and seed 0.
 func (p *Pipeline) NewRequest(prompt string) Request {
 	d := p.model.Defaults
-	return Request{recipe.Settings{
+	r := Request{Settings: recipe.Settings{
 		Prompt: prompt, Negative: d.Negative, Syntax: recipe.Weighted, Noise: noise.KindTorchCPU,
 		Steps: d.Steps, CFG: d.CFG, Scheduler: d.Scheduler, Width: d.Width, Height: d.Height,
 	}}
+	if !p.model.Denoiser.ReadsGuidance() {
+		r.DistilledCFG = 1
+	}
+	return r
 }

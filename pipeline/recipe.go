@@ -68,5 +68,5 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 func FromRecipe(r recipe.Recipe) Request {
 	s := r.Settings()
 	s.Model, s.Backend, s.DType = "", "", ""
-	return Request{s}
+	return Request{Settings: s}
 }

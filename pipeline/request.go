@@ -15,7 +15,21 @@ import (
 
 // Request is one image to make. The zero value of a setting that has a default means that default only
 // where recipe.Settings says so; build requests with Pipeline.NewRequest, which fills in the model's own.
-type Request struct{ recipe.Settings }
+type Request struct {
+	recipe.Settings
+	// DistilledCFG is the guidance scale where a distilled model's sampler is named and nothing else is said; 0: as otherwise.
+	DistilledCFG float64
+}
+
+// Give applies what somebody wrote down, and what follows from it. With lcm and tcd, which are for models and adapters that were
+// distilled with guidance in them, there is no further guidance unless it is asked for; models that read the scale keep it.
+func (r *Request) Give(g *recipe.Given) {
+	g.Apply(&r.Settings)
+	name, _, _ := strings.Cut(r.Scheduler, "-")
+	if r.DistilledCFG != 0 && g.Has("scheduler") && !g.Has("cfg") && (name == "lcm" || name == "tcd") {
+		r.CFG = r.DistilledCFG
+	}
+}
 
 // The sources of noise for stochastic samplers.
 const (

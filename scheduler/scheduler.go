@@ -131,7 +131,7 @@ func newSchedule(c Config, o Options) (*Schedule, error) {
 		return nil, err
 	}
 	if first := s.moves[0].from.Ratio(); first < 1 && s.options.Sigmas == "" {
-		s.warnings = append(s.warnings, fmt.Sprintf("%s spacing with %d steps starts at σ/α = %.3g, which is hardly noise: use trailing spacing or more steps", s.spacing(), len(s.moves), first))
+		s.warnings = append(s.warnings, fmt.Sprintf("%s spacing with %d steps starts at σ/α = %.3g, which is hardly noise: use sgm-uniform sigmas, which start at the most, or more steps", s.spacing(), len(s.moves), first))
 	}
 	s.warnHigh()
 	s.stop = len(s.moves)

@@ -63,7 +63,7 @@ func (q *Request) Fill(r pipeline.Request) pipeline.Request {
 	if q.Init != "" { // its size, where none is given
 		r.Width, r.Height = 0, 0
 	}
-	q.Apply(&r.Settings)
+	r.Give(&q.Given)
 	r.Prompt, r.Seed = q.Prompt, q.Seed
 	return r
 }

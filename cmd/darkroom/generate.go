@@ -224,7 +224,7 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 	if o.Request.Has("init") { // its size, where none is given
 		r.Width, r.Height = 0, 0
 	}
-	o.Request.Apply(&r.Settings)
+	r.Give(&o.Request)
 	for _, style := range o.Styles {
 		addStyle(&r.Settings, style)
 	}
