@@ -207,18 +207,21 @@ func (a *Adapter) Match(parts map[string]Weights) (*Matched, error) {
 	var misfit error
 	denoiser := 0 // modules that are for it, by their names
 	for _, name := range a.Modules() {
-		at, ok := names.find(name)
-		if !strings.HasPrefix(at.part, "text_encoder") {
+		layers, part, ok := names.find(name)
+		if !strings.HasPrefix(part, "text_encoder") {
 			denoiser++
 		}
 		if !ok {
 			m.Unmatched = append(m.Unmatched, name)
 			continue
 		}
-		if err := m.add(name, at, parts[at.part]); err != nil {
-			m.Unmatched = append(m.Unmatched, name)
-			if misfit == nil {
-				misfit = err
+		for _, at := range layers {
+			if err := m.add(name, at, parts[at.part]); err != nil {
+				m.Unmatched = append(m.Unmatched, name)
+				if misfit == nil {
+					misfit = err
+				}
+				break
 			}
 		}
 	}
@@ -235,7 +238,10 @@ func (a *Adapter) Match(parts map[string]Weights) (*Matched, error) {
 
 // add makes the changes of one module: to a layer's weight, and to its bias.
 func (m *Matched) add(name string, at layer, w Weights) error {
-	parts := *m.Adapter.modules[name]
+	parts, err := (*m.Adapter.modules[name]).of(at.ditName)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	put := func(array string, c *change) {
 		if m.changes[at.part] == nil {
 			m.changes[at.part] = map[string]*change{}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"fmt"
 	"strings"
 
 	"darkroom/tensor"
@@ -146,4 +147,108 @@ func qwenNames(t table) table {
 		out[name] = a
 	}
 	return out
+}
+
+// originalLayers are the layers of a transformer by the names of the original, with what they are among the names that
+// diffusers has; nil for other families.
+func originalLayers(names []string) map[string][]ditName {
+	family := Family("")
+	for _, n := range names {
+		switch {
+		case strings.HasPrefix(n, "noise_refiner."):
+			family = ZImage
+		case strings.HasPrefix(n, "double_stream_modulation_img."):
+			family = Flux2
+		}
+	}
+	if family == "" {
+		return nil
+	}
+	out := map[string][]ditName{}
+	for _, n := range names {
+		base, ok := strings.CutSuffix(n, ".weight")
+		if !ok {
+			continue
+		}
+		original := originalName(family, base)
+		if original == base {
+			continue
+		}
+		var to []ditName
+		for _, d := range ditNames[family](original + ".weight") {
+			d.name = strings.TrimSuffix(d.name, ".weight")
+			to = append(to, d)
+		}
+		out[original] = to
+	}
+	return out
+}
+
+// originalName is the original's name of a layer: ditNames the other way round.
+func originalName(family Family, base string) string {
+	if family == ZImage {
+		for _, r := range [][2]string{{"all_x_embedder.2-1", "x_embedder"}, {"all_final_layer.2-1.", "final_layer."}, {".attention.to_q", ".attention.qkv"},
+			{".attention.to_k", ".attention.qkv"}, {".attention.to_v", ".attention.qkv"}, {".attention.to_out.0", ".attention.out"}} {
+			if strings.Contains(base, r[0]) {
+				return strings.Replace(base, r[0], r[1], 1)
+			}
+		}
+		return base
+	}
+	back := func(name string, list []rename) (string, bool) {
+		for _, r := range list {
+			if name == r.to {
+				return r.from, true
+			}
+		}
+		return name, false
+	}
+	for _, kind := range []struct {
+		from, to string
+		list     []rename
+	}{{"transformer_blocks.", "double_blocks.", flux2Double}, {"single_transformer_blocks.", "single_blocks.", flux2Single}} {
+		rest, ok := strings.CutPrefix(base, kind.from)
+		if !ok {
+			continue
+		}
+		number, inner, _ := strings.Cut(rest, ".")
+		if original, ok := back(inner, kind.list); ok {
+			return kind.to + number + "." + original
+		}
+		for original, names := range flux2Joint {
+			for _, n := range names {
+				if n == inner {
+					return kind.to + number + "." + original
+				}
+			}
+		}
+		return base
+	}
+	if base == "norm_out.linear" {
+		return "final_layer.adaLN_modulation.1"
+	}
+	original, _ := back(base, flux2Outer)
+	return original
+}
+
+// of is what of an adapter's module is for a layer that has a part of its rows, or has them in another order.
+func (m module) of(n ditName) (module, error) {
+	if n.third == 0 && !n.swapped {
+		return m, nil
+	}
+	out := module{}
+	for part, a := range m {
+		switch part {
+		case "down", "mid", "alpha":
+			out[part] = a
+		case "up", "diff", "diff_b", "dora", "magnitude":
+			if part == "dora" && a.Shape()[0] == 1 {
+				return nil, fmt.Errorf("a %s of this kind does not fit a layer that the model has in three", part)
+			}
+			out[part] = n.of(a)
+		default:
+			return nil, fmt.Errorf("a change of the kind %s does not fit a layer that the model has in three", part)
+		}
+	}
+	return out, nil
 }

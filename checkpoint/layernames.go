@@ -5,20 +5,23 @@ import (
 	"strings"
 )
 
-// layer is a layer of an open model.
-type layer struct{ part, name string }
+// layer is a layer of an open model, or what an adapter's layer is there: its rows may be those of several.
+type layer struct {
+	part string
+	ditName
+}
 
 // nameMap finds the layers of an open model by the names that trainers write, with _ for each dot: lora_unet_ and a
 // path of diffusers or of LDM. Such names are ambiguous by themselves; the model's own layers are not.
 type nameMap struct {
-	byPart map[string]map[string]layer // part → flattened name → layer
+	byPart map[string]map[string][]layer // part → flattened name → layers
 }
 
 // layerNames flattens every layer's name, of the U-Net in both spellings.
 func layerNames(parts map[string]Weights) nameMap {
-	m := nameMap{byPart: map[string]map[string]layer{}}
+	m := nameMap{byPart: map[string]map[string][]layer{}}
 	for part, w := range parts {
-		flat := map[string]layer{}
+		flat := map[string][]layer{}
 		m.byPart[part] = flat
 		names := w.Names()
 		has := map[string]bool{}
@@ -34,7 +37,7 @@ func layerNames(parts map[string]Weights) nameMap {
 			if !ok {
 				continue
 			}
-			l := layer{part, base}
+			l := []layer{{part, ditName{name: base}}}
 			flat[flatten(base)] = l
 			if strings.HasPrefix(part, "text_encoder") { // transformers' names, of either age
 				bare := strings.TrimPrefix(base, "text_model.")
@@ -44,6 +47,15 @@ func layerNames(parts map[string]Weights) nameMap {
 				if ldm, ok := ldmName(base, s); ok {
 					flat[flatten(ldm)] = l
 				}
+			}
+		}
+		if part == "transformer" {
+			for original, to := range originalLayers(names) {
+				var all []layer
+				for _, n := range to {
+					all = append(all, layer{part, n})
+				}
+				flat[flatten(original)] = all
 			}
 		}
 	}
@@ -60,15 +72,16 @@ var adapterPrefixes = []struct{ prefix, part string }{
 	{"transformer.", "transformer"}, {"clip_l.", "text_encoder"}, {"clip_g.", "text_encoder_2"}, {"te1_", "text_encoder"}, {"te2_", "text_encoder_2"},
 }
 
-// find is the layer for a module's name; without one, the part is what the name says.
-func (m nameMap) find(name string) (layer, bool) {
-	part := "unet"
+// find are the layers for a module's name; without one, the part is what the name says.
+func (m nameMap) find(name string) (layers []layer, part string, ok bool) {
+	denoiser := "unet"
 	if m.byPart["unet"] == nil {
-		part = "transformer"
+		denoiser = "transformer"
 	}
+	part = denoiser
 	for {
 		if l, ok := m.byPart[part][flatten(name)]; ok {
-			return l, true
+			return l, part, true
 		}
 		cut := false
 		for _, p := range adapterPrefixes {
@@ -80,13 +93,16 @@ func (m nameMap) find(name string) (layer, bool) {
 			if p.part != "" {
 				part = p.part
 			}
+			if part == "unet" { // some trainers call every denoiser so
+				part = denoiser
+			}
 			if part == "text_encoder" && m.byPart[part] == nil { // the refiner's only one is SDXL's second
 				part = "text_encoder_2"
 			}
 			break
 		}
 		if !cut {
-			return layer{part: part}, false
+			return nil, part, false
 		}
 	}
 }

@@ -39,11 +39,13 @@ type Part struct {
 func (l Loader) Made(mark string, role kernels.Role, shape tensor.Shape, build func(arrays []tensor.Array) tensor.Array, parts ...Part) *kernels.Weight {
 	w := l.empty(l.name(parts[0].Name)+mark, role, shape)
 	u := Use{Weight: w, make: build}
-	var arrays []tensor.Array
 	for _, p := range parts {
-		full := l.name(p.Name)
+		u.names = append(u.names, l.name(p.Name))
+	}
+	var arrays []tensor.Array
+	for i, p := range parts {
+		full := u.names[i]
 		l.state.used[full] = true
-		u.names = append(u.names, full)
 		if m, ok := l.state.src.(maker); ok {
 			w.Host = m.Make(full, shape)
 			continue

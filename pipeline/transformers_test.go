@@ -45,3 +45,49 @@ func TestTransformersInFiles(t *testing.T) {
 		t.Errorf("a language model for Stable Diffusion: %v", err)
 	}
 }
+
+// LoRAs in the spellings of trainers, diffusers' names and the original's, whose attention has one matrix where the model has
+// three, draw what diffusers draws with them in the weights.
+func TestTransformersAdapted(t *testing.T) {
+	const dir = "testdata/transformers/loras"
+	for _, model := range []string{"z-turbo", "klein"} {
+		plain := ""
+		for _, kind := range []string{"", "peft", "toolkit", "kohya"} {
+			t.Run(model+"-"+kind, func(t *testing.T) {
+				p := open(t, Options{Model: filepath.Join("testdata/transformers/models", model)})
+				r := p.NewRequest("a red apple on a blue table, flat icon")
+				r.Syntax, r.Seed, r.Steps, r.Width, r.Height = "plain", 7, 4, 32, 32
+				if kind == "" {
+					plain = render(t, p, r).Recipe.Result.Pixels
+					return
+				}
+				r.LoRA = filepath.Join(dir, model+"-"+kind+".safetensors") + ":0.8"
+				img, warnings := renderWarned(t, p, r)
+				if len(warnings) > 0 {
+					t.Errorf("warnings: %q", warnings)
+				}
+				if dB := psnr(img.Pixels, readPNG(t, filepath.Join(dir, model+"-"+kind+".png"))); dB < 60 {
+					t.Errorf("%.1f dB from diffusers', want 60", dB)
+				}
+				r.LoRA = ""
+				if again := render(t, p, r).Recipe.Result.Pixels; again != plain {
+					t.Error("without the adapter the picture is not the model's own again")
+				}
+			})
+		}
+	}
+}
+
+// renderWarned is render with what it warned of.
+func renderWarned(t *testing.T, p *Pipeline, r Request) (img *Image, warnings []string) {
+	t.Helper()
+	img, err := p.Render(t.Context(), r, Events{Warn: func(m string) {
+		if !strings.Contains(m, "pixels are far from") {
+			warnings = append(warnings, m)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img, warnings
+}
