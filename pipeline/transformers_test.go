@@ -91,3 +91,18 @@ func renderWarned(t *testing.T, p *Pipeline, r Request) (img *Image, warnings []
 	}
 	return img, warnings
 }
+
+// Image to image is diffusers', which for these models runs the steps that are not cut off.
+func TestTransformersFromAPicture(t *testing.T) {
+	p := open(t, Options{Model: "testdata/transformers/models/z-turbo"})
+	for _, c := range []struct {
+		name          string
+		strength, cfg float64
+	}{{"z-init-1", 0.6, 1}, {"z-init-2", 0.9, 3}} {
+		r := p.NewRequest("a red apple on a blue table, flat icon")
+		r.Syntax, r.Seed, r.Steps, r.CFG, r.Width, r.Height, r.Init, r.Strength = "plain", 21, 6, c.cfg, 0, 0, editFile("init", 64), &c.strength
+		if dB := psnr(render(t, p, r).Pixels, readPNG(t, filepath.Join("testdata/transformers", c.name+".png"))); dB < 60 {
+			t.Errorf("%s: %.1f dB from diffusers', want 60", c.name, dB)
+		}
+	}
+}

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from diffusers import (AutoencoderKL, AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel, ZImagePipeline,
+from diffusers import (AutoencoderKL, AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel, ZImageImg2ImgPipeline, ZImagePipeline,
                        ZImageTransformer2DModel)
 from PIL import Image
 from safetensors.torch import save_file
@@ -169,12 +169,27 @@ def run_case(name, model, ask):
     return case
 
 
+def run_init(name, strength, cfg):
+    """From a picture: the one of goldens_edit.py."""
+    pipe = ZImageImg2ImgPipeline(**load("z-turbo").components)
+    pipe.set_progress_bar_config(disable=True)
+    init = Image.open(os.path.join(OUT, "..", "edit", "init-64.png"))
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, image=init, strength=strength, height=64, width=64, num_inference_steps=6, guidance_scale=cfg - 1, negative_prompt="",
+                     generator=torch.Generator("cpu").manual_seed(21), output_type="np").images[0]
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(os.path.join(OUT, name + ".png"))
+    print(f"{name:20} picture std {image.std():.3f}")
+
+
 def main():
     only = sys.argv[1:]
     if not only:
         for name, spec in MODELS.items():
             make_model(name, spec)
     cases = [run_case(*c) for c in CASES if not only or c[0] in only]
+    if not only:
+        run_init("z-init-1", 0.6, 1.0)
+        run_init("z-init-2", 0.9, 3.0)
     index = os.path.join(OUT, "cases.json")
     if only:
         with open(index) as f:
