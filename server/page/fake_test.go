@@ -112,6 +112,7 @@ func (f *fake) handler() http.Handler {
 	api("POST /v1/jobs", f.submit)
 	api("GET /v1/jobs", f.listJobs)
 	api("GET /v1/events", f.events)
+	api("GET /v1/pictures/{id}", f.onePicture)
 	api("DELETE /v1/pictures/{id}", f.deletePicture)
 	api("POST /sdapi/v1/extra-single-image", f.enlarge)
 	api("GET /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) { f.withJob(w, r, func(*fakeJob) {}) })
@@ -443,6 +444,23 @@ func (f *fake) picture(w http.ResponseWriter, r *http.Request) {
 			png.Encode(&out, draw(p["width"].(int), p["height"].(int), float64(i)/7))
 			w.Header().Set("Content-Type", "image/png")
 			w.Write(out.Bytes())
+			return
+		}
+	}
+	fault(w, 404, "", "there is no such picture")
+}
+
+// onePicture tells the whole recipe, as the file has it.
+func (f *fake) onePicture(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.pictures {
+		if p["id"] == r.PathValue("id") {
+			whole := maps.Clone(p)
+			settings := maps.Clone(p["settings"].(map[string]any))
+			settings["noise"] = "torch-cpu"
+			whole["settings"] = settings
+			answer(w, 200, whole)
 			return
 		}
 	}

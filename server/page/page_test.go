@@ -280,6 +280,7 @@ func TestGallery(t *testing.T) {
 	if got := b.text("#viewer-prompt"); got != `a fox <b>in</b> snow & "ice"` {
 		t.Errorf("prompt %q", got)
 	}
+	b.until(`document.getElementById("viewer-recipe").innerText.includes("torch-cpu")`)
 	if got := b.text("#viewer-recipe"); !strings.Contains(got, "euler") || !strings.Contains(got, "67") {
 		t.Errorf("recipe %q", got)
 	}

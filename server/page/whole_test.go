@@ -23,8 +23,18 @@ func TestWholeServer(t *testing.T) {
 	if testing.Short() || chromium() == "" {
 		t.Skip("SKIPPED: starts a browser, if there is one here")
 	}
-	t.Setenv("DARKROOM_MODELS", t.TempDir())
-	folder, reports := t.TempDir(), t.TempDir()
+	models, folder, reports := t.TempDir(), t.TempDir(), t.TempDir()
+	t.Setenv("DARKROOM_MODELS", models)
+	upscaler, err := os.ReadFile("../../family/testdata/upscale/trunk.pth") // of random weights: it doubles
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(models, "upscale_models"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(models, "upscale_models", "trunk.pth"), upscaler, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(filepath.Join(reports, "first look"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +116,13 @@ func TestWholeServer(t *testing.T) {
 	if painted := file(); bytes.Equal(first, painted) {
 		t.Error("painting anew changed nothing")
 	}
+
+	// A network enlarges it.
+	b.click("#actions [data-action=upscale]")
+	b.until(`document.getElementById("upscaler").open && document.querySelector("#upscaler-ways input:checked").value === "net:trunk"`)
+	b.click("#upscaler-form .primary")
+	b.until(`document.getElementById("picture").naturalWidth === 256 && !document.getElementById("caption").hidden`)
+	b.click("#strip .shot:first-child")
 
 	// Vary, and start anew meanwhile.
 	b.click("#actions [data-action=vary]")

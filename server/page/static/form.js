@@ -8,6 +8,7 @@ let rows = [];
 let models = [], broken = []; // broken ones cannot be opened
 const fields = new Map(); // name → field
 let signature = "";
+let noNegative = false; // the settings say that there is none, though the model has one of its own
 let source = null; // { init, mask, url, text } of the picture to start from
 const listeners = [];
 
@@ -22,7 +23,10 @@ const changed = () => {
 };
 
 // touched is called when the prompt is typed in.
-export const touched = () => keep();
+export function touched(e) {
+	if (e.target.id === "negative") noNegative = false;
+	keep();
+}
 const keep = later(200, () => stored.set("draft", request({ forStorage: true })));
 
 // The settings with a place of their own; all others are under "All other settings".
@@ -203,7 +207,7 @@ export function request({ forStorage = false } = {}) {
 	const r = {};
 	const prompt = $("prompt").value, negative = $("negative").value;
 	if (prompt || !forStorage) r.prompt = prompt;
-	if (negative.trim()) r.negative = negative;
+	if (negative.trim() || noNegative) r.negative = negative.trim() ? negative : "";
 	for (const f of fields.values()) {
 		const sourced = ["strength", "resize", "mask_blur", "invert_mask"].includes(f.name);
 		const v = sourced && !source ? undefined : f.get();
@@ -230,6 +234,7 @@ export function apply(settings, { quiet = false } = {}) {
 		delete s.model;
 	}
 	fields.get("model")?.set(s.model);
+	noNegative = s.negative === "" && Boolean(model()?.negative);
 	for (const f of fields.values()) if (f.name !== "model") f.set(s[f.name]);
 	const init = String(s.init ?? "");
 	if (init.startsWith("picture:")) {

@@ -1,6 +1,6 @@
 // A picture, what can be done with it, its recipe, and the view of it alone.
 import { $, el, fail, notice, roving, say, wire } from "./dom.js";
-import { bytes, del, show, submit } from "./api.js";
+import { bytes, del, get, show, submit } from "./api.js";
 import { labelOf } from "./fields.js";
 import * as compare from "./compare.js";
 import * as form from "./form.js";
@@ -14,7 +14,7 @@ import { go } from "./views.js";
 export function settingsOf(picture) {
 	const known = new Set(form.settingRows().map((r) => r.name));
 	return Object.fromEntries(Object.entries(picture.settings ?? {}).map(([name, v]) => [name.replaceAll("-", "_"), v])
-		.filter(([name, v]) => known.has(name) && v !== null && v !== ""));
+		.filter(([name, v]) => known.has(name) && v !== null));
 }
 
 // basisOf are the settings for a picture that starts from this one: what turned or enlarged its noise is done, and another seed
@@ -150,14 +150,30 @@ function view(picture) {
 	img.hidden = picture.missing === true;
 	if (!picture.missing) show(img, picture.url);
 	$("viewer-prompt").textContent = picture.prompt || "Without a prompt";
-	recipe($("viewer-recipe"), { ...picture.settings, prompt: "" }, { Made: picture.created ? new Date(picture.created).toLocaleString() : "",
-		File: picture.missing ? "The file is not there any more." : "", "SHA-256": picture.sha256 ?? "" });
+	tellRecipe(picture);
+	if (!picture.local) whole(picture);
 	$("viewer-delete").hidden = !picture.own || picture.missing === true;
 	$("viewer-delete").textContent = "Delete…";
 	const at = list.findIndex((p) => p.id === picture.id);
 	$("viewer-before").disabled = at <= 0;
 	$("viewer-after").disabled = at < 0 || at >= list.length - 1;
 	update();
+}
+
+function tellRecipe(picture) {
+	recipe($("viewer-recipe"), { ...picture.settings, prompt: "" }, { Made: picture.created ? new Date(picture.created).toLocaleString() : "",
+		File: picture.missing ? "The file is not there any more." : "", "SHA-256": picture.sha256 ?? "" });
+}
+
+// whole asks for the recipe in the file: what a job tells of its pictures is what was asked for, and leaves out what is the model's.
+async function whole(picture) {
+	try {
+		const p = await get(`/v1/pictures/${encodeURIComponent(picture.id)}`);
+		picture.settings = p.settings;
+		if (shown === picture) tellRecipe(picture);
+	} catch (err) {
+		if (err.status !== 404 && err.status !== 0) fail(err);
+	}
 }
 
 export function step(by) {
