@@ -206,7 +206,10 @@ func decodeWebP(r io.Reader) (img image.Image, err error) {
 			err = fmt.Errorf("the file is damaged (%v)", p)
 		}
 	}()
-	return xwebp.Decode(r)
+	if img, err = xwebp.Decode(r); err == nil {
+		img = fromYUV(img)
+	}
+	return img, err
 }
 
 // ErrNotImage says that a file is none of the formats that are read.

@@ -65,6 +65,23 @@ def main():
     block.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + WIDE.encode("utf-16-le")
     picture().save(OUT / "little.jpg", quality=80, exif=block)
 
+    lossy()
+
+
+def lossy():
+    """Lossy WebP files, and what libwebp makes of them."""
+    for name, size, alpha in (("lossy", (33, 17), None), ("lossy-alpha", (20, 24), 90), ("lossy-1x3", (1, 3), None)):
+        img = Image.new("RGB", size, "white")
+        for x in range(size[0]):
+            for y in range(4, size[1]):
+                img.putpixel((x, y), (7 * x % 256, 11 * y % 256, 255 if x < 9 else 30))
+        if alpha:
+            img.putalpha(Image.new("L", size, 255))
+            for x in range(8):
+                img.putpixel((x, 0), (255, 255, 255, alpha))
+        img.save(OUT / f"{name}.webp", quality=90)
+        Image.open(OUT / f"{name}.webp").save(OUT / f"{name}.png")
+
 
 if __name__ == "__main__":
     main()
