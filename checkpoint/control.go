@@ -44,7 +44,17 @@ func OpenControl(path, hashCache string) (*ControlFile, error) {
 	return c, nil
 }
 
+// componentFolders are those of control networks in a pipeline's folder.
+var componentFolders = []string{"controlnet", "adapter"}
+
 func openControlFolder(path, hashCache string) (*ControlFile, error) {
+	if _, err := os.Stat(filepath.Join(path, "config.json")); err != nil {
+		for _, name := range componentFolders {
+			if _, err := os.Stat(filepath.Join(path, name, "config.json")); err == nil {
+				return openControlFolder(filepath.Join(path, name), hashCache)
+			}
+		}
+	}
 	folder := &Folder{fsys: os.DirFS(path), name: filepath.Clean(path), dir: path, HashCache: hashCache}
 	if !folder.Exists("config.json") {
 		return nil, fmt.Errorf("%s: a folder without config.json: name the folder of a ControlNet or of a T2I-Adapter, or a file", path)

@@ -22,7 +22,7 @@ var stableDiffusion = opener{isStableDiffusion, openStableDiffusion}
 var sdParts = map[string]string{"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 
 func isStableDiffusion(index *checkpoint.Index) bool {
-	for _, other := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior", "controlnet"} {
+	for _, other := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior"} {
 		if _, ok := index.Components[other]; ok {
 			return false
 		}
@@ -49,7 +49,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 			return fmt.Errorf("%s/model_index.json: %s is a %s: only %s is supported", f.Name(), part, c.Class, class)
 		}
 	}
-	for _, extra := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior", "controlnet"} {
+	for _, extra := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior"} {
 		if c, ok := index.Components[extra]; ok {
 			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x, 2.x and XL, Z-Image and FLUX.2 klein", f.Name(), extra, c.Class, index.Class)
 		}

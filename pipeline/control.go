@@ -110,7 +110,7 @@ func (p *Pipeline) openControl(c *recipe.Control) (family.Steer, error) {
 	}
 	key := path + "\x00" + encoder
 	if use.Control = p.steering.networks[key]; use.Control == nil {
-		use.Control, err = p.model.OpenControl(path, family.ControlOptions{Encoder: encoder, Encoders: library.Parts(library.Visions), HashCache: p.options.HashCache})
+		use.Control, err = p.model.OpenControl(path, family.ControlOptions{Encoder: encoder, Encoders: append([]string{filepath.Join(p.folder, "image_encoder")}, library.Parts(library.Visions)...), HashCache: p.options.HashCache})
 		if err != nil {
 			return use, err
 		}

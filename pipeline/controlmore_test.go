@@ -304,3 +304,39 @@ func TestControlCached(t *testing.T) {
 		}
 	}
 }
+
+// A folder that diffusers wrote of a pipeline with a ControlNet is a model, and a control network.
+func TestPipelineWithControlNet(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/models/sd1")); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{"one": "controlnet", "image_encoder": "image_encoder"} {
+		if err := os.CopyFS(filepath.Join(dir, to), os.DirFS(filepath.Join(steers, "nets", from))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	index, err := os.ReadFile(filepath.Join(dir, "model_index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(index), `"StableDiffusionPipeline",`, `"StableDiffusionControlNetPipeline", "controlnet": ["diffusers", "ControlNetModel"],`, 1)
+	if err := os.WriteFile(filepath.Join(dir, "model_index.json"), []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	ip := filepath.Join(t.TempDir(), "ip.safetensors")
+	data, err := os.ReadFile(filepath.Join(steers, "nets/ip.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(ip, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p, plain := open(t, Options{Model: dir}), open(t, Options{Model: "testdata/models/sd1"})
+	r := steered(p, "")
+	ring := filepath.Join(steers, "ring-64.png")
+	r.Control = dir + "=" + ring + ";" + ip + "=" + ring
+	if a, b := render(t, p, r), render(t, plain, steered(plain, "one=ring-64.png;ip.safetensors=ring-64.png")); a.Recipe.Result != b.Recipe.Result {
+		t.Errorf("%+v, want %+v", a.Recipe.Result, b.Recipe.Result)
+	}
+}
