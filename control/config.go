@@ -14,6 +14,7 @@ type Config struct {
 
 	HintChannels int
 	HintWidths   []int // of the picture's convolutions, each but the first halving it
+	Pooled       bool  // what it leaves is averaged over the picture (global_pool_conditions), as for shuffled pictures
 	BGR          bool  // the hint's channels are blue, green, red: whoever fills "hint" exchanges them
 
 	// Of a Union, which knows several types of hints; 0 types for the others.
@@ -41,7 +42,7 @@ func ReadConfig(c *checkpoint.Config) (Config, error) {
 		c.Fail("conditioning_embedding_out_channels", "1 to 8 widths from 1 to 65536 are supported")
 	}
 	m.BGR = c.OneOf("controlnet_conditioning_channel_order", "rgb", "bgr") == "bgr"
-	c.Fixed("global_pool_conditions", false)
+	m.Pooled = c.Bool("global_pool_conditions", false)
 	if c.Has("num_control_type") {
 		m.Types, m.UnionLayers, m.UnionHeads = c.IntIn("num_control_type", 1, 64), c.IntIn("num_trans_layer", 0, 64, 1), c.IntIn("num_trans_head", 1, 1024, 8)
 	}

@@ -24,6 +24,7 @@ type Model struct {
 	downBlocks []nn.Conv2D // "zero convolutions", one a skip
 	midBlock   nn.Conv2D
 	union      *union // nil for a net of one type of hints
+	pool       []pool // of each residual; nil where they are not averaged
 }
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
@@ -57,6 +58,11 @@ func New(c Config, l nn.Loader) (*Model, error) {
 	m.midBlock = l.At("controlnet_mid_block").Conv2D(ch[len(ch)-1], ch[len(ch)-1], 1)
 	if c.Types > 0 {
 		m.union = newUnion(c, l)
+	}
+	if c.Pooled {
+		for _, conv := range append(slices.Clone(m.downBlocks), m.midBlock) {
+			m.pool = append(m.pool, newPool(ch[0], conv.Weight.Shape[0]))
+		}
 	}
 	return m, l.Err()
 }
@@ -180,11 +186,15 @@ func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
 			if k < len(d.Skips) {
 				to = &d.Skips[k]
 			}
+			label := fmt.Sprintf("control %d, residual %d", i+1, k)
+			if n.pool != nil {
+				*to = n.pool[k].add(g, label, *to, r, in.Time, strength)
+				continue
+			}
 			var factor float32 // 1
 			if last := len(n.downBlocks); n.Guess && last > 0 {
 				factor = float32(math.Pow(10, float64(k)/float64(last)-1))
 			}
-			label := fmt.Sprintf("control %d, residual %d", i+1, k)
 			*to = g.Add(label, &kernels.Pointwise{A: *to, B: r, Scale: strength, Factor: factor})
 		}
 	}

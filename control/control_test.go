@@ -188,7 +188,6 @@ func TestOnRefusesOtherFamilies(t *testing.T) {
 
 func TestConfigRefusesWhatItCannotRun(t *testing.T) {
 	for config, want := range map[string]string{
-		`{"global_pool_conditions": true}`:                   "global_pool_conditions",
 		`{"conditioning_embedding_out_channels": []}`:        "conditioning_embedding_out_channels",
 		`{"conditioning_channels": 0}`:                       "conditioning_channels",
 		`{"controlnet_conditioning_channel_order": "grey"}`:  "controlnet_conditioning_channel_order",

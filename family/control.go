@@ -123,7 +123,9 @@ func (c *Control) netConfig(u unet.Config) (control.Config, error) {
 	if c.file.Config != nil {
 		return control.ReadConfig(c.file.Config)
 	}
-	return control.ConfigOf(c.file.Weights, u)
+	config, err := control.ConfigOf(c.file.Weights, u)
+	config.Pooled = strings.Contains(strings.ToLower(filepath.Base(c.path)), "shuffle") // of this shapes say nothing
+	return config, err
 }
 
 // allRead refuses weights that the network does not know: it would do something else than it was trained for.

@@ -347,7 +347,7 @@ func (p *Prepared) Conds(strengths []float64) (prompt, other Cond) {
 		switch use.Kind {
 		case checkpoint.KindControlNet:
 			_, name := control.Names(p.steered.hints[i])
-			if put(name, v, v); use.Guess {
+			if put(name, v, v); use.Guess || use.net.Config.Pooled {
 				put(name, v, 0)
 			}
 		case checkpoint.KindIPAdapter:

@@ -82,7 +82,7 @@ def save_net(name, net):
     return type(net).from_pretrained(os.path.join(NETS, name), torch_dtype=torch.float32)
 
 
-def controlnet(name, model, seed, widths, cls=ControlNetModel, **extra):
+def controlnet(name, model, seed, widths, cls=ControlNetModel, pooled=False, **extra):
     torch.manual_seed(seed)
     unet = unet_of(model)
     if cls is ControlNetModel:
@@ -92,6 +92,8 @@ def controlnet(name, model, seed, widths, cls=ControlNetModel, **extra):
                 "transformer_layers_per_block", "cross_attention_dim", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim")
         net = cls(conditioning_embedding_out_channels=widths, **{k: unet.config[k] for k in keep}, **extra)
         loud(net, "task_embedding", "spatial_ch_projs", to=1.0)
+    if pooled:
+        net.register_to_config(global_pool_conditions=True)
     loud(net, "controlnet_down_blocks", "controlnet_mid_block", "cond_embedding.conv_out", to=0.5)
     return save_net(name, net)
 
@@ -223,6 +225,7 @@ def main():
     edit_model("instruct", spec["sd1"], 8)
     edit_model("depth", spec["sd2"], 5)
     one, two = controlnet("one", SD, 1, (4, 6, 8, 12)), controlnet("two", SD, 2, (4, 4, 8, 8))
+    pooled = controlnet("shuffle", SD, 9, (4, 4, 8, 8), pooled=True)
     xl = controlnet("xl", XL, 3, (4, 6, 12))  # that model's autoencoder halves twice
     union = controlnet("union", XL, 4, (4, 6, 12), cls=ControlNetUnionModel, num_control_type=4, num_trans_channel=8, num_trans_head=2, num_trans_layer=2,
                        num_proj_channel=8)
@@ -244,6 +247,7 @@ def main():
         run("two-intervals", SD, CN, "ddim", "one=ring-128.png:end=0.5;two=lines-128.png:scale=0.5,start=0.3,end=0.9", dict(controlnet=[one, two]),
             image=[ring, lines], controlnet_conditioning_scale=[1.0, 0.5], control_guidance_start=[0.0, 0.3], control_guidance_end=[0.5, 0.9]),
         run("guess", SD, CN, "ddim", "one=ring-128.png:guess", dict(controlnet=one), image=ring, guess_mode=True),
+        run("pooled", SD, CN, "ddim", "shuffle=lines-128.png:scale=1.5", dict(controlnet=pooled), image=lines, controlnet_conditioning_scale=1.5),
         run("interval", SD, CN, "dpm++2m-karras", "one=ring-128.png:start=0.2,end=0.7", dict(controlnet=one), image=ring, control_guidance_start=0.2,
             control_guidance_end=0.7),
         run("from-picture", SD, StableDiffusionControlNetImg2ImgPipeline, "euler", "one=ring-128.png:scale=0.8", dict(controlnet=one), image=init,
