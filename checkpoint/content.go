@@ -84,7 +84,12 @@ func describeControl(_ *Source, t table) (Description, bool) {
 	added := t.any(prefixes, "label_emb.0.0.weight", "add_embedding.linear_1.weight")
 	switch {
 	case t["lora_controlnet"] != nil:
-		return Description{Kind: KindOther, What: "a Control-LoRA, which is not supported"}, true
+		d.What = "a Control-LoRA"
+		for name := range t {
+			if strings.HasSuffix(name, ".attn2.to_k.down") {
+				d.Family = familyByContext(t.axis(name, 1), false)
+			}
+		}
 	case t.any(prefixes, "zero_convs.0.0.weight", "input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight", "controlnet_mid_block.weight"):
 		d.What = "a ControlNet"
 		if t.any(prefixes, "task_embedding", "control_add_embedding.linear_1.weight") {

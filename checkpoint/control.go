@@ -1,10 +1,15 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"darkroom/tensor"
 )
 
 // ControlFile is a network that steers a denoiser by a picture, as a file or a folder has it.
@@ -17,7 +22,9 @@ type ControlFile struct {
 	// Weights are by the names of diffusers, whatever those of the file are.
 	Weights Weights
 
-	set *Set
+	set         *Set
+	differences bool // all arrays that a base model has, too, are differences from its own
+	lora        bool
 }
 
 // OpenControl opens a ControlNet, a T2I-Adapter or an IP-Adapter: a folder of diffusers, or a file with the names of diffusers
@@ -89,7 +96,13 @@ func controlOf(all table, d Description) (*ControlFile, error) {
 	var err error
 	switch d.Kind {
 	case KindControlNet:
-		c.Weights, err = controlNetNames(all)
+		c.lora, c.differences = all["lora_controlnet"] != nil, all["difference"] != nil
+		if c.lora {
+			all, err = decomposed(all)
+		}
+		if err == nil {
+			c.Weights, err = controlNetNames(all)
+		}
 	case KindT2IAdapter:
 		c.Weights, err = t2iAdapterNames(all)
 	case KindIPAdapter:
@@ -98,6 +111,77 @@ func controlOf(all table, d Description) (*ControlFile, error) {
 		return nil, wrongKind(d, "a ControlNet, a T2I-Adapter or an IP-Adapter")
 	}
 	return c, err
+}
+
+// lowRank is an array of a Control-LoRA: what is added to the base model's, up times down.
+type lowRank struct {
+	tensor.Array // up
+	parts        module
+	shape        tensor.Shape
+}
+
+func (l lowRank) Shape() tensor.Shape          { return l.shape }
+func (l lowRank) Plain() (tensor.Tensor, bool) { return tensor.Tensor{}, false }
+func (l lowRank) Decode([]float32, int) error {
+	return errors.New("a Control-LoRA without its base model")
+}
+
+// decomposed puts the two factors of each array of a Control-LoRA together.
+func decomposed(all table) (table, error) {
+	out := table{}
+	for name, a := range all {
+		base, isUp := strings.CutSuffix(name, ".up")
+		_, isDown := strings.CutSuffix(name, ".down")
+		switch {
+		case isUp:
+			down := all[base+".down"]
+			if down == nil || len(a.Shape()) < 2 || len(down.Shape()) < 2 {
+				return nil, fmt.Errorf("%s has no other half: the file is damaged", name)
+			}
+			shape := append(tensor.Shape{a.Shape()[0]}, down.Shape()[1:]...)
+			out[base+".weight"] = lowRank{a, module{"up": a, "down": down}, shape}
+		case !isDown && name != "lora_controlnet":
+			out[name] = a
+		}
+	}
+	return out, nil
+}
+
+// halves are how the names of what a ControlNet has in common with its U-Net begin.
+var halves = []string{"conv_in.", "time_embedding.", "add_embedding.", "class_embedding.", "down_blocks.", "mid_block."}
+
+// Over completes a network whose file says only how it differs from its U-Net, whose arrays are given. Others stay as they are.
+func (c *ControlFile) Over(base Weights) error {
+	own, isTable := c.Weights.(table)
+	if !isTable || !c.lora && !c.differences {
+		return nil
+	}
+	out := maps.Clone(own)
+	for _, name := range base.Names() {
+		if !slices.ContainsFunc(halves, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			continue
+		}
+		of, _ := base.Array(name)
+		a := own[name]
+		parts := module{"diff": a}
+		low, isLow := a.(lowRank)
+		switch {
+		case a == nil && c.lora:
+			out[name] = of
+			continue
+		case isLow:
+			parts = low.parts
+		case a == nil || c.lora:
+			continue // it is whole
+		}
+		change, err := newChange(parts, of.Shape())
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		out[name] = &patchedArray{Array: of, changes: []scaledChange{{change, 1}}}
+	}
+	c.Weights = out
+	return nil
 }
 
 // Hash is the SHA-256 of the file, or of the folder's weights.
@@ -112,9 +196,8 @@ func controlNetNames(all table) (table, error) {
 	if inner := all.below("control_model."); len(inner) > 0 { // a whole model may lie beside it
 		all = inner
 	}
-	if all["difference"] != nil {
-		return nil, fmt.Errorf("this ControlNet holds differences from a base model's weights, which is not supported: use the whole one")
-	}
+	all = maps.Clone(all)
+	delete(all, "difference")
 	if all["zero_convs.0.0.weight"] == nil {
 		return all, nil
 	}

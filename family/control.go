@@ -66,10 +66,14 @@ func (m *Model) OpenControl(path string, o ControlOptions) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Control{Kind: file.Kind, path: path, file: file, hash: sync.OnceValues(file.Hash), loader: nn.NewLoader("control", file.Weights)}
+	c := &Control{Kind: file.Kind, path: path, file: file, hash: sync.OnceValues(file.Hash)}
 	if own := checkpoint.FamilyByContext(base.config.CrossAttentionDim[0]); file.Family != "" && own != "" && file.Family != own {
 		err = fmt.Errorf("this is %s, and the model is of %s: a control network belongs to its family", file.What, own)
-	} else {
+	} else if w := m.weights[base.part.Name]; w != nil {
+		err = file.Over(w.arrays)
+	}
+	if err == nil {
+		c.loader = nn.NewLoader("control", file.Weights)
 		err = c.build(base, o)
 	}
 	if err != nil {

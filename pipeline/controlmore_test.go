@@ -34,6 +34,26 @@ func TestControlFiles(t *testing.T) {
 	}
 }
 
+// A file that says how a network differs from the model's U-Net, by low ranks or as it is, is that network; and with another
+// model's adapters over the U-Net it stays so.
+func TestRelativeControlFiles(t *testing.T) {
+	p := open(t, Options{Model: "testdata/models/sd1"})
+	whole, plain := render(t, p, steered(p, "relative=ring-64.png")), render(t, p, steered(p, ""))
+	for _, file := range []string{"relative-lora.safetensors", "relative-difference.safetensors"} {
+		img := render(t, p, steered(p, file+"=ring-64.png"))
+		if dB := psnr(img.Pixels, whole.Pixels); dB < 60 {
+			t.Errorf("%s: %.1f dB from the whole network", file, dB)
+		}
+	}
+	if dB := psnr(plain.Pixels, whole.Pixels); dB > 35 {
+		t.Errorf("%.1f dB without the network: this shows nothing", dB)
+	}
+	xl := open(t, Options{Model: "testdata/sdxl/models/xl"})
+	if _, err := xl.Render(t.Context(), steered(xl, "relative-lora.safetensors=ring-64.png"), Events{}); err == nil || !strings.Contains(err.Error(), "another family") {
+		t.Errorf("on another model: %v", err)
+	}
+}
+
 // Names are found in the folders of models, those of other programs too.
 func TestControlNames(t *testing.T) {
 	root := t.TempDir()

@@ -117,7 +117,7 @@ def main():
     add("controlnet-ldm", "controlnet", "Stable Diffusion 1", {
         **one(control_model__zero_convs__0__0__weight=(320, 320, 1, 1), control_model__input_blocks__0__0__weight=(320, 4, 3, 3)),
         "control_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(320, 768, device="meta")})
-    add("control-lora", "other", "", one(lora_controlnet=(0,), input_hint_block__0__weight=(16, 3, 3, 3)))
+    add("control-lora", "controlnet", "", one(lora_controlnet=(0,), input_hint_block__0__weight=(16, 3, 3, 3)))
     add("ip-adapter", "ip-adapter", "Stable Diffusion 1", one(image_proj__proj__weight=(3072, 1024), ip_adapter__1__to_k_ip__weight=(320, 768)))
     add("esrgan-old", "upscaler", "", {"model.0.weight": torch.zeros(64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": torch.zeros(32, 64, 3, 3)})
     add("bsrgan", "upscaler", "", {"conv_first.weight": torch.zeros(64, 3, 3, 3), "RRDB_trunk.0.RDB1.conv1.weight": torch.zeros(32, 64, 3, 3)})

@@ -124,6 +124,42 @@ def ldm_names(net):
     return state
 
 
+def relative_nets():
+    """A net that differs little from its U-Net: whole, as a Control-LoRA, and as differences, by the names of the original program."""
+    torch.manual_seed(31)
+    unet = unet_of(SD)
+    net = loud(ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 6, 8, 12)), "controlnet_down_blocks", "controlnet_mid_block",
+               "cond_embedding.conv_out", to=0.5)
+    base, factors = unet.state_dict(), {}
+    with torch.no_grad():
+        for key, p in net.named_parameters():
+            if key not in base:
+                continue
+            if p.dim() < 2:
+                p.add_(0.03 * torch.randn(p.shape))
+                continue
+            up, down = 0.2 * torch.randn(p.shape[0], 2), 0.2 * torch.randn(2, *p.shape[1:])
+            p.add_((up @ down.flatten(1)).reshape(p.shape))
+            factors[key] = up.reshape(*up.shape, *[1] * (p.dim() - 2)), down
+    shutil.rmtree(os.path.join(NETS, "relative"), ignore_errors=True)
+    net.save_pretrained(os.path.join(NETS, "relative"), safe_serialization=True)
+    names = ldm_names(net)
+    own = net.state_dict()
+    ours = {}  # name of the original program -> ours
+    for name, value in names.items():
+        ours[name] = next(k for k in own if k not in ours.values() and own[k].shape == value.shape and torch.equal(own[k], value))
+    lora, difference = {"lora_controlnet": torch.zeros(0)}, {"difference": torch.zeros(1)}
+    for name, value in names.items():
+        key, bare = ours[name], name.removeprefix("control_model.")
+        difference[name] = value - base[key] if key in base else value
+        if key in factors:
+            lora[bare.removesuffix("weight") + "up"], lora[bare.removesuffix("weight") + "down"] = factors[key]
+        else:
+            lora[bare] = value
+    for name, state in (("relative-lora", lora), ("relative-difference", difference)):
+        save_file({k: v.detach().float().contiguous() for k, v in state.items()}, os.path.join(NETS, name + ".safetensors"))
+
+
 def adapter(name, model, seed):
     torch.manual_seed(seed)
     kind, factor = ("full_adapter_xl", 8) if model == XL else ("full_adapter", 8)  # that model's autoencoder halves twice
@@ -225,6 +261,7 @@ def main():
     edit_model("instruct", spec["sd1"], 8)
     edit_model("depth", spec["sd2"], 5)
     one, two = controlnet("one", SD, 1, (4, 6, 8, 12)), controlnet("two", SD, 2, (4, 4, 8, 8))
+    relative_nets()
     pooled = controlnet("shuffle", SD, 9, (4, 4, 8, 8), pooled=True)
     xl = controlnet("xl", XL, 3, (4, 6, 12))  # that model's autoencoder halves twice
     union = controlnet("union", XL, 4, (4, 6, 12), cls=ControlNetUnionModel, num_control_type=4, num_trans_channel=8, num_trans_head=2, num_trans_layer=2,
