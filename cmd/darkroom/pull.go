@@ -74,7 +74,7 @@ func pullModel(ctx context.Context, e *env, o pullOptions) error {
 	if len(folders) == 0 {
 		return errors.New("this system has no place for a user's models: name a folder with DARKROOM_MODELS")
 	}
-	p := &pull.Puller{Folder: folders[0], Endpoint: pull.Hub, Token: os.Getenv("HF_TOKEN"), Client: pull.NewClient(), FreeDisk: machine.FreeDisk}
+	p := &pull.Puller{Folder: folders[0], Endpoint: pull.Hub, Token: strings.TrimSpace(os.Getenv("HF_TOKEN")), Client: pull.NewClient(), FreeDisk: machine.FreeDisk}
 	if endpoint := os.Getenv("HF_ENDPOINT"); endpoint != "" {
 		p.Endpoint = strings.TrimRight(endpoint, "/")
 	}

@@ -43,13 +43,14 @@ const maxAnswer = 64 << 20
 func (p *Puller) repository(ctx context.Context, s Source) (*repository, error) {
 	rev := cmp.Or(s.Rev, "main")
 	var info struct {
-		SHA      string `json:"sha"`
+		SHA      string    `json:"sha"`
+		Siblings []sibling `json:"siblings"`
 		CardData struct {
 			License     any    `json:"license"`
 			LicenseName string `json:"license_name"`
 		} `json:"cardData"`
 	}
-	err := p.api(ctx, s, fmt.Sprintf("%s/api/models/%s/revision/%s", p.Endpoint, s.Repo, url.PathEscape(rev)), &info)
+	err := p.api(ctx, s, fmt.Sprintf("%s/api/models/%s/revision/%s?blobs=true", p.Endpoint, s.Repo, url.PathEscape(rev)), &info)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,65 @@ func (p *Puller) repository(ctx context.Context, s Source) (*repository, error) 
 	if !revision.MatchString(r.commit) {
 		return nil, fmt.Errorf("the hub says that %s is at %.80q, which is no commit", s, r.commit)
 	}
-	return r, p.tree(ctx, s, r)
+	err = p.tree(ctx, s, r)
+	if err != nil && len(info.Siblings) > 0 && errors.Is(err, errNotThere) { // a mirror without trees
+		return r, p.siblings(s, r, info.Siblings)
+	}
+	return r, err
+}
+
+// sibling is a file as the description of a repository lists it; sizes and hashes are there as a rule.
+type sibling struct {
+	Path string `json:"rfilename"`
+	Size *int64 `json:"size"`
+	OID  string `json:"blobId"`
+	LFS  *struct {
+		SHA256 string `json:"sha256"`
+		Size   int64  `json:"size"`
+	} `json:"lfs"`
+}
+
+// siblings takes the files from the description.
+func (p *Puller) siblings(s Source, r *repository, all []sibling) error {
+	r.files = nil
+	for _, e := range all {
+		if !safe(e.Path) {
+			continue
+		}
+		f := File{Path: e.Path, URL: p.resolve(s.Repo, r.commit, e.Path), Size: -1}
+		if e.Size != nil && *e.Size >= 0 {
+			f.Size = *e.Size
+		}
+		switch {
+		case e.LFS != nil && isSHA256(strings.ToLower(e.LFS.SHA256)):
+			f.SHA256, f.Size = strings.ToLower(e.LFS.SHA256), e.LFS.Size
+		case e.LFS == nil && len(e.OID) == 40 && f.Size >= 0:
+			f.GitOID = strings.ToLower(e.OID)
+		}
+		r.files = append(r.files, f)
+	}
+	return nil
+}
+
+// settle asks about files of which neither size nor hash is known.
+func (p *Puller) settle(ctx context.Context, s Source, commit string, files []File) error {
+	for i, f := range files {
+		if f.verified() || f.Size >= 0 {
+			continue
+		}
+		one := s
+		one.Rev, one.File = commit, f.Path
+		err := p.again(ctx, func() error {
+			asked, err := p.head(ctx, one)
+			asked.Path = f.Path
+			files[i] = asked
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tree reads the files of a commit, a page at a time.
@@ -117,6 +176,9 @@ func (p *Puller) head(ctx context.Context, s Source) (File, error) {
 		return f, err
 	}
 	r.Body.Close()
+	if r.StatusCode == http.StatusMethodNotAllowed || r.StatusCode == http.StatusNotImplemented {
+		return f, nil // a server that answers GET alone
+	}
 	if r.StatusCode >= 400 {
 		return f, p.refused(s, r)
 	}
@@ -210,10 +272,12 @@ func (p *Puller) refused(s Source, r *http.Response) error {
 	case r.StatusCode == http.StatusUnauthorized, code == "RepoNotFound":
 		return fmt.Errorf("%s is not there, or it is private: look at %s; if it is private, %s", s.Repo, page, token)
 	case r.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%s is not there: look at %s", s, page)
+		return fmt.Errorf("%w: %s: look at %s", errNotThere, s, page)
 	}
 	return statusError(s.String(), r)
 }
+
+var errNotThere = errors.New("it is not there")
 
 func statusError(what string, r *http.Response) error {
 	err := fmt.Errorf("%s: the server answers %s", printableURL(what), r.Status)

@@ -87,6 +87,9 @@ func (p *Puller) Plan(ctx context.Context, s Source, o Options) (*Plan, error) {
 	if plan.Files, err = choose(repo.files, index, o.Variant); err != nil {
 		return nil, fmt.Errorf("%s: %w", s, err)
 	}
+	if err := p.settle(ctx, s, repo.commit, plan.Files); err != nil {
+		return nil, err
+	}
 	if index == nil && len(plan.Files) == 1 && weightEnding(plan.Files[0].Path) {
 		plan.Name = cmp.Or(o.Name, path.Base(plan.Files[0].Path))
 		plan.Files[0].Path = path.Base(plan.Files[0].Path)

@@ -104,6 +104,26 @@ func TestPullsModel(t *testing.T) {
 	}
 }
 
+// TestMirrors: hubs that answer less than Hugging Face's does.
+func TestMirrors(t *testing.T) {
+	for _, noHead := range []bool{false, true} {
+		h, dir := newHub(t), t.TempDir()
+		h.fill()
+		h.noTree, h.noHead = true, noHead
+		path, err := get(t, h.puller(dir), "hf:o/r", Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(path, "unet/diffusion_pytorch_model.fp16.safetensors"))
+		if err != nil || !bytes.Equal(data, h.content["unet/diffusion_pytorch_model.fp16.safetensors"]) {
+			t.Errorf("the weights are others: %v", err)
+		}
+		if len(h.leaks) > 0 {
+			t.Errorf("the token went to another host: %q", h.leaks)
+		}
+	}
+}
+
 // TestFaults: whatever the server does, the file is whole under its name, or there is an error and no file.
 func TestFaults(t *testing.T) {
 	data := lora(t)

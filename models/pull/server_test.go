@@ -33,6 +33,8 @@ type hub struct {
 	fault    func(w http.ResponseWriter, r *http.Request, data []byte) bool
 	extra    []map[string]any // entries of the tree besides
 	noRange  bool
+	noTree   bool // a mirror that describes repositories and lists no trees
+	noHead   bool // and answers GET alone
 	etag     func(data []byte) string
 }
 
@@ -78,7 +80,15 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.URL.Path == "/api/models/o/r/revision/main":
-		fmt.Fprintf(w, `{"sha": %q, "cardData": {"license": "mit"}}`, commit)
+		var siblings []map[string]any
+		for _, path := range sortedKeys(h.content) {
+			siblings = append(siblings, map[string]any{"rfilename": path})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"sha": commit, "cardData": map[string]any{"license": "mit"}, "siblings": siblings})
+	case h.noTree && strings.HasPrefix(r.URL.Path, "/api/models/o/r/tree/"):
+		w.WriteHeader(http.StatusNotFound)
+	case h.noHead && r.Method == http.MethodHead:
+		w.WriteHeader(http.StatusMethodNotAllowed)
 	case r.URL.Path == "/api/models/o/r/tree/"+commit:
 		h.tree(w, r)
 	case strings.HasPrefix(r.URL.Path, "/o/r/resolve/"):
