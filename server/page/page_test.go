@@ -141,6 +141,14 @@ func TestFailed(t *testing.T) {
 	b.click("#generate")
 	b.until(`document.getElementById("empty").textContent.includes("out of memory: choose a smaller picture")`)
 	b.until(`document.getElementById("frame").querySelector("button")`)
+	b.click("#queue-button")
+	b.click("#past [data-what^=again]") // it fails again
+	b.until(`document.querySelectorAll("#past li.failed").length === 2`)
+	b.set("#prompt", "well")
+	b.click("#generate")
+	b.until(`document.querySelector("#past [data-what^=show] img")?.naturalWidth`)
+	b.click("#past [data-what^=show]")
+	b.until(`document.getElementById("picture").src.endsWith("/p1/file")`)
 }
 
 // TestCancel: a running job and a waiting one are cancelled, from the stage and from the queue.

@@ -31,6 +31,7 @@ export async function open(blob) {
 		if (mine !== opened) return;
 		const found = Object.keys(answer.settings ?? {}).length > 0;
 		mine.settings = found ? answer.settings : null;
+		if (answer.width && $("dropped-picture").hidden) $("dropped-size").textContent = `${answer.width} × ${answer.height}. The browser cannot show this kind of file.`;
 		$("dropped-use").disabled = !found;
 		$("dropped-status").textContent = found ? `Made by ${answer.program || "an unknown program"}.` : "No settings are written in this picture. It can be started from.";
 		$("dropped-warnings").replaceChildren(...(answer.warnings ?? []).map((w) => el("li", {}, w)));
@@ -66,6 +67,11 @@ export function setup() {
 	$("dropped-picture").addEventListener("load", () => {
 		const { naturalWidth: w, naturalHeight: h } = $("dropped-picture");
 		$("dropped-size").textContent = `${w} × ${h}`;
+		$("dropped-picture").hidden = false;
+	});
+	$("dropped-picture").addEventListener("error", () => {
+		$("dropped-picture").hidden = true;
+		$("dropped-size").textContent = "The browser cannot show this file. The server may be able to read it.";
 	});
 	$("dropped-use").addEventListener("click", () => {
 		const known = new Set(form.settingRows().map((r) => r.name));
@@ -111,7 +117,10 @@ export function setup() {
 		if (!files(e)) return;
 		e.preventDefault();
 		hide();
-		if (!document.querySelector("dialog[open]:not(#dropped)")) open(e.dataTransfer.files[0]);
+		const all = e.dataTransfer.files;
+		if (document.querySelector("dialog[open]:not(#dropped)")) return;
+		if (all.length > 1) notice("One picture at a time is opened: this is the first.");
+		open(all[0]);
 	});
 	addEventListener("paste", (e) => {
 		const f = [...(e.clipboardData?.files ?? [])].find((x) => x.type.startsWith("image/"));

@@ -4,9 +4,10 @@ import { del, get, list, patch, show } from "./api.js";
 import { follow } from "./events.js";
 
 export const jobs = new Map(); // id → job, with .image, the last preview
-const listeners = { job: [], picture: [], up: [], down: [] };
+const listeners = { job: [], picture: [], up: [], down: [], show: [], again: [] };
 
-// on calls f: "job" (job, what), what being "state", "progress" or "preview"; "picture" (picture, job); "up" (); "down" ().
+// on calls f: "job" (job, what), what being "state", "progress" or "preview"; "picture" (picture, job); "up" (); "down" (); "show" (picture) and
+// "again" (job), which the user asks for in the list.
 export function on(what, f) { listeners[what].push(f); }
 const emit = (what, ...args) => { for (const f of listeners[what]) f(...args); };
 
@@ -148,16 +149,21 @@ function replace(list, lines) {
 
 function line(job) {
 	const name = job.settings?.prompt || job.id;
-	const picture = job.pictures[job.pictures.length - 1];
-	const thumbnail = el("img", { class: "thumb", alt: "" });
-	if (picture && !picture.missing) show(thumbnail, picture.thumbnail);
-	else thumbnail.classList.add("none");
+	const picture = job.pictures.findLast((p) => !p.missing);
+	let thumbnail = el("span", { class: "thumb none" });
+	if (picture) {
+		const img = el("img", { class: "thumb", alt: "" });
+		show(img, picture.thumbnail);
+		thumbnail = el("button", { type: "button", class: "shot", "data-what": `show ${job.id}`, "aria-label": `Show: ${name}`, onclick: () => emit("show", picture) }, img);
+	}
 	const buttons = el("div", { class: "row" });
 	if (active(job)) {
 		if (job.state === "queued" && job.position > 0) {
 			buttons.append(el("button", { type: "button", class: "quiet", "data-what": `first ${job.id}`, onclick: () => first(job), "aria-label": `Do next: ${name}` }, "Next"));
 		}
 		buttons.append(el("button", { type: "button", class: "quiet", "data-what": `cancel ${job.id}`, onclick: () => cancel(job.id), "aria-label": `Cancel: ${name}` }, "Cancel"));
+	} else if (job.state !== "done" && job.settings) {
+		buttons.append(el("button", { type: "button", class: "quiet", "data-what": `again ${job.id}`, onclick: () => emit("again", job), "aria-label": `Try again: ${name}` }, "Again"));
 	}
 	return el("li", { "data-job": job.id, class: job.state }, thumbnail,
 		el("div", { class: "what" }, el("p", { class: "name" }, name), el("p", { class: job.state === "failed" ? "state error" : "state soft" }, stateText(job)),

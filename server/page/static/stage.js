@@ -4,6 +4,7 @@ import { all, show } from "./api.js";
 import * as form from "./form.js";
 import * as picture from "./picture.js";
 import * as queue from "./queue.js";
+import { go } from "./views.js";
 
 let job = null; // id of the job that is shown
 let shown = null; // the picture that is shown
@@ -116,7 +117,7 @@ function ended(j) {
 	if (j.state === "failed") {
 		mode("none");
 		message(el("strong", {}, "This picture could not be made."), el("br"), queue.errorText(j), el("br"),
-			el("button", { type: "button", onclick: () => picture.make({ ...picture.settingsOf(j), ...(j.count > 1 ? { count: j.count } : {}) }) }, "Try again"));
+			el("button", { type: "button", onclick: () => again(j) }, "Try again"));
 		return;
 	}
 	const next = [...queue.jobs.values()].find((x) => x.state === "running") ?? [...queue.jobs.values()].filter(queue.active).sort((a, b) => (a.position ?? 0) - (b.position ?? 0))[0];
@@ -129,6 +130,8 @@ function ended(j) {
 	if (next) showJob(next);
 	if (j.state === "done") say(`Done: ${j.settings?.prompt ?? ""}`);
 }
+
+const again = (j) => picture.make({ ...picture.settingsOf(j), ...(j.count > 1 ? { count: j.count } : {}) });
 
 function mark() {
 	for (const b of $("strip").children) b.setAttribute("aria-pressed", String(!job && b.dataset.id === shown?.id));
@@ -181,6 +184,11 @@ export function setup() {
 		} else if (!job && !pinned && j.state === "running") showJob(j);
 		else if (job && j.state === "running" && queue.jobs.get(job)?.state === "queued") showJob(j); // that one comes first
 	});
+	queue.on("show", (p) => {
+		showPicture(p, { pin: true });
+		go("create");
+	});
+	queue.on("again", again);
 	queue.on("picture", (p, j) => {
 		add(p);
 		if (j.count > 1) say(`Picture ${j.pictures.length} of ${j.count} is done`);
