@@ -47,7 +47,7 @@ cross:
 	CGO_ENABLED=0 $(GO) test -short ./kernels/... ./pipeline
 
 # Short: the detector makes arithmetic ten times slower, and what it looks for is in the rest.
-RACE = ./render ./pipeline ./batch ./batch/engine ./batch/queue ./kernels/cpu ./stage
+RACE = ./render ./pipeline ./batch ./batch/engine ./batch/queue ./kernels/cpu ./stage ./server ./server/dispatch
 race:
 	$(GO) test -race -short $(RACE)
 
@@ -61,6 +61,7 @@ storm:
 	DARKROOM_STORM=$(STORM) $(GO) test -timeout 60m -count=1 -v -run 'Storm' ./cmd/darkroom
 	CRASH_FULL=1 $(GO) test -count=1 -timeout 60m ./batch/crash
 	$(GO) test -count=5 ./render ./batch/queue
+	DARKROOM_STORM=1 $(GO) test -timeout 60m -count=1 -v -run 'Storm|Hostile|Load' ./server
 
 lint:
 	.ci/lint $(LINT) $(VULN)

@@ -23,13 +23,13 @@ import (
 
 // testServer is a server on the embedded model that is at work.
 type testServer struct {
-	t *testing.T
+	t testing.TB
 	*Server
 	url  string
 	stop func()
 }
 
-func start(t *testing.T, o Options) *testServer {
+func start(t testing.TB, o Options) *testServer {
 	t.Helper()
 	if o.Folder == "" {
 		o.Folder = t.TempDir()
@@ -66,7 +66,7 @@ func start(t *testing.T, o Options) *testServer {
 	return ts
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", bytes.TrimSpace(p))

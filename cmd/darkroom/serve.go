@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -60,10 +62,14 @@ Examples:
 			&cli.DurationFlag{Name: "idle", Usage: "how long a model stays open unused", DefaultText: "5m"},
 			&cli.DurationFlag{Name: "drain", Usage: "how long pictures in work are waited for at the end", DefaultText: "5m", Value: 5 * time.Minute},
 			&cli.BoolFlag{Name: "debug", Usage: "log more"},
+			&cli.StringFlag{Name: "check", Usage: "ask the server at `URL` whether it is ready, and serve nothing"},
 		), memoryFlag(), quietFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
 				return err
+			}
+			if c.IsSet("check") {
+				return checkServer(c.Context, c.String("check"))
 			}
 			o, err := readServe(e, c)
 			if err != nil {
@@ -142,6 +148,26 @@ func (o *serveOptions) check(c *cli.Context) error {
 			return usagef("-o is missing: name a folder for pictures")
 		}
 		o.Server.Folder = filepath.Join(filepath.Dir(folders[0]), "pictures")
+	}
+	return nil
+}
+
+// checkServer is for scripts that watch over a server.
+func checkServer(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/readyz", nil)
+	if err != nil {
+		return usagef("--check %s: an address such as http://127.0.0.1:7860 is needed", url)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // what came of it
+		return fmt.Errorf("%s: it is not ready: %s", url, strings.TrimSpace(string(text)))
 	}
 	return nil
 }
