@@ -174,7 +174,7 @@ func TestPathsAreRefused(t *testing.T) {
 	}
 	for i := range recipe.All() {
 		row := &recipe.All()[i]
-		if row.Kind != recipe.TextKind || row.Group == recipe.PromptGroup || row.Choices != nil && !row.Open {
+		if row.Kind != recipe.TextKind || row.OneText() || row.Choices != nil && !row.Open {
 			continue
 		}
 		for _, text := range []string{secret, "../" + filepath.Base(secret), "upload:../jobs.jsonl", "picture:/etc/passwd", "upload:" + secret} {

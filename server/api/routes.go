@@ -46,6 +46,7 @@ func (a *API) Routes() []web.Route {
 		{Method: "GET", Path: "/v1/loras", Handle: parts(library.LoRAs), Summary: "adapters", Answer: List[Part]{}},
 		{Method: "GET", Path: "/v1/embeddings", Handle: parts(library.Embeddings), Summary: "textual inversions", Answer: List[Part]{}},
 		{Method: "GET", Path: "/v1/vaes", Handle: parts(library.VAEs), Summary: "autoencoders", Answer: List[Part]{}},
+		{Method: "GET", Path: "/v1/controls", Handle: parts(library.Controls), Summary: "ControlNets and adapters for pictures", Answer: List[Part]{}},
 		{Method: "GET", Path: "/v1/upscalers", Handle: parts(library.Upscalers), Summary: "upscalers", Answer: List[Part]{}},
 		{Method: "GET", Path: "/v1/schedulers", Handle: schedulers, Summary: "samplers", Answer: List[Scheduler]{}},
 		{Method: "GET", Path: "/v1/settings", Handle: settings, Summary: "what may be said of a picture", Answer: List[Setting]{}},

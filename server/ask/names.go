@@ -28,10 +28,14 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"refiner":   (*Reader).refiner,
 	"depth":     (*Reader).picture,
 	"control":   (*Reader).control,
+	"parts":     (*Reader).model,
+	"regions":   (*Reader).regions,
 }
 
 // plain are settings whose texts are no names of files, though the table does not list all of their values.
-var plain = map[string]bool{"cache": true, "guidance": true, "outpaint": true, "scheduler": true, "sigmas": true, "variation": true}
+var plain = map[string]bool{
+	"prompt": true, "negative": true, "toward": true, "cache": true, "guidance": true, "move": true, "outpaint": true, "scheduler": true, "sigmas": true, "variation": true,
+}
 
 // Resolve is a request with the paths of what it names. The error is a *wire.Error.
 func (r *Reader) Resolve(q *jobs.Request) (jobs.Request, error) {
@@ -51,7 +55,7 @@ func (r *Reader) Resolve(q *jobs.Request) (jobs.Request, error) {
 				return
 			}
 			out.Set(s.Name, path)
-		case s.Group == recipe.PromptGroup, plain[s.Name], s.Choices != nil && !s.Open:
+		case plain[s.Name], s.Choices != nil && !s.Open:
 		default:
 			failed = Invalid(s.JSON(), "this setting cannot be given over the network")
 		}
@@ -182,6 +186,28 @@ func (r *Reader) refiner(text string) (string, error) {
 		return "", err
 	}
 	return recipe.FormatRefiner(path, start), nil
+}
+
+// regions may be the areas of a mask.
+func (r *Reader) regions(text string) (string, error) {
+	list, err := recipe.ParseRegions(text)
+	if err != nil {
+		return "", err
+	}
+	for i := range list {
+		if _, known, err := recipe.Rectangle(list[i].Area); err != nil {
+			return "", err
+		} else if known {
+			continue
+		}
+		if list[i].Area, err = r.picture(list[i].Area); err != nil {
+			return "", err
+		}
+		if strings.ContainsAny(list[i].Area, ";=") {
+			return "", fmt.Errorf("a path has ; or =, which separate settings: rename it")
+		}
+	}
+	return recipe.FormatRegions(list), nil
 }
 
 // IsDefault says whether a name is that of the embedded model, or of none.
