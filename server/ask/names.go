@@ -18,18 +18,19 @@ import (
 // resolvers turn what a setting names into paths of files here. A setting whose text may be a path and that is not among them
 // cannot be given.
 var resolvers = map[string]func(r *Reader, text string) (string, error){
-	"model":     (*Reader).model,
-	"vae":       part(library.VAEs),
-	"lora":      uses(library.LoRAs),
-	"embedding": uses(library.Embeddings),
-	"init":      (*Reader).picture,
-	"mask":      (*Reader).mask,
-	"hires":     (*Reader).hires,
-	"refiner":   (*Reader).refiner,
-	"depth":     (*Reader).picture,
-	"control":   (*Reader).control,
-	"parts":     (*Reader).model,
-	"regions":   (*Reader).regions,
+	"model":        (*Reader).model,
+	"vae":          part(library.VAEs),
+	"lora":         uses(library.LoRAs),
+	"embedding":    uses(library.Embeddings),
+	"init":         (*Reader).picture,
+	"mask":         (*Reader).mask,
+	"hires":        (*Reader).hires,
+	"refiner":      (*Reader).refiner,
+	"depth":        (*Reader).picture,
+	"control":      (*Reader).control,
+	"parts":        (*Reader).model,
+	"text-encoder": part(library.TextModels),
+	"regions":      (*Reader).regions,
 }
 
 // plain are settings whose texts are no names of files, though the table does not list all of their values.
