@@ -111,7 +111,7 @@ func TestCancel(t *testing.T) {
 			}
 		}
 	})
-	if err != nil || job.State != wire.Cancelled || len(job.Pictures) != 0 || time.Since(cancelled) > time.Second {
+	if err != nil || job.State != wire.Cancelled || len(job.Pictures) != 0 || time.Since(cancelled) > 10*time.Second {
 		t.Errorf("%+v, %v, %v after the cancellation", job, err, time.Since(cancelled))
 	}
 	if job, err = c.Wait(ctx, neighbour.ID, nil); err != nil || job.State != wire.Done {
@@ -141,7 +141,7 @@ func TestTogether(t *testing.T) {
 		if j.State != wire.Done {
 			t.Fatalf("%+v", j)
 		}
-		began = append(began, *j.Started)
+		began = append(began, s.jobs.Results(id)[0].Record.Started)
 		r := p.NewRequest(fmt.Sprintf("picture %d", i))
 		r.Seed, r.Steps = uint64(i), 5
 		alone, err := p.Render(t.Context(), r, pipeline.Events{})
@@ -158,8 +158,8 @@ func TestTogether(t *testing.T) {
 			t.Errorf("picture %d is another than the one that is made alone", i)
 		}
 	}
-	if d := began[3].Sub(began[0]); d > 20*time.Millisecond {
-		t.Errorf("the pictures were not begun together: the last one %v after the first", d)
+	if !began[3].Equal(began[0]) {
+		t.Errorf("the pictures were not rendered in one call: the calls began at %v", began)
 	}
 }
 

@@ -150,37 +150,10 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 		return asked, ask.Invalid("n_iter", "%v times %v pictures: they must be whole numbers from 1", n, batch)
 	}
 	asked.Count = int(batch * n)
-	if err := scripts(fields); err != nil {
-		return asked, err
-	}
 	if q := (jobs.Request{Given: asked.Given}); asked.Has("eta") && a.Read.Check(&q) != nil {
 		asked.Drop("eta") // clients send it for every sampler
 	}
 	return asked, nil
-}
-
-// scripts refuses what would change the picture and is not there. What is switched off, and the many scripts that do not change
-// much, are passed over.
-func scripts(fields map[string]json.RawMessage) error {
-	if name := text(fields, "script_name"); name != "" && name != "None" {
-		return ask.Invalid("script_name", "Script %.60q not found", name)
-	}
-	var all map[string]struct {
-		Args []struct {
-			Enabled *bool `json:"enabled"`
-		} `json:"args"`
-	}
-	if json.Unmarshal(fields["alwayson_scripts"], &all) != nil {
-		return nil
-	}
-	for name, s := range all {
-		for _, unit := range s.Args {
-			if strings.EqualFold(name, "controlnet") && (unit.Enabled == nil || *unit.Enabled) {
-				return ask.Invalid("alwayson_scripts", "ControlNet is not taken through this API: use the setting control of /v1/jobs")
-			}
-		}
-	}
-	return nil
 }
 
 // others reads the refiner and the variation.
@@ -323,6 +296,9 @@ func (a *API) fit(asked *ask.Asked, fields map[string]json.RawMessage) error {
 
 // run has pictures made and answers with them. A client that goes away takes its job with it.
 func (a *API) run(w http.ResponseWriter, r *http.Request, fields map[string]json.RawMessage, asked ask.Asked) error {
+	if err := a.scripts(&asked, fields); err != nil {
+		return err
+	}
 	requests, err := a.Read.Requests(asked)
 	if err != nil {
 		return err

@@ -25,8 +25,8 @@ func (a *API) addLists(add adder) {
 	for _, path := range []string{"hypernetworks", "face-restorers", "realesrgan-models", "prompt-styles", "extensions"} {
 		add("GET", path, "none here", empty, nil, []Named{})
 	}
-	add("GET", "scripts", "none here", func(w http.ResponseWriter, _ *http.Request) error {
-		web.JSON(w, http.StatusOK, map[string][]string{"txt2img": {}, "img2img": {}})
+	add("GET", "scripts", "extensions that are understood", func(w http.ResponseWriter, _ *http.Request) error {
+		web.JSON(w, http.StatusOK, map[string][]string{"txt2img": {"controlnet"}, "img2img": {"controlnet"}})
 		return nil
 	}, nil, map[string][]string{})
 	add("GET", "script-info", "none here", empty, nil, []Named{})
