@@ -1,0 +1,92 @@
+package family
+
+import (
+	"fmt"
+	"testing"
+
+	"darkroom/config"
+	"darkroom/dit"
+	"darkroom/kernels/ref"
+	"darkroom/nn"
+	"darkroom/qwen"
+	"darkroom/stage"
+	"darkroom/tensor"
+	"darkroom/vae"
+)
+
+// The configurations of the released models, as far as they are not the classes' defaults.
+const (
+	qwen4B   = `{"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 151936}`
+	klein4B  = `{"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": false}`
+	kleinVAE = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 32, "sample_size": 1024}`
+	fluxVAE  = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16, "sample_size": 1024, "use_quant_conv": false, "use_post_quant_conv": false,
+		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`
+)
+
+// A picture of 1024×1024 takes no more than cards of the smaller kinds have, with weights that come block by block: nothing
+// is kept of the text encoder.
+func TestTransformersMemory(t *testing.T) {
+	d := &stage.Device{Backend: ref.New(1), DType: tensor.F32, LowMemory: true}
+	src := nn.Random{ShapesOnly: true}
+	language := func(layers ...int) *stage.Part {
+		m, err := sized(qwen4B, "text_encoder", src, func(c *config.Object) (qwen.Config, error) {
+			q, err := qwen.ReadConfig(c)
+			q.Layers = layers
+			return q, err
+		}, qwen.New)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return (&stage.Part{Name: "text_encoder", Net: m, Once: true, Large: true, Sizes: func(int, int, int, bool) nn.Sizes { return nn.Sizes{Rows: 1, Tokens: qwen.Most} }}).On(d)
+	}
+	decoder := func(text string, read func(*config.Object) (vae.Config, error)) *autoencoder {
+		c := &autoencoder{device: d}
+		net, err := sized(text, "vae", src, read, func(config vae.Config, l nn.Loader) (*vae.Decoder, error) {
+			c.config = config
+			return vae.NewDecoder(config, l)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.put(net, "vae")
+		return c
+	}
+	klein, err := sized(klein4B, "transformer", src, dit.ReadFlux2Config, dit.NewFlux2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := sized(`{}`, "transformer", src, dit.ReadZImageConfig, dit.NewZImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const GiB = 1 << 30
+	for name, c := range map[string]struct {
+		m       Model
+		most    uint64
+		weights float64 // of the transformer, in thousands of millions
+	}{
+		"FLUX.2 klein 4B": {Model{Parts: []*stage.Part{language(9, 18, 27), newTransformer(klein, d, Latent{Factor: 16}, qwen.Most).part, decoder(kleinVAE, vae.ReadPackedConfig).decoder}}, 5 * GiB, 3.9},
+		"Z-Image-Turbo":   {Model{Parts: []*stage.Part{language(35), newTransformer(z, d, Latent{Factor: 8}, 128).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 6.15},
+	} {
+		c.m.Codec = decoder(fluxVAE, vae.ReadConfig)
+		n := c.m.Need(1024, 1024, 1, true, true)
+		t.Logf("%s: %s of weights, %s of activations", name, mib(n.Weights), mib(n.Activations))
+		for _, p := range c.m.Parts {
+			own := p.Need(p.Sizes(1024, 1024, 1, true), true)
+			t.Logf("  %s: %s of weights, %s of activations", p.Name, mib(own.Weights), mib(own.Activations))
+		}
+		if n.Total() > c.most {
+			t.Errorf("%s takes %s, want at most %s", name, mib(n.Total()), mib(c.most))
+		}
+		var weights float64
+		part := c.m.Part("transformer")
+		for _, w := range part.Graph(part.Sizes(1024, 1024, 1, true)).Weights() {
+			weights += float64(w.Shape.Len())
+		}
+		if weights /= 1e9; weights < 0.98*c.weights || weights > 1.02*c.weights {
+			t.Errorf("%s has %.2f thousand million weights, want %.2f", name, weights, c.weights)
+		}
+	}
+}
+
+func mib(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
