@@ -5,6 +5,7 @@ import (
 
 	"darkroom/checkpoint"
 	"darkroom/clip"
+	"darkroom/qwen"
 )
 
 // Tokens are what a prompt becomes before it is encoded.
@@ -25,10 +26,24 @@ type Token = clip.Row
 type Tokenizer struct {
 	clip   *clip.Tokenizer
 	window int
+
+	chat     *qwen.Tokenizer // of a model whose text encoder is a language model; nil for others
+	thinking bool
 }
 
 // OpenTokenizer opens no more of a model than is needed: the tokenizer, and the length of its window.
 func OpenTokenizer(f *checkpoint.Folder) (*Tokenizer, error) {
+	index, err := f.Index()
+	if err != nil {
+		return nil, err
+	}
+	if thinking := isZImage(index); thinking || isFlux2(index) {
+		t, err := qwen.LoadTokenizer(f.Sub("tokenizer"))
+		if err != nil {
+			return nil, fmt.Errorf("model %s: %w", f.Name(), err)
+		}
+		return &Tokenizer{clip: t.Tokenizer, window: qwen.Most, chat: t, thinking: thinking}, nil
+	}
 	t, err := clip.LoadTokenizer(f.Sub("tokenizer"))
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", f.Name(), err)
@@ -41,7 +56,7 @@ func OpenTokenizer(f *checkpoint.Folder) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tokenizer{t, c.MaxPositionEmbeddings}, nil
+	return &Tokenizer{clip: t, window: c.MaxPositionEmbeddings}, nil
 }
 
 // Encode gives the ids of the raw text: nothing is added and nothing is cut off.
@@ -52,6 +67,15 @@ func (t *Tokenizer) Read(text, syntax string) (Tokens, error) {
 	s, err := clip.ParseSyntax(syntax)
 	if err != nil {
 		return Tokens{}, err
+	}
+	if t.chat != nil {
+		e := languageModel{tokenizer: t.chat, thinking: t.thinking}
+		ids, cut, warnings := e.read(text, syntax)
+		out := Tokens{Chunks: 1, Cut: cut, NumCut: len(t.chat.Encode(cut)), Window: t.window, Warnings: warnings}
+		for i, id := range ids {
+			out.Rows = append(out.Rows, Token{Position: i, ID: id, Token: t.chat.Token(id), Weight: 1})
+		}
+		return out, nil
 	}
 	p, err := t.clip.Prompt(text, s, t.window)
 	if err != nil {
