@@ -18,7 +18,7 @@ import (
 type Request struct {
 	recipe.Settings
 	// DistilledCFG is the guidance scale where a distilled model's sampler is named and nothing else is said; 0: as otherwise.
-	DistilledCFG float64
+	DistilledCFG float64 `json:",omitempty"`
 }
 
 // Give applies what somebody wrote down, and what follows from it. With lcm and tcd, which are for models and adapters that were
