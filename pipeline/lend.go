@@ -69,6 +69,9 @@ func lend(f *checkpoint.Folder, o Options) (lender, error) {
 	return lender{}, nil // the family says what is missing
 }
 
+// Lender is the model that lends the parts that the model's file lacks; "" if it lacks none.
+func (p *Pipeline) Lender() string { return p.lender.name }
+
 // warnings tell where the parts are from.
 func (l lender) warnings(f *checkpoint.Folder) []string {
 	if l.name == "" || len(l.parts) == 0 {

@@ -49,3 +49,32 @@ func TestFromFindsFilesByHash(t *testing.T) {
 		t.Errorf("the picture does not name the adapter's hash %s:\n%s", v3, out)
 	}
 }
+
+// TestInspectUNetAlone: what a file lacks is said, and where it is taken from.
+func TestInspectUNetAlone(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("DARKROOM_MODELS", dir)
+	if err := os.CopyFS(filepath.Join(dir, "apples"), os.DirFS("../../pipeline/testdata/models/sd1")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := checkpoint.OpenModel(filepath.Join(dir, "apples"), checkpoint.SingleOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := f.Weights("unet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	file := filepath.Join(t.TempDir(), "unet.safetensors")
+	if err := (&checkpoint.Export{Folder: f, Parts: map[string]checkpoint.Weights{"unet": set}}).SaveFile(file); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := command(t, "", "inspect", file)
+	if code != 0 || !strings.Contains(out, "text_encoder: those of apples are used") && !strings.Contains(out, "vae: those of apples are used") {
+		t.Errorf("exit code %d, %s%s", code, out, errs)
+	}
+	if !strings.Contains(out, "with --low-memory") || !strings.Contains(out, "where memory is short") {
+		t.Errorf("no word on memory:\n%s", out)
+	}
+}

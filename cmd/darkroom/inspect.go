@@ -346,6 +346,9 @@ func (m *modelFacts) describeUse(o pipeline.Options) error {
 	m.Width, m.Height, m.Steps, m.CFG, m.Scheduler = r.Width, r.Height, r.Steps, r.CFG, r.Scheduler
 	m.Memory = p.Need(r.Width, r.Height, r.CFG > 1).Total()
 	m.MemoryFrugal, m.MemoryLow = p.NeedFrugal(r.Width, r.Height, r.CFG > 1).Total(), p.NeedLow(r.Width, r.Height, r.CFG > 1).Total()
+	if m.singleFacts != nil {
+		m.Lender = p.Lender()
+	}
 	m.Device = p.Backend()
 	if kind := p.DType(); kind != "" {
 		m.Device += ", " + kind

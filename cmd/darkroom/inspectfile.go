@@ -23,6 +23,7 @@ type singleFacts struct {
 	PredictionWhy string            `json:"predictionWhy"`
 	ZeroSNR       bool              `json:"zeroTerminalSNR,omitempty"`
 	Missing       []string          `json:"missing,omitempty"` // parts
+	Lender        string            `json:"lender,omitempty"`  // the model that they are taken from
 	EMA           bool              `json:"ema,omitempty"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 }
@@ -44,7 +45,11 @@ func (f *singleFacts) rows(t table.Writer) {
 	}
 	t.AppendRow(table.Row{"prediction", prediction + ": " + f.PredictionWhy})
 	if len(f.Missing) > 0 {
-		t.AppendRow(table.Row{"missing", strings.Join(f.Missing, ", ")})
+		missing := strings.Join(f.Missing, ", ")
+		if f.Lender != "" {
+			missing += ": those of " + f.Lender + " are used"
+		}
+		t.AppendRow(table.Row{"missing", missing})
 	}
 	if f.EMA {
 		t.AppendRow(table.Row{"averaged", "there are averaged weights (EMA) too; the plain ones are used"})
