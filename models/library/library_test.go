@@ -39,3 +39,21 @@ func TestFind(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// TestPlace: files are put into the folder that is there, and never outside of the root.
+func TestPlace(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "models")
+	for _, dir := range []string{filepath.Join(root, "Lora"), filepath.Join(root, "../embeddings")} {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		kind Kind
+		want string
+	}{{LoRAs, "Lora"}, {Embeddings, "embeddings"}, {VAEs, "vae"}} {
+		if got := Place(root, c.kind.Folders()); got != filepath.Join(root, c.want) {
+			t.Errorf("%s: %s", c.kind.Name, got)
+		}
+	}
+}

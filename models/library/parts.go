@@ -39,9 +39,12 @@ func Kinds() []Kind {
 	return []Kind{LoRAs, Embeddings, VAEs, TextModels, Upscalers, Judges, Controls, Visions}
 }
 
-// Place is the folder of root for one kind of files: of those names the first that is there, or else the first.
+// Place is the folder of root for one kind of files: of those names the first that is there below it, or else the first.
 func Place(root string, names []string) string {
 	for _, name := range names {
+		if !filepath.IsLocal(name) {
+			continue // where files are found, and none are put
+		}
 		if st, err := os.Stat(filepath.Join(root, name)); err == nil && st.IsDir() {
 			return filepath.Join(root, name)
 		}
