@@ -17,7 +17,8 @@ import torch
 from diffusers import (ControlNetModel, ControlNetUnionModel, StableDiffusionAdapterPipeline, StableDiffusionControlNetImg2ImgPipeline,
                        StableDiffusionControlNetInpaintPipeline, StableDiffusionControlNetPipeline, StableDiffusionDepth2ImgPipeline,
                        StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline, StableDiffusionXLAdapterPipeline,
-                       StableDiffusionXLControlNetPipeline, StableDiffusionXLControlNetUnionPipeline, StableDiffusionXLPipeline, T2IAdapter)
+                       StableDiffusionXLControlNetImg2ImgPipeline, StableDiffusionXLControlNetInpaintPipeline, StableDiffusionXLControlNetPipeline,
+                       StableDiffusionXLControlNetUnionPipeline, StableDiffusionXLPipeline, StableDiffusionImg2ImgPipeline, T2IAdapter)
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from PIL import Image
 from safetensors.torch import save_file
@@ -26,7 +27,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 OUT = os.path.join(goldens.OUT, "steer")
 NETS = os.path.join(OUT, "nets")
 PROMPT = "a red apple on a blue table"
-SD, XL = "../models/sd1", "../sdxl/models/xl"
+SD, SD2, XL = "../models/sd1", "../models/sd2", "../sdxl/models/xl"
 
 
 def path(name):
@@ -240,7 +241,7 @@ def run(name, model, cls, scheduler, control, parts=None, images=(), scales=(), 
     for key in ("strength", "image_guidance_scale"):
         if key in kw:
             case[key] = kw[key]
-    size = 64 if model in (XL, "models/depth") else 128
+    size = 64 if model in (XL, SD2, "models/depth") else 128
     case["size"] = size
     case["init"] = "strength" in kw or cls is StableDiffusionInstructPix2PixPipeline
     case["mask"] = "mask_image" in kw
@@ -263,6 +264,7 @@ def main():
     one, two = controlnet("one", SD, 1, (4, 6, 8, 12)), controlnet("two", SD, 2, (4, 4, 8, 8))
     relative_nets()
     pooled = controlnet("shuffle", SD, 9, (4, 4, 8, 8), pooled=True)
+    second = controlnet("sd2", SD2, 10, (4, 6))  # that model's autoencoder halves once
     xl = controlnet("xl", XL, 3, (4, 6, 12))  # that model's autoencoder halves twice
     union = controlnet("union", XL, 4, (4, 6, 12), cls=ControlNetUnionModel, num_control_type=4, num_trans_channel=8, num_trans_head=2, num_trans_layer=2,
                        num_proj_channel=8)
@@ -272,6 +274,7 @@ def main():
     image_prompts()
     edits = os.path.join(goldens.OUT, "edit")
     init, mask = Image.open(os.path.join(edits, "init-128.png")), Image.open(os.path.join(edits, "mask-128.png"))
+    init_small, mask_small = Image.open(os.path.join(edits, "init-64.png")), Image.open(os.path.join(edits, "mask-64.png"))
     ring, lines = picture("ring-128"), picture("lines-128")
     small, small_lines = picture("ring-64"), picture("lines-64")
     CN, CNXL = StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
@@ -295,6 +298,13 @@ def main():
             image=init, mask_image=mask, control_image=ring, controlnet_conditioning_scale=0.5, strength=1.0, height=128, width=128),
         run("xl", XL, CNXL, "euler", "xl=ring-64.png:scale=0.8", dict(controlnet=xl), image=small, controlnet_conditioning_scale=0.8),
         run("xl-guess", XL, CNXL, "ddim", "xl=ring-64.png:guess,end=0.8", dict(controlnet=xl), image=small, guess_mode=True, control_guidance_end=0.8),
+        run("xl-from-picture", XL, StableDiffusionXLControlNetImg2ImgPipeline, "euler-a", "xl=ring-64.png:scale=0.8", dict(controlnet=xl), image=init_small,
+            control_image=small, controlnet_conditioning_scale=0.8, strength=0.6),
+        run("xl-paint", XL, StableDiffusionXLControlNetInpaintPipeline, "euler", "xl=ring-64.png:scale=0.8", dict(controlnet=xl), image=init_small,
+            mask_image=mask_small, control_image=small, controlnet_conditioning_scale=0.8, strength=0.9, height=64, width=64),
+        run("sd2", SD2, CN, "ddim", "sd2=ring-64.png:scale=0.8", dict(controlnet=second), image=small, controlnet_conditioning_scale=0.8),
+        run("ip-from-picture", SD, StableDiffusionImg2ImgPipeline, "ddim", "ip.safetensors=face-32.png:scale=0.6", dict(ip=["ip.safetensors"]), ["face-32"], [0.6],
+            image=init, strength=0.7),
         run("union", XL, StableDiffusionXLControlNetUnionPipeline, "euler", "union=ring-64.png:type=2,scale=0.7", dict(controlnet=union), control_image=[small],
             control_mode=[2], controlnet_conditioning_scale=0.7),
         run("union-two", XL, StableDiffusionXLControlNetUnionPipeline, "euler", "union=ring-64.png:type=2,scale=0.7;union=lines-64.png:type=depth,scale=0.9",
