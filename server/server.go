@@ -177,7 +177,7 @@ func (s *Server) engines() (all []dispatch.Engine) {
 func (s *Server) route() error {
 	reader := s.reader()
 	own := &api.API{
-		Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Gallery: s.gallery, Uploads: s.uploads, MaxBody: s.o.MaxBody, Reports: s.o.Reports, Version: pipeline.Version(),
+		Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Gallery: s.gallery, Uploads: s.uploads, MaxBody: s.o.MaxBody, Reports: s.o.Reports,
 	}
 	images := &openai.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, MaxBody: s.o.MaxBody, Link: s.link}
 	webui := &sdapi.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, Enlarger: &enlarge.Enlarger{Device: s.o.Devices[0]}, MaxBody: s.o.MaxBody, Folder: filepath.Join(s.o.Folder, dispatch.Records)}

@@ -30,7 +30,6 @@ type API struct {
 	Uploads   *gallery.Uploads
 	MaxBody   int64
 	Reports   string // the folder of compare's reports; "": none
-	Version   string
 }
 
 // maxJobs is the largest body of a job, in bytes.

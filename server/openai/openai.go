@@ -342,6 +342,12 @@ func (q *request) output(asked *ask.Asked) error {
 	if asked.Format == "jpg" {
 		q.format = "jpeg"
 	}
+	if n, err := strconv.Atoi(q.body.Quality); err == nil && q.format != "png" {
+		if n < 1 || n > 100 {
+			return ask.Invalid("quality", "%d: it must be from 1 to 100", n)
+		}
+		asked.Set("quality", n)
+	}
 	if c := q.body.OutputCompression; c != nil {
 		if *c < 0 || *c > 100 {
 			return ask.Invalid("output_compression", "%d: it must be from 0 to 100", *c)
