@@ -68,7 +68,7 @@ func (p *Pipeline) denoiseBatches(ctx context.Context, all []batched, done func(
 	var order []batchKey
 	batches := map[batchKey][]batched{}
 	for _, m := range all {
-		k := batchKey{m.latentH, m.latentW, m.denoiser.tokens, m.wrap, m.denoiser.net}
+		k := batchKey{m.seen().latentH, m.seen().latentW, m.denoiser.tokens, m.wrap, m.denoiser.net}
 		if batches[k] == nil {
 			order = append(order, k)
 		}

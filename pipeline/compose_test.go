@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -163,6 +164,61 @@ func TestTileHasNoEdge(t *testing.T) {
 		}
 		if dB := psnr(still, back); dB < c.least || dB > c.most {
 			t.Errorf("--tile %q, tiled %v, moved by %d rows and %d columns: %.1f dB", c.tile, c.tiled, c.rows, c.columns, dB)
+		}
+	}
+}
+
+// A picture in windows takes the memory of one, whatever its size; its recipe makes it again; a picture no larger than a window is as
+// without.
+func TestWindows(t *testing.T) {
+	p := open(t, Options{Model: "testdata/models/sd1"})
+	r := p.NewRequest("a cat AND a dog :0.5")
+	r.Seed, r.Steps, r.Scheduler, r.Width, r.Height, r.Tiled = 3, 2, "euler-a", 512, 384, true
+	need := func(r Request) uint64 {
+		t.Helper()
+		pl, err := p.plan(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.needOf(pl, pl.rows()).Activations
+	}
+	whole := need(r)
+	r.Windows = "64:overlap=0.25"
+	if n := need(r); n > whole/3 {
+		t.Errorf("%d bytes of activations in windows, %d without", n, whole)
+	}
+	img := render(t, p, r)
+	if again := render(t, p, FromRecipe(img.Recipe)); again.Recipe.Result != img.Recipe.Result || img.Recipe.Windows != r.Windows {
+		t.Errorf("the recipe makes another picture: %q", img.Recipe.Windows)
+	}
+	r.Width, r.Height = 64, 64
+	small := render(t, p, r).Recipe.Result
+	r.Windows = ""
+	if render(t, p, r).Recipe.Result != small {
+		t.Error("a picture of one window is another one")
+	}
+	paint := open(t, Options{Model: filepath.Join(edits, "models/inpaint")})
+	q := paint.NewRequest("a cat")
+	q.Seed, q.Steps, q.Init, q.Mask, q.Windows, q.Width, q.Height = 3, 2, editFile("init", 128), editFile("mask", 128), "64", 0, 0
+	if img := render(t, paint, q).Pixels; img.Rect.Dx() != 128 {
+		t.Errorf("inpainting in windows: %v", img.Rect)
+	}
+	for _, c := range []struct{ windows, tile, want string }{
+		{"63", "", "in steps of 8 pixels; the nearest size is 64"}, {"64:overlap=1", "", "an overlap from 0 to 0.95"}, {"big", "", "write PIXELS"}, {"64", "x", "--windows and --tile do not go together"},
+	} {
+		q := r
+		q.Width, q.Windows, q.Tile = 128, c.windows, c.tile
+		if _, err := p.Render(t.Context(), q, Events{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	for _, c := range []struct {
+		n, side int
+		overlap float64
+		want    []int
+	}{{24, 16, 0.5, []int{0, 8}}, {25, 16, 0.5, []int{0, 5, 9}}, {16, 16, 0.5, []int{0}}, {17, 16, 0, []int{0, 1}}, {100, 10, 0, []int{0, 10, 20, 30, 40, 50, 60, 70, 80, 90}}} {
+		if got := spread(c.n, c.side, c.overlap); !slices.Equal(got, c.want) {
+			t.Errorf("%d of %d with an overlap of %v: %v, want %v", c.side, c.n, c.overlap, got, c.want)
 		}
 	}
 }

@@ -37,6 +37,7 @@ type denoiser struct {
 	conds  []family.Cond // one a row, of that text
 	now    []family.Cond // likewise, with the controls
 	tokens int           // of a row
+	window *denoiser     // of a part of the picture; nil where it is seen whole
 	extra  [][]float32   // [E,h,w], one a row: what an editing model reads beside the latents; nil for others
 	rows   [][]float32   // [C,h,w] each
 	split  scheduler.Prediction
@@ -66,7 +67,7 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 		d.rows = append(d.rows, make([]float32, n))
 		d.conds = append(d.conds, conds[0])
 	}
-	d.now = d.conds
+	d.now, d.window = d.conds, d.newWindow()
 	return d
 }
 
@@ -114,7 +115,7 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 	if err != nil {
 		return scheduler.Prediction{}, err
 	}
-	if err := d.batcher.ask(ctx, d, rows, form, x, at); err != nil {
+	if err := d.ask(ctx, rows, form, x, at); err != nil {
 		return scheduler.Prediction{}, err
 	}
 	if d.plan.tracks.composed {
@@ -159,7 +160,7 @@ func (d *denoiser) form(ctx context.Context, place guidance.At, rows int, x []fl
 	}
 	var first []float32
 	if d.cache.Probes() {
-		if err := d.batcher.ask(ctx, d, rows, nn.First, x, at); err != nil {
+		if err := d.ask(ctx, rows, nn.First, x, at); err != nil {
 			return 0, err
 		}
 		first = d.first

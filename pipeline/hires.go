@@ -59,6 +59,9 @@ func (p *Pipeline) planHires(pl *plan) error {
 		return err
 	}
 	second.latentValues = p.model.Latent.Channels * second.latentH * second.latentW
+	if err := p.settleWindows(&second); err != nil {
+		return err
+	}
 	switch h.Upscaler {
 	case recipe.HiresLatent, recipe.HiresLanczos:
 	default:

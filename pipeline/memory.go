@@ -69,10 +69,15 @@ func (p *Pipeline) needOf(pl *plan, rows int) Need {
 
 func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 	need := p.model.Need
+	whole := pl
+	pl = pl.seen()
 	if pl.controls != nil {
 		need = pl.controls.steered.Need
 	}
 	n := p.withRefiner(need(pl.Width, pl.Height, rows, low, tiled), pl.Width, pl.Height, rows, low)
+	if decoder := p.model.Part("vae"); whole != pl && decoder != nil { // which sees the picture whole, or in tiles of its own
+		n.Activations += decoder.Need(decoder.Sizes(whole.Width, whole.Height, rows, tiled), low).Activations
+	}
 	if pl.cache.On() {
 		part := p.net(pl).Part()
 		for _, form := range []nn.Form{nn.Outer, nn.First} {
@@ -117,7 +122,7 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 		return nil
 	}
 	if n := p.needOf(pl, pl.rows()); n.Total() > free {
-		if p.canBeFrugal() && pl.controls == nil && !pl.cache.On() && p.model.NeedFrugal(pl.Width, pl.Height, pl.rows(), p.tiled(pl)).Total() <= free {
+		if p.canBeFrugal() && pl.controls == nil && !pl.cache.On() && p.model.NeedFrugal(pl.seen().Width, pl.seen().Height, pl.rows(), p.tiled(pl)).Total() <= free {
 			p.device.Frugal = true
 			return nil
 		}
@@ -134,7 +139,7 @@ func (p *Pipeline) canBeFrugal() bool { return !p.device.LowMemory && p.refiner 
 func (p *Pipeline) ran(pl *plan, rows int) bool {
 	part := p.net(pl).Part()
 	s := part.Size()
-	if !part.Loaded() || s.H != pl.latentH || s.W != pl.latentW || s.Wrap != pl.wrap || s.Rows < rows || pl.cache.On() != (s.Cut.Form != nn.Whole) {
+	if !part.Loaded() || s.H != pl.seen().latentH || s.W != pl.seen().latentW || s.Wrap != pl.wrap || s.Rows < rows || pl.cache.On() != (s.Cut.Form != nn.Whole) {
 		return false
 	}
 	return p.model.Codec.Ran(pl.area(p))

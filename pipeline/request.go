@@ -64,6 +64,7 @@ type plan struct {
 	latentW      int
 	latentValues int // C·h·w of one image
 
+	windows    *windows      // nil: the network sees the whole picture
 	wrap       [2]bool       // rows and columns: the picture's sides fit each other
 	hires      *recipe.Hires // nil without a second pass
 	second     *plan         // that pass
@@ -151,6 +152,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	}
 	pl.sizes = sizes(r)
 	p.warnSizes(pl)
+	if err := p.settleWindows(pl); err != nil {
+		return nil, err
+	}
 	p.warnTrained(pl)
 	if err := p.planHires(pl); err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 
 // warnTrained warns of what the model was not trained on: sizes far from those of its training, and, of the embedded model, words.
 func (p *Pipeline) warnTrained(pl *plan) {
-	if text := p.sizeWarning(pl.Width, pl.Height); text != "" && pl.Init == "" {
+	if text := p.sizeWarning(pl.seen().Width, pl.seen().Height); text != "" && pl.Init == "" {
 		pl.warnings = append(pl.warnings, text)
 	}
 	if p.folder == defaultmodel.Name && pl.LoRA == "" && pl.Embedding == "" {

@@ -77,6 +77,7 @@ type Recipe struct {
 	Toward    string `json:"toward,omitempty"`    // see ParseToward
 	Move      string `json:"move,omitempty"`      // see ParseMove
 	Watermark bool   `json:"watermark,omitempty"` // an invisible mark is in the pixels
+	Windows   string `json:"windows,omitempty"`   // see ParseWindows
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
 	// Pictures that steer and their networks, the depth map, and what keeps an instruction's editing close to Init.

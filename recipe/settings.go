@@ -69,6 +69,8 @@ type Settings struct {
 	Move string `json:",omitempty"`
 	// Watermark puts an invisible mark into the picture: see imagefile.Mark.
 	Watermark bool `json:",omitempty"`
+	// Windows are parts of a large picture that the denoiser sees one by one: see ParseWindows.
+	Windows string `json:",omitempty"`
 	// Regions are parts of the picture with prompts of their own, and Toward is a prompt that this one goes towards: see
 	// ParseRegions and ParseToward.
 	Regions string `json:",omitempty"`
@@ -289,6 +291,9 @@ func table() []Setting {
 		{Name: "watermark", Group: PictureGroup, Kind: SwitchKind,
 			About: "put an invisible mark into the picture, which darkroom inspect finds, also after compression and scaling",
 			Field: func(s *Settings) any { return &s.Watermark }, Recipe: func(r *Recipe) any { return &r.Watermark }},
+		{Name: "windows", Group: PictureGroup, Kind: TextKind, MaxBytes: 100, Default: "none",
+			About: "draw a picture that is too large for memory or for the model in overlapping windows, `PIXELS[:overlap=F]` a side, as MultiDiffusion does",
+			Field: func(s *Settings) any { return &s.Windows }, Recipe: func(r *Recipe) any { return &r.Windows }},
 
 		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "a model that makes the last steps, MODEL[:start=0.8]: its share begins there",

@@ -1,4 +1,4 @@
-"""Golden pictures of what Darkroom composes of several noises and sizes: diffusers' networks and schedulers, put together here.
+"""Golden pictures of what Darkroom composes of several noises, prompts, sizes: diffusers' networks and schedulers, put together here.
 
     python train/goldens_compose.py    writes pipeline/testdata/compose: NAME.safetensors, NAME.png, cases.json
 
@@ -8,6 +8,7 @@ stands below, in plain steps.
 
 import json
 import os
+import types
 
 import goldens
 import numpy as np
@@ -53,6 +54,25 @@ def circular(pipe, axes):
                     x = F.pad(x, (0, 0, py, py), mode="circular" if "y" in axes else "constant")
                     return F.conv2d(x, m.weight, m.bias, m.stride, 0, m.dilation, m.groups)
                 m.forward = forward
+
+
+def embed(pipe, text):
+    return goldens.chunked(pipe, text, 1)
+
+
+def sample(pipe, x, conds, uncond=lambda i: ""):
+    """The denoising loop: eps = u + CFG * sum_k w_k * (c_k - u), conds(i) giving the texts and weights of step i."""
+    pipe.scheduler.set_timesteps(STEPS)
+    x = x * pipe.scheduler.init_noise_sigma
+    for i, t in enumerate(pipe.scheduler.timesteps):
+        scaled = pipe.scheduler.scale_model_input(x, t)
+        u = pipe.unet(scaled, t, encoder_hidden_states=embed(pipe, uncond(i))).sample
+        eps = u
+        for text, weight in conds(i):
+            e = text if torch.is_tensor(text) else embed(pipe, text)
+            eps = eps + CFG * weight * (pipe.unet(scaled, t, encoder_hidden_states=e).sample - u)
+        x = pipe.scheduler.step(eps, t, x).prev_sample
+    return x
 
 
 def keep(pipe, name, latents, picture=None, **case):
@@ -104,6 +124,41 @@ def tile(name, scheduler, axes, word):
     return keep(pipe, name, latents, **case_of(scheduler, tile=word))
 
 
+def composed(name, scheduler, prompt, conds, negative="", uncond=lambda i: "", **settings):
+    pipe = open_pipe(scheduler)
+    side = SIDE // pipe.vae_scale_factor
+    latents = sample(pipe, noise(SEED, side, side), lambda i: conds(i, side, pipe), uncond)
+    return keep(pipe, name, latents, **case_of(scheduler, prompt, negative=negative, **settings))
+
+
+def windowed(name, scheduler, pixels, window):
+    """MultiDiffusion (Bar-Tal et al. 2023): a network that sees windows half over each other, and the mean of what it says of them."""
+    pipe = open_pipe(scheduler)
+    factor = pipe.vae_scale_factor
+    n, side = pixels // factor, window // factor
+    places = range(0, n - side + 1, side // 2)
+    whole = pipe.unet.forward
+
+    def forward(x, t, encoder_hidden_states):
+        total, seen = torch.zeros_like(x), torch.zeros_like(x)
+        for top in places:
+            for left in places:
+                at = (..., slice(top, top + side), slice(left, left + side))
+                total[at] += whole(x[at], t, encoder_hidden_states=encoder_hidden_states).sample
+                seen[at] += 1
+        return types.SimpleNamespace(sample=total / seen)
+
+    pipe.unet.forward = forward
+    latents = sample(pipe, noise(SEED, n, n), lambda i: [(PROMPT, 1)])
+    return keep(pipe, name, latents, **case_of(scheduler, windows=str(window), width=str(pixels), height=str(pixels)))
+
+
+def regions(side):
+    left = torch.zeros(1, 1, side, side)
+    left[..., : side // 2] = 1
+    return left
+
+
 def cropped(name, scheduler, padding):
     """diffusers' padding_mask_crop; the mask's surroundings are as large as what is painted, so nothing is scaled."""
     pipe = open_pipe(scheduler, StableDiffusionInpaintPipeline)
@@ -137,9 +192,25 @@ def main():
             tile("tile-both", "ddim", "xy", "both"),
             tile("tile-x", "euler", "x", "x"),
             cropped("cropped", "ddim", 12),
+            # A schedule's text holds up to and including its step, counted from 0, as in the web UIs.
+            composed("schedule", "ddim", "a red [apple:car:2] on a table", lambda i, *_: [("a red apple on a table" if i <= 2 else "a red car on a table", 1)]),
+            composed("alternate", "euler", "a [cat|dog] on a table", lambda i, *_: [(f"a {'cat' if i < 2 or i == 3 or i == 5 else 'dog'} on a table", 1)],
+                     "blur [old:.5]", lambda i: "blur " if i <= 3 else "blur old"),
+            composed("and", "ddim", "a red apple AND a blue table :0.6 AND a dog :-0.2", lambda i, *_: [("a red apple ", 1), (" a blue table", 0.6), (" a dog", -0.2)]),
+            composed("regions", "ddim", PROMPT, lambda i, side, _: [(PROMPT, 1 - regions(side)), ("a blue whale", regions(side))], regions="left=a blue whale"),
+            windowed("windows", "ddim", 96, 64),
+            composed("toward", "ddim", PROMPT, lambda i, side, pipe: [(toward(embed(pipe, PROMPT), embed(pipe, "a dog"), 0.4), 1)], toward="0.4:a dog"),
         ]
     with open(os.path.join(OUT, "cases.json"), "w") as f:
         json.dump(cases, f, indent=1)
+
+
+def toward(a, b, t):
+    """Spherical interpolation of hidden states, each token's a vector; those that are all but parallel along the line."""
+    cos = (F.normalize(a, dim=-1) * F.normalize(b, dim=-1)).sum(-1, keepdim=True)
+    omega = torch.acos(cos.clamp(-1, 1))
+    arc = torch.sin((1 - t) * omega) / torch.sin(omega) * a + torch.sin(t * omega) / torch.sin(omega) * b
+    return torch.where(cos.abs() < 0.9995, arc, (1 - t) * a + t * b)
 
 
 if __name__ == "__main__":
