@@ -247,3 +247,41 @@ func TestAdaptersCostNoStep(t *testing.T) {
 		t.Errorf("%d of %d weights were packed for the adapters", again-first, first)
 	}
 }
+
+// TestPublishedStructuresOpen: files with the names and shapes of published models open, and all of their weights are used; what the
+// picture takes can be said.
+func TestPublishedStructuresOpen(t *testing.T) {
+	for name, gibibytes := range map[string][2]float64{ // in float32, of the reference backend's packing
+		"sd15": {3.8, 6}, "sd15-inpaint": {3.8, 6}, "pix2pix": {3.8, 6}, "sd21": {4.5, 9}, "depth": {4.5, 7}, "sdxl": {12.5, 17}, "sdxl-lcm": {12.5, 17}, "refiner": {10, 15},
+		"ssd-1b": {7.5, 12}, "vega": {5.5, 10}, "tiny-sd": {1.8, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			arrays := realStructure(t, name)
+			if arrays == nil {
+				t.Fatal("there is no such structure")
+			}
+			path := filepath.Join(t.TempDir(), name+".safetensors")
+			halfFile(t, path, arrays, nil)
+			p, err := Open(Options{Model: path, Backend: Ref})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			for _, w := range p.model.Warnings {
+				if strings.Contains(w, "not used") {
+					t.Error(w)
+				}
+			}
+			r := p.NewRequest("")
+			need := float64(p.Need(r.Width, r.Height, true).Total()) / (1 << 30)
+			if need < gibibytes[0] || need > gibibytes[1] {
+				t.Errorf("%.1f GiB for a picture of %d×%d, want from %v to %v", need, r.Width, r.Height, gibibytes[0], gibibytes[1])
+			}
+			t.Logf("%.1f GiB at %d×%d", need, r.Width, r.Height)
+		})
+	}
+}
