@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	defaultmodel "darkroom/models/default"
@@ -71,7 +72,11 @@ func (p *Pipeline) goodSizes(w, h int) []string {
 	}
 	for _, ratio := range [][2]float64{{1.22, 0.82}, {1.34, 0.75}} { // 3:2 and 16:9
 		long, short := rounded(float64(w)*ratio[0], nearbySizesStep), rounded(float64(w)*ratio[1], nearbySizesStep)
-		sizes = append(sizes, fmt.Sprintf("%d×%d", long, short), fmt.Sprintf("%d×%d", short, long))
+		for _, size := range []string{fmt.Sprintf("%d×%d", long, short), fmt.Sprintf("%d×%d", short, long)} {
+			if !slices.Contains(sizes, size) {
+				sizes = append(sizes, size)
+			}
+		}
 	}
 	return sizes
 }

@@ -21,6 +21,7 @@ func TestSizeWarning(t *testing.T) {
 	}{
 		{small, 128, 128, ""}, {small, 144, 136, ""},
 		{small, 512, 768, "things come twice. These work: 128×128; for more pixels"},
+		{of("small", 16), 32, 32, "These work: 128×128, 192×128, 128×192"},
 		{small, 64, 64, "cut off"}, {small, 96, 144, "stretched"},
 		{sd15, 512, 512, ""}, {sd15, 512, 768, ""}, {sd15, 640, 640, ""}, {sd15, 384, 512, ""},
 		{sd15, 1024, 1024, "These work: 512×512, 640×448, 448×640, 704×384, 384×704"},
