@@ -285,8 +285,10 @@ func (b *batcher) choose(some []*request) *stage.Part {
 func (b *batcher) prepare(some []*request) error {
 	d, part := some[0].d, b.choose(some)
 	if b.part != part {
-		if b.part != nil {
-			b.part.Close() // one network's activations at a time
+		for _, other := range []*stage.Part{b.p.model.Denoiser.Part(), d.net.Part()} {
+			if other != part {
+				other.Close() // one network's activations at a time
+			}
 		}
 		b.part, b.written = part, nil
 	}

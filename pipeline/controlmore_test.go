@@ -360,3 +360,21 @@ func TestPipelineWithControlNet(t *testing.T) {
 		t.Errorf("%+v, want %+v", a.Recipe.Result, b.Recipe.Result)
 	}
 }
+
+// Outside of the interval in which a control steers the model's own network runs, and costs what it costs without.
+func TestControlOutsideOfItsInterval(t *testing.T) {
+	p := open(t, Options{Model: "testdata/models/sd1"})
+	for _, c := range []struct {
+		control string
+		plain   bool // at the last step
+	}{{"one=ring-64.png:end=0.5", true}, {"one=ring-64.png:start=0.5", false}, {"one=ring-64.png:scale=0", true}, {"one=ring-64.png", false}} {
+		render(t, p, steered(p, c.control))
+		if plain, with := p.model.Denoiser.Part().Loaded(), p.steering.steered.Part().Loaded(); plain != c.plain || with == c.plain {
+			t.Errorf("--control %s: after the last step the model's own network is there: %v, the one with controls: %v", c.control, plain, with)
+		}
+	}
+	without, none := render(t, p, steered(p, "")), render(t, p, steered(p, "one=ring-64.png:scale=0"))
+	if without.Recipe.Result != none.Recipe.Result {
+		t.Error("a control without strength changes the picture")
+	}
+}
