@@ -35,6 +35,8 @@ type Model struct {
 	Latent   Latent
 	Sampling scheduler.Config
 	Defaults Defaults
+	// References is how many pictures it may be shown beside the prompt; 0: none.
+	References int
 	// Reads says which settings beside the prompt it is conditioned by.
 	Reads Reads
 	// Small is the name of the small autoencoder for its latents, which is enough for previews; "": there is none.
@@ -74,12 +76,17 @@ type TextOptions struct {
 	Skip          int    // layers left off the encoder's end
 	Width, Height int    // of the picture, in pixels
 	Sizes         PictureSizes
+	// References are the heights and widths, in pixels, of pictures that are shown beside the prompt; the first zero ends them.
+	References [MostReferences][2]int
 	// Prompts is how many of the texts, from the first on, are prompts; the others are negative or empty ones. 0 is 1.
 	Prompts int
 }
 
 // negative says whether text i is not a prompt.
 func (o TextOptions) negative(i int) bool { return i >= max(o.Prompts, 1) }
+
+// MostReferences bounds the pictures that a model is shown beside the prompt.
+const MostReferences = 8
 
 // PictureSizes are what Stable Diffusion XL is told of the picture that it shall make, as if it had been one of its
 // training data. Zero sizes are the picture's own; scores are taken as they are.

@@ -62,6 +62,7 @@ func openFlux2(x *files, d *stage.Device) (*Model, error) {
 		return nil, fmt.Errorf("model %s: transformer/config.json has joint_attention_dim %d, which is not %d times the hidden_size %d of text_encoder/config.json", x.folder.Name(), t.Config.TextDim, len(c.Layers), c.HiddenSize)
 	}
 	factor := codec.config.Factor() * codec.packing.Side
+	m.References = MostReferences
 	m.Latent = Latent{Channels: t.Config.InChannels, Factor: factor, Side: 1024 / factor}
 	own := Defaults{Steps: 50, CFG: 4}
 	if distilled {
@@ -128,7 +129,15 @@ func (t *kleinText) Encode(ctx context.Context, texts []string, o TextOptions) (
 		return nil, err
 	}
 	e.Tokens = qwen.Most
-	for name, v := range t.transformer.Conditions(e.Tokens, dit.Grid{H: o.Height / t.latent.Factor, W: o.Width / t.latent.Factor}, nil) {
+	grid := func(h, w int) dit.Grid { return dit.Grid{H: h / t.latent.Factor, W: w / t.latent.Factor} }
+	var references []dit.Grid
+	for _, r := range o.References {
+		if r[0] == 0 {
+			break
+		}
+		references = append(references, grid(r[0], r[1]))
+	}
+	for name, v := range t.transformer.Conditions(e.Tokens, grid(o.Height, o.Width), references) {
 		for _, c := range e.Conds {
 			c[name] = vector(v)
 		}

@@ -68,7 +68,7 @@ func (p *Pipeline) denoiseBatches(ctx context.Context, all []batched, done func(
 	var order []batchKey
 	batches := map[batchKey][]batched{}
 	for _, m := range all {
-		k := batchKey{m.seen().latentH, m.seen().latentW, m.denoiser.tokens, m.wrap, m.denoiser.net}
+		k := batchKey{m.seen().latentH, m.seen().latentW, m.denoiser.tokens, m.references.count(), m.wrap, m.denoiser.net}
 		if batches[k] == nil {
 			order = append(order, k)
 		}
@@ -106,9 +106,9 @@ func (m *picture) nextSafely(ctx context.Context) (next *picture, err error) {
 
 // batchKey is what the rows of one run of the denoiser share.
 type batchKey struct {
-	h, w, tokens int
-	wrap         [2]bool
-	net          family.Denoiser
+	h, w, tokens, references int
+	wrap                     [2]bool
+	net                      family.Denoiser
 }
 
 // batched is the picture of a request.

@@ -65,7 +65,7 @@ func (p *Pipeline) newDenoiser(pl *plan, c *conditioning) *denoiser {
 	}
 	for _, conds := range d.script.conds {
 		d.rows = append(d.rows, make([]float32, n))
-		d.conds = append(d.conds, conds[0])
+		d.conds = append(d.conds, pl.references.shown(conds[0]))
 	}
 	d.now, d.window = d.conds, d.newWindow()
 	return d

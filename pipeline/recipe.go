@@ -32,14 +32,15 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled.LoRA, settled.Embedding = recipe.FormatUses(pl.adaptation.loras), pl.adaptation.names("embedding")
 	settled.Regions = pl.regionNames()
 	settled.Init, settled.Mask, settled.Depth = base(pl.Init), base(pl.Mask), base(pl.Depth)
-	var controlFiles []recipe.File
+	var controlFiles, referenceFiles []recipe.File
+	settled.Reference, referenceFiles = pl.references.recorded()
 	if settled.Control, controlFiles, err = pl.controls.recorded(); err != nil {
 		return recipe.Recipe{}, err
 	}
 	settled.VAE, settled.TextModel, settled.Prediction = p.vaeName(), p.textModelName(), p.options.Prediction
 	settled.Refiner, settled.Parts = pl.Refiner, p.lender.name
 	r.Set(settled)
-	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, pl.hiresFiles, pl.tracks.files)
+	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, referenceFiles, pl.hiresFiles, pl.tracks.files)
 	if p.lender.name != "" && len(p.lender.parts) > 0 {
 		hash, err := p.lender.hash()
 		if err != nil {

@@ -98,6 +98,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if err != nil {
 		return nil, fmt.Errorf("encoding the prompt: %w", err)
 	}
+	if err := pl.references.encode(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := p.steer(ctx, pl); err != nil {
 		return nil, err
 	}

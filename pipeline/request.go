@@ -50,10 +50,11 @@ type plan struct {
 	method       guidance.Method // Guidance and Rescale together
 	cache        stepcache.Method
 	adaptation   *adaptation
-	edit         *edit     // nil without a picture to start from
-	depth        *depth    // nil without a depth map
-	controls     *controls // nil without pictures that steer
-	guided       bool      // the unconditional prediction is needed
+	edit         *edit       // nil without a picture to start from
+	depth        *depth      // nil without a depth map
+	references   *references // shown beside the prompt; nil for none
+	controls     *controls   // nil without pictures that steer
+	guided       bool        // the unconditional prediction is needed
 	warnings     []string
 	sampling     scheduler.Options // that the schedule was made with
 	refined      *plan             // the last steps, by another model; nil without
@@ -122,6 +123,10 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	refs, err := p.loadReferences(&r)
+	if err != nil {
+		return nil, err
+	}
 	c, err := p.loadControls(&r, e)
 	if err != nil {
 		return nil, err
@@ -130,7 +135,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, usagef("--control: %s chooses its own steps, so a share of the steps is not known in advance: leave start and end out", s.Name())
 	}
 	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
-	pl := &plan{Request: r, edit: e, depth: d, controls: c, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, edit: e, depth: d, controls: c, references: refs, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := p.settleTracks(pl, 0); err != nil {
 		return nil, err

@@ -267,7 +267,7 @@ func (d *denoiser) read(step int) (changed bool) {
 	for i, t := range d.script.tracks {
 		if n := prompt.At(t.texts, step); n != d.reads[i] {
 			d.reads[i] = n
-			d.conds[i] = d.script.conds[i][n]
+			d.conds[i] = d.plan.references.shown(d.script.conds[i][n])
 			changed = true
 		}
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -104,5 +105,42 @@ func TestTransformersFromAPicture(t *testing.T) {
 		if dB := psnr(render(t, p, r).Pixels, readPNG(t, filepath.Join("testdata/transformers", c.name+".png"))); dB < 60 {
 			t.Errorf("%s: %.1f dB from diffusers', want 60", c.name, dB)
 		}
+	}
+}
+
+// Reference pictures are diffusers': their sizes, their places, and none of them in the result.
+func TestReferences(t *testing.T) {
+	const dir = "testdata/transformers/"
+	for _, c := range []struct {
+		name, model string
+		pictures    int
+		cfg         float64
+	}{{"klein-one", "klein", 1, 1}, {"klein-two", "klein-base", 2, 3}} {
+		p := open(t, Options{Model: dir + "models/" + c.model})
+		r := p.NewRequest("a red apple on a blue table, flat icon")
+		r.Syntax, r.Seed, r.Steps, r.CFG, r.Width, r.Height = "plain", 33, 4, c.cfg, 24, 32
+		plain := render(t, p, r)
+		var paths []string
+		for i := range c.pictures {
+			paths = append(paths, fmt.Sprintf("%s%s-reference%d.png", dir, c.name, i))
+		}
+		r.Reference = strings.Join(paths, ";")
+		img := render(t, p, r)
+		if dB := psnr(img.Pixels, readPNG(t, dir+c.name+".png")); dB < 60 {
+			t.Errorf("%s: %.1f dB from diffusers', want 60", c.name, dB)
+		}
+		if img.Recipe.Result.Pixels == plain.Recipe.Result.Pixels || len(img.Recipe.Files) != c.pictures || img.Recipe.Reference == "" {
+			t.Errorf("%s: the recipe has %q and the files %+v", c.name, img.Recipe.Reference, img.Recipe.Files)
+		}
+		r.Reference = dir + "klein.png" // too small
+		if _, err := p.Render(t.Context(), r, Events{}); err == nil || !strings.Contains(err.Error(), "at least 64") {
+			t.Errorf("a picture of 32 pixels a side: %v", err)
+		}
+	}
+	p := open(t, Options{Model: dir + "models/z-turbo"})
+	r := p.NewRequest("x")
+	r.Width, r.Height, r.Reference = 32, 32, editFile("init", 64)
+	if _, err := p.Render(t.Context(), r, Events{}); err == nil || !strings.Contains(err.Error(), "does not") {
+		t.Errorf("a reference picture for Z-Image: %v", err)
 	}
 }

@@ -81,9 +81,10 @@ type Recipe struct {
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
 	// Pictures that steer and their networks, the depth map, and what keeps an instruction's editing close to Init.
-	Control  string   `json:"control,omitempty"`
-	Depth    string   `json:"depth,omitempty"`
-	ImageCFG *float64 `json:"image_cfg,omitempty"`
+	Control   string   `json:"control,omitempty"`
+	Depth     string   `json:"depth,omitempty"`
+	Reference string   `json:"reference,omitempty"` // pictures shown beside the prompt
+	ImageCFG  *float64 `json:"image_cfg,omitempty"`
 
 	// Upscale is how many times an upscaler (in Files) enlarged the picture that the recipe makes; 0: it did not.
 	Upscale int `json:"upscale,omitempty"`

@@ -78,9 +78,11 @@ type Settings struct {
 
 	// Control are pictures that steer, with the networks that read them: see ParseControls. Depth is the map that a depth
 	// model reads. ImageCFG is how closely a model that edits by instruction keeps to Init; nil: 1.5.
-	Control  string   `json:",omitempty"`
-	Depth    string   `json:",omitempty"`
-	ImageCFG *float64 `json:",omitempty"`
+	Control string `json:",omitempty"`
+	Depth   string `json:",omitempty"`
+	// Reference are pictures that the model is shown beside the prompt, with ; between.
+	Reference string   `json:",omitempty"`
+	ImageCFG  *float64 `json:",omitempty"`
 
 	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
@@ -321,6 +323,9 @@ func table() []Setting {
 		{Name: "control", Aliases: []string{"controlnet"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
 			About: "a picture that steers, with a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
 			Field: func(s *Settings) any { return &s.Control }, Recipe: func(r *Recipe) any { return &r.Control }},
+		{Name: "reference", Aliases: []string{"ref-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
+			About: "a picture that the model is shown beside the prompt, to keep to or to change, `FILE`; may be repeated (FLUX.2 klein)",
+			Field: func(s *Settings) any { return &s.Reference }, Recipe: func(r *Recipe) any { return &r.Reference }},
 		{Name: "depth", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "the depth map that a depth model reads, `FILE`: what is near is bright",
 			Field: func(s *Settings) any { return &s.Depth }, Recipe: func(r *Recipe) any { return &r.Depth }},

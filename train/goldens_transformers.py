@@ -181,6 +181,22 @@ def run_init(name, strength, cfg):
     print(f"{name:20} picture std {image.std():.3f}")
 
 
+def run_references(name, model, sizes, cfg):
+    """Beside pictures of those sizes, which are smooth and differ."""
+    pipe = load(model)
+    pictures = []
+    for i, (w, h) in enumerate(sizes):
+        y, x = np.mgrid[0:h, 0:w]
+        img = np.stack([0.5 + 0.5 * np.sin(x / (5 + i) + y / 9), (x * y) % (97 + i) / 97, 0.5 + 0.4 * np.cos(y / 7 - i)], -1)
+        pictures.append(Image.fromarray((img * 255).round().clip(0, 255).astype(np.uint8)))
+        pictures[-1].save(os.path.join(OUT, f"{name}-reference{i}.png"))
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, image=pictures, height=32, width=24, num_inference_steps=4, guidance_scale=cfg,
+                     generator=torch.Generator("cpu").manual_seed(33), output_type="np").images[0]
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(os.path.join(OUT, name + ".png"))
+    print(f"{name:20} picture std {image.std():.3f}")
+
+
 def main():
     only = sys.argv[1:]
     if not only:
@@ -190,6 +206,8 @@ def main():
     if not only:
         run_init("z-init-1", 0.6, 1.0)
         run_init("z-init-2", 0.9, 3.0)
+        run_references("klein-one", "klein", [(67, 80)], 1.0)
+        run_references("klein-two", "klein-base", [(64, 72), (130, 65)], 3.0)
     index = os.path.join(OUT, "cases.json")
     if only:
         with open(index) as f:

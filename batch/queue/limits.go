@@ -70,7 +70,7 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("the backend %s is too slow for a worker", q.Backend)
 	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
 		return errors.New("a size, a number of steps or a quality below 0")
-	case q.Init+q.Mask+q.Control+q.Depth != "" || namesFiles(q.Regions):
+	case q.Init+q.Mask+q.Control+q.Depth+q.Reference != "" || namesFiles(q.Regions):
 		return errors.New("a picture to start from, or one that steers: jobs from a queue name no files")
 	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.TextModel+q.Parts+q.Hires+q.Refiner, `/\`):
 		return errors.New("a path to an adapter, an autoencoder, a text encoder or a refiner: jobs from a queue give names alone")
