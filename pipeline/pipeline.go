@@ -84,6 +84,7 @@ type Pipeline struct {
 	options Options
 
 	warnings []string
+	why      string // it predicts what it does; "" of folders, whose files say so
 	hash     func() (string, error)
 	hashing  sync.Once // hash was begun
 
@@ -111,6 +112,9 @@ func Open(o Options) (*Pipeline, error) {
 	p := &Pipeline{lender: lent, name: name, folder: folder.Name(), free: machine.FreeMemory, options: o, device: &stage.Device{LowMemory: o.LowMemory}}
 	if name == defaultmodel.Name {
 		p.folder = defaultmodel.Name
+	}
+	if single := folder.Single(); single != nil {
+		p.why = single.Prediction.Why
 	}
 	p.device.Another = p.another
 	if p.device.Trace, err = openTrace(); err != nil {

@@ -26,7 +26,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled.Tiled = p.tiled(pl) && p.model.Codec.Tiled(pl.latentH, pl.latentW)
 	r := recipe.Recipe{
 		Version: Version(), Numerics: Numerics,
-		Model: p.name, ModelHash: hash, Prediction: p.model.Sampling.PredictionType.String(),
+		Model: p.name, ModelHash: hash, Prediction: p.model.Sampling.PredictionType.String(), PredictionWhy: p.why,
 		DType: p.dtypeName(), Backend: p.device.Backend.Info().Kind, Device: p.device.Backend.Info().Device, Result: result,
 	}
 	settled.LoRA, settled.Embedding = recipe.FormatUses(pl.adaptation.loras), pl.adaptation.names("embedding")

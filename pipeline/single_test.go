@@ -42,6 +42,9 @@ func TestSingleFileMakesThePicturesOfItsFolder(t *testing.T) {
 			if want.Recipe.Result != got.Recipe.Result {
 				t.Errorf("the file gives %+v, the folder %+v", got.Recipe.Result, want.Recipe.Result)
 			}
+			if got.Recipe.PredictionWhy == "" || want.Recipe.PredictionWhy != "" {
+				t.Errorf("the recipe of the file says why: %q, that of the folder %q", got.Recipe.PredictionWhy, want.Recipe.PredictionWhy)
+			}
 			hash, err := b.Hash()
 			raw, readErr := checkpoint.OpenSource(file)
 			if err != nil || readErr != nil {

@@ -97,7 +97,9 @@ type Recipe struct {
 
 	Model      string `json:"model"`      // name, not a path
 	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
-	Prediction string `json:"prediction"` // epsilon, v_prediction or sample
+	Prediction string `json:"prediction"` // epsilon, v_prediction, sample, flow_prediction or edm
+	// PredictionWhy says which rule decided that, of a model in a single file, for people to read.
+	PredictionWhy string `json:"prediction_why,omitempty"`
 
 	VAETiling bool `json:"vae_tiling,omitempty"` // decoded in overlapping tiles
 

@@ -205,7 +205,11 @@ func recipeRows(t table.Writer, r recipe.Recipe) {
 		}
 		row(f.Kind+" file", value)
 	}
-	row("prediction", r.Prediction)
+	prediction := r.Prediction
+	if r.PredictionWhy != "" {
+		prediction += ": " + r.PredictionWhy
+	}
+	row("prediction", prediction)
 	row("device", r.Device)
 	if r.DecodeDType != "" {
 		row("decoded in", r.DecodeDType)
