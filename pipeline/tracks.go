@@ -32,11 +32,17 @@ type tracks struct {
 	files    []recipe.File
 }
 
+// maxTimedBytes bounds the texts that a prompt can become in all of its steps.
+const maxTimedBytes = 16 << 20
+
 // settleTracks reads the prompts. before is how many steps another pass made.
 func (p *Pipeline) settleTracks(pl *plan, before int) error {
 	steps := prompt.Steps{Count: pl.schedule.Steps(), Before: before}
 	if steps.Count < 1 { // dpm-adaptive: the steps are those that were asked for
 		steps.Count = max(pl.Steps, 1)
+	}
+	if n := len(pl.Prompt) + len(pl.Negative) + len(pl.Regions) + len(pl.Toward); n*steps.Count > maxTimedBytes && pl.Syntax == recipe.Weighted {
+		return usagef("%d bytes of prompts that may change in %d steps: use fewer of either, or --prompt-syntax plain", n, steps.Count)
 	}
 	read := func(name, text string) []track {
 		if pl.Syntax != recipe.Weighted {

@@ -121,10 +121,14 @@ func TestTrackErrors(t *testing.T) {
 		{"a", "", "0.5:b AND c", "leads to one prompt"},
 		{"a AND b", "", "0.5:c", "joins 2 by AND"},
 		{strings.Repeat("a AND ", 70), "", "", "at most 64"},
+		{"[a|b]" + strings.Repeat("long ", 12_000), "", "", "use fewer of either"},
 		{strings.Repeat("(", 1001) + " AND b", "", "", "brackets are open"},
 	} {
 		r := p.NewRequest(c.prompt)
 		r.Steps, r.Regions, r.Toward = 2, c.regions, c.toward
+		if len(c.prompt) > 10_000 {
+			r.Steps = 900
+		}
 		if _, err := p.Render(t.Context(), r, Events{}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.40q %.40q %q: %v", c.prompt, c.regions, c.toward, err)
 		}

@@ -211,10 +211,22 @@ func inputs(q *Request) (files []string, err error) {
 		}
 	}
 	list, err := recipe.ParseControls(q.Control)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range list {
 		files = append(files, c.Image)
 	}
-	return files, err
+	regions, err := recipe.ParseRegions(q.Regions)
+	if err != nil {
+		return nil, fmt.Errorf("regions: %w", err)
+	}
+	for _, r := range regions {
+		if _, rectangle, err := recipe.Rectangle(r.Area); err == nil && !rectangle {
+			files = append(files, r.Area)
+		}
+	}
+	return files, nil
 }
 
 // sum puts the hash of what the request's pictures hold into it, so that changed ones are another request.

@@ -35,7 +35,7 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 
 // plain are settings whose texts are no names of files, though the table does not list all of their values.
 var plain = map[string]bool{
-	"prompt": true, "negative": true, "toward": true, "cache": true, "guidance": true, "move": true, "outpaint": true, "scheduler": true, "sigmas": true, "variation": true,
+	"prompt": true, "negative": true, "toward": true, "cache": true, "guidance": true, "move": true, "outpaint": true, "scheduler": true, "sigmas": true, "variation": true, "windows": true,
 }
 
 // Resolve is a request with the paths of what it names. The error is a *wire.Error.
