@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -172,6 +173,19 @@ func checkServer(ctx context.Context, url string) error {
 	return nil
 }
 
+// pageAddress is the page's address on this machine.
+func pageAddress(a net.Addr, tls bool) string {
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	host := a.String()
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return scheme + "://" + host + "/"
+}
+
 // serve runs the server until it is told to stop.
 func serve(ctx context.Context, e *env, o serveOptions) error {
 	listener, err := server.Listen(o.Listen, &o.Server.Security)
@@ -183,11 +197,7 @@ func serve(ctx context.Context, e *env, o serveOptions) error {
 		listener.Close()
 		return err
 	}
-	scheme := "http"
-	if o.Listen.Cert != "" {
-		scheme = "https"
-	}
-	if _, err := fmt.Fprintf(e.stdout, "%s://%s/\n", scheme, listener.Addr()); err != nil {
+	if _, err := fmt.Fprintln(e.stdout, pageAddress(listener.Addr(), o.Listen.Cert != "")); err != nil {
 		return err
 	}
 	e.drain.Store(true) // the pictures in work are waited for
