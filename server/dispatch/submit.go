@@ -139,6 +139,24 @@ func (d *Dispatcher) Get(id string) (wire.Job, bool) {
 	return d.view(j), true
 }
 
+// First is the place of the first of some jobs that is at work, or else of the first that waits; -1: all have ended.
+func (d *Dispatcher) First(ids []string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	waits := -1
+	for i, id := range ids {
+		j := d.jobs[id]
+		switch {
+		case j == nil || wire.Ended(j.state):
+		case j.state == wire.Running:
+			return i
+		case waits < 0:
+			waits = i
+		}
+	}
+	return waits
+}
+
 // List lists jobs, the latest first: those in one of the states (none: all), before the job of that id ("": from the latest).
 func (d *Dispatcher) List(states []string, limit int, before string) wire.JobList {
 	d.mu.Lock()

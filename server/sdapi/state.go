@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,21 +94,20 @@ func (a *API) progress(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// current is the client's oldest job that has not ended, or else that of anybody.
+// current is the client's oldest job that has not ended, one at work before one that waits, or else that of anybody.
 func (a *API) current(client string) (active, wire.Job, bool) {
 	a.mu.Lock()
-	all := append([]active(nil), a.active...)
+	all := slices.Clone(a.active)
 	a.mu.Unlock()
-	for _, own := range []bool{true, false} {
-		for _, running := range []bool{true, false} {
-			for _, c := range all {
-				if own && c.client != client {
-					continue
-				}
-				if job, ok := a.Jobs.Get(c.job); ok && !wire.Ended(job.State) && (!running || job.State == wire.Running) {
-					return c, job, true
-				}
-			}
+	own := slices.DeleteFunc(slices.Clone(all), func(c active) bool { return c.client != client })
+	for _, list := range [][]active{own, all} {
+		ids := make([]string, len(list))
+		for i, c := range list {
+			ids[i] = c.job
+		}
+		if at := a.Jobs.First(ids); at >= 0 {
+			job, ok := a.Jobs.Get(list[at].job)
+			return list[at], job, ok && !wire.Ended(job.State)
 		}
 	}
 	return active{}, wire.Job{}, false
