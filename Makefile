@@ -7,6 +7,7 @@
 # make storm      kills, damaged files, many programs at once: about 20 minutes
 # make lint       golangci-lint and govulncheck, where they can be had
 # make first-run  what the first command costs with empty caches
+# make release    archives for Linux, Windows and macOS, a Debian package, checksums: build/release
 # make bench-compare REV=main    Go benchmarks of this tree against another revision's
 # make cuda       bin/darkroom with the CUDA backend; fetches the CUDA compiler, needs no GPU
 # make emu        build/emu/libcuda.so.1, an emulated GPU to run it on
@@ -24,7 +25,7 @@ PYTHON ?= train/work/venv/bin/python
 TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
+.PHONY: release build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/ ./cmd/darkroom ./cmd/darkroom-queue
@@ -68,6 +69,9 @@ lint:
 
 first-run:
 	.ci/first-run
+
+release:
+	.ci/release
 
 REV ?= main
 bench-compare:

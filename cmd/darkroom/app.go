@@ -55,6 +55,7 @@ func newApp(e *env) app {
 			versionCommand(e),
 			completionCommand(e),
 			completeCommand(e),
+			manCommand(e),
 		},
 		HideVersion:     true, // there is a command
 		HideHelpCommand: true, // likewise: see run

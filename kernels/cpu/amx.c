@@ -1,6 +1,7 @@
 // AMX: squares of 16 × 32 bfloat16 by 32 × 16, 8,192 products to an instruction; four squares of sums, two of
 // rows and two of columns are the eight tiles that there are.
-#if defined(__x86_64__)
+// Not for Windows, which lends no tiles to those who do not ask it in its own way.
+#if defined(__x86_64__) && !defined(_WIN32)
 #include <immintrin.h>
 #include <math.h>
 #include "jobs.h"

@@ -1,4 +1,4 @@
-//go:build cgo && (linux || darwin) && (amd64 || arm64)
+//go:build cgo && (linux || darwin || windows) && (amd64 || arm64)
 
 // Package cpu is the backend for the host's processor: C with vector instructions, chosen at run time, on all
 // cores: AVX-512, AVX2 with FMA or NEON in float32, AMX or AVX512-BF16 in bfloat16. docs/kernels.md explains how

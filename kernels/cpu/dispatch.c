@@ -13,6 +13,7 @@ extern const isa isa_avx2, isa_avx512, isa_avx512bf16, isa_amx;
 
 // has_tiles says whether the processor has AMX for bfloat16 and int8, and the system lends its 8 KiB of registers to this
 // process: Linux does on request (5.16 and later), because they make every thread's state so much larger.
+#if !defined(_WIN32)
 static int has_tiles(void) {
 #if defined(__linux__) && defined(SYS_arch_prctl)
 	unsigned a = 7, b, c = 0, d;
@@ -26,9 +27,19 @@ static int has_tiles(void) {
 #endif
 }
 #endif
+#endif
+
+// On Windows GCC does not align the stack for vectors (its bug 54412), and a spilled one ends the program. So there is AVX only where the
+// assembler writes moves that need no alignment, CGO_CFLAGS="-O2 -Wa,-muse-unaligned-vector-move -DUNALIGNED_MOVES", or with clang.
+#if defined(_WIN32) && !defined(__clang__) && !defined(UNALIGNED_MOVES)
+#define VECTORS 0
+#else
+#define VECTORS 1
+#endif
 
 const isa *cpu_isa(const char *name) {
 #if defined(__x86_64__)
+	if (!VECTORS) return strcmp(name, "base") ? 0 : &isa_base;
 	__builtin_cpu_init();
 	int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx512 = avx2 && __builtin_cpu_supports("avx512f");
 	int half = avx512 && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -36,7 +47,9 @@ const isa *cpu_isa(const char *name) {
 	if (!strcmp(name, "avx512")) return avx512 ? &isa_avx512 : 0;
 	if (!strcmp(name, "avx2")) return avx2 ? &isa_avx2 : 0;
 	if (!strcmp(name, "avx512bf16")) return half ? &isa_avx512bf16 : 0;
+#if !defined(_WIN32)
 	if (!strcmp(name, "amx")) return half && has_tiles() ? &isa_amx : 0;
+#endif
 #endif
 	if (!strcmp(name, "base")) return &isa_base;
 	return 0;

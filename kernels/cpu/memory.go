@@ -1,21 +1,8 @@
-//go:build cgo && (linux || darwin) && (amd64 || arm64)
+//go:build cgo && (linux || darwin || windows) && (amd64 || arm64)
 
 package cpu
 
-// #include <stdlib.h>
-// #include <string.h>
-// #include <sys/mman.h>
-//
-// // map_pages takes zeroed pages from the system, in huge ones where it has them: weights and
-// // activations are hundreds of megabytes, and every page costs a place in the TLB.
-// static void *map_pages(size_t n) {
-// 	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
-// 	if (p == MAP_FAILED) return NULL;
-// #ifdef MADV_HUGEPAGE
-// 	madvise(p, n, MADV_HUGEPAGE);
-// #endif
-// 	return p;
-// }
+// #include "alloc.h"
 import "C"
 
 import (
@@ -41,9 +28,7 @@ func (m *memory) alloc(n int) (kernels.HostMem, error) {
 	size := max(n, 1)
 	if size >= mapped {
 		p = C.map_pages(C.size_t(size))
-	} else if C.posix_memalign(&p, 64, C.size_t(size)) != 0 {
-		p = nil
-	} else {
+	} else if p = C.aligned(C.size_t(size)); p != nil {
 		C.memset(p, 0, C.size_t(size))
 	}
 	if p == nil {
@@ -74,9 +59,9 @@ func (m *memory) free(b kernels.HostMem) {
 
 func release(p unsafe.Pointer, size int) {
 	if size >= mapped {
-		C.munmap(p, C.size_t(size))
+		C.unmap_pages(p, C.size_t(size))
 	} else {
-		C.free(p)
+		C.free_aligned(p)
 	}
 }
 

@@ -1,4 +1,4 @@
-//go:build !(cgo && (linux || darwin) && (amd64 || arm64))
+//go:build !(cgo && (linux || darwin || windows) && (amd64 || arm64))
 
 // Package cpu is the backend for the host's processor. This build has none: it was made without cgo or
 // for another platform. kernels/ref runs everywhere, slowly.
@@ -19,7 +19,7 @@ type Backend struct{ kernels.Backend }
 
 // New fails: see Available.
 func New(Options) (*Backend, error) {
-	return nil, errors.New("this program was built without the CPU kernels: build it with CGO_ENABLED=1 and a C compiler on Linux or macOS")
+	return nil, errors.New("this program was built without the CPU kernels: build it with CGO_ENABLED=1 and a C compiler")
 }
 
 // Instructions lists the sets of kernels that can run: none.

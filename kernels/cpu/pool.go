@@ -1,8 +1,8 @@
-//go:build cgo && (linux || darwin) && (amd64 || arm64)
+//go:build cgo && (linux || darwin || windows) && (amd64 || arm64)
 
 package cpu
 
-// #include <stdlib.h>
+// #include "alloc.h"
 import "C"
 
 import (
@@ -65,10 +65,9 @@ func (p *pool) reserve(n, size int) error {
 		if w.size >= size {
 			continue
 		}
-		C.free(w.scratch)
+		C.free_aligned(w.scratch)
 		w.scratch, w.size = nil, 0
-		if C.posix_memalign(&w.scratch, 64, C.size_t(size)) != 0 {
-			w.scratch = nil
+		if w.scratch = C.aligned(C.size_t(size)); w.scratch == nil {
 			return fmt.Errorf("no memory for %d KiB of scratch: close other programs or make a smaller picture", size>>10)
 		}
 		w.size = size
@@ -81,7 +80,7 @@ func (p *pool) close() {
 		if w.work != nil {
 			close(w.work)
 		}
-		C.free(w.scratch)
+		C.free_aligned(w.scratch)
 		w.scratch, w.size = nil, 0
 	}
 }
