@@ -54,7 +54,7 @@ type Options struct {
 	// ModelHash tells the hash of the weights that a request would use now, so that images of other weights are made
 	// again. nil: what is finished is kept.
 	ModelHash func(*jobs.Request) (string, error)
-	// OnEvent is told of progress, one call at a time; may be nil.
+	// OnEvent is called with progress, one call at a time; may be nil.
 	OnEvent func(Event)
 	// StorePatience is how long a store that refuses is asked again; 0 is half a minute.
 	StorePatience time.Duration
@@ -138,7 +138,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	return r.sum, rendered
 }
 
-// Unfinished verifies what the manifest calls finished, tells of each image that is kept, and returns the images that
+// Unfinished verifies what the manifest calls finished, reports each image that is kept, and returns the images that
 // are to be rendered. It is what Run begins with, for those who have the rest done elsewhere.
 func Unfinished(ctx context.Context, o Options) ([]*jobs.Image, Summary, error) {
 	r := &run{o: o, sum: Summary{Total: len(o.Images)}}

@@ -28,7 +28,7 @@ type ControlFile struct {
 }
 
 // OpenControl opens a ControlNet, a T2I-Adapter or an IP-Adapter: a folder of diffusers, or a file with the names of diffusers
-// or of the original programs. The kind is told by the content. Something else is an error that says what it is.
+// or of the original programs. The kind is recognised by the content. Something else is an error that says what it is.
 func OpenControl(path, hashCache string) (*ControlFile, error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -125,7 +125,7 @@ func BundledEmbeddings(s *Source) ([]*Embedding, error) {
 	return all, nil
 }
 
-// Extended is a text encoder whose table has the vectors of embeddings behind its own rows, in their order.
+// Extended is a text encoder whose table has the vectors of embeddings after its own rows, in their order.
 func Extended(w Weights, table string, embeddings ...tensor.Array) (Weights, error) {
 	base, ok := w.Array(table)
 	if !ok || len(base.Shape()) != 2 {

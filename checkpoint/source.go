@@ -30,7 +30,7 @@ type contents struct {
 	texts  map[string][]string // a GGUF tokenizer's lists
 }
 
-// OpenSource maps a file and reads its directory. Its kind is told by its content, never by its name: there are .ckpt
+// OpenSource maps a file and reads its directory. Its kind is recognised by its content, never by its name: there are .ckpt
 // files that hold safetensors. Arrays must not be used after Close, and the file must not be changed meanwhile.
 func OpenSource(path string) (*Source, error) {
 	data, mapped, err := mapFile(path)

@@ -47,7 +47,7 @@ func unetRenames(has func(string) bool, names []string) ([]rename, error) {
 			}
 			j++
 		default:
-			return nil, fmt.Errorf("%s is neither a residual block nor a downsampler: this is no U-Net of the Stable Diffusion kind", b)
+			return nil, fmt.Errorf("%s is neither a residual block nor a downsampler: this is not a U-Net of the Stable Diffusion kind", b)
 		}
 	}
 

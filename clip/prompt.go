@@ -56,7 +56,7 @@ type Chunk struct {
 	Tokens  int       // ids of the text
 }
 
-// commaBacktrack is the web UIs' setting of that name, at its default: a chunk that is full ends behind
+// commaBacktrack is the web UIs' setting of that name, at its default: a chunk that is full ends after
 // its last comma if no more tokens than that follow it, so that what belongs together stays together.
 const commaBacktrack = 20
 

@@ -107,7 +107,7 @@ func byteLevelWord(s string) int {
 	}
 	_, last := utf8.DecodeLastRuneInString(s[:run])
 	if run < len(s) && run > last {
-		return run - last // the last space belongs to the word behind it
+		return run - last // the last space belongs to the word after it
 	}
 	return run
 }

@@ -77,7 +77,7 @@ func warnings(text string, syntax Syntax) (list []string) {
 			list = append(list, fmt.Sprintf("%.80q is encoded as words: in the plain syntax all is text", t.Text))
 		}
 	}
-	// A bracket behind a backslash is a character like others.
+	// A bracket after a backslash is a character like others.
 	text = strings.NewReplacer(`\\`, "  ", `\[`, "  ", `\]`, "  ", `\{`, "  ", `\}`, "  ", `\(`, "  ", `\)`, "  ", `\|`, "  ").Replace(text)
 	for _, n := range notDone {
 		if found := n.form.FindString(text); found != "" {

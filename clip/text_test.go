@@ -15,7 +15,7 @@ import (
 	"darkroom/tensor"
 )
 
-// part is the weights of one model of the golden file: names behind "quick:".
+// part is the weights of one model of the golden file: names after "quick:".
 type part struct {
 	file   *checkpoint.File
 	prefix string

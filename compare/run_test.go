@@ -223,7 +223,7 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 	}
 }
 
-// TestMain lets the test program be the one that is killed: it tells of each picture before it is made.
+// TestMain lets the test program be the one that is killed: it reports each picture before it is made.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("COMPARE_KILL_ME"); dir != "" {
 		o := tinyOptions(&testing.T{})

@@ -63,7 +63,7 @@ func (c Flux2Config) Time(t float64) []float32 {
 // Grid is a picture of latents, as large as its tokens are.
 type Grid struct{ H, W int }
 
-// Conditions are the angles of a text of so many tokens, of a picture, and of reference pictures behind it: "angles",
+// Conditions are the angles of a text of so many tokens, of a picture, and of reference pictures after it: "angles",
 // "text_angles" and "picture_angles", the references' with them. Text lies along the fourth axis; references are 10, 20, …
 // along the first.
 func (c Flux2Config) Conditions(text int, picture Grid, references []Grid) map[string][]float32 {

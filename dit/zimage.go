@@ -82,7 +82,7 @@ func (c ZImageConfig) Time(t float64) []float32 {
 
 // Conditions are the network's inputs for a picture of h×w latent pixels and a text of so many tokens, in a batch whose
 // texts are filled up to most tokens, a multiple of Multiple: see Write. The text's tokens lie along the first axis, and
-// the picture at the place behind them. The error is of a picture that is larger than its positions.
+// the picture at the place after them. The error is of a picture that is larger than its positions.
 func (c ZImageConfig) Conditions(h, w, text, most int) (map[string][]float32, error) {
 	rows, columns := h/c.PatchSize, w/c.PatchSize
 	if rows > c.longest[1] || columns > c.longest[2] {

@@ -90,7 +90,7 @@ func (m *Model) replace(views map[string]checkpoint.Weights, now map[string]stri
 	m.adapted = now
 }
 
-// embed puts the vectors of embeddings behind the rows of the encoder's table, and their names into its tokenizer.
+// embed puts the vectors of embeddings after the rows of the encoder's table, and their names into its tokenizer.
 func (t *clipText) embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error {
 	return t.embedAs(all, views, now, func(e *checkpoint.Embedding) tensor.Array { return e.Text })
 }

@@ -137,7 +137,7 @@ type Denoiser interface {
 	Part() *stage.Part
 	// Clock is what changes with the noise level and the guidance scale, for one row.
 	Clock(at scheduler.Level, cfg float64) Cond
-	// Extra is how many channels the network reads behind those of the latents, and Reading what they are.
+	// Extra is how many channels the network reads after those of the latents, and Reading what they are.
 	Extra() int
 	Reading() Reading
 	// Layers counts those of the way up of a U-Net, which may be written cut: see nn.Cut. 0 of other networks.

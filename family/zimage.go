@@ -29,7 +29,7 @@ func openZImage(x *files, d *stage.Device) (*Model, error) {
 		return nil, err
 	}
 	m.Sampling.EvenFlow = true
-	// The last layer's states are not read, nor the norm behind it.
+	// The last layer's states are not read, nor the norm after it.
 	language, err := openLanguageModel(x, d, true, func(c qwen.Config) []int { return []int{c.NumHiddenLayers - 1} })
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (*transformer) Reading() Reading                             { return Reads
 func (*transformer) Layers() int                                  { return 0 }
 func (t *transformer) ReadsGuidance() bool                        { return t.guided }
 
-// zText is the states of a chat, in which the picture has a place behind the text.
+// zText is the states of a chat, in which the picture has a place after the text.
 type zText struct {
 	*languageModel
 	transformer dit.ZImageConfig

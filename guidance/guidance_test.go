@@ -85,7 +85,7 @@ func TestInterval(t *testing.T) {
 	}{
 		{At{1, 10, 2}, false}, {At{2, 10, 2}, true}, {At{7, 10, 2}, true}, {At{8, 10, 2}, false},
 		{At{5, 10, 0.5}, false}, {At{5, 10, 0.6}, true}, {At{5, 10, 5}, true}, {At{5, 10, 5.1}, false},
-		{At{0, -1, 2}, true}, {At{500, -1, 2}, true}, {At{0, -1, 0.4}, false}, // a run whose steps nobody knows
+		{At{0, -1, 2}, true}, {At{500, -1, 2}, true}, {At{0, -1, 0.4}, false}, // a run whose steps are not known in advance
 	} {
 		if got := g.Active(test.at); got != test.want {
 			t.Errorf("%+v: %v", test.at, got)

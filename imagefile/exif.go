@@ -139,7 +139,7 @@ func exifTexts(data []byte, take func(key, value string)) error {
 	return nil
 }
 
-// takeASCII gives a text field to take. ComfyUI puts its texts into the fields for the camera's name and the like, each behind
+// takeASCII gives a text field to take. ComfyUI puts its texts into the fields for the camera's name and the like, each after
 // its key: "prompt:{…}". Others without a name of their own are the camera's.
 func takeASCII(name string, b []byte, take func(key, value string)) {
 	text := plainText(b)

@@ -83,7 +83,7 @@ func TestProblemsAreNotFatal(t *testing.T) {
 		}
 	}
 	if info.Text("good") != "text" {
-		t.Error("the text behind the bad ones was lost")
+		t.Error("the text after the bad ones was lost")
 	}
 }
 

@@ -60,7 +60,7 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 		o.Prompts = len(texts)
 	}
 	if len(texts) > maxTexts {
-		return nil, usagef("the prompts have %d texts in the course of the steps: at most %d are taken", len(texts), maxTexts)
+		return nil, usagef("the prompts have %d texts over the steps: at most %d are taken", len(texts), maxTexts)
 	}
 	key.options = o
 	c := p.remembered(key)

@@ -290,7 +290,7 @@ func (p *Pipeline) net(pl *plan) family.Denoiser {
 
 // networksOf tells requests apart whose control networks differ, without opening files.
 func networksOf(r Request) (key string) {
-	list, _ := recipe.ParseControls(r.Control) // its mistakes are told when it is planned
+	list, _ := recipe.ParseControls(r.Control) // its mistakes are reported when it is planned
 	for _, c := range list {
 		key += fmt.Sprintf("\x00%s %s %v %s %s", c.Model, c.Encoder, c.Guess, c.Type, c.Pre)
 	}

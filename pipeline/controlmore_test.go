@@ -194,7 +194,7 @@ func TestControlAndAdapters(t *testing.T) {
 	t.Error("no adapter fits the model")
 }
 
-// A mistake is told before any work, by the name of the file and with what to do.
+// A mistake is reported before any work, by the name of the file and with what to do.
 func TestControlErrors(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

@@ -78,7 +78,7 @@ func TestEditsAsDiffusers(t *testing.T) {
 	}
 }
 
-// What does not go together is told before any work, by the name of the file and with what to do.
+// What does not go together is reported before any work, by the name of the file and with what to do.
 func TestEditErrors(t *testing.T) {
 	dir := t.TempDir()
 	save := func(name string, w, h int, c color.Color) string {

@@ -198,7 +198,7 @@ func (p *Pipeline) upscale(ctx context.Context, file string, img *image.NRGBA) (
 }
 
 // enlarged brings latents [C,h,w] to another size by bilinear interpolation between the middles of values, as torch's
-// interpolate does; along an axis that wraps, the other side goes on behind the edge.
+// interpolate does; along an axis that wraps, the other side goes on after the edge.
 func enlarged(x []float32, channels, h, w, newH, newW int, wrap [2]bool) []float32 {
 	out := make([]float32, channels*newH*newW)
 	rows, columns := between(h, newH, wrap[0]), between(w, newW, wrap[1])

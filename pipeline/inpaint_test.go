@@ -174,7 +174,7 @@ func TestInpaintMasked(t *testing.T) {
 	}
 }
 
-// What cannot be meant is told with the name of the flag or the file.
+// What cannot be meant is reported with the name of the flag or the file.
 func TestInpaintErrors(t *testing.T) {
 	dir := t.TempDir()
 	p := open(t, Options{Model: "testdata/models/sd1"})

@@ -8,7 +8,7 @@ import (
 	"darkroom/kernels/ref"
 )
 
-// A picture of the embedded model in tiles is close to the whole one: what is lost is told by the PSNR.
+// A picture of the embedded model in tiles is close to the whole one: the PSNR says what is lost.
 func TestTiledPicture(t *testing.T) {
 	needsSpeed(t)
 	whole := open(t, Options{})

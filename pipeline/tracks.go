@@ -12,7 +12,7 @@ import (
 	"darkroom/tensor"
 )
 
-// track is what one row of the denoiser reads in the course of the steps.
+// track is what one row of the denoiser reads over the steps.
 type track struct {
 	name  string // of the text, for messages
 	texts []prompt.Timed

@@ -16,7 +16,7 @@ import (
 //	square    = "[" prompt "]"
 //	changing  = "[" [ prompt ":" ] prompt ":" number "]"
 //	alternating = "[" prompt "|" [ prompt ] { "|" [ prompt ] } "]"
-//	plain     = any character but []():|\, or a backslash with the character behind it
+//	plain     = any character but []():|\, or a backslash with the character after it
 //
 // from left to right: a bracket that begins none of these is a character, and only outside of all others.
 type parser struct {
@@ -26,7 +26,7 @@ type parser struct {
 	tried map[int]tried // what begins with the bracket there
 }
 
-// tried is what was found at a place: end is behind it, 0 if nothing was.
+// tried is what was found at a place: end is after it, 0 if nothing was.
 type tried struct {
 	nodes []node
 	end   int

@@ -1,5 +1,5 @@
 // Package prompt reads what prompts say of steps and of each other, in the syntax of AUTOMATIC1111's web UI: words that come,
-// go and change in the course of the steps, words that alternate, and several prompts joined by AND. What a text encoder
+// go and change over the steps, words that alternate, and several prompts joined by AND. What a text encoder
 // makes of a text is not known here.
 //
 //	[from:to:when]  from up to step when, then to       when < 1 or with a point: a share of the steps

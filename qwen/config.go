@@ -20,7 +20,7 @@ type Config struct {
 	RMSNormEps        float32
 	RopeTheta         float64
 
-	// Layers are those whose states are read, side by side: 0 is before the first layer, NumHiddenLayers behind the last
+	// Layers are those whose states are read, side by side: 0 is before the first layer, NumHiddenLayers after the last
 	// and the norm after it. The file does not say so: the family does.
 	Layers []int
 }

@@ -8,13 +8,13 @@ import (
 	"darkroom/tensor"
 )
 
-// Model is Qwen3 up to the last layer that is read, by the names of transformers' Qwen3Model. It begins behind the
+// Model is Qwen3 up to the last layer that is read, by the names of transformers' Qwen3Model. It begins after the
 // embedding of tokens, whose table (EmbeddingNames) is larger than several layers and is read row by row where it lies.
 type Model struct {
 	Config Config
 
 	layers []layer
-	norm   *nn.RMSNorm // nil where the states behind it are not read
+	norm   *nn.RMSNorm // nil where the states after it are not read
 }
 
 // New puts the encoder together; the error lists every weight that is missing or of another shape. Layers that nothing

@@ -161,7 +161,7 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
-// Sums of up to 40 products over two or three layers, each rounded to float32 behind exact sums.
+// Sums of up to 40 products over two or three layers, each rounded to float32 after exact sums.
 const tolerance = 2e-6
 
 func TestHiddenStates(t *testing.T) {

@@ -21,7 +21,7 @@ func LoadTokenizer(fsys fs.FS) (*Tokenizer, error) {
 }
 
 // Chat is a prompt as a user's message to the model, with the beginning of its answer: Qwen3's chat template. Without
-// thinking, the answer begins behind thoughts that are empty.
+// thinking, the answer begins after thoughts that are empty.
 func Chat(prompt string, thinking bool) string {
 	text := "<|im_start|>user\n" + prompt + "<|im_end|>\n<|im_start|>assistant\n"
 	if !thinking {

@@ -202,7 +202,7 @@ func (g *comfyGraph) joined(n comfyNode) string {
 	return strings.Join(parts, delimiter)
 }
 
-// lastSampler is the sampler that made the picture: behind an output, or else the last of all.
+// lastSampler is the sampler that made the picture: the one that an output leads back to, or else the last of all.
 func (g *comfyGraph) lastSampler() string {
 	ids := g.ids()
 	last := ""

@@ -39,8 +39,8 @@ func readComfyAPI(o object) (Foreign, bool) {
 	return g.read()
 }
 
-// comfyWidgets are the names of the values that the workflow format lists without a name, of the nodes that are followed. A
-// seed has a word on what becomes of it behind it, which has no name.
+// comfyWidgets are the names of the values that the workflow format lists without a name, of the nodes that are followed. The
+// value after a seed says how the next one is chosen; it has no name.
 var comfyWidgets = map[string][]string{
 	"KSampler":                 {"seed", "steps", "cfg", "sampler_name", "scheduler", "denoise"},
 	"KSamplerAdvanced":         {"add_noise", "noise_seed", "steps", "cfg", "sampler_name", "scheduler", "start_at_step", "end_at_step", "return_with_leftover_noise"},

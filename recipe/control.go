@@ -26,7 +26,7 @@ type Control struct {
 	Low, High float64 // thresholds of edges; 0: that preprocessor's own
 }
 
-// controlKey is an option behind a picture.
+// controlKey is an option after a picture.
 type controlKey struct {
 	name string
 	at   func(*Control) any // a pointer

@@ -17,7 +17,7 @@ type Region struct {
 // maxRegions bounds what one step asks the model.
 const maxRegions = 16
 
-// ParseRegions reads AREA=PROMPT; AREA=PROMPT. A semicolon behind a backslash is the character.
+// ParseRegions reads AREA=PROMPT; AREA=PROMPT. A semicolon after a backslash is the character.
 func ParseRegions(text string) (list []Region, err error) {
 	if text == "" {
 		return nil, nil

@@ -27,7 +27,7 @@ type Setting struct {
 	Low, High float64         // bounds of a number; both 0: none
 	MaxBytes  int             // of a text; 0: any
 	Choices   func() []string // the names that a text takes; nil: any text
-	Open      bool            // more than Choices is allowed: suffixes, numbers behind a name, lists
+	Open      bool            // more than Choices is allowed: suffixes, numbers after a name, lists
 	// Split takes a list of values with commas apart, where a value may have commas itself; nil: at each comma.
 	Split func(list string) []string
 

@@ -52,7 +52,7 @@ func (s stack) Release() {
 }
 
 // Gather is an array of shape whose row r has the values Factor·a[rows[r]][columns[k]], for k in order. A row is all that
-// lies along the axes behind the first. nil rows or columns are all, in their order.
+// lies along the axes after the first. nil rows or columns are all, in their order.
 func Gather(a Array, shape Shape, rows, columns []int, factor float32) Array {
 	return gathered{a, shape, rows, columns, factor}
 }

@@ -33,7 +33,7 @@ type Options struct {
 	// Budget is how much memory models may take together, in bytes; 0 is DefaultBudget. One model is always kept,
 	// however large.
 	Budget uint64
-	// OnModel is told of every model that is opened or closed; may be nil.
+	// OnModel is called for every model that is opened or closed; may be nil.
 	OnModel func(name string, opened bool)
 }
 

@@ -25,7 +25,7 @@ func (e *Error) Error() string {
 // Errors are the mistakes of one file, at most maxErrors of them.
 type Errors []*Error
 
-// maxErrors is how many mistakes are told at once: a wrong header makes one in every row.
+// maxErrors is how many mistakes are reported at once: a wrong header makes one in every row.
 const maxErrors = 10
 
 func (e Errors) Error() string {

@@ -57,7 +57,7 @@ const (
 	YAML      = "yaml"
 	JSONLines = "jsonl"
 	CSV       = "csv"
-	Prompts   = "txt" // a prompt a line, with options such as --steps 12 behind it
+	Prompts   = "txt" // a prompt a line, with options such as --steps 12 after it
 )
 
 // Options say how a file is read.

@@ -183,7 +183,7 @@ func picturesIn(text string) (files []string, many bool, err error) {
 			}
 		}
 	case !strings.ContainsAny(text, "*?["):
-		return []string{text}, false, nil // it is told below that there is none
+		return []string{text}, false, nil // reported below
 	default:
 		found, err := filepath.Glob(text)
 		if err != nil {

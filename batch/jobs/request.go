@@ -22,7 +22,7 @@ type Request struct {
 	Inputs string
 }
 
-// MarshalJSON writes the inputs behind the settings.
+// MarshalJSON writes the inputs after the settings.
 func (q Request) MarshalJSON() ([]byte, error) {
 	text, err := q.Given.MarshalJSON()
 	if err != nil || q.Inputs == "" {

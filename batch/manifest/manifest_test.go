@@ -33,7 +33,7 @@ func open(t *testing.T, dir string) *Manifest {
 }
 
 // TestCrashAnywhere cuts the file at every byte, as a crash may: all whole lines are there after it, and appending
-// goes on behind them.
+// goes on after them.
 func TestCrashAnywhere(t *testing.T) {
 	dir := t.TempDir()
 	m := open(t, dir)

@@ -40,7 +40,7 @@ type Options struct {
 
 	// Replicas is how many servers of a cluster keep each stream; 0 is 1.
 	Replicas int
-	// OnState is told when the connection is lost and found again; may be nil.
+	// OnState is called when the connection is lost and found again; may be nil.
 	OnState func(text string)
 }
 

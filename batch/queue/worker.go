@@ -37,7 +37,7 @@ type WorkerOptions struct {
 	Metrics *Metrics     // nil: none
 	// Batch is the only batch whose jobs are taken; "": any.
 	Batch string
-	// OnDone is told of every finished image; may be nil.
+	// OnDone is called for every finished image; may be nil.
 	OnDone func(manifest.Record)
 }
 

@@ -46,7 +46,7 @@ func TestFolder(t *testing.T) {
 	testStore(t, f)
 }
 
-// TestFolderRace: of many different files put under one name at once, one wins and the others are told.
+// TestFolderRace: of many different files put under one name at once, one wins and the others are told so.
 func TestFolderRace(t *testing.T) {
 	dir := t.TempDir()
 	f, _ := OpenFolder(dir)

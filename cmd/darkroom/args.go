@@ -10,10 +10,10 @@ import (
 )
 
 // arrange puts a command's arguments into the order that urfave/cli understands: it stops looking for flags at the first
-// word that is none, and would take the flags behind a prompt for more of the prompt. The result is the flags, then
+// word that is none, and would take the flags after a prompt for more of the prompt. The result is the flags, then
 // "--", then all else. What looks like a flag and is none is refused here, with the nearest names.
 //
-// A value is the word behind its flag, whatever it looks like ("-o -", "--eta -1"), unless it is a flag of the
+// A value is the word after its flag, whatever it looks like ("-o -", "--eta -1"), unless it is a flag of the
 // same command: then the value was forgotten.
 func arrange(cmd *cli.Command, args []string) ([]string, error) {
 	kinds := flagKinds(cmd.Flags)
@@ -90,7 +90,7 @@ func unknownFlag(cmd *cli.Command, arg, name string) error {
 	}
 	text := arg + " is not a flag of " + cmd.Name + similar.Hint("--"+name, names)
 	if takesPrompt(cmd) {
-		text += `. A text that begins with a dash goes behind "--", or into --prompt=TEXT`
+		text += `. A text that begins with a dash goes after "--", or into --prompt=TEXT`
 	}
 	return &usageError{cmd.Name, text}
 }

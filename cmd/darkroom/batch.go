@@ -320,7 +320,7 @@ func (o *batchOptions) records() string {
 func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
 	var done map[string]manifest.Record
 	if o.Out != "" {
-		done, _, _ = manifest.Read(o.records()) // what is wrong with it is told when it is opened
+		done, _, _ = manifest.Read(o.records()) // reported when it is opened
 	}
 	group := func(m *jobs.Image) string { return engine.Group(&m.Request) }
 	return list.Check(group, func(m *jobs.Image) error {

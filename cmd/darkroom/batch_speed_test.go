@@ -19,7 +19,7 @@ import (
 //
 // The ways are paired: each round runs all three, in a rotating order, and what is judged is the median over the rounds of
 // the ratio within a round, so that a machine that grows slower or faster meanwhile does not count. Processor time, of all
-// threads, is told beside it: other programs hardly change it.
+// threads, is reported beside it: other programs hardly change it.
 func TestBatchSpeed(t *testing.T) {
 	if os.Getenv("DARKROOM_SPEED") == "" {
 		t.Skip("DARKROOM_SPEED is not set: no speed is measured")

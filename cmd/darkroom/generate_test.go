@@ -21,7 +21,7 @@ import (
 	sharing "darkroom/render"
 )
 
-// Flags behind the prompt, before it, and a prompt that looks like a flag.
+// Flags after the prompt, before it, and a prompt that looks like a flag.
 func TestWhereFlagsStand(t *testing.T) {
 	dir := t.TempDir()
 	for i, line := range []string{
@@ -180,7 +180,7 @@ func TestJSONLines(t *testing.T) {
 	if err := json.Unmarshal(second.Recipe, &r); err != nil || r.Seed != second.Seed || second.Seed != first.Seed+1 {
 		t.Errorf("seeds %d, %d, recipe's %d, %v", first.Seed, second.Seed, r.Seed, err)
 	}
-	// The seed was drawn, and is told.
+	// The seed was drawn, and is reported.
 	if !strings.Contains(errs, fmt.Sprintf("seed %d\n", first.Seed)) {
 		t.Errorf("stderr %q does not tell the seed %d", errs, first.Seed)
 	}
@@ -284,7 +284,7 @@ func TestFromOtherBackend(t *testing.T) {
 	}
 }
 
-// A model that the recipe names is looked for by name, and one with other weights is told.
+// A model that the recipe names is looked for by name, and one with other weights is reported.
 func TestFromFindsTheModel(t *testing.T) {
 	models := t.TempDir()
 	dir := filepath.Join(models, "zsnr")

@@ -37,7 +37,7 @@ func openHistory() (*history.History, error) {
 }
 
 // historyLog writes down pictures, once it is open, which happens beside the rendering. No picture depends on it: its first
-// error is told, and then it is silent. It is for one goroutine.
+// error is reported, and then it is silent. It is for one goroutine.
 type historyLog struct {
 	open   func() (*history.History, error)
 	failed bool

@@ -250,7 +250,7 @@ func sortedKeys(f recipe.Fields) []string {
 	return names
 }
 
-// modelFacts is what inspect tells of a model.
+// modelFacts is what inspect shows of a model.
 type modelFacts struct {
 	Name       string      `json:"name"`
 	Path       string      `json:"path"`

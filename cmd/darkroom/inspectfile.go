@@ -13,7 +13,7 @@ import (
 	"darkroom/checkpoint"
 )
 
-// singleFacts is what inspect tells of a model in a single file, which a folder's configurations would say.
+// singleFacts is what inspect shows of a model in a single file, which a folder's configurations would say.
 type singleFacts struct {
 	Format        string            `json:"format"`
 	Layout        string            `json:"layout"`
@@ -57,7 +57,7 @@ func (f *singleFacts) rows(t table.Writer) {
 	metadataRow(t, f.Metadata)
 }
 
-// fileFacts is what inspect tells of a file of weights that is no model.
+// fileFacts is what inspect shows of a file of weights that is no model.
 type fileFacts struct {
 	partFacts
 	Kind      checkpoint.Kind          `json:"kind"`

@@ -63,7 +63,7 @@ func files(t *testing.T, dir string) string {
 // Every wrong command line: exit code 2, nothing on stdout, and these words on stderr.
 func TestWrongUsage(t *testing.T) {
 	const help = "\nSee: darkroom generate --help"
-	const see = `. A text that begins with a dash goes behind "--", or into --prompt=TEXT` + help
+	const see = `. A text that begins with a dash goes after "--", or into --prompt=TEXT` + help
 	for _, c := range []struct{ line, want string }{
 		{"generate", `the prompt is missing: darkroom generate "a red apple"` + help},
 		{"generate|a|red|apple", `the prompt must be one argument, and there are 3 ("a" "red" "apple"): put quotes around it` + help},

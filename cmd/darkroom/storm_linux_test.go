@@ -182,7 +182,7 @@ func whole(t *testing.T, dir string) (n int) {
 	return len(found)
 }
 
-// TestStormGenerate: programs that write into one folder at once, some of them killed, lose nothing that they have told of
+// TestStormGenerate: programs that write into one folder at once, some of them killed, lose nothing that they have reported
 // and leave nothing half.
 func TestStormGenerate(t *testing.T) {
 	for range storm(t) {
@@ -219,7 +219,7 @@ func TestStormGenerate(t *testing.T) {
 			}
 		}
 		if n := whole(t, dir); n < len(told) || len(told) < 4*8 {
-			t.Errorf("%d pictures, %d were told of", n, len(told))
+			t.Errorf("%d pictures, %d were reported", n, len(told))
 		}
 	}
 }

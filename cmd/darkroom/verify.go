@@ -97,7 +97,7 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 	return v.err(src.recipe)
 }
 
-// compareSeams renders the picture again, unless the weights differ: then nothing behind them can agree.
+// compareSeams renders the picture again, unless the weights differ: then nothing after them can agree.
 func compareSeams(ctx context.Context, e *env, p *pipeline.Pipeline, src *source, show progress) (*verdict, error) {
 	v := &verdict{File: src.file}
 	e.status.set("hashing the weights")

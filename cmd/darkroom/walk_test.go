@@ -121,7 +121,7 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// ffmpeg is given the pictures in their order; what it says of a failure is told, and the pictures stay.
+// ffmpeg is given the pictures in their order; what it says of a failure is reported, and the pictures stay.
 func TestWalkWithFFmpeg(t *testing.T) {
 	model := inFolder(t, "jobs.yaml", "- prompt: a\n")
 	bin := t.TempDir()

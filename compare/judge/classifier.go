@@ -19,7 +19,7 @@ import (
 //	input   side of the picture, which is scaled to it by averaging
 //	range   the values of black and white
 //	layers  {in, out, kernel, stride, padding} each, followed by a ReLU
-//	pool    "mean", "max": over all positions, put one behind the other: the features
+//	pool    "mean", "max": over all positions, put one after the other: the features
 //	heads   lists of labels by name; each head is one linear layer on the features; "noun" decides about prompts
 //
 // and model.safetensors holds layers.K.{weight,bias} and heads.NAME.{weight,bias}.
@@ -41,7 +41,7 @@ type classifierConfig struct {
 	Heads map[string][]string
 }
 
-// layer is a convolution over [H,W,C] with a ReLU behind it. Weights are [out][kernel][kernel][in].
+// layer is a convolution over [H,W,C] with a ReLU after it. Weights are [out][kernel][kernel][in].
 type layer struct {
 	in, out, kernel, stride, padding int
 	weight, bias                     []float32
@@ -89,7 +89,7 @@ func (c classifierConfig) check() error {
 	in, side := 3, c.Input
 	for k, l := range c.Layers {
 		if l.In != in || l.Out < 1 || l.Out > most || l.Kernel < 1 || l.Kernel > 31 || l.Stride < 1 || l.Padding < 0 || l.Padding > l.Kernel {
-			return fmt.Errorf("layer %d is %+v behind %d channels: the layers do not fit each other", k, l, in)
+			return fmt.Errorf("layer %d is %+v after %d channels: the layers do not fit each other", k, l, in)
 		}
 		if in, side = l.Out, (side+2*l.Padding-l.Kernel)/l.Stride+1; side < 1 {
 			return fmt.Errorf("layer %d leaves no picture", k)
@@ -162,7 +162,7 @@ func (c *Classifier) See(ctx context.Context, p *image.NRGBA) ([]float32, error)
 			if o := i % channels; how == "mean" {
 				pooled[o] += v / float32(side*side)
 			} else {
-				pooled[o] = max(pooled[o], v) // behind a ReLU nothing is below 0
+				pooled[o] = max(pooled[o], v) // after a ReLU nothing is below 0
 			}
 		}
 		features = append(features, pooled...)

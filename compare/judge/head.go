@@ -11,7 +11,7 @@ import (
 	"darkroom/checkpoint"
 )
 
-// readHead reads head.safetensors: linear layers one behind the other, with nothing between them, ending in one
+// readHead reads head.safetensors: linear layers one after the other, with nothing between them, ending in one
 // number. Their names are weight and bias for one layer (LAION's first aesthetic predictor), or layers.N.weight and layers.N.bias in the order
 // of N (the second; its dropout does nothing outside training). nil where there is no such file.
 func readHead(s Source, width int) ([]linear, error) {

@@ -120,7 +120,7 @@ typedef struct {
 	int64_t outs, channels, taps;
 	int32_t type;
 	int32_t geglu; // panels of values and of gates take turns
-	int32_t narrow; // to int8, with scales and sums behind the panels
+	int32_t narrow; // to int8, with scales and sums after the panels
 	int32_t flat;  // vectors and tables: no packing
 	int32_t bad;   // set if a value is not finite
 } pack_job;

@@ -89,7 +89,7 @@ INLINE void pack_item(const int type, pack_job *job, int64_t item) {
 // place8 is where they lie in a panel of int8: [k/64][NV][16 times 4 of k][16 columns][4].
 INLINE int64_t place8(int64_t k, int64_t j) { return (k / (2 * CHUNK) * NV + j / W) * (2 * CHUNK * W) + k % (2 * CHUNK) / 4 * (4 * W) + j % W * 4 + k % 4; }
 
-// narrow_item packs a panel in int8: a column's largest value is ±127. Behind the panels lie all columns' scales, then
+// narrow_item packs a panel in int8: a column's largest value is ±127. After the panels lie all columns' scales, then
 // the sums of their int8 values.
 INLINE void narrow_item(const int type, pack_job *job, int64_t item) {
 	veci bad = {0};

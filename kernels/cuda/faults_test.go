@@ -106,7 +106,7 @@ func TestFaultSubject(t *testing.T) {
 	fmt.Println("all went well")
 }
 
-// What goes wrong with a device is told in words that say what to do.
+// What goes wrong with a device is reported in words that say what to do.
 func TestFaults(t *testing.T) {
 	onEmulator(t)
 	for _, c := range []struct {

@@ -42,7 +42,7 @@ func (g gemm) isMatrix() bool {
 // upper is where the corner of a square filter stops, in both directions, counted from the image's last pixel, if its
 // places are those of the result.
 func (g gemm) upper() (n int, ok bool) {
-	for padding := range g.kh + g.stride { // behind the last pixel
+	for padding := range g.kh + g.stride { // after the last pixel
 		if (g.h+g.pad+padding-g.kh)/g.stride+1 == g.outH && (g.w+g.pad+padding-g.kw)/g.stride+1 == g.outW {
 			return int(padding - (g.kh - 1)), true
 		}

@@ -75,7 +75,7 @@ func chooseNetwork(all []File, variant string) ([]File, error) {
 	for _, f := range singles[:min(len(singles), 20)] {
 		names = append(names, f.Path)
 	}
-	return nil, fmt.Errorf("this is no model in the diffusers layout; name one of its files behind a colon: %s", strings.Join(names, ", "))
+	return nil, fmt.Errorf("this is not a model in the diffusers layout; name one of its files after a colon: %s", strings.Join(names, ", "))
 }
 
 func below(all []File, folder string) (files []File) {

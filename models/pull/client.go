@@ -19,9 +19,9 @@ type Puller struct {
 	Endpoint, Token string
 	// Client makes the connections; nil: one that honours the proxy variables.
 	Client *http.Client
-	// Progress, where not nil, is told of bytes that are there, of a total that is -1 where it is not known.
+	// Progress, where not nil, is called with the bytes that are there, of a total that is -1 where it is not known.
 	Progress func(file string, done, total int64)
-	// Note, where not nil, is told what goes wrong and is tried again.
+	// Note, where not nil, is called with what goes wrong and is tried again.
 	Note func(text string)
 	// FreeDisk is how many bytes can be written in a folder; nil: it is not asked.
 	FreeDisk func(folder string) (bytes uint64, known bool)

@@ -38,7 +38,7 @@ type part struct {
 	have int64 // bytes
 	body *os.File
 
-	resumed  bool // a request's bytes were put behind those of another
+	resumed  bool // a request's bytes were put after those of another
 	restarts int
 }
 

@@ -22,7 +22,7 @@ type File struct {
 	Path   string // below the folder
 	URL    string
 	Size   int64  // bytes; -1 where the server does not say
-	SHA256 string // "" where nobody knows it beforehand
+	SHA256 string // "" where it is not known in advance
 	GitOID string // git's name of a small file, which has no SHA-256 on the hub
 
 	naming bool // what the server calls it is kept in nameFile

@@ -211,7 +211,7 @@ func (a *API) title(name string) string {
 	return filepath.Base(path)
 }
 
-// findModel finds a model by its title, which may have a hash behind it, its name or its file's name.
+// findModel finds a model by its title, which may have a hash after it, its name or its file's name.
 func (a *API) findModel(title string) (string, bool) {
 	if i := strings.LastIndex(title, " ["); i > 0 && strings.HasSuffix(title, "]") {
 		title = title[:i]

@@ -1,7 +1,7 @@
 // The list of adapters: a name and a weight each, written NAME:WEIGHT,NAME:WEIGHT as the setting lora has it.
 import { el, freshID } from "./dom.js";
 
-// read takes the setting's text apart. What is behind a second colon (the weight for the text encoder) is kept as it is.
+// read takes the setting's text apart. What is after a second colon (the weight for the text encoder) is kept as it is.
 export function read(text) {
 	return String(text || "").split(",").map((s) => s.trim()).filter(Boolean).map((use) => {
 		const m = /^(.*?)(?::(-?[\d.]+)((?::-?[\d.]+)?))?$/.exec(use);

@@ -1,4 +1,4 @@
-// The three views, each behind a # of the address, so that the browser's back works.
+// The three views, each after a # of the address, so that the browser's back works.
 import { $ } from "./dom.js";
 
 const names = ["create", "gallery", "compare"];
