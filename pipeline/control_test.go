@@ -58,7 +58,7 @@ func (c steerCase) request(p *Pipeline) Request {
 		r.Mask = editFile("mask", c.Size)
 	}
 	if c.Depth {
-		r.Depth = filepath.Join(steers, fmt.Sprintf("depth-%d.png", c.Size))
+		r.Depth = filepath.Join(steers, fmt.Sprintf("%s-%d.png", c.Name, c.Size))
 	}
 	return r
 }

@@ -95,7 +95,11 @@ func (p *Pipeline) loadDepth(r *Request, e *edit) (*depth, error) {
 	for i := range grey {
 		grey[i] = float32(299*int(img.Pix[4*i])+587*int(img.Pix[4*i+1])+114*int(img.Pix[4*i+2])) / 1000
 	}
-	small := bicubic(grey, img.Rect.Dy(), img.Rect.Dx(), r.Height/f, r.Width/f)
+	w, h := img.Rect.Dx(), img.Rect.Dy()
+	if fine, fw, fh, ok := imagefile.Grey16(r.Depth); ok && (e == nil || e.canvas == nil) && sameShape(image.Rect(0, 0, fw, fh), image.Rect(0, 0, r.Width, r.Height)) {
+		grey, w, h = fine, fw, fh // depth maps have more than 256 values as a rule
+	}
+	small := bicubic(grey, h, w, r.Height/f, r.Width/f)
 	low, high := small[0], small[0]
 	for _, v := range small {
 		low, high = min(low, v), max(high, v)

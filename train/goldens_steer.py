@@ -46,6 +46,8 @@ def pictures():
         Image.fromarray((np.stack([ring, ring, ring], -1) * 255).astype(np.uint8)).save(path(f"ring-{size}.png"))
         Image.fromarray((np.stack([lines, x, 1 - y], -1) * 255).astype(np.uint8)).save(path(f"lines-{size}.png"))
         Image.fromarray((255 * (0.2 + 0.6 * x * (1 - y))).astype(np.uint8)).save(path(f"depth-{size}.png"))
+        # A map that fills little of the range, in 16 bits: in 8 it would have nine steps.
+        Image.fromarray((65535 * (0.4 + 0.03 * x * (1 - y))).astype(np.uint16)).save(path(f"depth16-{size}.png"))
     y, x = np.mgrid[0:60, 0:90] / 60
     face = np.stack([0.5 + 0.5 * np.sin(9 * x), y, np.hypot(x - 0.7, y - 0.5) < 0.3], -1)
     Image.fromarray((face * 255).astype(np.uint8)).save(path("face.png"))
@@ -325,6 +327,8 @@ def main():
         run("instruct-ddim", "models/instruct", StableDiffusionInstructPix2PixPipeline, "ddim", "", image=init, image_guidance_scale=1.0),
         run("depth", "models/depth", StableDiffusionDepth2ImgPipeline, "euler", "", dict(depth_estimator=None, feature_extractor=None), image=Image.open(os.path.join(edits, "init-64.png")),
             depth_map=torch.from_numpy(np.asarray(picture("depth-64"))).float()[None], strength=0.7),
+        run("depth16", "models/depth", StableDiffusionDepth2ImgPipeline, "ddim", "", dict(depth_estimator=None, feature_extractor=None),
+            image=Image.open(os.path.join(edits, "init-64.png")), depth_map=torch.from_numpy(np.asarray(picture("depth16-64")).astype(np.float32))[None], strength=0.7),
     ]
     with open(path("cases.json"), "w") as f:
         json.dump(cases, f, indent=1)
