@@ -3,28 +3,26 @@ package page
 import (
 	"compress/gzip"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-func get(t *testing.T, method, path string, header ...string) *http.Response {
-	t.Helper()
+func get(method, path string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
 	Handler().ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
-func body(t *testing.T, r *http.Response) string {
+func body(t *testing.T, r *httptest.ResponseRecorder) string {
 	t.Helper()
 	var in io.Reader = r.Body
-	if r.Header.Get("Content-Encoding") == "gzip" {
+	if r.Header().Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(r.Body)
 		if err != nil {
 			t.Fatal(err)
@@ -58,22 +56,22 @@ func TestHandler(t *testing.T) {
 		{"GET", "/static/../page.go", nil, 404, "text/plain; charset=utf-8", false},
 		{"GET", "/index.html", nil, 404, "text/plain; charset=utf-8", false},
 	} {
-		r := get(t, c.method, c.path, c.header...)
-		h := r.Header
-		if r.StatusCode != c.status || h.Get("Content-Type") != c.kind || (h.Get("Content-Encoding") == "gzip") != c.compressed {
-			t.Errorf("%s %s %q: %d, %q, %q", c.method, c.path, c.header, r.StatusCode, h.Get("Content-Type"), h.Get("Content-Encoding"))
+		r := get(c.method, c.path, c.header...)
+		h := r.Header()
+		if r.Code != c.status || h.Get("Content-Type") != c.kind || (h.Get("Content-Encoding") == "gzip") != c.compressed {
+			t.Errorf("%s %s %q: %d, %q, %q", c.method, c.path, c.header, r.Code, h.Get("Content-Type"), h.Get("Content-Encoding"))
 		}
 		if h.Get("Content-Security-Policy") != Policy || h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s %s: headers %v", c.method, c.path, h)
 		}
-		if text := body200(t, c.method, r); strings.HasSuffix(c.path, "/") && r.StatusCode == 200 && !strings.Contains(text, "<title>Darkroom</title>") {
+		if text := body200(t, c.method, r); strings.HasSuffix(c.path, "/") && r.Code == 200 && !strings.Contains(text, "<title>Darkroom</title>") {
 			t.Errorf("%s: %.80q is not the page", c.path, text)
 		}
 	}
 }
 
-func body200(t *testing.T, method string, r *http.Response) string {
-	if r.StatusCode != 200 || method == "HEAD" {
+func body200(t *testing.T, method string, r *httptest.ResponseRecorder) string {
+	if r.Code != 200 || method == "HEAD" {
 		return ""
 	}
 	return body(t, r)
@@ -81,14 +79,14 @@ func body200(t *testing.T, method string, r *http.Response) string {
 
 // TestETag: what the browser has is not sent again, and a tag is of the bytes: plain and compressed ones differ.
 func TestETag(t *testing.T) {
-	plain, small := get(t, "GET", "/static/app.js").Header.Get("ETag"), get(t, "GET", "/static/app.js", "Accept-Encoding", "gzip").Header.Get("ETag")
+	plain, small := get("GET", "/static/app.js").Header().Get("ETag"), get("GET", "/static/app.js", "Accept-Encoding", "gzip").Header().Get("ETag")
 	if plain == "" || plain == small {
 		t.Fatalf("ETags %s and %s", plain, small)
 	}
 	for given, want := range map[string]int{plain: 304, `"other", W/` + plain: 304, "*": 304, small: 200, `"other"`: 200, "": 200} {
-		r := get(t, "GET", "/static/app.js", "If-None-Match", given)
-		if r.StatusCode != want || r.Header.Get("ETag") != plain {
-			t.Errorf("If-None-Match %s: %d with %s", given, r.StatusCode, r.Header.Get("ETag"))
+		r := get("GET", "/static/app.js", "If-None-Match", given)
+		if r.Code != want || r.Header().Get("ETag") != plain {
+			t.Errorf("If-None-Match %s: %d with %s", given, r.Code, r.Header().Get("ETag"))
 		}
 		if text, _ := io.ReadAll(r.Body); (len(text) == 0) != (want == 304) {
 			t.Errorf("If-None-Match %s: %d bytes", given, len(text))

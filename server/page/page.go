@@ -48,16 +48,29 @@ var files = sync.OnceValues(func() (map[string]file, error) {
 		if err != nil {
 			return err
 		}
-		var small bytes.Buffer
-		w, _ := gzip.NewWriterLevel(&small, gzip.BestCompression) // errs on a level that there is not
-		w.Write(plain)
-		w.Close()
+		small, err := compressed(plain)
+		if err != nil {
+			return err
+		}
 		sum := sha256.Sum256(plain)
-		all["/"+name] = file{kind, plain, small.Bytes(), hex.EncodeToString(sum[:12])}
+		all["/"+name] = file{kind, plain, small, hex.EncodeToString(sum[:12])}
 		return nil
 	})
 	return all, err
 })
+
+func compressed(plain []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(plain); err != nil {
+		return nil, err
+	}
+	err = w.Close() // which writes the end
+	return out.Bytes(), err
+}
 
 // kinds are the types of files. They are not asked of the machine, whose own table may be wrong.
 var kinds = map[string]string{
@@ -115,7 +128,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", f.kind)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if r.Method == http.MethodGet {
-		w.Write(body)
+		_, _ = w.Write(body) // a client that is gone
 	}
 }
 
