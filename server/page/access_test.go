@@ -92,7 +92,7 @@ func (b *tab) unnamed() (faults []string) {
 			return err
 		}
 		for _, n := range tree.Nodes {
-			if n.Ignored || n.Role == nil || !needsName[fmt.Sprintf("%s", strings.Trim(string(n.Role.Value), `"`))] {
+			if n.Ignored || n.Role == nil || !needsName[strings.Trim(string(n.Role.Value), `"`)] {
 				continue
 			}
 			if n.Name == nil || len(strings.Trim(string(n.Name.Value), `" `)) == 0 {
