@@ -75,6 +75,7 @@ type TextOptions struct {
 	Syntax        string // recipe.Weighted or recipe.Plain
 	Skip          int    // layers left off the encoder's end
 	Width, Height int    // of the picture, in pixels
+	Seen          [2]int // height and width of what the denoiser sees of it at once, in pixels
 	Sizes         PictureSizes
 	// References are the heights and widths, in pixels, of pictures that are shown beside the prompt; the first zero ends them.
 	References [MostReferences][2]int

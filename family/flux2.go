@@ -137,7 +137,7 @@ func (t *kleinText) Encode(ctx context.Context, texts []string, o TextOptions) (
 		}
 		references = append(references, grid(r[0], r[1]))
 	}
-	for name, v := range t.transformer.Conditions(e.Tokens, grid(o.Height, o.Width), references) {
+	for name, v := range t.transformer.Conditions(e.Tokens, grid(o.Seen[0], o.Seen[1]), references) {
 		for _, c := range e.Conds {
 			c[name] = vector(v)
 		}

@@ -122,7 +122,7 @@ func (t *zText) Encode(ctx context.Context, texts []string, o TextOptions) (*Enc
 		text := make([]float32, e.Tokens*width)
 		copy(text, tensor.Floats(c["text"].Data)[:lengths[i]*width])
 		c["text"] = tensor.Of(text, e.Tokens, width)
-		values, err := t.transformer.Conditions(o.Height/t.latent.Factor, o.Width/t.latent.Factor, lengths[i], e.Tokens)
+		values, err := t.transformer.Conditions(o.Seen[0]/t.latent.Factor, o.Seen[1]/t.latent.Factor, lengths[i], e.Tokens)
 		if err != nil {
 			return nil, &TextError{i, true, err}
 		}

@@ -37,7 +37,7 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 	list, prompts := pl.all()
 	var texts, names []string
 	places := make([][]int, len(list)) // by track: where its texts are
-	o := family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Sizes: pl.sizes, References: pl.references.sizes()}
+	o := family.TextOptions{Syntax: pl.Syntax, Skip: pl.ClipSkip, Width: pl.Width, Height: pl.Height, Seen: [2]int{pl.seen().Height, pl.seen().Width}, Sizes: pl.sizes, References: pl.references.sizes()}
 	key := conditioningKey{adaptation: pl.adaptation.key, toward: pl.tracks.toward, base: pl.baseRows(), rows: pl.rows()}
 	for i, t := range list {
 		if i == prompts {

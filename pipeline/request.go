@@ -149,7 +149,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := pl.settleCache(p.model.Denoiser.Layers()); err != nil {
 		return nil, err
 	}
-	if err := pl.settleTile(); err != nil {
+	if err := pl.settleTile(p.model.Denoiser.Layers()); err != nil {
 		return nil, err
 	}
 	if err := pl.settleInstruct(); err != nil {
@@ -167,12 +167,15 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	return pl, p.settleRefiner(pl)
 }
 
-// settleTile reads Tile.
-func (pl *plan) settleTile() error {
+// settleTile reads Tile, for a denoiser whose way up has so many layers.
+func (pl *plan) settleTile(layers int) error {
 	switch pl.Tile {
 	case "", "off":
 		pl.Tile = ""
 	case "x", "y", "both":
+		if layers == 0 {
+			return usagef("--tile %s: it is for models with a U-Net, and this one has none", pl.Tile)
+		}
 		pl.wrap = [2]bool{pl.Tile != "x", pl.Tile != "y"}
 	default:
 		return usagef("--tile %.40q: choose %s", pl.Tile, strings.Join(recipe.TileModes(), ", "))

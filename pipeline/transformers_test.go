@@ -144,3 +144,37 @@ func TestReferences(t *testing.T) {
 		t.Errorf("a reference picture for Z-Image: %v", err)
 	}
 }
+
+// A transformer draws in windows as well: one that holds the picture is the whole, smaller ones make a picture that its recipe makes
+// again, and they are whole tokens.
+func TestTransformersInWindows(t *testing.T) {
+	for _, model := range []string{"z-turbo", "klein-base"} {
+		t.Run(model, func(t *testing.T) {
+			p := open(t, Options{Model: filepath.Join("testdata/transformers/models", model)})
+			r := p.NewRequest("a red apple")
+			r.Seed, r.Steps, r.Width, r.Height = 7, 2, 80, 32
+			whole := render(t, p, r)
+			r.Windows = "96"
+			if one := render(t, p, r); one.Recipe.Result.Pixels != whole.Recipe.Result.Pixels {
+				t.Error("one window that holds the picture draws another")
+			}
+			r.Windows = "32"
+			img := render(t, p, r)
+			if img.Recipe.Result.Pixels == whole.Recipe.Result.Pixels {
+				t.Error("windows change nothing")
+			}
+			if again := render(t, p, FromRecipe(img.Recipe)); again.Recipe.Result != img.Recipe.Result {
+				t.Error("the recipe makes another picture")
+			}
+			half := p.model.Latent.Step() / 2
+			r.Windows = fmt.Sprint(32 + half)
+			if err := p.Check(r); err == nil || !strings.Contains(err.Error(), "steps of") {
+				t.Errorf("windows of a part of a token: %v", err)
+			}
+			r.Windows, r.Tile = "", "x"
+			if err := p.Check(r); err == nil || !strings.Contains(err.Error(), "U-Net") {
+				t.Errorf("--tile: %v", err)
+			}
+		})
+	}
+}

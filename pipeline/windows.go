@@ -28,8 +28,8 @@ func (p *Pipeline) settleWindows(pl *plan) error {
 		return nil
 	}
 	f := p.model.Latent.Factor
-	if asked.Pixels%f != 0 {
-		return usagef("--windows %d: this model makes pictures in steps of %d pixels; the nearest size is %d", asked.Pixels, f, nearest(asked.Pixels, f))
+	if step := p.model.Latent.Step(); asked.Pixels%step != 0 {
+		return usagef("--windows %d: this model makes pictures in steps of %d pixels; the nearest size is %d", asked.Pixels, step, nearest(asked.Pixels, step))
 	}
 	for _, other := range []struct {
 		name  string
