@@ -95,21 +95,6 @@ func (s *Server) open() (err error) {
 	if engines == nil {
 		engines = s.engines
 	}
-	s.jobs, err = dispatch.Open(dispatch.Options{
-		Folder: o.Folder, Engines: engines, AtOnce: o.AtOnce, Queue: o.Queue, Idle: o.Idle, Log: o.Log,
-		Resolve:   reader.Resolve,
-		ModelHash: s.modelHash(reader),
-		Made: func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error {
-			s.metrics.made(r)
-			if resolved.Model == "" {
-				resolved.Model = o.Devices[0].Model
-			}
-			return s.gallery.Add(r, resolved, c)
-		},
-	})
-	if err != nil {
-		return err
-	}
 	records := filepath.Join(o.Folder, dispatch.Records)
 	pixels := o.Limits.Pixels
 	if pixels == 0 {
@@ -125,7 +110,22 @@ func (s *Server) open() (err error) {
 	if s.history, err = history.Open(past); err != nil {
 		return err
 	}
-	s.gallery, err = gallery.Open(s.history, o.Folder)
+	if s.gallery, err = gallery.Open(s.history, o.Folder); err != nil {
+		return err
+	}
+	// Last, as it looks at requests that were accepted earlier.
+	s.jobs, err = dispatch.Open(dispatch.Options{
+		Folder: o.Folder, Engines: engines, AtOnce: o.AtOnce, Queue: o.Queue, Idle: o.Idle, Log: o.Log,
+		Resolve:   reader.Resolve,
+		ModelHash: s.modelHash(reader),
+		Made: func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error {
+			s.metrics.made(r)
+			if resolved.Model == "" {
+				resolved.Model = o.Devices[0].Model
+			}
+			return s.gallery.Add(r, resolved, c)
+		},
+	})
 	return err
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -329,5 +331,41 @@ func TestStopAndGoOn(t *testing.T) {
 	}
 	if made := s.metrics.counter("pictures_total", `{device="simulated:0"}`).Get(); made != uint64(left) {
 		t.Errorf("%d pictures were made after the next start, %d were left", made, left)
+	}
+}
+
+// A server that ends between a picture and the end of its job takes the picture as it is, also where it started from an upload.
+func TestEndAfterThePicture(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, Options{Folder: dir})
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.NewGray(image.Rect(0, 0, 64, 64))); err != nil {
+		t.Fatal(err)
+	}
+	u, err := s.uploads.Put(picture.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var j wire.Job
+	s.want(201, "POST", "/v1/jobs", object{"request": object{"prompt": "x", "seed": 1, "steps": 2, "init": "upload:" + u.ID, "width": 64, "height": 64}}, &j)
+	if j = s.ended(j.ID); j.State != wire.Done {
+		t.Fatalf("%+v", j)
+	}
+	s.stop()
+	journal := filepath.Join(dir, dispatch.Records, "jobs.jsonl")
+	data, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := bytes.Cut(data, []byte("\n"))
+	if err := os.WriteFile(journal, append(first, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, Options{Folder: dir})
+	if j = s.ended(j.ID); j.State != wire.Done || len(j.Pictures) != 1 {
+		t.Errorf("%+v", j)
+	}
+	if text := metricsText(s); strings.Contains(text, "darkroom_server_pictures_total{") {
+		t.Error("the picture was made again")
 	}
 }
