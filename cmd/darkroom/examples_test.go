@@ -21,6 +21,7 @@ var notRun = map[string]string{
 	"models/":               "a model of the user",
 	".safetensors":          "a file of the user",
 	".pth":                  "a file of the user",
+	".mp4":                  "ffmpeg",
 	"--upscaler":            "a file of the user",
 	"--lora":                "a file of the user",
 	"<lora:":                "a file of the user",
@@ -122,7 +123,7 @@ func TestExamples(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("DARKROOM_HISTORY", filepath.Join(t.TempDir(), "history.jsonl"))
 	for _, line := range []string{"darkroom generate 'a red apple' -o apple.png --seed 7", "darkroom generate 'a cat' -o cat.png --seed 1", "darkroom generate 'a cat' -o cat.webp --seed 1",
-		"darkroom generate 'a cat' --count 2 -o pictures/ --seed 1", "darkroom generate 'a cat' -o a.png --seed 2", "darkroom generate 'a cat' -o b.webp --seed 3", "darkroom generate 'a cat' -o c.jpg --seed 4"} {
+		"darkroom generate 'a cat' --count 2 -o pictures/ --seed 1", "darkroom generate 'a cat' -o a.png --seed 2", "darkroom generate 'a cat' -o b.webp --seed 3", "darkroom generate 'a cat' -o c.jpg --seed 4", "darkroom generate 'a cat' -o photo.jpg --seed 4"} {
 		if code, _, errs := command(t, "", append(exampleWords(t, line)[1:], "-q")...); code != 0 {
 			t.Fatalf("%s: %s", line, errs)
 		}
