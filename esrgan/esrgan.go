@@ -18,11 +18,13 @@ type Model struct {
 	// SRVGGNetCompact's.
 	chain  []nn.Conv2D
 	slopes []*kernels.Weight // of each layer of the chain but the last
+
+	unshuffle, same nn.Conv2D // made once, as their filters are weights
 }
 
 // New puts the network together; the error lists every weight that is missing or of another shape.
 func New(c Config, l nn.Loader) (*Model, error) {
-	m := &Model{Config: c}
+	m := &Model{Config: c, unshuffle: nn.PixelUnshuffle(3, max(c.Unshuffle, 1)), same: nn.Affine(3, 1, 0)}
 	if c.Compact {
 		in := 3
 		for i := range c.Blocks + 1 {
@@ -103,8 +105,8 @@ func (m *Model) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
 	if m.Config.Compact {
 		return m.forwardCompact(g, x)
 	}
-	if u := m.Config.Unshuffle; u > 1 {
-		x = nn.PixelUnshuffle(3, u).Forward(g, x, nn.Conv{})
+	if m.Config.Unshuffle > 1 {
+		x = m.unshuffle.Forward(g, x, nn.Conv{})
 	}
 	first := m.convFirst.Forward(g, x, nn.Conv{})
 	y := first
@@ -126,7 +128,7 @@ func (m *Model) forwardCompact(g *kernels.Graph, x *kernels.Tensor) *kernels.Ten
 	}
 	s := m.Config.Scale
 	y = g.Add("", &kernels.PixelShuffle{In: m.chain[last].Forward(g, y, nn.Conv{}), Factor: s})
-	return nn.Affine(3, 1, 0).Forward(g, x, nn.Conv{Upsample: [2]int{s * x.Shape[1], s * x.Shape[2]}, Residual: y})
+	return m.same.Forward(g, x, nn.Conv{Upsample: [2]int{s * x.Shape[1], s * x.Shape[2]}, Residual: y})
 }
 
 // Write writes the network into g, for Rows pictures of H×W pixels: "image" to "image", as Forward has them. It

@@ -5,7 +5,8 @@ import (
 	"darkroom/tensor"
 )
 
-// Convolutions whose filters no file holds: they only move, scale or average values.
+// Convolutions whose filters no file holds: they only move, scale or average values. A network makes its own once: each has
+// a weight, which a backend remembers.
 
 // PixelUnshuffle puts squares of r×r pixels together, channels in torch's order: (c·r + i)·r + j.
 func PixelUnshuffle(channels, r int) Conv2D {

@@ -91,15 +91,16 @@ func (v tinyLevel) forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor 
 
 // TinyDecoder turns latents into pictures, in a fraction of the Decoder's time. It reads and gives what that does.
 type TinyDecoder struct {
-	Config TinyConfig
-	first  nn.Conv2D
-	levels []tinyLevel
+	Config   TinyConfig
+	first    nn.Conv2D
+	levels   []tinyLevel
+	toSigned nn.Conv2D // from [0, 1] to [-1, 1]
 }
 
 // NewTinyDecoder puts the decoder together; the error lists every weight that is missing or of another shape.
 func NewTinyDecoder(c TinyConfig, l nn.Loader) (*TinyDecoder, error) {
 	width, at := c.DecoderWidth, 2 // after the first convolution and its ReLU
-	d := &TinyDecoder{Config: c, first: l.At("decoder.layers.0").Conv2D(c.LatentChannels, width, 3)}
+	d := &TinyDecoder{Config: c, toSigned: nn.Affine(3, 2, -1), first: l.At("decoder.layers.0").Conv2D(c.LatentChannels, width, 3)}
 	for i, blocks := range c.DecoderRuns {
 		var v tinyLevel
 		for range blocks {
@@ -130,7 +131,7 @@ func (d *TinyDecoder) Forward(g *kernels.Graph, z *kernels.Tensor) *kernels.Tens
 		}
 		x = v.conv.Forward(g, x, o)
 	}
-	return nn.Affine(3, 2, -1).Forward(g, x, nn.Conv{}) // from [0, 1]
+	return d.toSigned.Forward(g, x, nn.Conv{})
 }
 
 // Write writes the decoder into g, for Rows latents of H×W: "latent" to "image". It implements nn.Network.
@@ -143,11 +144,12 @@ type TinyEncoder struct {
 	Config TinyConfig
 	levels []tinyLevel
 	last   nn.Conv2D
+	toUnit nn.Conv2D // from [-1, 1] to [0, 1]
 }
 
 // NewTinyEncoder puts the encoder together; the error lists every weight that is missing or of another shape.
 func NewTinyEncoder(c TinyConfig, l nn.Loader) (*TinyEncoder, error) {
-	e, at, width, in := &TinyEncoder{Config: c}, 0, c.EncoderWidth, 3
+	e, at, width, in := &TinyEncoder{Config: c, toUnit: nn.Affine(3, 0.5, 0.5)}, 0, c.EncoderWidth, 3
 	for i, blocks := range c.EncoderRuns {
 		v := tinyLevel{conv: l.At("encoder.layers", at).Conv2D(in, width, 3)}
 		if i > 0 {
@@ -167,7 +169,7 @@ func NewTinyEncoder(c TinyConfig, l nn.Loader) (*TinyEncoder, error) {
 
 // Forward writes the encoder into g: a picture [N,H,W,3] with values from -1 to 1 to [N,H/f,W/f,LatentChannels].
 func (e *TinyEncoder) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
-	x = nn.Affine(3, 0.5, 0.5).Forward(g, x, nn.Conv{}) // to [0, 1]
+	x = e.toUnit.Forward(g, x, nn.Conv{})
 	for _, v := range e.levels {
 		x = v.forward(g, v.conv.Forward(g, x, nn.Conv{}))
 	}
