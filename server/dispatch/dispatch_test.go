@@ -267,3 +267,22 @@ func TestSlowSubscriber(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// What comes while the dispatcher is closed is refused.
+func TestSubmitWhileClosing(t *testing.T) {
+	w := open(t, Options{Folder: t.TempDir()}, 0, nil)
+	ended := make(chan error)
+	go func() {
+		for i := uint64(0); ; i++ {
+			if _, _, err := w.Submit(Submission{Requests: []jobs.Request{request("x", i)}}); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	time.Sleep(20 * time.Millisecond)
+	w.end(t)
+	if err := <-ended; !errors.Is(err, ErrStopping) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"darkroom/atomicfile"
@@ -58,6 +59,8 @@ type line struct {
 // journal writes lines. Those that are handed over while others are written to the disk are written together after them.
 type journal struct {
 	path  string
+	open  sync.RWMutex // held for reading while a line is handed over
+	ended bool         // nothing is handed over any more
 	lines chan entry
 	done  chan struct{}
 	size  int64 // bytes of whole lines
@@ -162,14 +165,26 @@ func (j *journal) add(l line) error {
 		return err
 	}
 	e.answer = make(chan error, 1)
-	j.lines <- e
+	if !j.hand(e) {
+		return ErrStopping
+	}
 	return <-e.answer
+}
+
+// hand hands a line to run; false: it has ended.
+func (j *journal) hand(e entry) bool {
+	j.open.RLock()
+	defer j.open.RUnlock()
+	if !j.ended {
+		j.lines <- e
+	}
+	return !j.ended
 }
 
 // note hands a line over without waiting: what it says can be found out again.
 func (j *journal) note(l line) {
 	if e, err := encoded(l); err == nil {
-		j.lines <- e
+		j.hand(e)
 	}
 }
 
@@ -219,7 +234,10 @@ func (j *journal) rewrite(keep []line) error {
 
 // close writes what was handed over.
 func (j *journal) close() error {
+	j.open.Lock()
+	j.ended = true
 	close(j.lines)
+	j.open.Unlock()
 	<-j.done
 	return j.file.Close()
 }

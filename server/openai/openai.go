@@ -496,6 +496,9 @@ func (a *API) picture(r *http.Request, q *request, result dispatch.Result) (Pict
 		return p, err
 	}
 	info, err := imagefile.InspectData(data)
+	if err == nil && info.Recipe == nil {
+		err = fmt.Errorf("%s was changed: it has no recipe", rec.File)
+	}
 	if err != nil {
 		return p, err
 	}
