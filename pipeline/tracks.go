@@ -60,7 +60,10 @@ func (p *Pipeline) settleTracks(pl *plan, before int) error {
 		negative = prompt.Schedule(pl.Negative, steps)
 	}
 	t := tracks{conds: read(textNames[condRow], pl.Prompt), uncond: track{name: textNames[uncondRow], texts: negative}}
-	if len(t.conds) == 1 && t.conds[0].weight != 1 && before == 0 {
+	if len(t.conds) == 1 && t.conds[0].weight != 1 && p.model.Denoiser.ReadsGuidance() {
+		t.conds[0].weight = 1 // there is no direction to weigh
+		pl.warnings = append(pl.warnings, "the prompt ends with a weight, which does nothing with this model: it reads the guidance scale")
+	} else if len(t.conds) == 1 && t.conds[0].weight != 1 && before == 0 {
 		pl.warnings = append(pl.warnings, fmt.Sprintf("the prompt ends with :%v, which multiplies its guidance, as in the web UIs: write \\:%v for the characters", t.conds[0].weight, t.conds[0].weight))
 	}
 	share, text, err := recipe.ParseToward(pl.Toward)

@@ -97,7 +97,7 @@ func TestTracks(t *testing.T) {
 	}
 
 	var warned []string
-	r.Regions, r.Prompt = "", "half past 10:2"
+	r.Regions, r.Prompt = "", "half past ten :2"
 	if _, err := p.Render(t.Context(), r, Events{Warn: func(s string) { warned = append(warned, s) }}); err != nil || !slices.ContainsFunc(warned, func(s string) bool { return strings.Contains(s, "ends with :2") }) {
 		t.Errorf("warned of %q, %v", warned, err)
 	}

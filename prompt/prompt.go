@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -55,12 +56,14 @@ func At(texts []Timed, step int) int {
 // maxSteps bounds how often a text may change.
 const maxSteps = 10_000
 
-// Parse reads a prompt.
+// Parse reads a prompt. Also without AND a text may end with a weight, as in the web UI, but for one thing: there a prompt that ends with
+// a time or a proportion, 10:30 or 16:9, has its second number as a weight, and here it is text.
 func Parse(text string, s Steps) (parts []Part) {
-	for _, words := range and.split(text) {
+	all := and.split(text)
+	for _, words := range all {
 		p := Part{Weight: 1}
-		if words, p.Weight, p.Weighed = cutWeight(words); !p.Weighed {
-			p.Weight = 1
+		if rest, w, found := cutWeight(words); !found || len(all) > 1 || !endsWithDigit(rest) {
+			words, p.Weight, p.Weighed = rest, w, found
 		}
 		p.Texts = Schedule(words, s)
 		parts = append(parts, p)
@@ -104,6 +107,11 @@ func cutWeight(text string) (rest string, w float64, found bool) {
 		return text, 1, false
 	}
 	return text[:m[0]], w, true
+}
+
+func endsWithDigit(text string) bool {
+	r, _ := utf8.DecodeLastRuneInString(text)
+	return unicode.IsDigit(r)
 }
 
 // Schedule reads one prompt: its texts, of which the last holds to the end.

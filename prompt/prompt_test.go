@@ -84,7 +84,9 @@ func TestAnd(t *testing.T) {
 		{"AND", "|1; |1"},
 		{"(a:1.3)", "(a:1.3)|1"},
 		{"(a:1.3) :0.7", "(a:1.3)|0.7"},
-		{"half past 10:30", "half past 10|30"}, // as there, and warned of
+		{"a train at 10:30", "a train at 10:30|1"}, // there, a weight of 30
+		{"a cat :30", "a cat|30"},                  // as there, and warned of
+		{"a train at 10:30 AND a cat", "a train at 10|30; a cat|1"},
 		{"a\nAND\nb:2", "a|1; \nb|2"},
 		{"a :1.2.3", "a :1.2.3|1"},
 	} {
