@@ -102,11 +102,11 @@ bench: build
 batch-speed:
 	DARKROOM_SPEED=1 $(GO) test ./cmd/darkroom -run TestBatchSpeed -count 1 -v -timeout 1h
 
-# The table of docs/schedulers-measured.md, with the embedded model: for a quiet machine, where it takes some eight minutes on two
+# The table of docs/schedulers-measured.md, with the embedded model: for a quiet machine, where it takes some three minutes on two
 # processors. MEASURED_STEPS=2 MEASURED_SEEDS=1 and the like try it out.
 MEASURED = ddim,ddpm,euler,euler-a,heun,plms,lms,ipndm,dpm++2s,dpm++2m,dpm++2m-karras,dpm++3m,dpm++2m-sde,dpm++sde,deis,unipc,sa-solver,er-sde,gradient-estimation
 MEASURED_STEPS = 4,8,16
-MEASURED_SEEDS = 2
+MEASURED_SEEDS = 1
 MEASURED_PROMPTS = samples/compare-prompts.txt
 MEASURED_OUT = docs/schedulers-measured.md
 schedulers-measured: build

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type generateOptions struct {
 	Count     int
 	Out       string  // file, folder, "-" for stdout, "" for the current folder
 	Preview   int     // a preview every so many steps; 0: none
+	Terminal  bool    // in the terminal instead of a file
 	Grid      bool    // a contact sheet of all pictures, too
 	Wildcards string  // the folder of __name__; "": wildcards, if there is one
 	Further   float64 // the share of another seed's noise that is mixed into the picture of From; 0: none
@@ -56,7 +58,7 @@ Examples:
 			&cli.StringFlag{Name: "from", Usage: "make the picture in `FILE` again: an image with a recipe, or a recipe", DefaultText: "none"},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
-			&cli.IntFlag{Name: "preview", Usage: "every N steps, show what the picture will be in NAME.preview.png, which is removed at the end", DefaultText: "0, none"},
+			&cli.StringFlag{Name: "preview", Usage: "every `N` steps, show what the picture will be in NAME.preview.png, which is removed at the end; term or term:N shows it in the terminal (kitty, iTerm2, sixel)", DefaultText: "0, none"},
 			wildcardsFlag(),
 			&cli.BoolFlag{Name: "grid", Usage: "put the pictures of --count on a contact sheet, too: NAME-grid.png"},
 			quietFlag(),
@@ -65,10 +67,13 @@ Examples:
 		Action: func(c *cli.Context) error {
 			o := generateOptions{
 				From: c.String("from"), Count: 1, Out: c.String("out"),
-				Preview: c.Int("preview"), Grid: c.Bool("grid"), Wildcards: c.String("wildcards"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
+				Grid: c.Bool("grid"), Wildcards: c.String("wildcards"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
 			override(&o.Count, given(c, "count", c.Int))
 			var err error
+			if o.Preview, o.Terminal, err = previewOption(c.String("preview")); err != nil {
+				return err
+			}
 			if err := o.readRequest(c); err != nil {
 				return err
 			}
@@ -130,6 +135,13 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 		return err
 	}
 	show := newProgress(e.stderr, o.Quiet)
+	graphics := ""
+	if o.Terminal {
+		if graphics = terminalGraphics(os.Getenv); graphics == "" {
+			return usagef("--preview term: this terminal is not known to show pictures; DARKROOM_GRAPHICS=kitty, iterm or sixel says that it does, --preview 5 writes a file")
+		}
+		show = &lines{w: e.stderr, every: 2 * time.Second} // pictures and a bar would overwrite each other
+	}
 	past := newHistoryLog()
 	defer past.close()
 	e.status.set("opening the model")
@@ -151,7 +163,7 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	if err != nil {
 		return err
 	}
-	g := &generation{e: e, o: o, request: request, words: words, out: out, from: from, show: show, past: past}
+	g := &generation{e: e, o: o, request: request, words: words, out: out, from: from, show: show, past: past, graphics: graphics}
 	return g.run(ctx, models)
 }
 
@@ -191,7 +203,7 @@ func (o *generateOptions) check() error {
 		return usagef("--count %d: at least 1 picture is needed", o.Count)
 	case o.Preview < 0:
 		return usagef("--preview %d: it must not be negative; 0 is none", o.Preview)
-	case o.Preview > 0 && o.Out == "-":
+	case o.Preview > 0 && !o.Terminal && o.Out == "-":
 		return usagef("--preview needs a place for its file: -o must not be -")
 	case o.Grid && o.Count < 2:
 		return usagef("--grid puts several pictures together: give --count")

@@ -30,7 +30,9 @@ type generation struct {
 	model   string // path or name, for the history
 	devices int
 	beside  bool // pictures are decoded while others are denoised
-	cancel  context.CancelCauseFunc
+	// graphics is how previews are shown in the terminal; "": in files.
+	graphics string
+	cancel   context.CancelCauseFunc
 
 	mu        sync.Mutex // guards the rest, and one speaks and writes at a time
 	stepped   int        // steps of all pictures, where several devices have one bar
@@ -207,7 +209,19 @@ func (g *generation) events(i int, _ string) pipeline.Events {
 		},
 		PreviewEvery: g.o.Preview,
 	}
-	if g.o.Preview > 0 {
+	switch {
+	case g.graphics != "":
+		events.Preview = func(_ int, picture *image.NRGBA) error {
+			text, err := terminalPicture(g.graphics, picture)
+			if err != nil {
+				return err
+			}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			_, err = unfiltered(g.e.stderr).Write(text)
+			return err
+		}
+	case g.o.Preview > 0:
 		preview := g.out.Preview(i, r.Prompt, r.Seed)
 		g.mu.Lock()
 		g.previews[i] = preview
