@@ -109,7 +109,7 @@ func (e *evaluation) buys(v verdicts) []string {
 		if !v.ranking.Better(front[i], front[i-1]) {
 			chance = "; that may be chance"
 		}
-		out = append(out, fmt.Sprintf("%s → %s: from %s to %s, %s %s to %s (%s better)%s.", a.Name, b.Name,
+		out = append(out, fmt.Sprintf("%s → %s: %g to %g calls (%s to %s), %s %s to %s (%s better)%s.", a.Name, b.Name, a.Calls, b.Calls,
 			seconds(a.Seconds.Median), seconds(b.Seconds.Median), v.measure.Title, amount(v.measure, a.Values[v.measure.Key].Mean), amount(v.measure, b.Values[v.measure.Key].Mean), amount(v.measure, gain), chance))
 	}
 	if left := len(front) - most - 1; left > 0 {
@@ -135,7 +135,7 @@ func (e *evaluation) notes() {
 		add("%s is averaged and compared as a ratio of distances, on which good settings spread as much as bad ones; the means are brought back from there.", m.Title)
 	}
 	if few, many, prefers := e.judgePrefersFewer(); prefers {
-		text := fmt.Sprintf("The judge finds more of the prompt in pictures of the fewest steps (%.3g) than in those of the most (%.3g), so it cannot judge how many steps a picture needs", few, many)
+		text := fmt.Sprintf("With most solvers the judge finds more of the prompt in pictures of the fewest steps (%.3g) than in those of the most (%.3g), so it cannot judge how many steps a picture needs", few, many)
 		if r.RankBy == "agreement" {
 			add("%s. You asked to rank by it all the same.", text)
 		} else {

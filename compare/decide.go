@@ -193,22 +193,24 @@ func (e *evaluation) even(m Measure) [][]float64 {
 	return out
 }
 
-// judgePrefersFewer says whether the judge likes pictures of fewer steps better than those of more, by the same solver: such a judge
-// knows nothing of how well a picture is solved. fewer and more are the agreements' means, over all curves with several numbers
-// of steps.
+// judgePrefersFewer says whether the judge likes pictures of fewer steps better than those of more, with most solvers: such a judge
+// knows nothing of how well a picture is solved. few and many are the agreements' means over those solvers.
 func (e *evaluation) judgePrefersFewer() (few, many float64, prefers bool) {
-	var curves float64
+	var curves, fewer float64
 	for _, of := range e.curves() {
 		least, most := of[0], of[len(of)-1]
 		if e.report.Settings[least].Calls == e.report.Settings[most].Calls {
 			continue
 		}
 		a, b := mean(e.values["agreement"][least]), mean(e.values["agreement"][most])
-		if !math.IsNaN(a) && !math.IsNaN(b) {
-			few, many, curves = few+a, many+b, curves+1
+		if math.IsNaN(a) || math.IsNaN(b) {
+			continue
+		}
+		if curves++; a > b {
+			few, many, fewer = few+a, many+b, fewer+1
 		}
 	}
-	return few / curves, many / curves, curves > 0 && few > many
+	return few / fewer, many / fewer, fewer > curves/2
 }
 
 // curves are the rows of each group, those with the fewest calls first.
