@@ -40,7 +40,7 @@ func TestCUDA(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, device)
-	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"control", testCUDAControl}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
+	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"control", testCUDAControl}, {"single file", testCUDASingleFile}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
 		t.Run(c.name, func(t *testing.T) { d := d; d.t = t; c.test(t, d) })
 	}
 }
@@ -187,6 +187,20 @@ func testCUDAControl(t *testing.T, d device) {
 	plain, one, low := d.pictures(dir+"/plain"), d.pictures(dir+"/one"), d.pictures(dir+"/low")
 	if !maps.Equal(one, low) || maps.Equal(one, plain) {
 		t.Errorf("streamed weights: %v, the same picture without controls: %v", maps.Equal(one, low), maps.Equal(one, plain))
+	}
+}
+
+// A single file gives the picture of its folder on a GPU, in float16 and bfloat16.
+func testCUDASingleFile(t *testing.T, d device) {
+	dir := t.TempDir()
+	d.expect("convert|../../pipeline/testdata/models/sd1|"+dir+"/one.safetensors", 0)
+	for _, dtype := range []string{"fp16", "bf16"} {
+		flags := "|--backend|cuda|--dtype|" + dtype + "|--seed|5|--steps|2|--width|32|--height|32|-o|" + dir + "/" + dtype
+		d.expect("generate|cat|--model|../../pipeline/testdata/models/sd1"+flags+"-folder.png", 0)
+		d.expect("generate|cat|--model|"+dir+"/one.safetensors"+flags+"-file.png", 0)
+		if folder, file := inspected(t, dir+"/"+dtype+"-folder.png").Result, inspected(t, dir+"/"+dtype+"-file.png").Result; folder != file {
+			t.Errorf("%s: the file gives %+v, the folder %+v", dtype, file, folder)
+		}
 	}
 }
 
