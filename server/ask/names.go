@@ -31,6 +31,7 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"parts":        (*Reader).model,
 	"text-encoder": part(library.TextModels),
 	"regions":      (*Reader).regions,
+	"reference":    (*Reader).references,
 }
 
 // plain are settings whose texts are no names of files, though the table does not list all of their values.
@@ -152,6 +153,22 @@ func (r *Reader) picture(text string) (string, error) {
 		return r.Picture(id)
 	}
 	return "", fmt.Errorf("%.40q: upload:ID of a picture that was sent (POST /v1/files), or picture:ID of one in the gallery, is needed", text)
+}
+
+// references are pictures with ; between.
+func (r *Reader) references(text string) (string, error) {
+	list := strings.Split(text, ";")
+	for i, name := range list {
+		path, err := r.picture(strings.TrimSpace(name))
+		if err != nil {
+			return "", err
+		}
+		if strings.Contains(path, ";") {
+			return "", errors.New("a picture's path has ;, which separates pictures: rename it")
+		}
+		list[i] = path
+	}
+	return strings.Join(list, ";"), nil
 }
 
 // mask is a picture, or the transparent part of init.

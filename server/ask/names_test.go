@@ -49,3 +49,18 @@ func TestControlOverTheNetwork(t *testing.T) {
 		}
 	}
 }
+
+func TestReferences(t *testing.T) {
+	r := &Reader{
+		Upload:  func(id string) (string, error) { return "/up/" + id + ".png", nil },
+		Picture: func(id string) (string, error) { return "/pics/" + id + ".png", nil },
+	}
+	for text, want := range map[string]string{"upload:1": "/up/1.png", "upload:1; picture:2": "/up/1.png;/pics/2.png", "upload:1;/etc/passwd": ""} {
+		var q jobs.Request
+		q.Set("reference", text)
+		got, err := r.Resolve(&q)
+		if (err == nil) != (want != "") || err == nil && got.Reference != want {
+			t.Errorf("%q: %q, %v, want %q", text, got.Reference, err, want)
+		}
+	}
+}
