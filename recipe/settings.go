@@ -11,12 +11,12 @@ import (
 	"darkroom/stepcache"
 )
 
-// Settings are everything that somebody may say about a picture. The zero value of a field is a value like any other
-// where its row in the table says so (Setting.Zero); elsewhere it stands for the default.
+// Settings holds everything a user can say about a picture. A zero field means the default, unless its row in the table
+// says that zero is an ordinary value (Setting.Zero).
 type Settings struct {
 	Prompt, Negative string
 	Syntax           string // Weighted (A1111's emphasis, any length) or Plain (diffusers, cut at the window)
-	ClipSkip         int    // layers left off the text encoder's end; 0: as the model says
+	ClipSkip         int    // how many of the text encoder's last layers to skip; 0: as the model says
 
 	Seed   uint64
 	Noise  string // noise.Kinds
@@ -28,27 +28,27 @@ type Settings struct {
 	Sigmas    string   // "" is the scheduler's own way; a name or a falling list
 	Eta       *float64 // nil is the scheduler's own
 	// CFG is the scale of classifier-free guidance (Ho & Salimans 2022): uncond + CFG·(cond − uncond).
-	// At 1 and below there is no guidance, as in diffusers: the prompt's prediction is taken as it is.
+	// At 1 and below there is no guidance, as in diffusers: the prompt's prediction is used unchanged.
 	CFG     float64
 	Rescale float64 // φ of Lin et al. 2023, sec. 3.4; 0 is off
-	// Guidance is how that scale is applied, NAME[:key=value,…] as package guidance reads it; "" is cfg. A key rescale
-	// there is the same as Rescale.
+	// Guidance is how that scale is applied, NAME[:key=value,…] as package guidance reads it; "" is cfg. Its key rescale
+	// means the same as Rescale.
 	Guidance string `json:",omitempty"`
-	// SDENoise is where the noise of stochastic samplers comes from: SDETorch or "", a draw a step from the generator
-	// that gave the first noise, as diffusers has it; or SDEBrownian, a path of the same seed, as k-diffusion has it,
-	// on which any number of steps sees the same noise.
+	// SDENoise is where stochastic samplers get their noise. SDETorch or "": a fresh draw per step from the generator of
+	// the initial noise, as in diffusers. SDEBrownian: one Brownian path per seed, as in k-diffusion, so that any number
+	// of steps sees the same noise.
 	SDENoise string `json:",omitempty"`
-	// Cache is which calls of the denoiser take their inner layers from an earlier one, NAME[:key=value,…] as package
+	// Cache says which calls of the denoiser reuse the inner layers of an earlier call, NAME[:key=value,…] as package
 	// stepcache reads it; "" is none.
 	Cache string `json:",omitempty"`
-	// Tiled decodes a picture that is larger than those that the autoencoder was trained on in overlapping tiles.
+	// Tiled decodes pictures larger than the autoencoder was trained on in overlapping tiles.
 	Tiled bool
 
 	// LoRA lists adapters with their weights, and Embedding textual inversions: see ParseUses.
 	LoRA      string `json:",omitempty"`
 	Embedding string `json:",omitempty"`
 
-	// Init is the picture to start from, a file's path; "" starts from noise. Mask is where it is painted anew.
+	// Init is the picture to start from, a file's path; "" starts from noise. Mask is where it is repainted.
 	Init       string   `json:",omitempty"`
 	Strength   *float64 `json:",omitempty"` // share of the steps that are run; nil: 0.8, or 1 with a mask
 	Resize     string   `json:",omitempty"` // Resizes; "" is the first
@@ -60,43 +60,43 @@ type Settings struct {
 	Variation string `json:",omitempty"`
 	// Hires is a second pass over the enlarged picture: see ParseHires.
 	Hires string `json:",omitempty"`
-	// Tile makes the picture's sides fit each other: TileOff, or an axis of TileModes.
+	// Tile makes opposite edges of the picture match: TileOff, or an axis of TileModes.
 	Tile string `json:",omitempty"`
 	// Inpaint is InpaintWhole or "", or InpaintMasked; Outpaint are Sides.
 	Inpaint  string `json:",omitempty"`
 	Outpaint string `json:",omitempty"`
-	// Move is how Init is moved before it is painted over: see ParseMove.
+	// Move is how Init is moved before it is repainted: see ParseMove.
 	Move string `json:",omitempty"`
 	// Watermark puts an invisible mark into the picture: see imagefile.Mark.
 	Watermark bool `json:",omitempty"`
-	// Windows are parts of a large picture that the denoiser sees one by one: see ParseWindows.
+	// Windows are parts of a large picture that the denoiser sees one at a time: see ParseWindows.
 	Windows string `json:",omitempty"`
-	// Regions are parts of the picture with prompts of their own, and Toward is a prompt that this one goes towards: see
+	// Regions are parts of the picture with prompts of their own. Toward is another prompt to blend towards. See
 	// ParseRegions and ParseToward.
 	Regions string `json:",omitempty"`
 	Toward  string `json:",omitempty"`
 
-	// Control are pictures that steer, with the networks that read them: see ParseControls. Depth is the map that a depth
-	// model reads. ImageCFG is how closely a model that edits by instruction keeps to Init; nil: 1.5.
+	// Control lists pictures that steer the result and the networks that read them: see ParseControls. Depth is the map
+	// for a depth model. ImageCFG is how closely an instruction-editing model keeps to Init; nil: 1.5.
 	Control string `json:",omitempty"`
 	Depth   string `json:",omitempty"`
-	// Reference are pictures that the model is shown beside the prompt, with ; between.
+	// Reference lists pictures to show the model beside the prompt, separated by ;.
 	Reference string   `json:",omitempty"`
 	ImageCFG  *float64 `json:",omitempty"`
 
-	// Which model, where it computes, and how the file is written. An open pipeline has settled these: it reads none.
+	// Which model, where it computes, and how the file is written. An open pipeline ignores these: they are already fixed.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
 	TextModel  string `json:",omitempty"` // likewise: a language model that encodes the prompt
-	Parts      string `json:",omitempty"` // a model that lends what a single file lacks; "": one that fits is looked for
-	Refiner    string `json:",omitempty"` // a model that makes the last steps: see ParseRefiner
+	Parts      string `json:",omitempty"` // a model that lends what a single file lacks; "": look for one that fits
+	Refiner    string `json:",omitempty"` // a model that takes over the last steps: see ParseRefiner
 	Prediction string `json:",omitempty"` // Predictions; "" is as the model says
 	Backend    string `json:",omitempty"` // Backends
 	DType      string `json:",omitempty"` // DTypes
 	Format     string `json:",omitempty"` // Formats; "" is png
 	Quality    int    `json:",omitempty"` // 1 to 100; 0 is the format's own
 
-	// Extra are the settings that have a row in the table and no field here, by name. It is never changed in place.
+	// Extra holds, by name, the settings that have a row in the table but no field here. It is never changed in place.
 	Extra map[string]any `json:",omitempty"`
 }
 
@@ -112,7 +112,7 @@ const (
 	SDEBrownian = "brownian"
 )
 
-// Syntaxes, SDENoises, Backends, DTypes and Formats list the names that these settings take, the default first.
+// Syntaxes, SDENoises, Backends, DTypes and Formats list the names that these settings accept, the default first.
 func Syntaxes() []string    { return []string{Weighted, Plain} }
 func SDENoises() []string   { return []string{SDETorch, SDEBrownian} }
 func Backends() []string    { return []string{"auto", "cpu", "cuda", "ref"} }
@@ -122,7 +122,7 @@ func Resizes() []string     { return []string{"fill", "fit", "stretch"} }
 func TileModes() []string   { return []string{"off", "x", "y", "both"} }
 func Predictions() []string { return []string{"auto", "epsilon", "v", "flow"} }
 
-// Schedulers, SigmaNames and GuidanceNames list the names that these settings begin with.
+// Schedulers, SigmaNames and GuidanceNames list the names that values of these settings start with.
 func Schedulers() []string {
 	return namesOf(scheduler.Names(), func(i scheduler.Info) string { return i.Name })
 }
@@ -144,14 +144,14 @@ func namesOf[T any](list []T, name func(T) string) (names []string) {
 	return names
 }
 
-// Limits of single values that no model comes near.
+// Limits on single values, far above what any model needs.
 const (
 	maxSteps  = 10_000
 	maxPrompt = 64 << 10 // bytes
 )
 
-// table is every setting, written once. The order is that of a request's JSON, whose hash names pictures in manifests and
-// file names: a new row goes to the end.
+// table lists every setting once, in the order of a request's JSON. The hash of that JSON names pictures in manifests and
+// file names, so new rows go at the end.
 func table() []Setting {
 	return append([]Setting{
 		{Name: "model", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the embedded one",
@@ -161,7 +161,7 @@ func table() []Setting {
 			About: "what computes: auto, cpu, cuda or ref",
 			Field: func(s *Settings) any { return &s.Backend }, Recipe: func(r *Recipe) any { return &r.Backend }},
 		{Name: "dtype", Group: ComputeGroup, Kind: TextKind, Default: "auto", Choices: DTypes,
-			About: "type to compute in: auto, fp32, bf16, fp16, tf32 (fp32 with products on tensor cores), or int8 (bf16 with weights of 8 bits, on processors)",
+			About: "type to compute in: auto, fp32, bf16, fp16, tf32 (fp32 with products on tensor cores), or int8 (bf16 with 8-bit weights, CPU only)",
 			Field: func(s *Settings) any { return &s.DType }, Recipe: func(r *Recipe) any { return &r.DType }},
 
 		{Name: "prompt", Group: PromptGroup, Kind: TextKind, Required: true, Zero: true, MaxBytes: maxPrompt, Default: "none",
@@ -171,16 +171,16 @@ func table() []Setting {
 			About: "what the picture should not show",
 			Field: func(s *Settings) any { return &s.Negative }, Recipe: func(r *Recipe) any { return &r.Negative }},
 		{Name: "seed", Group: PictureGroup, Kind: SeedKind, Required: true, Zero: true, Default: "random",
-			About: "start of the random numbers; picture i of --count has seed + i",
+			About: "seed of the random numbers; picture i of --count gets seed + i",
 			Field: func(s *Settings) any { return &s.Seed }, Recipe: func(r *Recipe) any { return &r.Seed }},
 		{Name: "steps", Aliases: []string{"num-inference-steps"}, Group: PictureGroup, Kind: WholeKind, Solver: true, Low: 1, High: maxSteps, Default: "the model's",
-			About: "steps of denoising",
+			About: "number of denoising steps",
 			Field: func(s *Settings) any { return &s.Steps }, Recipe: func(r *Recipe) any { return &r.Steps }},
 		{Name: "cfg", Aliases: []string{"cfg-scale", "guidance-scale"}, Group: PictureGroup, Kind: NumberKind, Zero: true, Low: -1000, High: 1000, Default: "the model's",
-			About: "guidance scale: how closely the prompt is followed; 1 is no guidance",
+			About: "guidance scale: how closely to follow the prompt; 1 is no guidance",
 			Field: func(s *Settings) any { return &s.CFG }, Recipe: func(r *Recipe) any { return &r.CFG }},
 		{Name: "guidance-rescale", Group: SamplingGroup, Kind: NumberKind, Low: 0, High: 1, Default: "0",
-			About: "share of guidance that is rescaled, 0 to 1",
+			About: "how much of the guidance to rescale, 0 to 1",
 			Field: func(s *Settings) any { return &s.Rescale }, Recipe: func(r *Recipe) any { return &r.Rescale }},
 		{Name: "guidance", Group: SamplingGroup, Kind: TextKind, Default: "cfg", Choices: GuidanceNames, Open: true, Split: splitSpecs,
 			Voids: []string{"guidance-rescale"}, // it was the other guidance's own
@@ -196,10 +196,10 @@ func table() []Setting {
 			About: "spacing of noise levels (karras, exponential, …), or a list: 14.6,6.1,0.03",
 			Field: func(s *Settings) any { return &s.Sigmas }, Recipe: func(r *Recipe) any { return (*sigmas)(r) }},
 		{Name: "eta", Group: SamplingGroup, Kind: NumberKind, Solver: true, Zero: true, Low: 0, High: 1, Default: "the scheduler's",
-			About: "share of fresh noise in each step, for schedulers that have it",
+			About: "share of fresh noise in each step, for schedulers that add noise",
 			Field: func(s *Settings) any { return &s.Eta }, Recipe: func(r *Recipe) any { return &r.Eta }},
 		{Name: "sde-noise", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: SDETorch, Choices: SDENoises,
-			About: "noise of stochastic schedulers: torch, a draw a step as in diffusers, or brownian, a path of the seed as in k-diffusion",
+			About: "noise of stochastic schedulers: torch (a fresh draw per step, as in diffusers) or brownian (one path per seed, as in k-diffusion)",
 			Field: func(s *Settings) any { return &s.SDENoise }, Recipe: func(r *Recipe) any { return &r.SDENoise }},
 		{Name: "width", Aliases: []string{"W"}, Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the model's",
 			About: "pixels",
@@ -208,20 +208,20 @@ func table() []Setting {
 			About: "pixels",
 			Field: func(s *Settings) any { return &s.Height }, Recipe: func(r *Recipe) any { return &r.Height }},
 		{Name: "noise", Group: SamplingGroup, Kind: TextKind, Default: noise.KindTorchCPU, Choices: noise.Kinds,
-			About: "whose random numbers: torch-cpu or torch-cuda",
+			About: "whose random numbers to use: torch-cpu or torch-cuda",
 			Field: func(s *Settings) any { return &s.Noise }, Recipe: func(r *Recipe) any { return &r.Noise }},
 		{Name: "prompt-syntax", Group: PromptGroup, Kind: TextKind, Default: Weighted, Choices: Syntaxes,
-			About: "weighted: (word:1.3), [word], BREAK, any length; plain: all is text, the first 77 tokens",
+			About: "weighted: (word:1.3), [word], BREAK, any length; plain: everything is text, cut at 77 tokens",
 			Field: func(s *Settings) any { return &s.Syntax }, Recipe: func(r *Recipe) any { return &r.PromptSyntax }},
 		{Name: "clip-skip", Group: PromptGroup, Kind: WholeKind, Low: 0, High: 100, Default: "0",
-			About: "layers to leave off the text encoder's end",
+			About: "how many of the text encoder's last layers to skip",
 			Field: func(s *Settings) any { return &s.ClipSkip }, Recipe: func(r *Recipe) any { return &r.ClipSkip }},
 		{Name: "vae-tiling", Group: ComputeGroup, Kind: SwitchKind,
-			About: "decode a picture that is larger than the model was trained on in overlapping tiles, for less memory",
+			About: "decode pictures larger than the model was trained on in overlapping tiles, to save memory",
 			Field: func(s *Settings) any { return &s.Tiled }, Recipe: func(r *Recipe) any { return &r.VAETiling }},
 
 		{Name: "format", Group: OutputGroup, Kind: TextKind, Default: "png", Choices: Formats,
-			About: "png, jpg or webp, for folders and stdout",
+			About: "png, jpg or webp, when writing to a folder or stdout",
 			Field: func(s *Settings) any { return &s.Format }},
 		{Name: "quality", Group: OutputGroup, Kind: WholeKind, Low: 1, High: 100, Default: "JPEG 95, WebP lossless",
 			About: "1 to 100, for JPEG and WebP",
@@ -231,115 +231,115 @@ func table() []Setting {
 			About: "another autoencoder: a file, a folder or a name",
 			Field: func(s *Settings) any { return &s.VAE }, Recipe: func(r *Recipe) any { return &r.VAE }},
 		{Name: "text-encoder", Aliases: []string{"llm"}, Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the model's own",
-			About: "another text encoder of the Qwen3 kind, or the one that a model's file lacks: a file, a folder or a name",
+			About: "another Qwen3 text encoder, or the one that a model's file lacks: a file, a folder or a name",
 			Field: func(s *Settings) any { return &s.TextModel }, Recipe: func(r *Recipe) any { return &r.TextModel }},
 		{Name: "prediction", Group: ModelGroup, Kind: TextKind, Default: "auto", Choices: Predictions,
-			About: "what the denoiser gives, where its files do not say so rightly: auto, epsilon, v or flow",
+			About: "what the denoiser predicts, if the model's files do not say or are wrong: auto, epsilon, v or flow",
 			Field: func(s *Settings) any { return &s.Prediction }, Recipe: func(r *Recipe) any { return &r.PredictionAsked }},
 		{Name: "lora", Aliases: []string{"loras"}, Group: ModelGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Default: "none", Split: splitUses,
 			About: "an adapter, FILE or NAME[:WEIGHT[:TEXT_WEIGHT]]; may be repeated",
 			Field: func(s *Settings) any { return &s.LoRA }, Recipe: func(r *Recipe) any { return &r.LoRA }},
 		{Name: "embedding", Aliases: []string{"embeddings"}, Group: ModelGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Default: "none", Split: splitUses,
-			About: "a textual inversion, FILE or NAME, whose name is then a word of prompts; may be repeated",
+			About: "a textual inversion, FILE or NAME; prompts can then use its name as a word; may be repeated",
 			Field: func(s *Settings) any { return &s.Embedding }, Recipe: func(r *Recipe) any { return &r.Embedding }},
 
 		{Name: "init", Aliases: []string{"init-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "a picture to start from: `FILE`",
 			Field: func(s *Settings) any { return &s.Init }, Recipe: func(r *Recipe) any { return &r.Init }},
 		{Name: "strength", Aliases: []string{"denoising-strength"}, Group: EditingGroup, Kind: NumberKind, Zero: true, Low: 0, High: 1, Default: "0.8; 1 with --mask",
-			About: "how much of --init is painted anew, above 0 to 1: the share of the steps that is run",
+			About: "how much to change --init, above 0 and up to 1: the share of the steps that are run",
 			Field: func(s *Settings) any { return &s.Strength }, Recipe: func(r *Recipe) any { return &r.Strength }},
 		{Name: "resize", Group: EditingGroup, Kind: TextKind, Default: "fill", Choices: Resizes,
-			About: "how --init comes to the size of the picture: fill (its middle), fit (with borders) or stretch",
+			About: "how to bring --init to the picture's size: fill (crop to the middle), fit (add borders) or stretch",
 			Field: func(s *Settings) any { return &s.Resize }, Recipe: func(r *Recipe) any { return &r.Resize }},
 		{Name: "mask", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
-			About: "where --init is painted anew, `FILE`: white; or where it is transparent; alpha: where --init is",
+			About: "where to repaint --init, `FILE`: its white or transparent areas; alpha: where --init itself is transparent",
 			Field: func(s *Settings) any { return &s.Mask }, Recipe: func(r *Recipe) any { return &r.Mask }},
 		{Name: "mask-blur", Group: EditingGroup, Kind: WholeKind, Low: 0, High: 512, Default: "0",
-			About: "pixels over which the edge of --mask is blurred",
+			About: "blur the edge of --mask by this many pixels",
 			Field: func(s *Settings) any { return &s.MaskBlur }, Recipe: func(r *Recipe) any { return &r.MaskBlur }},
 		{Name: "invert-mask", Group: EditingGroup, Kind: SwitchKind,
-			About: "paint what --mask leaves",
+			About: "repaint what --mask leaves out",
 			Field: func(s *Settings) any { return &s.InvertMask }, Recipe: func(r *Recipe) any { return &r.InvertMask }},
 		{Name: "variation", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitVariations,
 			About: "mix another seed's noise into the picture's, `SEED:STRENGTH` with a strength from 0 (none) to 1",
 			Field: func(s *Settings) any { return &s.Variation }, Recipe: func(r *Recipe) any { return &r.Variation }},
 		{Name: "hires", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitHires,
-			About: "enlarge the picture and paint it over in a second pass: `SCALE[:upscaler=NAME,strength=F,steps=N]`, by latent, lanczos or a network's file or name",
+			About: "enlarge the picture and refine it in a second pass: `SCALE[:upscaler=NAME,strength=F,steps=N]`; upscalers are latent, lanczos, or a network's file or name",
 			Field: func(s *Settings) any { return &s.Hires }, Recipe: func(r *Recipe) any { return &r.Hires }},
 		{Name: "tile", Aliases: []string{"tiling"}, Group: PictureGroup, Kind: TextKind, Default: "off", Choices: TileModes,
-			About: "make a seamless texture: sides that fit each other along x, y or both",
+			About: "make a seamless texture: opposite edges match along x, y or both",
 			Field: func(s *Settings) any { return &s.Tile }, Recipe: func(r *Recipe) any { return &r.Tile }},
 		{Name: "cache", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: "none", Choices: CacheNames, Open: true, Split: splitSpecs,
-			About: "leave out inner layers of the U-Net in some steps: none, deepcache[:every=3,layers=2,…] or firstblock[:threshold=0.1,…]; faster, and not quite the same picture",
+			About: "skip inner layers of the denoiser in some steps: none, deepcache[:every=3,layers=2,…] or firstblock[:threshold=0.1,…]; faster, but the picture differs slightly",
 			Field: func(s *Settings) any { return &s.Cache }, Recipe: func(r *Recipe) any { return &r.Cache }},
 		{Name: "inpaint", Group: EditingGroup, Kind: TextKind, Default: InpaintWhole, Choices: func() []string { return []string{InpaintWhole, InpaintMasked} },
-			About: "what is painted with --mask: the whole picture, or what is masked alone, at --width and --height, and put back where it was",
+			About: "what to paint with --mask: the whole picture, or only the masked part, painted at --width × --height and put back in place",
 			Field: func(s *Settings) any { return &s.Inpaint }, Recipe: func(r *Recipe) any { return &r.Inpaint }},
 		{Name: "padding", Group: EditingGroup, Kind: WholeKind, Zero: true, Low: 0, High: MaxSide, Default: "32",
-			About: "pixels around the mask that are looked at, too, with --inpaint masked"},
+			About: "with --inpaint masked: pixels around the mask to include as context"},
 		{Name: "outpaint", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
-			About: "continue --init beyond its sides: `left=N,right=N,top=N,bottom=N` pixels",
+			About: "extend --init beyond its edges: `left=N,right=N,top=N,bottom=N` pixels",
 			Field: func(s *Settings) any { return &s.Outpaint }, Recipe: func(r *Recipe) any { return &r.Outpaint }},
 		{Name: "regions", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
-			About: "other prompts for parts of the picture, `AREA=PROMPT; AREA=PROMPT`: left, right, top, bottom, center, x,y,w,h in percent, or a mask's file",
+			About: "prompts for parts of the picture, `AREA=PROMPT; AREA=PROMPT`; an area is left, right, top, bottom, center, x,y,w,h in percent, or a mask file",
 			Field: func(s *Settings) any { return &s.Regions }, Recipe: func(r *Recipe) any { return &r.Regions }},
 		{Name: "toward", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
-			About: "go a share of the way from the prompt to another, `SHARE:PROMPT`",
+			About: "blend from the prompt towards another, `SHARE:PROMPT`",
 			Field: func(s *Settings) any { return &s.Toward }, Recipe: func(r *Recipe) any { return &r.Toward }},
 		{Name: "move", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: splitSides,
-			About: "move --init before it is painted over: `zoom=F,x=N,y=N,rotate=F`, by a factor, pixels to the right and down, degrees clockwise",
+			About: "move --init before repainting it: `zoom=F,x=N,y=N,rotate=F`: a factor, pixels right and down, degrees clockwise",
 			Field: func(s *Settings) any { return &s.Move }, Recipe: func(r *Recipe) any { return &r.Move }},
 		{Name: "watermark", Group: PictureGroup, Kind: SwitchKind,
-			About: "put an invisible mark into the picture, which darkroom inspect finds, also after compression and scaling",
+			About: "put an invisible mark into the picture; darkroom inspect finds it, even after compression and scaling",
 			Field: func(s *Settings) any { return &s.Watermark }, Recipe: func(r *Recipe) any { return &r.Watermark }},
 		{Name: "windows", Group: PictureGroup, Kind: TextKind, MaxBytes: 100, Default: "none",
-			About: "draw a picture that is too large for memory or for the model in overlapping windows, `PIXELS[:overlap=F]` a side, as MultiDiffusion does",
+			About: "draw a picture too large for memory or for the model in overlapping windows, `PIXELS[:overlap=F]` per side (MultiDiffusion)",
 			Field: func(s *Settings) any { return &s.Windows }, Recipe: func(r *Recipe) any { return &r.Windows }},
 
 		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
-			About: "a model that makes the last steps, MODEL[:start=0.8]: its share begins there",
+			About: "a model that takes over the last steps, MODEL[:start=0.8], from that share of the steps on",
 			Field: func(s *Settings) any { return &s.Refiner }, Recipe: func(r *Recipe) any { return &r.Refiner }},
 		{Name: "original-width", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the width",
-			About: "SDXL: pixels that the picture is told to have had before it was scaled"},
+			About: "SDXL conditioning: the picture's width before scaling, in pixels"},
 		{Name: "original-height", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the height",
-			About: "SDXL: likewise"},
+			About: "SDXL conditioning: the picture's height before scaling, in pixels"},
 		{Name: "crop-top", Group: PictureGroup, Kind: WholeKind, Low: 0, High: MaxSide, Default: "0",
-			About: "SDXL: pixels that the picture is told to have been cut at its top"},
+			About: "SDXL conditioning: pixels cropped off the picture's top"},
 		{Name: "crop-left", Group: PictureGroup, Kind: WholeKind, Low: 0, High: MaxSide, Default: "0",
-			About: "SDXL: likewise at its left"},
+			About: "SDXL conditioning: pixels cropped off the picture's left"},
 		{Name: "target-width", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the width",
-			About: "SDXL: pixels that the picture is told to be made for"},
+			About: "SDXL conditioning: the width the picture is meant for, in pixels"},
 		{Name: "target-height", Group: PictureGroup, Kind: WholeKind, Low: 1, High: MaxSide, Default: "the height",
-			About: "SDXL: likewise"},
+			About: "SDXL conditioning: the height the picture is meant for, in pixels"},
 		{Name: "aesthetic-score", Group: PictureGroup, Kind: NumberKind, Zero: true, Low: 0, High: 20, Default: "6",
-			About: "SDXL's refiner: how good the picture is told to be, 0 to 10 as a rule"},
+			About: "SDXL refiner conditioning: how good the picture should look, usually 0 to 10"},
 		{Name: "negative-aesthetic-score", Group: PictureGroup, Kind: NumberKind, Zero: true, Low: 0, High: 20, Default: "2.5",
-			About: "SDXL's refiner: likewise beside the negative prompt"},
-		{Name: "parts", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "one that is here and fits",
-			About: "a model that lends text encoders and autoencoder to a file without them",
+			About: "SDXL refiner conditioning: the same score for the negative prompt"},
+		{Name: "parts", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "an installed one that fits",
+			About: "a model that lends its text encoders and autoencoder to a file that lacks them",
 			Field: func(s *Settings) any { return &s.Parts }, Recipe: func(r *Recipe) any { return &r.Parts }},
 
 		{Name: "control", Aliases: []string{"controlnet"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
-			About: "a picture that steers, with a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
+			About: "a picture that steers the result through a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
 			Field: func(s *Settings) any { return &s.Control }, Recipe: func(r *Recipe) any { return &r.Control }},
 		{Name: "reference", Aliases: []string{"ref-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
-			About: "a picture that the model is shown beside the prompt, to keep to or to change, `FILE`; may be repeated (FLUX.2 klein)",
+			About: "a picture to show the model beside the prompt, to follow or to change, `FILE`; may be repeated (FLUX.2 klein)",
 			Field: func(s *Settings) any { return &s.Reference }, Recipe: func(r *Recipe) any { return &r.Reference }},
 		{Name: "depth", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
-			About: "the depth map that a depth model reads, `FILE`: what is near is bright",
+			About: "the depth map for a depth model, `FILE`: near is bright",
 			Field: func(s *Settings) any { return &s.Depth }, Recipe: func(r *Recipe) any { return &r.Depth }},
 		{Name: "image-cfg", Aliases: []string{"image-cfg-scale", "image-guidance-scale"}, Group: EditingGroup, Kind: NumberKind, Zero: true, Low: 0, High: 1000, Default: "1.5",
-			About: "how closely a model that edits by instruction keeps to --init",
+			About: "how closely an instruction-editing model keeps to --init",
 			Field: func(s *Settings) any { return &s.ImageCFG }, Recipe: func(r *Recipe) any { return &r.ImageCFG }},
 	}, added...)
 }
 
-// added are the rows that Add put into the table.
+// added holds the rows that Add put into the table.
 var added []Setting
 
-// Add puts a row at the end of the table until remove is called. Tests see with it that a setting needs a row and nothing
-// else; no other goroutine may use the table at the same time.
+// Add puts a row at the end of the table until remove is called. Tests use it to show that a setting needs only a row.
+// No other goroutine may use the table meanwhile.
 func Add(s Setting) (remove func()) {
 	before := added
 	put := func(list []Setting) {
@@ -383,5 +383,6 @@ func Lookup(name string) (*Setting, bool) {
 	return &rows.all[i], true
 }
 
-// LevelList says whether sigmas is a list of noise levels, which is as many steps, and not the name of a spacing.
+// LevelList reports whether sigmas is a list of noise levels rather than the name of a spacing. A list sets the number of
+// steps.
 func LevelList(sigmas string) bool { return strings.Contains(sigmas, ",") }
