@@ -82,7 +82,7 @@ func (g *Grid) Check() error {
 	case g.Seeds > MostItems/len(g.Prompts):
 		return usagef("%d prompts with --seeds %d: more than %d pictures a setting", len(g.Prompts), g.Seeds, MostItems)
 	case g.FirstSeed+uint64(g.Seeds-1) < g.FirstSeed:
-		return usagef("--seed %d --seeds %d: the last seed would be beyond 18446744073709551615", g.FirstSeed, g.Seeds)
+		return usagef("--seed %d --seeds %d: the last seed would exceed 18446744073709551615", g.FirstSeed, g.Seeds)
 	case g.Budget < 0 || g.Budget != g.Budget || g.Budget > 1e6:
 		return usagef("--budget %v: it must be a time above 0, such as 2s", g.Budget)
 	case g.Budget > 0 && len(g.Axes["steps"]) > 0:

@@ -53,7 +53,7 @@ func (p *Pipeline) planHires(pl *plan) error {
 		return usagef("--hires %s: %d×%d pixels, at most %d a side", pl.Hires, second.Width, second.Height, recipe.MaxSide)
 	}
 	if second.latentW <= pl.latentW && second.latentH <= pl.latentH {
-		return usagef("--hires %s makes %d×%d pixels no larger: this model makes pictures in steps of %d pixels", pl.Hires, pl.Width, pl.Height, f)
+		return usagef("--hires %s makes %d×%d pixels no larger: this model's sizes are multiples of %d pixels", pl.Hires, pl.Width, pl.Height, f)
 	}
 	if err := p.settleTracks(&second, pl.schedule.Steps()); err != nil {
 		return err

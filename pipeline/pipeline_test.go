@@ -122,13 +122,13 @@ func TestUsage(t *testing.T) {
 		change func(*Request)
 		want   string
 	}{
-		{func(r *Request) { r.Width = 100 }, "100×128 pixels: this model makes pictures in steps of 8 pixels; the nearest size is 104×128"},
-		{func(r *Request) { r.Height = 3 }, "128×3 pixels: this model makes pictures in steps of 8 pixels; the nearest size is 128×8"},
+		{func(r *Request) { r.Width = 100 }, "100×128 pixels: this model's sizes are multiples of 8 pixels; the nearest size is 104×128"},
+		{func(r *Request) { r.Height = 3 }, "128×3 pixels: this model's sizes are multiples of 8 pixels; the nearest size is 128×8"},
 		{func(r *Request) { r.Width = 0 }, "--width 0 --height 128: both must be positive"},
 		{func(r *Request) { r.Height = -8 }, "--width 128 --height -8: both must be positive"},
 		{func(r *Request) { r.Width = 1 << 20 }, "at most 16384 a side"},
-		{func(r *Request) { r.Steps = 0 }, "--steps 0: at least 1 is needed"},
-		{func(r *Request) { r.Steps = -3 }, "--steps -3: at least 1 is needed"},
+		{func(r *Request) { r.Steps = 0 }, "--steps 0: it must be at least 1"},
+		{func(r *Request) { r.Steps = -3 }, "--steps -3: it must be at least 1"},
 		{func(r *Request) { r.Steps = 5000 }, "1000"},
 		{func(r *Request) { r.Scheduler = "eulr" }, `no sampler is called "eulr"; nearest: euler`},
 		{func(r *Request) { r.Syntax = "latex" }, `unknown prompt syntax "latex": choose weighted or plain`},

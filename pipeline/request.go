@@ -89,11 +89,11 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	case len(r.Prompt) > MaxPrompt || len(r.Negative) > MaxPrompt:
 		return nil, usagef("a prompt of %d bytes: at most %d are taken", max(len(r.Prompt), len(r.Negative)), MaxPrompt)
 	case r.Steps < 1 && !(r.Steps == 0 && stepless(r)):
-		return nil, usagef("--steps %d: at least 1 is needed", r.Steps)
+		return nil, usagef("--steps %d: it must be at least 1", r.Steps)
 	case r.Width < 1 || r.Height < 1:
 		return nil, usagef("--width %d --height %d: both must be positive", r.Width, r.Height)
 	case r.Width%f != 0 || r.Height%f != 0:
-		return nil, usagef("%d×%d pixels: this model makes pictures in steps of %d pixels; the nearest size is %d×%d",
+		return nil, usagef("%d×%d pixels: this model's sizes are multiples of %d pixels; the nearest size is %d×%d",
 			r.Width, r.Height, f, nearest(r.Width, f), nearest(r.Height, f))
 	case r.Width > recipe.MaxSide || r.Height > recipe.MaxSide:
 		return nil, usagef("%d×%d pixels: at most %d a side", r.Width, r.Height, recipe.MaxSide)

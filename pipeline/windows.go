@@ -29,7 +29,7 @@ func (p *Pipeline) settleWindows(pl *plan) error {
 	}
 	f := p.model.Latent.Factor
 	if step := p.model.Latent.Step(); asked.Pixels%step != 0 {
-		return usagef("--windows %d: this model makes pictures in steps of %d pixels; the nearest size is %d", asked.Pixels, step, nearest(asked.Pixels, step))
+		return usagef("--windows %d: this model's sizes are multiples of %d pixels; the nearest size is %d", asked.Pixels, step, nearest(asked.Pixels, step))
 	}
 	for _, other := range []struct {
 		name  string

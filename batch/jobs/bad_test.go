@@ -35,7 +35,7 @@ func TestBadFiles(t *testing.T) {
 		{"falling range", YAML, "- {prompt: a, seed: 9..1}", `f:1: seed: range "9..1": it falls: write the smaller number first`},
 		{"range without a step", YAML, "- {prompt: a, cfg: 1..2 by 0}", `f:1: cfg: range "1..2 by 0": the step must be above 0`},
 		{"half a range", CSV, "prompt,seed\na,1..\n", `f:2: seed: "1.." is not a range such as "1..100":  is not a whole number from 0 to 18446744073709551615`},
-		{"count beyond the last seed", YAML, "- {prompt: a, seed: 18446744073709551615, count: 2}", `f:1: seed 18446744073709551615 with count 2: the last seed would be beyond 18446744073709551615`},
+		{"count beyond the last seed", YAML, "- {prompt: a, seed: 18446744073709551615, count: 2}", `f:1: seed 18446744073709551615 with count 2: the last seed would exceed 18446744073709551615`},
 		{"zip of different lengths", YAML, "- {prompt: [a, b], seed: 1..3, sweep: zip}", `f:1: sweep: zip pairs values one by one, and prompt has 2, seed 3`},
 		{"empty list", YAML, "- {prompt: []}", `f:1: prompt: the list is empty`},
 		{"list of sigmas", YAML, "- {prompt: a, sigmas: [14.6, 6.1]}", `f:1: sigmas: a list is tried one by one; the noise levels of one picture are one text: "14.6,6.1,0.03"`},

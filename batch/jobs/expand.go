@@ -260,7 +260,7 @@ func (x *expander) checkDraft(d *draft) error {
 	case d.count < 1 || d.count > maxCount:
 		return fmt.Errorf("count: %d: it must be from 1 to %d", d.count, maxCount)
 	case d.Seed > math.MaxUint64-uint64(d.count-1):
-		return fmt.Errorf("seed %d with count %d: the last seed would be beyond 18446744073709551615", d.Seed, d.count)
+		return fmt.Errorf("seed %d with count %d: the last seed would exceed 18446744073709551615", d.Seed, d.count)
 	case Rank(d.priority) < 0:
 		return fmt.Errorf("priority: %q: choose %s%s", cut(d.priority), strings.Join(Priorities, ", "), nearest(d.priority, Priorities))
 	}

@@ -73,7 +73,7 @@ const appDescription = `Examples:
    darkroom generate --from apple.png --steps 40 -o finer.png
    darkroom inspect apple.png
 
-darkroom COMMAND --help tells more of a command.`
+darkroom COMMAND --help says more about a command.`
 
 // run runs a command line without the program's name.
 func (a app) run(ctx context.Context, args []string) error {
@@ -160,7 +160,7 @@ func wanted(cmd *cli.Command, name string) string {
 // noWords refuses arguments where a command takes none.
 func noWords(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return &usageError{c.Command.Name, fmt.Sprintf("%s takes no arguments, and %q is one", c.Command.Name, c.Args().First())}
+		return &usageError{c.Command.Name, fmt.Sprintf("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())}
 	}
 	return nil
 }

@@ -54,14 +54,15 @@ func batchCommand(e *env) *cli.Command {
 		Name:      "batch",
 		Usage:     "render the pictures that a job file asks for",
 		ArgsUsage: "JOBS | status ID | cancel ID | retry ID | schema",
-		Description: `JOBS is YAML, JSON lines or CSV, or - for standard input; every field of generate, lists and ranges
-(seed: 1..100), templates ({a|b}, __file__, ${variable}): docs/batch.md describes them.
+		Description: `JOBS is YAML, JSON lines, CSV or plain text, or - for standard input. It takes every setting of generate, lists and
+ranges (seed: 1..100), and templates ({a|b}, __file__, ${variable}): see docs/batch.md.
 
-What is finished is in manifest.jsonl in the output folder. Ended at any point, the same command goes on: finished
-pictures are verified and kept, the others are rendered. A picture that fails does not stop the others; the exit code
-is 1 then.
+manifest.jsonl in the output folder lists the finished pictures. If a batch is interrupted, run the same command again:
+it checks and keeps the finished pictures and renders the rest. A picture that fails does not stop the others, but the
+exit code is then 1.
 
-With --queue, workers on other machines render (darkroom worker), with --workers N, processes on this one.
+With --queue, workers on other machines render the pictures (darkroom worker). With --workers N, N processes on this
+machine do.
 
 Examples:
    darkroom batch jobs.yaml -o pictures/
@@ -73,16 +74,16 @@ Examples:
    darkroom batch schema > jobs.schema.json                    # for editors that check and complete YAML`,
 		Flags: append(append(append(append(settingFlags(batchSettings()...), presetFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag()), queueFlags()...),
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for the pictures, or s3://BUCKET/PREFIX"},
-			&cli.StringFlag{Name: "records", Usage: "folder of the manifest, where the pictures go to a bucket", DefaultText: "the current folder"},
-			&cli.StringFlag{Name: "name", Usage: "names of files: {index:04}, {seed}, {slug}, {hash:8}, {model}, …", DefaultText: jobs.DefaultName},
-			&cli.IntFlag{Name: "limit", Usage: "render the first N pictures alone", DefaultText: "all"},
-			&cli.StringFlag{Name: "notation", Usage: "yaml, jsonl, csv, or txt, a prompt a line", DefaultText: "by the file's extension or first line"},
-			&cli.StringFlag{Name: "wildcards", Usage: "folder of the __file__ texts", DefaultText: "wildcards beside the job file"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it takes and how much disk"},
-			&cli.IntFlag{Name: "retry", Usage: "how often a picture that failed is tried again", DefaultText: "0"},
+			&cli.StringFlag{Name: "records", Usage: "folder for the manifest, when the pictures go to a bucket", DefaultText: "the current folder"},
+			&cli.StringFlag{Name: "name", Usage: "file names: {index:04}, {seed}, {slug}, {hash:8}, {model}, …", DefaultText: jobs.DefaultName},
+			&cli.IntFlag{Name: "limit", Usage: "render only the first N pictures", DefaultText: "all"},
+			&cli.StringFlag{Name: "notation", Usage: "yaml, jsonl, csv, or txt (one prompt per line)", DefaultText: "by the file's extension or first line"},
+			&cli.StringFlag{Name: "wildcards", Usage: "folder of the texts for __file__", DefaultText: "wildcards beside the job file"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it would take and how much disk space; render nothing"},
+			&cli.IntFlag{Name: "retry", Usage: "how many times to retry a picture that failed", DefaultText: "0"},
 			&cli.BoolFlag{Name: "fail-fast", Usage: "stop at the first failure"},
-			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of equal size and sampler a device renders at once; the pictures do not depend on it", DefaultText: "auto, as many as it gains by"},
-			&cli.IntFlag{Name: "workers", Usage: "render in so many processes on this machine, with a queue of their own", DefaultText: "0, in this one"},
+			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of the same size and sampler a device renders at once; does not change the pictures", DefaultText: "auto: as many as make it faster"},
+			&cli.IntFlag{Name: "workers", Usage: "render in this many processes on this machine, with their own queue", DefaultText: "0: in this process"},
 		), memoryFlag(), quietFlag(), jsonFlag("print a line of JSON for each event")),
 		Action: func(c *cli.Context) error {
 			if word := c.Args().First(); c.NArg() > 0 && (word == "status" || word == "cancel" || word == "retry") {
@@ -160,7 +161,7 @@ func (o *batchOptions) readOverrides(c *cli.Context) error {
 	o.Limit = math.MaxInt
 	override(&o.Limit, given(c, "limit", c.Int))
 	if o.Limit < 1 {
-		return usagef("--limit %d: at least 1 is needed; leave it out for all", o.Limit)
+		return usagef("--limit %d: it must be at least 1; leave it out for all", o.Limit)
 	}
 	return nil
 }
@@ -173,13 +174,13 @@ func batchSize(c *cli.Context) (int, error) {
 	}
 	n, err := strconv.Atoi(word)
 	if err != nil || n < 1 || n > 1024 {
-		return 0, usagef("--batch-size %q: auto or a number from 1 to 1024 is needed", word)
+		return 0, usagef("--batch-size %q: it must be auto or a number from 1 to 1024", word)
 	}
 	return n, nil
 }
 
 func memoryFlag() cli.Flag {
-	return &cli.Float64Flag{Name: "model-memory", Usage: "GiB that open models may take together", DefaultText: "8"}
+	return &cli.Float64Flag{Name: "model-memory", Usage: "memory that open models may use together, in GiB", DefaultText: "8"}
 }
 
 func gibibytes(c *cli.Context) uint64 { return uint64(max(c.Float64("model-memory"), 0) * (1 << 30)) }
@@ -236,7 +237,7 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		show.note("warning: " + note)
 	}
 	if list.Twice > 0 && !o.Quiet {
-		show.note(fmt.Sprintf("%d requests are in %s more than once, and are rendered once", list.Twice, o.Jobs))
+		show.note(fmt.Sprintf("%d requests appear in %s more than once; each is rendered once", list.Twice, o.Jobs))
 	}
 	options := batch.Options{
 		Images: list.Images, Manifest: records, Store: place, Worker: hostName(), Retry: o.Retry, FailFast: o.FailFast, AtOnce: o.AtOnce,
@@ -298,7 +299,7 @@ func (o *batchOptions) check() error {
 	case o.Workers < 0 || o.Workers > 1024:
 		return usagef("--workers %d: it must be from 0 to 1024", o.Workers)
 	case o.Workers > 0 && o.Remote:
-		return usagef("--workers starts processes with a queue of their own, and --queue names another queue: give one")
+		return usagef("--workers starts processes with their own queue, but --queue names another: give only one")
 	}
 	return nil
 }
@@ -383,7 +384,7 @@ func runHere(ctx context.Context, o batchOptions, options batch.Options, first *
 func summarize(e *env, o batchOptions, show *batchProgress, sum batch.Summary, err error) error {
 	if err != nil && !queue.IsCancelled(err) {
 		if errors.Is(err, context.Canceled) && !o.Quiet {
-			show.note(fmt.Sprintf("%s: the same command goes on from here", counts(sum)))
+			show.note(fmt.Sprintf("%s: run the same command again to continue", counts(sum)))
 		}
 		return err
 	}
@@ -392,7 +393,7 @@ func summarize(e *env, o batchOptions, show *batchProgress, sum batch.Summary, e
 	}
 	if n := sum.Failed + sum.Cancelled + sum.Left(); n > 0 {
 		where := manifestPath(o)
-		return fmt.Errorf("%d of %d pictures are not there: %s says why; the same command tries them again", n, sum.Total, where)
+		return fmt.Errorf("%d of %d pictures failed: %s says why; run the same command to try them again", n, sum.Total, where)
 	}
 	return nil
 }

@@ -47,14 +47,14 @@ func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History, mode
 	est := estimate(list.Images, past, models)
 	text := fmt.Sprintf("%d pictures of %d prompts", len(list.Images), est.prompts)
 	if list.Twice > 0 {
-		text += fmt.Sprintf(" (%d more are in the file twice)", list.Twice)
+		text += fmt.Sprintf(" (%d duplicates in the file are left out)", list.Twice)
 	}
 	if est.measured > 0 {
 		text += fmt.Sprintf(", about %v on this machine (measured on %d pictures)", est.time.Round(time.Second), est.measured)
 	} else {
-		text += "; nothing was rendered on this machine yet that tells how long it takes"
+		text += "; no earlier renders on this machine to estimate the time from"
 	}
-	return println(e.stdout, text+fmt.Sprintf(", about %s of disk", bytesText(uint64(math.Round(est.bytes)))))
+	return println(e.stdout, text+fmt.Sprintf(", about %s of disk space", bytesText(uint64(math.Round(est.bytes)))))
 }
 
 // oneLine shortens a prompt for a list.

@@ -89,7 +89,7 @@ func TestDryRunAsksModels(t *testing.T) {
 	inFolder(t, "jobs.yaml", "- {prompt: a, seed: 1..5}\n- {prompt: b, model: MODEL, seed: 1..5}\n")
 	code, out, errs := command(t, "", "batch", "jobs.yaml", "--dry-run")
 	// 1.6 bytes a pixel: 5 of 128×128 and 5 of 32×32 are 136 KiB
-	const want = "10 pictures of 2 prompts; nothing was rendered on this machine yet that tells how long it takes, about 136 KiB of disk\n"
+	const want = "10 pictures of 2 prompts; no earlier renders on this machine to estimate the time from, about 136 KiB of disk space\n"
 	if code != 0 || !strings.HasSuffix(out, want) {
 		t.Errorf("exit code %d, %q, %s", code, out, errs)
 	}
@@ -161,7 +161,7 @@ func TestBatchOneFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, errs := command(t, "", "batch", "jobs.jsonl", "-o", "out", "--json")
-	if code != 1 || !strings.HasSuffix(errs, "darkroom: 1 of 2 pictures are not there: out/manifest.jsonl says why; the same command tries them again\n") {
+	if code != 1 || !strings.HasSuffix(errs, "darkroom: 1 of 2 pictures failed: out/manifest.jsonl says why; run the same command to try them again\n") {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
 	kinds := map[string]int{}
@@ -196,8 +196,8 @@ jobs:
 - {prompt: e, model: nosuch}
 - {prompt: f, model: MODEL, dtype: fp16, backend: ref}
 `)
-	want := `darkroom: jobs.yaml:4: 33×32 pixels: this model makes pictures in steps of 2 pixels; the nearest size is 34×32
-jobs.yaml:5: 36×128 pixels: this model makes pictures in steps of 8 pixels; the nearest size is 40×128
+	want := `darkroom: jobs.yaml:4: 33×32 pixels: this model's sizes are multiples of 2 pixels; the nearest size is 34×32
+jobs.yaml:5: 36×128 pixels: this model's sizes are multiples of 8 pixels; the nearest size is 40×128
 jobs.yaml:6: clip skip 2: the text encoder has 1 layers
 `
 	for _, line := range []string{"batch|jobs.yaml|-o|out", "batch|jobs.yaml|--dry-run", "batch|jobs.yaml|-o|out|--workers|2"} {
@@ -244,16 +244,16 @@ func TestBatchWrongUsage(t *testing.T) {
 		{"batch|jobs.csv|-o|out", "jobs.csv:1: unknown field \"sede\"; nearest: seed\n"},
 		{"batch|-o|out", "the job file is missing\n"},
 		{"batch|jobs.csv", "-o is missing: name a folder for the pictures\n"},
-		{"batch|jobs.csv|-o|out|--batch-size|0", "--batch-size \"0\": auto or a number from 1 to 1024 is needed"},
-		{"batch|jobs.csv|-o|out|--batch-size|all", "--batch-size \"all\": auto or a number from 1 to 1024 is needed"},
+		{"batch|jobs.csv|-o|out|--batch-size|0", "--batch-size \"0\": it must be auto or a number from 1 to 1024"},
+		{"batch|jobs.csv|-o|out|--batch-size|all", "--batch-size \"all\": it must be auto or a number from 1 to 1024"},
 		{"batch|jobs.csv|-o|out|--retry|-1", "--retry -1: it must not be negative\n"},
 		{"batch|jobs.csv|-o|out|--name|../x", "jobs.csv: name \"../x\": it leads out of the output folder\n"},
-		{"batch|jobs.csv|-o|out|--devices|0,x", "--device \"0,x\": it must be a whole number, several with commas between them, or all"},
+		{"batch|jobs.csv|-o|out|--devices|0,x", "--device \"0,x\": it must be a whole number, several with commas between, or all"},
 		{"batch|status", "batch status takes the ID of a batch: darkroom queue lists them (a job file of this name: ./status)\n"},
-		{"batch|jobs.csv|-o|out|--workers|2|--queue|nats://x", "--workers starts processes with a queue of their own, and --queue names another queue: give one"},
+		{"batch|jobs.csv|-o|out|--workers|2|--queue|nats://x", "--workers starts processes with their own queue, but --queue names another: give only one"},
 		{"worker", "-o is missing: name the folder that workers and submitters share, or s3://BUCKET/PREFIX\n"},
-		{"worker|-o|out|--embedded|--queue|nats://x", "--embedded is a queue of its own, and --queue names another: give one"},
-		{"history|--since|monday", "--since \"monday\": a day such as 2026-01-31 is needed"},
+		{"worker|-o|out|--embedded|--queue|nats://x", "--embedded starts its own queue, but --queue names another: give only one"},
+		{"history|--since|monday", "--since \"monday\": it must be a day, such as 2026-01-31"},
 		{"history|show|x", "history show \"x\": the ID is a number: darkroom history lists them"},
 	} {
 		code, out, errs := command(t, "", strings.Split(c.line, "|")...)

@@ -41,8 +41,8 @@ func benchCommand(e *env) *cli.Command {
 		Name:      "bench",
 		Usage:     "measure kernels, a step of the U-Net, the decoder and a whole picture",
 		ArgsUsage: "[" + strings.Join(benchParts, "|") + "]…",
-		Description: `Times are medians. The share is of the multiply-add peak of the type (FMA of float32, BF16 or int8 dot products) that the
-same threads reached just before.
+		Description: `Times are medians. Shares are of the multiply-add peak of the same type (FMA of float32, BF16 or int8 dot products), measured
+on the same threads just before.
 
 Examples:
    darkroom bench
@@ -52,7 +52,7 @@ Examples:
 			&cli.BoolFlag{Name: "sd15", Usage: "a U-Net and a decoder of Stable Diffusion 1.5's size at 512×512, with random weights, instead of a model"},
 			&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
 			&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
-			&cli.IntFlag{Name: "runs", Usage: "measurements that the median is of", Value: 5},
+			&cli.IntFlag{Name: "runs", Usage: "how many measurements to take the median of", Value: 5},
 			jsonFlag("print one JSON object"),
 		),
 		Action: func(c *cli.Context) error {
@@ -131,7 +131,7 @@ func runBench(ctx context.Context, e *env, o benchOptions) error {
 
 func (o *benchOptions) check() error {
 	if o.Runs < 1 {
-		return usagef("--runs %d: at least 1 is needed", o.Runs)
+		return usagef("--runs %d: it must be at least 1", o.Runs)
 	}
 	for _, w := range o.What {
 		known := false
@@ -142,7 +142,7 @@ func (o *benchOptions) check() error {
 			return usagef("bench %q: choose %s, or leave it out for all%s", w, strings.Join(benchParts, ", "), similar.Hint(w, append([]string(nil), benchParts...)))
 		}
 		if w == "image" && o.SD15 {
-			return usagef("bench image --sd15: random weights make no picture: leave one out")
+			return usagef("bench image --sd15: random weights cannot draw a picture: leave out image or --sd15")
 		}
 	}
 	if o.SD15 && o.Engine.Model != "" {

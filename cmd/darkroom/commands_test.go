@@ -206,7 +206,7 @@ func write(t *testing.T, path string, img *image.NRGBA, r recipe.Recipe) {
 
 func TestVerifyForeign(t *testing.T) {
 	code, _, errs := command(t, "", "verify", "../../imagefile/testdata/text.png")
-	if code != 1 || !strings.Contains(errs, "there are no hashes in the file to compare with") {
+	if code != 1 || !strings.Contains(errs, "the file has no hashes to compare with") {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 }

@@ -42,7 +42,7 @@ func compareCommand(e *env) *cli.Command {
 		Description: `Renders every combination of the given values over the same prompts and seeds, from the same noise, and
 measures time and quality of each. The report says for each number of steps which setting is the best, which
 is the fastest that is as good, and whether it matters. The folder gets index.html, results.csv, pictures.csv,
-results.json, plots, sheets and all pictures. Stop it at any time: the same command goes on where it was.
+results.json, plots, sheets and all pictures. You can stop it at any time: the same command continues where it stopped.
 
 Examples:
    darkroom compare --schedulers ddim,euler,dpm++2m,unipc --steps 5,10,20 \
@@ -51,24 +51,24 @@ Examples:
    darkroom compare --schedulers ddim,unipc,heun --budget 2s --prompts prompts.txt -o report/
    darkroom compare --problem gmm --schedulers ddim,euler,heun,dpm++2m --steps 5,10,20,40`,
 		Flags: append(append(axisFlags(), settingFlags("backend")...),
-			&cli.StringFlag{Name: "budget", Usage: "instead of --steps: a time a picture, such as 2s; each scheduler gets the steps that fit", DefaultText: "none"},
-			&cli.StringFlag{Name: "prompts", Usage: "`FILE` with a prompt a line; empty lines and lines that begin with # are left out", DefaultText: "none"},
+			&cli.StringFlag{Name: "budget", Usage: "instead of --steps: time per picture, such as 2s; each scheduler gets as many steps as fit", DefaultText: "none"},
+			&cli.StringFlag{Name: "prompts", Usage: "`FILE` with one prompt per line; empty lines and lines that begin with # are skipped", DefaultText: "none"},
 			&cli.StringFlag{Name: "prompt", Usage: "one prompt, instead of a file", DefaultText: "none"},
-			&cli.IntFlag{Name: "seeds", Usage: "pictures of each prompt", DefaultText: "1"},
-			&cli.Uint64Flag{Name: "seed", Usage: "the first of the seeds, which follow one another", DefaultText: "0"},
-			&cli.IntFlag{Name: "reference-steps", Usage: "steps of the converged solution that pictures are measured against; 0: none", DefaultText: "100"},
-			&cli.StringFlag{Name: "judge", Usage: "`FOLDER` of a CLIP model that says what pictures show, or none", DefaultText: "the embedded one, if this build has it"},
-			&cli.StringFlag{Name: "rank-by", Usage: "what decides: agreement, preference, ssim, msssim, psnr or rmse", DefaultText: "agreement with a judge, else ssim"},
-			&cli.Float64Flag{Name: "noticeable", Usage: "a loss of that which nobody notices", DefaultText: "1 of agreement, 0.02 of ssim, …"},
-			&cli.Float64Flag{Name: "price-per-hour", Usage: "of the machine, to show what pictures cost", DefaultText: "none"},
-			&cli.StringFlag{Name: "problem", Usage: "gmm: rank solvers on an exact problem, a mixture of Gaussians, without any model, in seconds", DefaultText: "pictures"},
+			&cli.IntFlag{Name: "seeds", Usage: "pictures per prompt", DefaultText: "1"},
+			&cli.Uint64Flag{Name: "seed", Usage: "the first seed; the others follow it", DefaultText: "0"},
+			&cli.IntFlag{Name: "reference-steps", Usage: "steps of the converged reference picture that others are measured against; 0: none", DefaultText: "100"},
+			&cli.StringFlag{Name: "judge", Usage: "`FOLDER` of a CLIP model that judges what pictures show, or none", DefaultText: "the embedded one, if this build has it"},
+			&cli.StringFlag{Name: "rank-by", Usage: "the measure that decides: agreement, preference, ssim, msssim, psnr or rmse", DefaultText: "agreement with a judge, else ssim"},
+			&cli.Float64Flag{Name: "noticeable", Usage: "a loss in the --rank-by measure that is too small to notice", DefaultText: "1 of agreement, 0.02 of ssim, …"},
+			&cli.Float64Flag{Name: "price-per-hour", Usage: "the machine's price per hour, to show what pictures cost", DefaultText: "none"},
+			&cli.StringFlag{Name: "problem", Usage: "gmm: rank solvers on a mixture of Gaussians, whose exact solution is known; needs no model and takes seconds", DefaultText: "pictures"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the report's `FOLDER`", DefaultText: "none"},
-			&cli.BoolFlag{Name: "new-grid", Usage: "take a folder that holds another comparison: its report is set aside, its pictures are used where they fit"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "say how many pictures it would make and how long it would take; make none"},
+			&cli.BoolFlag{Name: "new-grid", Usage: "use a folder that holds another comparison: set its report aside and reuse the pictures that fit"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say how many pictures it would make and how long that would take; make none"},
 			deviceFlag(),
 			&cli.IntFlag{Name: "threads", Usage: "processors to use", DefaultText: "all"},
 			quietFlag(),
-			jsonFlag("print the settings as JSON, one a line"),
+			jsonFlag("print the settings as JSON, one per line"),
 		),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
@@ -136,7 +136,7 @@ func axisFlags() (flags []cli.Flag) {
 		if !compare.IsAxis(s) {
 			continue
 		}
-		f := &cli.StringFlag{Name: s.Name, Usage: s.About + "; several with commas", DefaultText: cmp.Or(s.Default, "false"), Category: s.Group.String()}
+		f := &cli.StringFlag{Name: s.Name, Usage: s.About + "; several with commas between", DefaultText: cmp.Or(s.Default, "false"), Category: s.Group.String()}
 		if s.OneText() {
 			f.Usage = s.About
 		}
@@ -210,7 +210,7 @@ func readBudget(c *cli.Context) (float64, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
-		return 0, &usageError{"compare", fmt.Sprintf("--budget %q: a time above 0 is wanted, such as 2s or 500ms", text)}
+		return 0, &usageError{"compare", fmt.Sprintf("--budget %q: it must be a time above 0, such as 2s or 500ms", text)}
 	}
 	return d.Seconds(), nil
 }
@@ -226,7 +226,7 @@ func readPrompts(path string) ([]string, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: it is a folder: name a file with a prompt a line", path)}
+		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: it is a folder: name a file with one prompt per line", path)}
 	}
 	const most = 1 << 20
 	s := bufio.NewScanner(io.LimitReader(f, 64<<20))
@@ -246,7 +246,7 @@ func readPrompts(path string) ([]string, error) {
 		return nil, fmt.Errorf("--prompts %s: %w", path, err)
 	}
 	if len(prompts) == 0 {
-		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: the file has no prompts: write one a line", path)}
+		return nil, &usageError{"compare", fmt.Sprintf("--prompts %s: the file has no prompts: write one per line", path)}
 	}
 	return prompts, nil
 }

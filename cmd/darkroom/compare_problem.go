@@ -24,7 +24,7 @@ func checkProblem(c *cli.Context) error {
 	for _, name := range c.LocalFlagNames() {
 		if !slices.Contains(problemFlags, name) {
 			name = longName(c.Command, name)
-			return &usageError{"compare", fmt.Sprintf("--problem %s draws no pictures, so --%s means nothing to it: it takes --schedulers, --steps, --sigmas, --seed and --json", c.String("problem"), name)}
+			return &usageError{"compare", fmt.Sprintf("--problem %s draws no pictures, so --%s has no effect: it takes --schedulers, --steps, --sigmas, --seed and --json", c.String("problem"), name)}
 		}
 	}
 	return nil
@@ -109,6 +109,6 @@ func compareProblem(e *env, o compareOptions) error {
 		return err
 	}
 	return println(e.stdout, "A mixture of 6 Gaussians with its exact denoiser, "+fmt.Sprint(gmmPoints)+
-		" points. Error: RMS distance of end points from the exact paths'; order: how fast it falls with model calls. Of samplers that draw noise, only the cloud of points can be judged: with "+
+		" points. Error: RMS distance of end points from the exact paths'; order: how fast it falls with model calls. For samplers that draw noise, only the cloud of points can be judged: with "+
 		fmt.Sprint(gmmPoints)+" points its mean is known to 0.1 and its spread to 5 %.")
 }

@@ -19,15 +19,15 @@ import (
 // environment (DARKROOM_STEPS, …), --from, --preset, --style, the command line's other flags.
 
 func presetFlag() cli.Flag {
-	return &cli.StringFlag{Name: "preset", Usage: "`NAME` of settings in the configuration file; several with commas", DefaultText: "none", Category: recipe.PromptGroup.String()}
+	return &cli.StringFlag{Name: "preset", Usage: "`NAME` of a preset of settings in the configuration file; several with commas between", DefaultText: "none", Category: recipe.PromptGroup.String()}
 }
 
 func styleFlag() cli.Flag {
-	return &cli.StringFlag{Name: "style", Usage: "`NAME` of words in the configuration file that are added to the prompt; several with commas", DefaultText: "none", Category: recipe.PromptGroup.String()}
+	return &cli.StringFlag{Name: "style", Usage: "`NAME` of a style in the configuration file, whose words are added to the prompt; several with commas between", DefaultText: "none", Category: recipe.PromptGroup.String()}
 }
 
 func wildcardsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "wildcards", Usage: "`FOLDER` of the texts that __name__ in a prompt stands for", DefaultText: "wildcards", Category: recipe.PromptGroup.String()}
+	return &cli.StringFlag{Name: "wildcards", Usage: "`FOLDER` of the texts for __name__ in a prompt", DefaultText: "wildcards", Category: recipe.PromptGroup.String()}
 }
 
 // readConfig reads the user's configuration file; without one, nothing is configured.

@@ -31,9 +31,9 @@ func convertCommand(e *env) *cli.Command {
 		Name:      "convert",
 		Usage:     "write a model in another layout or type",
 		ArgsUsage: "IN OUT",
-		Description: `IN is a model: a folder in the diffusers layout, a single file, or a name. OUT is a single file where it ends in
-.safetensors, with the names that other programs read; else a new folder. Weights are kept as they are unless --dtype says
-otherwise; quantised ones become fp16.
+		Description: `IN is a model: a folder in the diffusers layout, a single file, or a name. If OUT ends in
+.safetensors, it is written as a single file with the names that other programs read; otherwise as a new folder. Weights
+keep their type unless --dtype is given; quantised weights become fp16.
 
 Examples:
    darkroom convert river.safetensors river            # a folder
@@ -43,7 +43,7 @@ Examples:
 			&cli.StringFlag{Name: "dtype", Usage: "`TYPE` of the weights: fp32, fp16 or bf16", Destination: &o.DType},
 			&cli.StringSliceFlag{Name: "lora", Usage: "bake in an adapter, as `FILE`[:WEIGHT[:TEXT_WEIGHT]] (repeated)"},
 			&cli.StringFlag{Name: "prediction", Usage: "what the model predicts: auto, epsilon, v or flow", Destination: &o.Prediction},
-			&cli.BoolFlag{Name: "ema", Usage: "take the averaged weights where there are both", Destination: &o.EMA},
+			&cli.BoolFlag{Name: "ema", Usage: "use the averaged (EMA) weights if the model has both", Destination: &o.EMA},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {

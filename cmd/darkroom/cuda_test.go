@@ -103,19 +103,19 @@ func testCUDASelfTest(t *testing.T, d device) {
 
 	bad := emulated(t, "EMU_WRONG=gemm_mma_f16")
 	bad.expect("selftest|--backend|cuda|--dtype|fp16", 0, "WRONG: slower kernels are used", "conv2d", "groupnorm")
-	bad.expect("devices", 0, "slower kernels for conv2d, linear in fp16, because the fast ones compute wrongly")
+	bad.expect("devices", 0, "slower kernels for conv2d, linear in fp16, because the fast ones compute wrong results")
 	bad.expect("devices|--json", 0, `"replaced":["conv2d","linear"]`)
 	bad.expect(onCUDA+"|-o|"+t.TempDir()+"/a.png", 0, "warning", "computes wrong results", "Slower ones are used instead")
 
 	useless := emulated(t, "EMU_WRONG=layernorm_f16")
 	useless.expect("selftest|--backend|cuda|--dtype|fp16", 1, "layernorm", "WRONG", "wrong results, with the slower kernels too")
-	useless.expect("devices", 0, "computes wrongly in fp16 and is not used")
+	useless.expect("devices", 0, "computes wrong results in fp16 and is not used")
 
 	lost := emulated(t, "EMU_FAULT=20:719")
 	lost.expect("selftest|--backend|cuda|--dtype|fp16", 1, "the device was lost")
 	lost.expect("devices", 0, "not tested yet") // it says nothing of the kernels
 	d.expect("selftest|--backend|cuda|--device|3", 1, "there is no CUDA device 3")
-	d.with("EMU_DRIVER=11080").expect("selftest|--backend|cuda", 1, "there is no GPU that can be used")
+	d.with("EMU_DRIVER=11080").expect("selftest|--backend|cuda", 1, "no GPU can be used")
 }
 
 // pictures are the files of a folder by name, byte for byte.
@@ -212,7 +212,7 @@ func testCUDAFaults(t *testing.T, d device) {
 	// Launch 300 is in the second step of the first picture.
 	lost := d.with("EMU_FAULT=300:700")
 	lost.expect(onCUDA+"|-o|"+dir+"/lost.png", 1, "ddim, step 2 of 2: cuda:0 failed", "an illegal memory access was encountered", "please report it")
-	lost.expect(onCUDA+"|--count|3|-o|"+dir+"/lost/", 1, "picture 1 of 3 (seed 5) failed", "3 of 3 pictures are not there: picture 1: ", "no device is left")
+	lost.expect(onCUDA+"|--count|3|-o|"+dir+"/lost/", 1, "picture 1 of 3 (seed 5) failed", "3 of 3 pictures failed: picture 1: ", "no device is left")
 	// The other device makes the lost one's picture.
 	d.with("EMU_DEVICES=2", "EMU_FAULT=300:214@1").expect(onCUDA+"|--count|3|--device|0,1|-o|"+dir+"/two/", 0, "uncorrectable ECC error", "replace the card")
 	if got := d.pictures(dir + "/two"); len(got) != 3 || got["cat-5.png"] != d.pictures(dir + "/first")["cat-5.png"] {
@@ -220,7 +220,7 @@ func testCUDAFaults(t *testing.T, d device) {
 	}
 	// A device without room leaves its pictures to the other; if none has room, that is the error.
 	d.with("EMU_DEVICES=2", "EMU_MEMORY=0,4096").expect(onCUDA+"|--count|2|--device|0,1|-o|"+dir+"/room/", 0, "not enough memory on cuda:0")
-	d.with("EMU_DEVICES=2", "EMU_MEMORY=0,0").expect(onCUDA+"|--count|2|--device|0,1|-o|"+dir+"/room2/", 1, "not enough memory on cuda:0", "not enough memory on cuda:1", "2 of 2 pictures are not there")
+	d.with("EMU_DEVICES=2", "EMU_MEMORY=0,0").expect(onCUDA+"|--count|2|--device|0,1|-o|"+dir+"/room2/", 1, "not enough memory on cuda:0", "not enough memory on cuda:1", "2 of 2 pictures failed")
 	// And in a batch, whose bytes are those of generate.
 	jobs := dir + "/jobs.yaml"
 	if err := os.WriteFile(jobs, []byte("{prompt: cat, seed: 5..8, steps: 2, width: 32, height: 32, name: 'cat-{seed}'}\n"), 0o644); err != nil {

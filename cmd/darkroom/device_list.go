@@ -21,7 +21,7 @@ type deviceList struct {
 }
 
 func deviceFlag() cli.Flag {
-	return &cli.StringFlag{Name: "device", Aliases: []string{"devices"}, Usage: "which GPU, from 0; several where pictures can be shared out: 0,1, or all", DefaultText: "0"}
+	return &cli.StringFlag{Name: "device", Aliases: []string{"devices"}, Usage: "which GPU, counting from 0; several for commands that share out pictures: 0,1, or all", DefaultText: "0"}
 }
 
 // readDevices reads --device.
@@ -35,11 +35,11 @@ func readDevices(c *cli.Context) (deviceList, error) {
 		n, err := strconv.Atoi(strings.TrimSpace(word))
 		switch {
 		case err != nil:
-			return d, &usageError{c.Command.Name, fmt.Sprintf("--device %q: it must be a whole number, several with commas between them, or all", text)}
+			return d, &usageError{c.Command.Name, fmt.Sprintf("--device %q: it must be a whole number, several with commas between, or all", text)}
 		case n < 0:
 			return d, &usageError{c.Command.Name, fmt.Sprintf("--device %s: devices count from 0", text)}
 		case slices.Contains(d.numbers, n):
-			return d, &usageError{c.Command.Name, fmt.Sprintf("--device %s: %d is there twice", text, n)}
+			return d, &usageError{c.Command.Name, fmt.Sprintf("--device %s: %d is listed twice", text, n)}
 		}
 		d.numbers = append(d.numbers, n)
 	}
@@ -81,7 +81,7 @@ func (d deviceList) resolve() ([]int, error) {
 	return numbers, nil
 }
 
-var errNoDevice = errors.New("there is no GPU that can be used: darkroom devices says why")
+var errNoDevice = errors.New("no GPU can be used: darkroom devices says why")
 
 // engines are the options for a renderer on each device.
 func (d deviceList) engines(o pipeline.Options) ([]pipeline.Options, error) {

@@ -15,7 +15,7 @@ func devicesCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "devices",
 		Usage: "list what this machine can compute on",
-		Description: `Shows the processor with the kernels that are used on it, and the GPUs, or why there are none.
+		Description: `Shows the processor and the kernels used on it, and the GPUs, or why none can be used.
 
 Examples:
    darkroom devices
@@ -40,9 +40,9 @@ func aboutGPU(g devices.GPU) string {
 	for _, v := range g.Tested {
 		switch {
 		case v.Wrong != "":
-			text += fmt.Sprintf("computes wrongly in %s and is not used: %s; ", v.DType, v.Wrong)
+			text += fmt.Sprintf("computes wrong results in %s and is not used: %s; ", v.DType, v.Wrong)
 		case len(v.Replaced) > 0:
-			text += fmt.Sprintf("slower kernels for %s in %s, because the fast ones compute wrongly; ", strings.Join(v.Replaced, ", "), v.DType)
+			text += fmt.Sprintf("slower kernels for %s in %s, because the fast ones compute wrong results; ", strings.Join(v.Replaced, ", "), v.DType)
 		default:
 			good = append(good, v.DType)
 		}

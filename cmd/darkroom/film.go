@@ -128,7 +128,7 @@ func (f *film) begin(p *pipeline.Pipeline) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if left, _ := os.ReadDir(f.dir); len(left) > 0 {
-			return fmt.Errorf("%s is there already, and is no folder of a walk: name another -o", f.dir)
+			return fmt.Errorf("%s exists and does not hold a walk's pictures: name another -o", f.dir)
 		}
 		if err := os.MkdirAll(f.dir, 0o777); err != nil {
 			return err

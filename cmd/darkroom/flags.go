@@ -116,11 +116,11 @@ func engineFlags() []cli.Flag {
 }
 
 func lowMemoryFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "low-memory", Usage: "bring weights to the device block by block, drop the text encoder after use, decode large pictures in tiles: slower"}
+	return &cli.BoolFlag{Name: "low-memory", Usage: "save memory: load weights block by block, drop the text encoder after use, decode large pictures in tiles; slower"}
 }
 
 func threadsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "threads", Usage: "processors to use; the picture does not depend on it", DefaultText: "all"}
+	return &cli.IntFlag{Name: "threads", Usage: "processors to use; does not change the picture", DefaultText: "all"}
 }
 
 // readEngineFlags is for commands that run on one device.
@@ -141,7 +141,7 @@ func readEngines(c *cli.Context) (pipeline.Options, deviceList, error) {
 	o, err := readEngine(c)
 	o.Device = devices.first()
 	if err == nil && !devices.single() && o.Backend == pipeline.CPU {
-		err = &usageError{c.Command.Name, fmt.Sprintf("--device %s --backend cpu: several devices are GPUs", c.String("device"))}
+		err = &usageError{c.Command.Name, fmt.Sprintf("--device %s --backend cpu: --device lists GPUs: leave one of the two out", c.String("device"))}
 	}
 	return o, devices, err
 }
@@ -152,7 +152,7 @@ func readEngine(c *cli.Context) (pipeline.Options, error) {
 		Threads: c.Int("threads"), HashCache: machine.HashFolder(), LowMemory: c.Bool("low-memory"),
 	}
 	if c.IsSet("threads") && o.Threads < 1 {
-		return o, &usageError{c.Command.Name, fmt.Sprintf("--threads %d: at least 1 is needed; leave it out to use all processors", o.Threads)}
+		return o, &usageError{c.Command.Name, fmt.Sprintf("--threads %d: it must be at least 1; leave it out to use all processors", o.Threads)}
 	}
 	if c.IsSet("model") && o.Model == "" {
 		return o, &usageError{c.Command.Name, "--model is empty: name a folder or a model, or leave it out for the embedded one"}

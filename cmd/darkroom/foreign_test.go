@@ -23,8 +23,8 @@ var foreignFiles = []struct {
 	{"brace-choice.txt", `{"prompt":"{red|green} mill by a river","negative":"text","seed":5202,"steps":6,"scheduler":"euler-a"}`, []string{`"{red|green}" is encoded as words`}},
 	{"json-prompt.png", `{"prompt":"{\"scene\": \"a mill\", \"light\": \"dusk\"}","negative":"text","seed":5203,"steps":6}`, nil},
 	{"sdcpp.png", `{"prompt":"a lamp on a desk","negative":"text","seed":5204,"noise":"torch-cuda","width":64,"height":64,"steps":6,"scheduler":"dpm++2m","sigmas":"karras","cfg":5,"guidance":null}`,
-		[]string{"not used: Guidance: 3.500000", `the model "river"`}},
-	{"llamabox.png", `{"seed":5205,"steps":6,"scheduler":"euler-a","sigmas":"karras","cfg":5,"noise":"torch-cuda","guidance":null}`, []string{"not used: Guidance: 3.500000"}},
+		[]string{"ignored: Guidance: 3.500000", `the model "river"`}},
+	{"llamabox.png", `{"seed":5205,"steps":6,"scheduler":"euler-a","sigmas":"karras","cfg":5,"noise":"torch-cuda","guidance":null}`, []string{"ignored: Guidance: 3.500000"}},
 	{"capital-cfg.png", `{"prompt":"a mill","seed":5210,"steps":6,"scheduler":"euler-a","cfg":5,"noise":"torch-cpu"}`, []string{`the model "river", which is not here`}},
 	{"horde.png", `{"prompt":"a paper lantern","negative":"text, b&w","seed":5207,"steps":6,"scheduler":"dpm++2s-a","sigmas":"","cfg":5,"width":64,"height":64}`, nil},
 	{"horde.jpg", `{"prompt":"a paper lantern","seed":5209,"scheduler":"euler","sigmas":""}`, nil},
@@ -127,7 +127,7 @@ func TestForeignLeavesOut(t *testing.T) {
 		if r.CFG != 7.5 || r.Width != 34 || r.Eta != 0 || r.ClipSkip != 0 {
 			t.Errorf("%+v", r)
 		}
-		for _, want := range []string{"does not say a seed: one is drawn", "34×64 are taken instead", "default eta", "default clip-skip", "\nseed "} {
+		for _, want := range []string{"names no seed: using a random one", "using 34×64 instead", "default eta", "default clip-skip", "\nseed "} {
 			if !strings.Contains(errs, want) {
 				t.Errorf("%q is not in\n%s", want, errs)
 			}
@@ -227,7 +227,7 @@ func TestInspectShowsWhatItCannotRead(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "none that can be read") || !strings.Contains(out, "nothing but words") {
 		t.Errorf("exit code %d, %s\n%s", code, errs, out)
 	}
-	if code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny); code != 1 || !strings.Contains(errs, "no recipe in this PNG") {
+	if code, _, errs := command(t, "", "generate", "--from", path, "--model", tiny); code != 1 || !strings.Contains(errs, "this PNG file has no recipe") {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 }

@@ -34,7 +34,7 @@ func readSource(file string) (*source, error) {
 	info, err := imagefile.Inspect(file)
 	if err == nil {
 		if info.Recipe == nil {
-			return nil, fmt.Errorf("%s: there is no recipe in this %v file: nothing says how the picture was made", file, info.Format)
+			return nil, fmt.Errorf("%s: this %v file has no recipe: nothing says how the picture was made", file, info.Format)
 		}
 		return checkSource(&source{file: file, recipe: *info.Recipe, complete: info.Complete, foreign: info.Parameters})
 	}
@@ -65,7 +65,7 @@ func readTextSource(file string) (*source, error) {
 		return checkSource(s)
 	default:
 		if foreign, err = recipe.ParseForeign(string(text)); err != nil {
-			return nil, fmt.Errorf("%s: neither an image with a recipe, nor a recipe as JSON, nor a parameters text", file)
+			return nil, fmt.Errorf("%s: this is neither an image with a recipe, nor a recipe as JSON, nor a parameters text", file)
 		}
 	}
 	s.recipe, s.foreign = foreign.Recipe, &foreign
@@ -149,7 +149,7 @@ func (s *source) findModel(show progress) error {
 			show.note(fmt.Sprintf("%s was made with the model %q, whose weights are here as %s", s.file, name, filepath.Base(s.model)))
 			return nil
 		}
-		show.note(fmt.Sprintf("warning: %s was made with the model %q, which is not here: the embedded one draws instead, another picture. Name a model with --model", s.file, name))
+		show.note(fmt.Sprintf("warning: %s was made with the model %q, which is not here: the embedded model draws a different picture instead. Name a model with --model", s.file, name))
 	}
 	s.model = defaultmodel.Name
 	return nil
@@ -223,7 +223,7 @@ func (s *source) usable(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Requ
 	f := p.Factor()
 	var notes []string
 	if w, h := roundTo(r.Width, f), roundTo(r.Height, f); w != r.Width || h != r.Height {
-		notes = append(notes, fmt.Sprintf("%d×%d pixels: this model makes pictures in steps of %d pixels: %d×%d are taken instead", r.Width, r.Height, f, w, h))
+		notes = append(notes, fmt.Sprintf("%d×%d pixels: this model's sizes are multiples of %d pixels: using %d×%d instead", r.Width, r.Height, f, w, h))
 		r.Width, r.Height = w, h
 	}
 	repairs := []struct {
@@ -246,7 +246,7 @@ func (s *source) usable(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Requ
 			changed := r
 			repair.do(&changed)
 			if _, still := p.Plan(changed); still == nil || still.Error() != err.Error() {
-				notes = append(notes, fmt.Sprintf("%v: the default %s is taken instead", err, repair.name))
+				notes = append(notes, fmt.Sprintf("%v: using the default %s instead", err, repair.name))
 				r = changed
 				break
 			}
@@ -271,16 +271,16 @@ func (s *source) warnings() []string {
 		return w
 	}
 	if strings.HasPrefix(s.foreign.Program, "darkroom") {
-		w = append(w, s.file+" has lost its recipe but for the text that other programs read: what that leaves out is the model's default")
+		w = append(w, s.file+" has lost its recipe except for the text that other programs read: settings missing there take the model's defaults")
 	} else {
-		w = append(w, s.file+" was made by another program: the picture will be alike at best")
+		w = append(w, s.file+" was made by another program: the picture will be similar at best")
 	}
 	var unused []string
 	for _, f := range s.foreign.Unused {
 		unused = append(unused, printable(fmt.Sprintf("%.40s: %.40s", f.Key, f.Value)))
 	}
 	if len(unused) > 0 {
-		w = append(w, "settings of that program that are not used: "+strings.Join(unused, "; "))
+		w = append(w, "settings of that program that are ignored: "+strings.Join(unused, "; "))
 	}
 	for _, note := range s.foreign.Notes {
 		w = append(w, printable(note))

@@ -42,9 +42,10 @@ func generateCommand(e *env) *cli.Command {
 		Name:      "generate",
 		Usage:     "make pictures from a prompt",
 		ArgsUsage: "PROMPT",
-		Description: `Prints the path of each picture when it is written. A file that is named is replaced (with --count,
-NAME.png stands for NAME-1.png, NAME-2.png, …); in a folder nothing is ever replaced. Each picture carries its recipe, from which --from makes it again,
-byte for byte on the same machine; flags given beside --from change the recipe. darkroom history lists what was made; DARKROOM_HISTORY=off keeps no history.
+		Description: `Prints the path of each picture once it is written. A file named by -o is replaced (with --count, NAME.png becomes
+NAME-1.png, NAME-2.png, …); in a folder, nothing is ever replaced. Each picture carries its recipe. --from makes the
+picture again from it, byte for byte on the same machine; other flags given with --from change the recipe. darkroom history
+lists earlier pictures; DARKROOM_HISTORY=off turns that off.
 
 Examples:
    darkroom generate "a red apple"
@@ -55,14 +56,14 @@ Examples:
    darkroom generate --from apple.png -o again.png
    darkroom generate --from apple.png --seed 8 -o other.webp`,
 		Flags: append(settingFlags(), presetFlag(), styleFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
-			&cli.StringFlag{Name: "from", Usage: "make the picture in `FILE` again: an image with a recipe, or a recipe", DefaultText: "none"},
-			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with seeds one after the other", DefaultText: "1"},
+			&cli.StringFlag{Name: "from", Usage: "make a picture again from `FILE`, an image with a recipe or a recipe alone", DefaultText: "none"},
+			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with consecutive seeds", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
-			&cli.StringFlag{Name: "preview", Usage: "every `N` steps, show what the picture will be in NAME.preview.png, which is removed at the end; term or term:N shows it in the terminal (kitty, iTerm2, sixel)", DefaultText: "0, none"},
+			&cli.StringFlag{Name: "preview", Usage: "every `N` steps, write a preview to NAME.preview.png, removed at the end; term or term:N shows it in the terminal (kitty, iTerm2, sixel)", DefaultText: "0, none"},
 			wildcardsFlag(),
-			&cli.BoolFlag{Name: "grid", Usage: "put the pictures of --count on a contact sheet, too: NAME-grid.png"},
+			&cli.BoolFlag{Name: "grid", Usage: "also put the pictures of --count on a contact sheet, NAME-grid.png"},
 			quietFlag(),
-			jsonFlag("print a line of JSON for each picture: path, seed, seconds, recipe"),
+			jsonFlag("print one line of JSON per picture: path, seed, seconds, recipe"),
 		),
 		Action: func(c *cli.Context) error {
 			o := generateOptions{
@@ -138,7 +139,7 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	graphics := ""
 	if o.Terminal {
 		if graphics = terminalGraphics(os.Getenv); graphics == "" {
-			return usagef("--preview term: this terminal is not known to show pictures; DARKROOM_GRAPHICS=kitty, iterm or sixel says that it does, --preview 5 writes a file")
+			return usagef("--preview term: this terminal is not known to show pictures: set DARKROOM_GRAPHICS to kitty, iterm or sixel if it does, or use --preview 5 for a file")
 		}
 		show = &lines{w: e.stderr, every: 2 * time.Second} // pictures and a bar would overwrite each other
 	}
@@ -200,13 +201,13 @@ func (o *generateOptions) check() error {
 	case !o.Request.Has("prompt") && o.From == "":
 		return &usageError{"generate", "the prompt is missing: darkroom generate \"a red apple\""}
 	case o.Count < 1:
-		return usagef("--count %d: at least 1 picture is needed", o.Count)
+		return usagef("--count %d: it must be at least 1", o.Count)
 	case o.Preview < 0:
 		return usagef("--preview %d: it must not be negative; 0 is none", o.Preview)
 	case o.Preview > 0 && !o.Terminal && o.Out == "-":
-		return usagef("--preview needs a place for its file: -o must not be -")
+		return usagef("--preview writes a file beside the picture: -o must not be -")
 	case o.Grid && o.Count < 2:
-		return usagef("--grid puts several pictures together: give --count")
+		return usagef("--grid needs several pictures: give --count")
 	case o.JSON && o.Out == "-":
 		return usagef("--json and -o - would both write to stdout: leave one out")
 	}
@@ -227,7 +228,7 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		var notes []string
 		r, notes = from.request(p, r)
 		if !from.hasSeed() && !o.Request.Has("seed") {
-			notes = append(notes, from.file+" does not say a seed: one is drawn")
+			notes = append(notes, from.file+" names no seed: using a random one")
 		}
 		for _, note := range notes {
 			show.note("warning: " + note)
@@ -247,7 +248,7 @@ func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progr
 		}
 	}
 	if last := r.Seed + uint64(o.Count-1); last < r.Seed {
-		return r, usagef("--seed %d --count %d: the last seed would be beyond 18446744073709551615", r.Seed, o.Count)
+		return r, usagef("--seed %d --count %d: the last seed would exceed 18446744073709551615", r.Seed, o.Count)
 	}
 	return r, nil
 }

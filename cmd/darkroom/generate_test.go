@@ -248,7 +248,7 @@ func TestFromParameters(t *testing.T) {
 	save(t, text, []byte("a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, CFG scale: 3, Seed: 9, Size: 40x32, Model: m, RNG: CPU, Face restoration: GFPGAN"))
 	path := filepath.Join(dir, "x.png")
 	code, _, errs := command(t, "", "generate", "--from", text, "--model", tiny, "-o", path, "-q")
-	want := "warning: " + text + " was made by another program: the picture will be alike at best\nwarning: settings of that program that are not used: Face restoration: GFPGAN\n"
+	want := "warning: " + text + " was made by another program: the picture will be similar at best\nwarning: settings of that program that are ignored: Face restoration: GFPGAN\n"
 	if code != 0 || errs != want {
 		t.Fatalf("exit code %d, %s", code, errs)
 	}
@@ -346,7 +346,7 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	errs := w.buf.String()
-	if code != 130 || !strings.Contains(errs, "darkroom: interrupted while denoising picture 2 of 2 (seed 4), after step ") || !strings.Contains(errs, " of 60; 1 of 2 pictures written, none left half done\n") {
+	if code != 130 || !strings.Contains(errs, "darkroom: interrupted while denoising picture 2 of 2 (seed 4), after step ") || !strings.Contains(errs, " of 60; 1 of 2 pictures written, none left half-written\n") {
 		t.Errorf("exit code %d, stderr %s", code, errs)
 	}
 	if got := files(t, dir); got != "x-1.png" {

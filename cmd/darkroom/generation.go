@@ -360,7 +360,7 @@ func (g *generation) summary(left int) error {
 	var names []string
 	last := ""
 	for _, i := range numbers[:min(most, len(numbers))] {
-		text := "not begun, because no device is left"
+		text := "not started, because no device is left"
 		if err := g.errs[i]; err != nil {
 			text = err.Error()
 		}
@@ -370,7 +370,7 @@ func (g *generation) summary(left int) error {
 		}
 		names, last = append(names, fmt.Sprintf("%d: %s", i+1, text)), text
 	}
-	text := fmt.Sprintf("%d of %d pictures are not there: picture %s", missing, g.o.Count, strings.Join(names, "; picture "))
+	text := fmt.Sprintf("%d of %d pictures failed: picture %s", missing, g.o.Count, strings.Join(names, "; picture "))
 	if more := missing - len(names); more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}

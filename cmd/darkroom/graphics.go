@@ -142,7 +142,7 @@ func previewOption(text string) (every int, term bool, err error) {
 		text = strings.TrimPrefix(rest, ":")
 	}
 	if every, err = strconv.Atoi(text); err != nil || term && (rest[0] != ':' || every < 1) {
-		return 0, false, usagef("--preview %q: a number of steps is wanted, term, or term:N", text)
+		return 0, false, usagef("--preview %q: it must be a number of steps, term, or term:N", text)
 	}
 	return every, term, nil
 }

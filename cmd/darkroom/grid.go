@@ -26,13 +26,13 @@ func gridCommand(e *env) *cli.Command {
 		Name:      "grid",
 		Usage:     "put pictures together on a contact sheet",
 		ArgsUsage: "FILE…",
-		Description: `Below each picture stands in which settings it differs from the others, or its name where it has no recipe.
+		Description: `Below each picture are the settings in which it differs from the others, or its name if it has no recipe.
 
 Examples:
    darkroom grid pictures/*.png -o sheet.png
    darkroom grid a.png b.webp c.jpg --columns 3 -o sheet.jpg`,
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "columns", Usage: "pictures in a row", DefaultText: "as many as rows, or one more"},
+			&cli.IntFlag{Name: "columns", Usage: "pictures per row", DefaultText: "as many as rows, or one more"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the `FILE` to write", DefaultText: "grid.png"},
 		},
 		Action: func(c *cli.Context) error {
@@ -44,7 +44,7 @@ Examples:
 			case len(o.Files) == 0:
 				return &usageError{c.Command.Name, "name the pictures to put together"}
 			case c.IsSet("columns") && o.Columns < 1:
-				return usagef("--columns %d: at least 1 is needed", o.Columns)
+				return usagef("--columns %d: it must be at least 1", o.Columns)
 			}
 			return grid(e, o)
 		},

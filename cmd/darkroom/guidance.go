@@ -13,15 +13,15 @@ import (
 func guidanceCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "guidance",
-		Usage: "list the ways of guiding pictures by their prompts, and the numbers that they take",
-		Description: `A way of guidance is written NAME or NAME:key=value,key=value. The scale is --cfg.
+		Usage: "list the guidance methods and their parameters",
+		Description: `A guidance method is written NAME or NAME:key=value,key=value. --cfg is its scale.
 
 Examples:
    darkroom guidance
    darkroom generate "a red apple" --cfg 4 --guidance apg:momentum=-0.5
    darkroom generate "a red apple" --guidance cfg:low=0.3,high=5
    darkroom compare --guidance cfg,cfg-zero,apg:eta=0 --prompts prompts.txt -o report/`,
-		Flags: []cli.Flag{jsonFlag("print a line of JSON for each")},
+		Flags: []cli.Flag{jsonFlag("print one line of JSON per method")},
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
 				return err

@@ -74,7 +74,7 @@ func TestInspectUNetAlone(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "text_encoder: those of apples are used") && !strings.Contains(out, "vae: those of apples are used") {
 		t.Errorf("exit code %d, %s%s", code, out, errs)
 	}
-	if !strings.Contains(out, "with --low-memory") || !strings.Contains(out, "where memory is short") {
+	if !strings.Contains(out, "with --low-memory") || !strings.Contains(out, "if memory is short") {
 		t.Errorf("no word on memory:\n%s", out)
 	}
 }

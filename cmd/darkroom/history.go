@@ -101,9 +101,9 @@ func historyModel(model string) string {
 func historyCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "history",
-		Usage:     "find what was rendered on this machine",
+		Usage:     "find pictures rendered on this machine",
 		ArgsUsage: "[show ID]",
-		Description: `Lists pictures, the latest first; show ID tells all of one and the command that makes it again.
+		Description: `Lists pictures, latest first. show ID prints everything about one, and the command that makes it again.
 
 Examples:
    darkroom history --text "red apple" --since 2026-01-01
@@ -114,8 +114,8 @@ Examples:
 			&cli.StringFlag{Name: "model", Usage: "part of the model's name"},
 			&cli.StringFlag{Name: "since", Usage: "first day, such as 2026-01-31"},
 			&cli.StringFlag{Name: "until", Usage: "last day"},
-			&cli.IntFlag{Name: "limit", Usage: "how many are listed; 0 is all", Value: 20},
-			jsonFlag("print a line of JSON for each picture"),
+			&cli.IntFlag{Name: "limit", Usage: "how many to list; 0 is all", Value: 20},
+			jsonFlag("print one line of JSON per picture"),
 		},
 		Action: func(c *cli.Context) error {
 			q := history.Query{Text: c.String("text"), Model: c.String("model"), Limit: c.Int("limit")}
@@ -144,7 +144,7 @@ Examples:
 			case c.Args().First() == "show" && c.NArg() == 2:
 				return showHistory(e, h, c.Args().Get(1), c.Bool("json"))
 			}
-			return &usageError{"history", fmt.Sprintf("%s: history takes nothing, or show and an ID", quoteAll(c.Args().Slice()))}
+			return &usageError{"history", fmt.Sprintf("%s: history takes no arguments, or show ID", quoteAll(c.Args().Slice()))}
 		},
 	}
 }
@@ -155,7 +155,7 @@ func day(c *cli.Context, flag string) (time.Time, error) {
 	}
 	t, err := time.ParseInLocation(time.DateOnly, c.String(flag), time.Local)
 	if err != nil {
-		return t, usagef("--%s %q: a day such as 2026-01-31 is needed", flag, c.String(flag))
+		return t, usagef("--%s %q: it must be a day, such as 2026-01-31", flag, c.String(flag))
 	}
 	return t, nil
 }

@@ -26,8 +26,8 @@ func inspectCommand(e *env) *cli.Command {
 		Name:      "inspect",
 		Usage:     "show how a picture was made, or what a model consists of",
 		ArgsUsage: "FILE|FOLDER",
-		Description: `Reads the recipe of PNG, JPEG and WebP files, and of texts, of this and of other programs. Of a model's folder, or
-a model's name, it shows parts, parameters, types, hashes and the memory that it needs.
+		Description: `Reads recipes, from this program and others, in PNG, JPEG and WebP files and in texts. For a model's folder or name, it
+shows the parts, parameters, types, hashes and the memory needed.
 
 Examples:
    darkroom inspect apple.png
@@ -75,7 +75,7 @@ func inspectImage(e *env, path string, asJSON bool) error {
 		case info.Parameters != nil:
 			return printRecipe(e, *info.Parameters)
 		}
-		return fmt.Errorf("%s: there is no recipe in this %v file", path, info.Format)
+		return fmt.Errorf("%s: this %v file has no recipe", path, info.Format)
 	}
 	t := newTable(e.stdout)
 	t.AppendRow(table.Row{"file", fmt.Sprintf("%s, %d×%d pixels, %s", info.Format, info.Width, info.Height, bytesText(uint64(info.Size)))})
@@ -150,7 +150,7 @@ func shorten(s string, most int) string {
 func foreignRows(t table.Writer, f recipe.Foreign) {
 	made := "another program"
 	if strings.HasPrefix(f.Program, "darkroom") {
-		made = printable(shorten(f.Program, 80)) + ", whose recipe is lost but for this text"
+		made = printable(shorten(f.Program, 80)) + ", whose recipe is lost except for this text"
 	} else if f.Program != "" {
 		made += ": " + printable(shorten(f.Program, 80))
 	}
@@ -376,7 +376,7 @@ func (m *modelFacts) print(e *env) {
 		t.AppendRow(table.Row{"hash", m.Hash})
 		t.AppendRow(table.Row{"size", fmt.Sprintf("%d×%d pixels", m.Width, m.Height)})
 		t.AppendRow(table.Row{"steps, cfg", fmt.Sprintf("%d, %v", m.Steps, m.CFG)})
-		t.AppendRow(table.Row{"memory", fmt.Sprintf("%s for a picture of that size (%s); %s where memory is short; %s with --low-memory",
+		t.AppendRow(table.Row{"memory", fmt.Sprintf("%s for a picture of that size (%s); %s if memory is short; %s with --low-memory",
 			bytesText(m.Memory), m.Device, bytesText(m.MemoryFrugal), bytesText(m.MemoryLow))})
 	}
 	t.Render()

@@ -20,10 +20,10 @@ func modelsCommand(e *env) *cli.Command {
 		Usage:     "list the models that --model takes by name, show one, or remove one",
 		ArgsUsage: "[show NAME | rm NAME…]",
 		Description: `A model is a folder in the diffusers layout (model_index.json, unet/, vae/, …) or a single file. --model takes the
-path of any; by name it finds those in the folders of DARKROOM_MODELS, or else in
+path of either. It finds names in the folders of DARKROOM_MODELS, or else in
 ` + strings.Join(machine.UserModelFolders(), ", ") + `. darkroom pull fetches more.
-show NAME says what a model is; show default lists the words that the embedded model knows.
-rm removes a model, or an adapter, an embedding, an autoencoder or an upscaler by its name, from those folders alone. It asks before.
+show NAME describes a model; show default lists the words that the embedded model knows.
+rm removes a model, adapter, embedding, autoencoder or upscaler by name, only from those folders. It asks first.
 
 Examples:
    darkroom models
@@ -31,7 +31,7 @@ Examples:
    darkroom models rm sdxl-turbo
    darkroom models rm lora:ink --yes
    DARKROOM_MODELS=/data/models darkroom generate --model sd15 "a red apple"`,
-		Flags: []cli.Flag{jsonFlag("print a line of JSON for each model"), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "rm: do not ask"}},
+		Flags: []cli.Flag{jsonFlag("print one line of JSON per model"), &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "rm: do not ask"}},
 		Action: func(c *cli.Context) error {
 			if c.Args().First() == "rm" {
 				return removeModels(c.Context, e, c.Args().Tail(), c.Bool("yes"))
@@ -98,7 +98,7 @@ func removeModels(_ context.Context, e *env, names []string, yes bool) error {
 			for _, x := range found {
 				which = append(which, x.Kind.Name+":"+x.Name+" ("+x.Path+")")
 			}
-			return usagef("%q is the name of several: %s; name the kind", name, strings.Join(which, ", "))
+			return usagef("%q names more than one thing: %s; say which kind", name, strings.Join(which, ", "))
 		}
 		items = append(items, found...)
 	}
@@ -108,7 +108,7 @@ func removeModels(_ context.Context, e *env, names []string, yes bool) error {
 			fmt.Fprintf(e.stderr, "Remove %s %s, %s, from %s? [y/N] ", x.Kind.Name, printable(x.Name), bytesText(uint64(x.Bytes)), printable(x.Path))
 			answer, err := answers.ReadString('\n')
 			if err != nil && answer == "" {
-				return usagef("nothing is removed without an answer: --yes says it beforehand")
+				return usagef("nothing was removed, because there was no answer: --yes removes without asking")
 			}
 			if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
 				fmt.Fprintln(e.stderr, "It stays.")

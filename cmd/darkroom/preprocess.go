@@ -26,10 +26,10 @@ type preprocessOptions struct {
 func preprocessCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "preprocess",
-		Usage:     "show what a control network gets to see of a picture",
+		Usage:     "show what a control network sees of a picture",
 		ArgsUsage: "[NAME FILE]",
-		Description: `Without arguments it lists the names, which are those of --control MODEL=IMAGE:pre=NAME. There the picture is brought to
-the size of the one that is made first.
+		Description: `Without arguments, it lists the names, which also work in --control MODEL=IMAGE:pre=NAME. There, the picture is first
+scaled to the size of the one to be made.
 
 Examples:
    darkroom preprocess

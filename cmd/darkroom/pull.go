@@ -35,13 +35,14 @@ func pullCommand(e *env) *cli.Command {
 		Name:      "pull",
 		Usage:     "fetch a model from the Hugging Face hub or a URL",
 		ArgsUsage: "SOURCE",
-		Description: `SOURCE is hf:OWNER/REPO[@REVISION][:FILE], a URL of one file, or a short name. Of a repository only what is
-needed is fetched: one set of weights a part, fp16 where there is that, safetensors where there are those. What was cut is
-resumed by the same command; what comes is compared with the hash that the hub promises; a name is given to what is whole.
+		Description: `SOURCE is hf:OWNER/REPO[@REVISION][:FILE], a URL of one file, or a short name. Only the files needed
+are fetched from a repository: one set of weights per part, fp16 and safetensors if available. The same command resumes an
+interrupted download. Files are checked against the hub's hashes, and a model gets its name only once it is complete.
 It goes to the first folder of DARKROOM_MODELS, or to ` + strings.Join(machine.UserModelFolders(), ", ") + `;
-of single files the content tells whether they are models, adapters, embeddings, autoencoders or upscalers.
+the content of a single file shows whether it is a model, adapter, embedding, autoencoder or upscaler.
 
-HF_TOKEN is a token for gated and private repositories, HF_ENDPOINT another hub; HTTPS_PROXY and NO_PROXY are honoured.
+HF_TOKEN is the token for gated and private repositories, HF_ENDPOINT the URL of another hub; HTTPS_PROXY and NO_PROXY are
+respected.
 
 Short names:
 ` + names.String() + `
@@ -51,8 +52,8 @@ Examples:
    darkroom pull hf:owner/repo:model.safetensors
    darkroom pull https://example.org/loras/ink.safetensors`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "name", Usage: "what it is called here: `NAME`", DefaultText: "as the repository or the file"},
-			&cli.StringFlag{Name: "variant", Usage: "which weights: fp16, bf16, … or fp32 for the plain ones", DefaultText: "fp16 where there is that"},
+			&cli.StringFlag{Name: "name", Usage: "`NAME` to give it here", DefaultText: "that of the repository or file"},
+			&cli.StringFlag{Name: "variant", Usage: "which weights: fp16, bf16, … or fp32 for the plain ones", DefaultText: "fp16 if available"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be fetched, and fetch nothing"},
 			quietFlag(), jsonFlag("print a line of JSON: path, files, sizes, hashes"),
 		},
@@ -137,7 +138,7 @@ func showPlan(w io.Writer, plan *pull.Plan) {
 		case f.SHA256 != "":
 			text += ", SHA-256 " + f.SHA256
 		case f.GitOID == "":
-			text += ", no hash is known beforehand"
+			text += ", no hash known in advance"
 		}
 		t.AppendRow(table.Row{printable(f.Path), text})
 	}

@@ -58,7 +58,7 @@ func statusText(s queue.Status) string {
 func queueCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "queue",
-		Usage: "show a queue: batches, workers, what waits",
+		Usage: "show a queue: batches, workers, waiting jobs",
 		Description: `Examples:
    darkroom queue
    darkroom queue --queue nats://10.0.0.1:4222 --json`,

@@ -12,13 +12,13 @@ import (
 func schedulersCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "schedulers",
-		Usage: "list the schedulers and the ways of spacing sigmas",
+		Usage: "list the schedulers and sigma spacings",
 		Description: `A name with a suffix, such as dpm++2m-karras, is the scheduler with that spacing of sigmas.
 
 Examples:
    darkroom schedulers
    darkroom generate "a red apple" --scheduler dpm++2m --sigmas karras`,
-		Flags: []cli.Flag{jsonFlag("print a line of JSON for each scheduler")},
+		Flags: []cli.Flag{jsonFlag("print one line of JSON per scheduler")},
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
 				return err

@@ -33,10 +33,10 @@ type selftestOptions struct {
 func selftestCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "selftest",
-		Usage: "check that this machine computes what it should",
+		Usage: "check that this machine computes correctly",
 		Description: `Runs the conformance suite's quick part on the processor and on every GPU: each operation against the
-reference, and the promises about determinism. Where a GPU's fast kernels fail, slower ones are tested in their place, and
-used from then on; the verdict is kept, and the one before forgotten. Exit code 1: something computes wrongly.
+reference, and the promises about determinism. If a GPU's fast kernels fail, slower ones are tested and
+used from then on. The result replaces the previous one. Exit code 1: some results are wrong.
 
 Examples:
    darkroom selftest
@@ -44,7 +44,7 @@ Examples:
    darkroom selftest --full --json`,
 		Flags: append(settingFlags("backend", "dtype"), deviceFlag(), threadsFlag(),
 			&cli.BoolFlag{Name: "full", Usage: "the whole suite: minutes"},
-			jsonFlag("print a line of JSON for each device and type"),
+			jsonFlag("print one line of JSON per device and type"),
 		),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {

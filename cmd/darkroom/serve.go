@@ -31,12 +31,13 @@ type serveOptions struct {
 func serveCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
-		Usage: "answer HTTP clients: a page, OpenAI's images API, AUTOMATIC1111's API, jobs",
-		Description: `Prints the page's address. Jobs that were accepted are in the output folder before they are answered, and are gone on with
-after a crash. Pictures go there too, and into the history. Models go by their names (darkroom models), and are opened when they
-are asked for. docs/serve.md describes the APIs.
+		Usage: "run a server: a web page, OpenAI's images API, AUTOMATIC1111's API, jobs",
+		Description: `Prints the page's address. A job is saved in the output folder before it is accepted, and continues after a crash. Pictures
+go there too, and into the history. Clients call models by name (darkroom models); a model is opened on first use.
+docs/serve.md describes the APIs.
 
-Ctrl-C or SIGTERM: the pictures in work are finished; the rest waits for the next start. Logs are JSON lines on stderr.
+On Ctrl-C or SIGTERM, the pictures being rendered are finished; the rest waits for the next start. Logs are JSON lines on
+stderr.
 
 Examples:
    darkroom serve
@@ -45,23 +46,23 @@ Examples:
 		Flags: append(append(engineFlags(),
 			&cli.StringFlag{Name: "listen", Usage: "HOST:PORT", DefaultText: "127.0.0.1:7860"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for pictures and jobs", DefaultText: "pictures, beside the user's models"},
-			&cli.StringFlag{Name: "reports", Usage: "`FOLDER` with folders of darkroom compare, to be shown", DefaultText: "none"},
+			&cli.StringFlag{Name: "reports", Usage: "`FOLDER` with reports of darkroom compare to show", DefaultText: "none"},
 			&cli.StringFlag{Name: "api-key", Usage: "key that clients must send (Authorization: Bearer)", EnvVars: []string{"DARKROOM_API_KEY"}, DefaultText: "none"},
 			&cli.StringFlag{Name: "api-auth", Usage: "USER:PASSWORD that clients must send (HTTP Basic)", EnvVars: []string{"DARKROOM_API_AUTH"}, DefaultText: "none"},
-			&cli.BoolFlag{Name: "insecure", Usage: "listen beyond this machine without asking for credentials"},
+			&cli.BoolFlag{Name: "insecure", Usage: "accept clients from other machines without credentials"},
 			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with the server's certificate, for HTTPS"},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with its key"},
-			&cli.StringFlag{Name: "tls-client-ca", Usage: "`FILE` with certificates that sign those of clients, who must have one"},
-			&cli.StringSliceFlag{Name: "cors", Usage: "origin of pages elsewhere that may use the server, as https://example.org, or *; may be repeated", DefaultText: "none"},
+			&cli.StringFlag{Name: "tls-client-ca", Usage: "`FILE` with CA certificates; clients must have a certificate signed by one of them"},
+			&cli.StringSliceFlag{Name: "cors", Usage: "origin of other web pages that may use the server, such as https://example.org, or *; may be repeated", DefaultText: "none"},
 			&cli.StringSliceFlag{Name: "host", Usage: "name that requests may call this server by; may be repeated", DefaultText: "addresses, localhost and this machine's name"},
-			&cli.Float64Flag{Name: "rate", Usage: "requests a second that one client may send", DefaultText: "any"},
-			&cli.IntFlag{Name: "max-body", Usage: "MiB of a request", DefaultText: "64"},
-			&cli.IntFlag{Name: "max-pixels", Usage: "largest picture that is taken", DefaultText: "4194304"},
-			&cli.IntFlag{Name: "max-steps", Usage: "most steps that are taken", DefaultText: "250"},
+			&cli.Float64Flag{Name: "rate", Usage: "requests per second that one client may send", DefaultText: "any"},
+			&cli.IntFlag{Name: "max-body", Usage: "largest request, in MiB", DefaultText: "64"},
+			&cli.IntFlag{Name: "max-pixels", Usage: "largest picture to accept", DefaultText: "4194304"},
+			&cli.IntFlag{Name: "max-steps", Usage: "most steps to accept", DefaultText: "250"},
 			&cli.IntFlag{Name: "max-queue", Usage: "pictures that may wait", DefaultText: "10000"},
-			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of equal size and sampler a device renders at once; the pictures do not depend on it", DefaultText: "auto, as many as it gains by"},
+			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of the same size and sampler a device renders at once; does not change the pictures", DefaultText: "auto: as many as make it faster"},
 			&cli.DurationFlag{Name: "idle", Usage: "how long a model stays open unused", DefaultText: "5m"},
-			&cli.DurationFlag{Name: "drain", Usage: "how long pictures in work are waited for at the end", DefaultText: "5m", Value: 5 * time.Minute},
+			&cli.DurationFlag{Name: "drain", Usage: "how long to wait at exit for pictures being rendered", DefaultText: "5m", Value: 5 * time.Minute},
 			&cli.BoolFlag{Name: "debug", Usage: "log more"},
 			&cli.StringFlag{Name: "check", Usage: "ask the server at `URL` whether it is ready, and serve nothing"},
 		), memoryFlag(), quietFlag()),
@@ -134,7 +135,7 @@ func readServe(e *env, c *cli.Context) (o serveOptions, err error) {
 func (o *serveOptions) check(c *cli.Context) error {
 	for _, name := range []string{"max-body", "max-pixels", "max-steps", "max-queue"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
-			return usagef("--%s %d: at least 1 is needed", name, c.Int(name))
+			return usagef("--%s %d: it must be at least 1", name, c.Int(name))
 		}
 	}
 	if auth := o.Server.Security.Basic; auth != "" && (!strings.Contains(auth, ":") || strings.HasPrefix(auth, ":") || strings.HasSuffix(auth, ":")) {

@@ -118,7 +118,7 @@ func TestBatchWords(t *testing.T) {
 		t.Errorf("two prompts have the seed %d", fox.Seed)
 	}
 	batch("3 rendered", "--name", "{slug}_{scheduler}_{steps}", "--cfg", "2")
-	if code, _, errs := command(t, "", "batch", "prompts.txt", "-o", "out", "--limit", "0"); code != 2 || !strings.Contains(errs, "--limit 0: at least 1 is needed") {
+	if code, _, errs := command(t, "", "batch", "prompts.txt", "-o", "out", "--limit", "0"); code != 2 || !strings.Contains(errs, "--limit 0: it must be at least 1") {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 }

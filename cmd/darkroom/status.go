@@ -66,7 +66,7 @@ func (w *status) String() string {
 		s = " while " + w.doing
 	}
 	if w.of > 0 {
-		s += fmt.Sprintf("; %d of %d pictures written, none left half done", w.done, w.of)
+		s += fmt.Sprintf("; %d of %d pictures written, none left half-written", w.done, w.of)
 	}
 	return s
 }

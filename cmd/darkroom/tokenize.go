@@ -32,16 +32,16 @@ type tokenizeOptions struct {
 func tokenizeCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "tokenize",
-		Usage:     "show the tokens, ids and weights that a prompt becomes",
+		Usage:     "show a prompt's tokens, ids and weights",
 		ArgsUsage: "TEXT",
-		Description: `TEXT may be - for stdin. With --json and -, stdin holds one JSON string a line, and each is answered
-by a line with the JSON array of its ids: of the raw text, nothing added, nothing cut off.
+		Description: `TEXT may be - for stdin. With --json and -, stdin holds one JSON string per line. For each, the program
+prints the JSON array of the raw text's ids, with nothing added and nothing cut off.
 
 Examples:
    darkroom tokenize "a (red:1.3) apple"
    darkroom tokenize --model sd15 --prompt-syntax plain "a (red:1.3) apple"
    echo '"a red apple"' | darkroom tokenize --json -`,
-		Flags: append(settingFlags("model", "prompt-syntax"), jsonFlag("print one JSON object; with - see above")),
+		Flags: append(settingFlags("model", "prompt-syntax"), jsonFlag("print one JSON object; for - see above")),
 		Action: func(c *cli.Context) error {
 			text, err := oneWord(c, "the text")
 			if err != nil {
@@ -105,7 +105,7 @@ func firstText(e *env, text string) string {
 	if len(parts) == 1 && len(parts[0].Texts) == 1 {
 		return parts[0].Texts[0].Text
 	}
-	fmt.Fprintf(e.stderr, "the prompt has several texts, of %d steps; these are the tokens of the first:\n", pipeline.DefaultSteps)
+	fmt.Fprintf(e.stderr, "the prompt changes over its %d steps; these are the tokens of the first text:\n", pipeline.DefaultSteps)
 	const most = 20 // lines
 	lines := 0
 	for _, p := range parts {

@@ -37,8 +37,8 @@ func upscaleCommand(e *env) *cli.Command {
 		Usage:     "enlarge a picture with an upscaler's network",
 		ArgsUsage: "FILE",
 		Description: `The upscaler is a file of the ESRGAN kind (RRDB, or Real-ESRGAN's compact one), .pth or .safetensors, or the
-name of one in the folder upscale_models of the models. Large pictures are done in tiles, without seams.
-The picture's recipe is kept, with its size as it was made.
+name of one in the folder upscale_models of the models. Large pictures are enlarged in tiles, without seams.
+The recipe stays in the picture, with the original size.
 
 Examples:
    darkroom upscale cat.png --upscaler RealESRGAN_x4plus.pth
@@ -46,7 +46,7 @@ Examples:
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "upscaler", Usage: "a `FILE` or a name", DefaultText: "none"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the `FILE` to write", DefaultText: "NAME-x4.png beside the picture"},
-			&cli.IntFlag{Name: "tile", Usage: "pixels a side that are done at once; fewer take less memory", DefaultText: "256"},
+			&cli.IntFlag{Name: "tile", Usage: "side of a tile in pixels; smaller tiles need less memory", DefaultText: "256"},
 		}, append(settingFlags("backend", "dtype"), deviceFlag(), threadsFlag(), lowMemoryFlag(), quietFlag())...),
 		Action: func(c *cli.Context) error {
 			file, err := oneWord(c, "the picture")
@@ -60,7 +60,7 @@ Examples:
 				return usagef("--upscaler is needed: a file of an upscaler's weights, or its name")
 			}
 			if c.IsSet("tile") && c.Int("tile") < 16 {
-				return usagef("--tile %d: at least 16 pixels are needed", c.Int("tile"))
+				return usagef("--tile %d: it must be at least 16 pixels", c.Int("tile"))
 			}
 			engine, err := readEngineFlags(c)
 			if err != nil {
@@ -92,7 +92,7 @@ func upscale(ctx context.Context, e *env, o upscaleOptions) error {
 	defer release(u)
 	size := picture.Pixels.Bounds().Size()
 	if w, h := size.X*u.Scale, size.Y*u.Scale; w > imagefile.MaxPixels/h {
-		return usagef("%s has %d×%d pixels: %d×%d would be too many", o.File, size.X, size.Y, w, h)
+		return usagef("%s has %d×%d pixels: %d×%d would be too large", o.File, size.X, size.Y, w, h)
 	}
 	out := cmp.Or(o.Out, fmt.Sprintf("%s-x%d.png", strings.TrimSuffix(o.File, filepath.Ext(o.File)), u.Scale))
 	format, err := imagefile.FormatOf(out)

@@ -17,10 +17,10 @@ const (
 func varyCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "vary",
-		Usage:     "make pictures that are much like another",
+		Usage:     "make variations of a picture",
 		ArgsUsage: "PICTURE",
-		Description: `Makes the picture again from the recipe in the file, with the noise of other seeds mixed in: --subtle little of
-it, --strong more. Other flags change the recipe, as with generate --from, of which this is a short form:
+		Description: `Makes the picture again from the recipe in the file, with noise of other seeds mixed in: a little with --subtle,
+more with --strong. Other flags change the recipe. This is short for generate --from:
 darkroom vary cat.png --subtle is darkroom generate --from cat.png --variation random:0.12 --count 4 --grid.
 
 Examples:
@@ -32,9 +32,9 @@ Examples:
 			&cli.BoolFlag{Name: "strong", Usage: fmt.Sprintf("more, which is the default: --variation random:%v", strongVariation), Category: recipe.EditingGroup.String()},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures", DefaultText: "4"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp) or folder", DefaultText: "the current folder"},
-			&cli.BoolFlag{Name: "no-grid", Usage: "no contact sheet of the pictures"},
+			&cli.BoolFlag{Name: "no-grid", Usage: "make no contact sheet"},
 			quietFlag(),
-			jsonFlag("print a line of JSON for each picture: path, seed, seconds, recipe"),
+			jsonFlag("print one line of JSON per picture: path, seed, seconds, recipe"),
 		),
 		Action: func(c *cli.Context) error {
 			file, err := oneWord(c, "the picture")
@@ -52,7 +52,7 @@ Examples:
 			fitOutput(&o.Request, flags, o.Out)
 			switch {
 			case c.Bool("subtle") && c.Bool("strong"), flags.Has("variation") && (c.Bool("subtle") || c.Bool("strong")):
-				return usagef("--subtle, --strong, --variation: give one of them")
+				return usagef("--subtle, --strong, --variation: give only one")
 			case c.Bool("subtle"):
 				o.Further = subtleVariation
 			case !flags.Has("variation"):

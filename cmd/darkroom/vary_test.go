@@ -53,9 +53,9 @@ func TestVaryAndGrid(t *testing.T) {
 		t.Errorf("the sheet: %+v, %v", sheet, err)
 	}
 	for _, c := range []struct{ line, want string }{
-		{"vary x-1.png --subtle --strong", "give one of them"},
+		{"vary x-1.png --subtle --strong", "give only one"},
 		{"vary x-1.png --variation 7", "write SEED:STRENGTH"},
-		{"vary x-grid.png", "there is no recipe in this PNG file"},
+		{"vary x-grid.png", "this PNG file has no recipe"},
 		{"vary jobs.yaml", "neither an image with a recipe"},
 		{"vary", "the picture is missing"},
 		{"generate a --grid", "give --count"},

@@ -26,11 +26,11 @@ type verifyOptions struct {
 func verifyCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "make a picture again and compare it at every seam",
+		Usage:     "make a picture again and check that every stage agrees",
 		ArgsUsage: "FILE",
 		Description: `Renders the picture from its recipe and compares the hashes of the weights, the noise, the latents
-and the pixels with those that the recipe keeps. Exit code 0: all agree; 1: the first that does
-not is named.
+and the pixels with those in the recipe. Exit code 0: all agree. 1: they do not; the first difference
+is named.
 
 Examples:
    darkroom verify apple.png
@@ -74,7 +74,7 @@ func verify(ctx context.Context, e *env, o verifyOptions) error {
 		return err
 	}
 	if !src.complete || src.recipe.Result.Pixels == "" {
-		return fmt.Errorf("%s: there are no hashes in the file to compare with: only darkroom's own files have them (generate --from %s makes a picture like it)", o.File, o.File)
+		return fmt.Errorf("%s: the file has no hashes to compare with: only darkroom's own files have them (generate --from %s makes a similar picture)", o.File, o.File)
 	}
 	show := newProgress(e.stderr, o.Quiet)
 	e.status.set("opening the model")

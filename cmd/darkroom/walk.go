@@ -33,10 +33,10 @@ func walkCommand(e *env) *cli.Command {
 		Name:      "walk",
 		Usage:     "make a film that goes from prompt to prompt, or into a picture",
 		ArgsUsage: "PROMPT…",
-		Description: `Goes from prompt to prompt and from seed to seed: what the denoiser reads and the noise are turned from one to the
-next (--toward, --variation). With --move each picture begins with the one before, moved: a way into the picture, or past it.
-The film is an animated PNG, WebP or GIF, or, with ffmpeg, MP4 or WebM. Its pictures lie in NAME.frames until it is written:
-called again after an interruption, the command goes on with them. Each has its recipe.
+		Description: `Goes from prompt to prompt and from seed to seed, blending the encoded prompts (--toward) and the noise (--variation).
+With --move, each picture starts from the one before, moved: the camera zooms into the picture, or pans across it.
+The film is an animated PNG, WebP or GIF or, with ffmpeg, MP4 or WebM. Its pictures are kept in NAME.frames until the film is
+written; after an interruption, the same command continues with them. Each picture has its recipe.
 
 Examples:
    darkroom walk "a cat" "a dog" "a fox" --frames 24 --loop --seed 1 -o animals.webp
@@ -47,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "seeds", Usage: "seeds to go through, with commas, instead of --seed", DefaultText: "one", Category: recipe.PictureGroup.String()},
 			&cli.IntFlag{Name: "frames", Usage: "pictures in all", DefaultText: "24", Category: recipe.PictureGroup.String()},
 			&cli.BoolFlag{Name: "loop", Usage: "return to the first prompt and seed", Category: recipe.PictureGroup.String()},
-			&cli.Float64Flag{Name: "fps", Usage: "pictures a second", DefaultText: "12", Category: recipe.OutputGroup.String()},
+			&cli.Float64Flag{Name: "fps", Usage: "pictures per second", DefaultText: "12", Category: recipe.OutputGroup.String()},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the `FILE` to write: .webp, .png, .gif, .mp4 or .webm", DefaultText: "walk.webp"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep the pictures in NAME.frames", Category: recipe.OutputGroup.String()},
 			quietFlag(),
@@ -114,7 +114,7 @@ func (o *walkOptions) check() error {
 	case len(o.Prompts) > 1 && len(o.Seeds) > 1 && len(o.Prompts) != len(o.Seeds):
 		return usagef("%d prompts and %d seeds: give as many of both, or one of either", len(o.Prompts), len(o.Seeds))
 	case len(o.Prompts) == 1 && len(o.Seeds) == 1 && !chain:
-		return usagef("one prompt and one seed lead nowhere: give several prompts, or --seeds, or --move")
+		return usagef("one prompt and one seed do not make a film: give several prompts, --seeds or --move")
 	case chain && len(o.Seeds) > 1:
 		return usagef("--move begins each picture with the one before: it goes from prompt to prompt, not from seed to seed")
 	case o.Request.Has("toward") || o.Request.Has("variation"):

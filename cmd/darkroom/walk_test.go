@@ -102,7 +102,7 @@ func TestWalk(t *testing.T) {
 		want string
 	}{
 		{"walk", 2, "the prompt is missing"},
-		{"walk a", 2, "lead nowhere"},
+		{"walk a", 2, "do not make a film"},
 		{"walk a b --seeds 1,2,3", 2, "2 prompts and 3 seeds"},
 		{"walk a --seeds 1,x", 2, "is not a seed"},
 		{"walk a b --frames 1", 2, "from 2 to"},

@@ -37,7 +37,7 @@ func queueFlags() []cli.Flag {
 		&cli.StringFlag{Name: "queue-token", Usage: "token of the queue", EnvVars: []string{"DARKROOM_QUEUE_TOKEN"}},
 		&cli.StringFlag{Name: "queue-creds", Usage: "credentials `FILE` of the queue (JWT and NKey)"},
 		&cli.StringFlag{Name: "queue-nkey", Usage: "`FILE` with an NKey seed for the queue"},
-		&cli.StringFlag{Name: "queue-ca", Usage: "`FILE` of certificates that sign the queue's"},
+		&cli.StringFlag{Name: "queue-ca", Usage: "`FILE` with CA certificates for the queue's server"},
 		&cli.StringFlag{Name: "queue-cert", Usage: "`FILE` with this client's certificate"},
 		&cli.StringFlag{Name: "queue-key", Usage: "`FILE` with its key"},
 	}
@@ -99,10 +99,10 @@ func (o *workerOptions) obey(e *env) error {
 func workerCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "worker",
-		Usage: "render what a queue gives, on one device",
+		Usage: "render jobs from a queue, on one device",
 		Description: `Pulls one job at a time, writes the picture to -o (a folder that all workers and the submitter share, or a
-bucket), and acknowledges the job when the picture is there. Run one for each GPU. SIGTERM or Ctrl-C: it finishes
-its picture and takes no more.
+bucket), and acknowledges the job when the picture is there. Run one worker per GPU. On SIGTERM or Ctrl-C, it
+finishes its picture and takes no more.
 
 Jobs name models as darkroom models lists them; paths are refused unless --any-model is given. Logs are JSON lines on
 stderr.
@@ -123,12 +123,12 @@ Examples:
 			&cli.StringFlag{Name: "listen-key", Usage: "`FILE` with its key"},
 			&cli.StringFlag{Name: "queue-dir", Usage: "folder of the embedded server", DefaultText: "in the user's cache"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve Prometheus metrics on HOST:PORT, at /metrics", DefaultText: "no"},
-			&cli.IntFlag{Name: "max-pixels", Usage: "largest picture that is taken", DefaultText: "4194304"},
-			&cli.IntFlag{Name: "max-steps", Usage: "most steps that are taken", DefaultText: "250"},
-			&cli.IntFlag{Name: "tries", Usage: "deliveries after which a job is dead", DefaultText: "5"},
-			&cli.DurationFlag{Name: "ack-wait", Usage: "silence after which a job goes to another worker", DefaultText: "30s"},
+			&cli.IntFlag{Name: "max-pixels", Usage: "largest picture to accept", DefaultText: "4194304"},
+			&cli.IntFlag{Name: "max-steps", Usage: "most steps to accept", DefaultText: "250"},
+			&cli.IntFlag{Name: "tries", Usage: "how many times a job is delivered before it is given up", DefaultText: "5"},
+			&cli.DurationFlag{Name: "ack-wait", Usage: "how long a worker may be silent before its job goes to another", DefaultText: "30s"},
 			&cli.BoolFlag{Name: "parent", Hidden: true, Usage: "instructions come on standard input, and the worker ends when that does"},
-			&cli.BoolFlag{Name: "any-model", Usage: "take paths of models too: only for queues that nobody else can write to"},
+			&cli.BoolFlag{Name: "any-model", Usage: "accept model paths too: only for queues that nobody else can write to"},
 		), memoryFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
@@ -149,7 +149,7 @@ Examples:
 			case o.Out == "":
 				return &usageError{"worker", "-o is missing: name the folder that workers and submitters share, or s3://BUCKET/PREFIX"}
 			case o.Embedded && c.IsSet("queue"):
-				return usagef("--embedded is a queue of its own, and --queue names another: give one")
+				return usagef("--embedded starts its own queue, but --queue names another: give only one")
 			}
 			return work(c.Context, e, o)
 		},
@@ -358,7 +358,7 @@ func keepWorking(ctx context.Context, e *env, o batchOptions, tell orders, progr
 		if ctx.Err() != nil {
 			return
 		}
-		fmt.Fprintf(e.stderr, "warning: worker %d ended (%v) and is started again: %s\n", i+1, errOr(err, "by itself"), last.text)
+		fmt.Fprintf(e.stderr, "warning: worker %d ended (%v) and is being restarted: %s\n", i+1, errOr(err, "by itself"), last.text)
 		select {
 		case <-ctx.Done():
 		case <-time.After(min(time.Duration(n+1)*200*time.Millisecond, 5*time.Second)):
