@@ -43,8 +43,9 @@ type batchOptions struct {
 	AtOnce   int        // images that a device renders at once; 0: as many as it gains by
 	Devices  deviceList // a renderer on each
 	Queue    queue.Options
-	Remote   bool // --queue was given
-	Workers  int  // processes on this machine; 0: render in this one
+	Remote   bool   // --queue was given
+	Workers  int    // processes on this machine; 0: render in this one
+	Grid     string // a file for the contact sheet; "": none
 	Quiet    bool
 	JSON     bool
 }
@@ -67,6 +68,7 @@ machine do.
 Examples:
    darkroom batch jobs.yaml -o pictures/
    darkroom batch jobs.csv -o pictures/ --dry-run
+   darkroom batch samples/jobs/samplers.yaml -o pictures/ --grid sheet.png
    darkroom batch jobs.yaml -o pictures/ --name "{index:04}-{seed}-{slug}" --retry 2
    darkroom batch jobs.yaml -o /shared/pictures --queue nats://10.0.0.1:4222
    darkroom batch jobs.yaml -o pictures/ --workers 2
@@ -82,6 +84,7 @@ Examples:
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be rendered, how long it would take and how much disk space; render nothing"},
 			&cli.IntFlag{Name: "retry", Usage: "how many times to retry a picture that failed", DefaultText: "0"},
 			&cli.BoolFlag{Name: "fail-fast", Usage: "stop at the first failure"},
+			&cli.StringFlag{Name: "grid", Usage: "also put the pictures on a contact sheet, labelled with the settings that differ: `FILE`; in a sweep each row runs through the values of the setting that changes fastest"},
 			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of the same size and sampler a device renders at once; does not change the pictures", DefaultText: "auto: as many as make it faster"},
 			&cli.IntFlag{Name: "workers", Usage: "render in this many processes on this machine, with their own queue", DefaultText: "0: in this process"},
 		), memoryFlag(), quietFlag(), jsonFlag("print a line of JSON for each event")),
@@ -100,7 +103,7 @@ Examples:
 			o := batchOptions{
 				Jobs: path, Read: jobs.Options{Notation: c.String("notation"), Name: c.String("name"), Wildcards: c.String("wildcards"), Pictures: true},
 				Memory: gibibytes(c), Out: c.String("out"), Records: c.String("records"), DryRun: c.Bool("dry-run"),
-				Retry: c.Int("retry"), FailFast: c.Bool("fail-fast"), Remote: c.IsSet("queue"), Workers: c.Int("workers"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
+				Retry: c.Int("retry"), FailFast: c.Bool("fail-fast"), Remote: c.IsSet("queue"), Workers: c.Int("workers"), Grid: c.String("grid"), Quiet: c.Bool("quiet"), JSON: c.Bool("json"),
 			}
 			if o.Engine, o.Devices, err = readEngines(c); err != nil {
 				return err
@@ -210,6 +213,9 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	}
 	past := newHistoryLog()
 	defer past.close()
+	if err := o.checkGrid(len(list.Images)); err != nil {
+		return err
+	}
 	if o.DryRun {
 		known, err := past.open()
 		if err != nil {
@@ -263,6 +269,14 @@ func runBatch(ctx context.Context, e *env, o batchOptions) error {
 		sum, err = runHere(ctx, o, options, first, engines[1:])
 	}
 	show.end()
+	if o.Grid != "" && (err == nil || queue.IsCancelled(err)) && sum.Finished+sum.Kept > 0 {
+		if err := o.writeGrid(list.Images, records); err != nil {
+			return err
+		}
+		if err := e.tellGrid(o.Grid, o.JSON); err != nil {
+			return err
+		}
+	}
 	return summarize(e, o, show, sum, err)
 }
 

@@ -106,10 +106,7 @@ func (g *generation) writeSheet() error {
 	if err := g.sheet.write(path, g.out.Encode); err != nil {
 		return err
 	}
-	if g.o.JSON {
-		return printJSON(g.e.stdout, map[string]string{"grid": path})
-	}
-	return println(g.e.stdout, path)
+	return g.e.tellGrid(path, g.o.JSON)
 }
 
 // startAll shows one bar for the pictures of all devices.
