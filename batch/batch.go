@@ -173,7 +173,7 @@ func (r *run) unfinished(ctx context.Context) ([]*jobs.Image, error) {
 // stale says why a finished image cannot be kept, "" if it can.
 func (r *run) stale(ctx context.Context, m *jobs.Image, old manifest.Record, weights map[string]string) string {
 	if old.Numerics != pipeline.Numerics {
-		return "it is of a version of darkroom with other arithmetic"
+		return "it is from a version of darkroom with different arithmetic"
 	}
 	if r.o.ModelHash != nil {
 		group := engine.Group(&m.Request)
@@ -193,7 +193,7 @@ func (r *run) stale(ctx context.Context, m *jobs.Image, old manifest.Record, wei
 	case err != nil:
 		return err.Error()
 	case sum != old.SHA256:
-		return "the file was changed; it is left as it is, and the picture gets another name"
+		return "the file was changed; it is kept, and the picture gets another name"
 	}
 	return ""
 }
@@ -219,9 +219,9 @@ func (r *run) render(ctx context.Context, todo []*jobs.Image, pictures chan<- pi
 			r.event(Event{Kind: Retrying, Image: t.Item, Text: err.Error(), Device: t.Device})
 		},
 		Moved: func(t render.Try[*jobs.Image], err error) {
-			text := fmt.Sprintf("%s has no room for pictures of this size, which go to the other devices: %v", t.Device, err)
+			text := fmt.Sprintf("%s has no room for pictures of this size; they go to the other devices: %v", t.Device, err)
 			if render.Lost(err) {
-				text = fmt.Sprintf("%s is lost, its pictures go to the other devices: %v", t.Device, err)
+				text = fmt.Sprintf("%s is lost; its pictures go to the other devices: %v", t.Device, err)
 			}
 			r.event(Event{Kind: Warning, Image: t.Item, Text: text, Device: t.Device})
 		},
@@ -304,7 +304,7 @@ func (r *run) write(ctx context.Context, p picture) {
 		err = Patiently(ctx, r.o.StorePatience, r.warn, func() error { return r.o.Manifest.Append(rec) })
 	}
 	if err != nil {
-		r.cancel(fmt.Errorf("%w\nWhat is finished is in the manifest: the same command goes on from there", err))
+		r.cancel(fmt.Errorf("%w\nFinished pictures are in the manifest: run the same command again to continue from there", err))
 		return
 	}
 	r.count(func(s *Summary) { s.Finished++ }, Event{Kind: Finished, Image: p.image, Record: rec, Device: rec.Device})

@@ -146,7 +146,7 @@ func TestChangedFiles(t *testing.T) {
 	if files["1.png"] != original["1.png"] || files["2.png"] != "edited" || files["2-2.png"] != original["2.png"] {
 		t.Errorf("the files are %v", len(files))
 	}
-	want := []string{"1.png is made again: the file is gone", "2.png is made again: the file was changed; it is left as it is, and the picture gets another name"}
+	want := []string{"1.png is made again: the file is gone", "2.png is made again: the file was changed; it is kept, and the picture gets another name"}
 	if d := cmp.Diff(want, warnings); d != "" {
 		t.Error(d)
 	}
@@ -220,7 +220,7 @@ func TestFullDisk(t *testing.T) {
 	got, err = b.run(t.Context(), func(o *Options) {
 		o.Store = &noSpace{}
 	}, &simulated.Device{})
-	if err == nil || !strings.HasPrefix(err.Error(), "no space left\nWhat is finished is in the manifest") || got.Failed > 0 {
+	if err == nil || !strings.HasPrefix(err.Error(), "no space left\nFinished pictures are in the manifest") || got.Failed > 0 {
 		t.Errorf("%v, %+v", err, got)
 	}
 }

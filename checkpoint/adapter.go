@@ -231,9 +231,9 @@ func (a *Adapter) Match(parts map[string]Weights) (*Matched, error) {
 	}
 	d := Describe(a.source)
 	if misfit != nil {
-		return nil, fmt.Errorf("%s: this is %s, and nothing of it fits the model: %w", a.Name(), d.What, misfit)
+		return nil, fmt.Errorf("%s: this is %s, but none of it fits the model: %w", a.Name(), d.What, misfit)
 	}
-	return nil, fmt.Errorf("%s: this is %s, and %d of its layers are not in the model, such as %s", a.Name(), d.What, len(m.Unmatched), strings.Join(m.Unmatched[:min(3, len(m.Unmatched))], ", "))
+	return nil, fmt.Errorf("%s: this is %s, but %d of its layers are not in the model, such as %s", a.Name(), d.What, len(m.Unmatched), strings.Join(m.Unmatched[:min(3, len(m.Unmatched))], ", "))
 }
 
 // add makes the changes of one module: to a layer's weight, and to its bias.

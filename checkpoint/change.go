@@ -58,7 +58,7 @@ func newChange(parts module, shape tensor.Shape) (*change, error) {
 	case parts["down"] != nil && parts["up"] != nil:
 		return c, c.checkLoRA()
 	}
-	return nil, fmt.Errorf("only a half of an adapter is there: the file is damaged")
+	return nil, fmt.Errorf("half of the adapter is missing: the file is damaged")
 }
 
 func (c *change) elements(part string) error {

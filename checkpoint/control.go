@@ -218,7 +218,7 @@ func controlNetNames(all table) (table, error) {
 			digits, end, _ := strings.Cut(rest, ".")
 			var i int
 			if _, err := fmt.Sscan(digits, &i); err != nil || i%2 != 0 {
-				return nil, fmt.Errorf("%s is no layer of a ControlNet", name)
+				return nil, fmt.Errorf("%s is not a layer of a ControlNet", name)
 			}
 			name = fmt.Sprintf("controlnet_cond_embedding.blocks.%d.%s", i/2-1, end)
 			if i == 0 {

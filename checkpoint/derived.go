@@ -294,7 +294,7 @@ func (p *modelParts) pipelineClass(f Family) (string, error) {
 	case in == out+1:
 		return base + "Depth2ImgPipeline", nil
 	}
-	return "", fmt.Errorf("the U-Net reads %d channels and gives %d: no model that is supported does", in, out)
+	return "", fmt.Errorf("the U-Net reads %d channels and gives %d: no supported model does", in, out)
 }
 
 // indexConfig is model_index.json, which names the scheduler's class too.

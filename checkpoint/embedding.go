@@ -117,7 +117,7 @@ func BundledEmbeddings(s *Source) ([]*Embedding, error) {
 		inner := &Source{name: token + ".", contents: contents{format: s.format, arrays: table(s.arrays).below("bundle_emb." + token + ".")}}
 		e, err := ReadEmbedding(inner)
 		if err != nil {
-			return nil, fmt.Errorf("%s: bundle_emb.%s is no embedding", s.Name(), token)
+			return nil, fmt.Errorf("%s: bundle_emb.%s is not an embedding", s.Name(), token)
 		}
 		e.Token = token
 		all = append(all, e)

@@ -80,7 +80,7 @@ func (g *ggufReader) describe(c *contents) error {
 			shape, isShape := v.([]int)
 			a := c.arrays[name]
 			if !isShape || a == nil || tensor.Shape(shape).Len() != a.Shape().Len() || len(shape) > maxAxes {
-				return fmt.Errorf("%s is %v: that is no shape of its tensor", key, v)
+				return fmt.Errorf("%s is %v, which does not fit its tensor", key, v)
 			}
 			switch a := a.(type) {
 			case placed:
@@ -118,7 +118,7 @@ func (g *ggufReader) tensor() (ggufTensor, error) {
 	t := ggufTensor{name: g.text()}
 	axes := g.uint32()
 	if g.err == nil && axes > 8 {
-		return t, fmt.Errorf("tensor %q has %d axes, at most 4 are usual", t.name, axes)
+		return t, fmt.Errorf("tensor %q has %d axes: at most 4 are supported", t.name, axes)
 	}
 	elements := uint64(1)
 	for i := range axes {

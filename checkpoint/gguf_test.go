@@ -103,8 +103,8 @@ func TestGGUFRefuses(t *testing.T) {
 		"offset":          {append(info(head(1, 0), 0, math.MaxUint64-7, 4), make([]byte, 64)...), "cut off"},
 		"cut off":         {good[:len(good)-32], "cut off"},
 		"twice":           {append(info(info(head(2, 0), 0, 0, 4), 0, 0, 4), make([]byte, 64)...), "twice"},
-		"original shape":  {append(info(u64(u32(u32(text(head(1, 1), "comfy.gguf.orig_shape.w"), 9), 5), 0), 0, 0, 4), make([]byte, 64)...), "no shape"},
-		"shape of nobody": {u32(u64(u32(u32(text(head(0, 1), "comfy.gguf.orig_shape.v"), 9), 5), 1), 4), "no shape"},
+		"original shape":  {append(info(u64(u32(u32(text(head(1, 1), "comfy.gguf.orig_shape.w"), 9), 5), 0), 0, 0, 4), make([]byte, 64)...), "does not fit its tensor"},
+		"shape of nobody": {u32(u64(u32(u32(text(head(0, 1), "comfy.gguf.orig_shape.v"), 9), 5), 1), 4), "does not fit its tensor"},
 	} {
 		if _, err := ParseSource(c.data, name); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)

@@ -121,7 +121,7 @@ func (p *modelParts) findUNet(all table, useEMA bool) error {
 			return fmt.Errorf("there are no averaged weights (model_ema) in the file")
 		}
 		if name := firstWith(t, "time_stack", "time_mixer", "temporal_transformer", "motion_modules"); name != "" {
-			return fmt.Errorf("%s is of a model for video, which is not supported", prefix+name)
+			return fmt.Errorf("%s belongs to a video model, which is not supported", prefix+name)
 		}
 		p.ldm, p.unet = isLDM, t
 		if isLDM {
@@ -209,7 +209,7 @@ func (p *modelParts) family() (f Family, why string, err error) {
 	case in == 7 || first == 256 && p.unet["class_embedding.weight"] != nil:
 		return "", "", fmt.Errorf("this is the ×4 upscaler of Stable Diffusion 2, which is not supported")
 	case context == 0:
-		return "", "", fmt.Errorf("the U-Net has no cross attention: it reads no text, and is of no family that is supported")
+		return "", "", fmt.Errorf("the U-Net has no cross attention: it does not read text and belongs to no supported family")
 	case added == 1536 || p.ldm && added == 2048 && context == 1024:
 		return "", "", fmt.Errorf("this is Stable unCLIP, which reads pictures: it is not supported")
 	case added > 0 && (context == 1280 || context != 2048 && p.text2 == nil && p.text != nil && p.openCLIP):

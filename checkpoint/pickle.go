@@ -103,7 +103,7 @@ func (u *unpickler) step(op byte) error {
 	case 0x80: // PROTO
 		version, err := u.byte()
 		if err == nil && version > 5 {
-			err = fmt.Errorf("protocol %d is unknown, at most 5 is", version)
+			err = fmt.Errorf("protocol %d is unknown: the newest supported one is 5", version)
 		}
 		return err
 	case 0x95: // FRAME: a hint for buffering
@@ -194,7 +194,7 @@ func textLiteral(op byte, line string) (any, error) {
 		return strconv.ParseFloat(line, 64)
 	case 'S':
 		if len(line) < 2 || line[0] != line[len(line)-1] {
-			return nil, fmt.Errorf("%q is no quoted string", line)
+			return nil, fmt.Errorf("%q is not a quoted string", line)
 		}
 		return line[1 : len(line)-1], nil
 	}
@@ -428,7 +428,7 @@ func (u *unpickler) pushClass(module, name string) error {
 
 func (u *unpickler) push(v any) error {
 	if u.values++; u.values > maxPickleValues {
-		return fmt.Errorf("more than %d values: no checkpoint has as many", maxPickleValues)
+		return fmt.Errorf("more than %d values: no checkpoint has that many", maxPickleValues)
 	}
 	u.stack = append(u.stack, v)
 	return nil
@@ -527,7 +527,7 @@ func (u *unpickler) counted(n int) ([]byte, error) {
 func (u *unpickler) line() (string, error) {
 	n := bytes.IndexByte(u.data[u.at:], '\n')
 	if n < 0 {
-		return "", fmt.Errorf("a line without an end: the file is cut off or no pickle")
+		return "", fmt.Errorf("a line does not end: the file is cut off or not a pickle")
 	}
 	b, err := u.take(uint64(n) + 1)
 	return strings.TrimSuffix(string(b[:n]), "\r"), err

@@ -175,7 +175,7 @@ func (f *File) place(all []header, body []byte) error {
 		f.tensors[h.name] = tensor.Tensor{DType: h.dtype, Shape: h.shape, Data: body[h.begin:h.end:h.end]}
 	}
 	if at != len(body) {
-		return fmt.Errorf("%d bytes after the last tensor belong to none: fetch the file again; if they are meant, load and save it with the safetensors library", len(body)-at)
+		return fmt.Errorf("%d bytes after the last tensor belong to none: fetch the file again; if they are intended, load and save the file with the safetensors library", len(body)-at)
 	}
 	return nil
 }

@@ -143,8 +143,8 @@ func TestParseRefuses(t *testing.T) {
 		{"overlap", file(two("0,4", "2,6"), "123456"), `tensors "a" and "b" overlap at byte 2`},
 		{"hole", file(two("0,4", "6,10"), "1234567890"), `bytes 4 to 6, before tensor "b", belong to no tensor`},
 		{"hole in front", file(two("6,10", "2,6"), "1234567890"), `bytes 0 to 2, before tensor "b", belong to no tensor`},
-		{"trailing", file(ok, "12345"), `1 bytes after the last tensor belong to none: fetch the file again; if they are meant, load and save it with the safetensors library`},
-		{"only trailing", file(`{}`, "12345"), `5 bytes after the last tensor belong to none: fetch the file again; if they are meant, load and save it with the safetensors library`},
+		{"trailing", file(ok, "12345"), `1 bytes after the last tensor belong to none: fetch the file again; if they are intended, load and save the file with the safetensors library`},
+		{"only trailing", file(`{}`, "12345"), `5 bytes after the last tensor belong to none: fetch the file again; if they are intended, load and save the file with the safetensors library`},
 	} {
 		_, err := Parse(c.data, "m.safetensors")
 		if want := "m.safetensors: " + c.want; err == nil || err.Error() != want {

@@ -102,7 +102,7 @@ func parseContents(data []byte, name string, mapped bool) (*contents, error) {
 		return parseTorch(data, mapped)
 	}
 	for prefix, what := range map[string]string{
-		"version https://git-lfs": "a Git LFS pointer: the file itself is to be fetched with git lfs pull",
+		"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
 		"<!DOCTYPE":               "a web page: the download went wrong, fetch it again",
 		"<html":                   "a web page: the download went wrong, fetch it again",
 		"\x89PNG":                 "a picture",
@@ -115,7 +115,7 @@ func parseContents(data []byte, name string, mapped bool) (*contents, error) {
 		}
 	}
 	if !isSafetensors(data) {
-		return nil, fmt.Errorf("not a safetensors file, nor what torch.save writes, nor GGUF")
+		return nil, fmt.Errorf("this is not a safetensors file, a torch.save file or a GGUF file")
 	}
 	f := &File{data: data, tensors: map[string]tensor.Tensor{}}
 	if err := f.parse(); err != nil {

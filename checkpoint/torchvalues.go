@@ -201,7 +201,7 @@ func (h *torchHost) persistent(id any) (any, error) {
 		return t[1], nil // its name was checked; the source is not read
 	}
 	if !ok || len(t) < 5 || t[0] != "storage" {
-		return nil, fmt.Errorf("a persistent id that is no storage")
+		return nil, fmt.Errorf("a persistent id that is not a storage")
 	}
 	class, ok1 := t[1].(pyClass)
 	key, ok2 := t[2].(string)

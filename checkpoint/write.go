@@ -48,7 +48,7 @@ func layOut(w Weights, as string, meta map[string]string) ([]item, []byte, error
 	for _, name := range w.Names() {
 		a, ok := w.Array(name)
 		if !ok {
-			return nil, nil, fmt.Errorf("tensor %q is listed, and not there", name)
+			return nil, nil, fmt.Errorf("tensor %q is listed but missing", name)
 		}
 		d, err := tensor.ParseDType(a.Type())
 		if err != nil || d != tensor.F32 && d != tensor.BF16 {

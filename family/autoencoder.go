@@ -121,7 +121,7 @@ func (c *autoencoder) Decode(ctx context.Context, latents []float32, a Area, war
 		if otherErr != nil {
 			return Decoded{}, fmt.Errorf("%w; and decoding in a wider type is not possible: %w", bad.Diagnosis(ctx, ""), otherErr)
 		}
-		warn(fmt.Sprintf("the decoder's numbers are too large for fp16: this picture is decoded once more in %s", wide.Device().DType.Name()))
+		warn(fmt.Sprintf("the decoder's numbers overflow fp16: decoding this picture again in %s", wide.Device().DType.Name()))
 		p = wide
 		values, err = c.run(ctx, p, latents, a)
 	}

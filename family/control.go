@@ -60,7 +60,7 @@ type ControlOptions struct {
 func (m *Model) OpenControl(path string, o ControlOptions) (*Control, error) {
 	base, ok := m.Denoiser.(*unetDenoiser)
 	if !ok {
-		return nil, fmt.Errorf("models of the family %s take no control by pictures", m.Family)
+		return nil, fmt.Errorf("models of the family %s do not support control pictures", m.Family)
 	}
 	file, err := checkpoint.OpenControl(path, o.HashCache)
 	if err != nil {
@@ -68,7 +68,7 @@ func (m *Model) OpenControl(path string, o ControlOptions) (*Control, error) {
 	}
 	c := &Control{Kind: file.Kind, path: path, file: file, hash: sync.OnceValues(file.Hash)}
 	if own := checkpoint.FamilyByContext(base.config.CrossAttentionDim[0]); file.Family != "" && own != "" && file.Family != own {
-		err = fmt.Errorf("this is %s, and the model is of %s: a control network belongs to its family", file.What, own)
+		err = fmt.Errorf("this is %s, but the model is of %s: a control network works only with its own family", file.What, own)
 	} else if w := m.weights[base.part.Name]; w != nil {
 		err = file.Over(w.arrays)
 	}
@@ -193,7 +193,7 @@ func (c *Control) findVision(d *stage.Device, o ControlOptions) (*vision, string
 	if c.projection.Reads() == "hidden" {
 		what = fmt.Sprintf("%d wide", c.projection.Width())
 	}
-	return nil, "", fmt.Errorf("the IP-Adapter reads what CLIP's image encoder gives, one %s, which is not there: put it into the folder %s, or into clip_vision of a models' folder, or name it with :encoder=PATH", what, beside[0])
+	return nil, "", fmt.Errorf("the IP-Adapter needs CLIP's image encoder, one %s, which was not found: put it into the folder %s, or into clip_vision in a models folder, or name it with :encoder=PATH", what, beside[0])
 }
 
 func (c *Control) openVision(path string, d *stage.Device, hashCache string) (*vision, error) {
@@ -212,7 +212,7 @@ func (c *Control) openVision(path string, d *stage.Device, hashCache string) (*v
 		gives = v.config.HiddenSize
 	}
 	if err == nil && gives != c.projection.Width() {
-		err = fmt.Errorf("%w: it gives %d numbers, and the IP-Adapter reads %d", errOtherVision, gives, c.projection.Width())
+		err = fmt.Errorf("%w: it gives %d numbers, but the IP-Adapter reads %d", errOtherVision, gives, c.projection.Width())
 	}
 	var net *clip.VisionModel
 	if err == nil {

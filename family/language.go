@@ -45,7 +45,7 @@ func (x *files) whole() error {
 	if len(flags) == 0 {
 		return nil
 	}
-	return fmt.Errorf("model %s: the file holds %s of %s alone: give %s, or a model that has them with --parts", x.folder.Name(), strings.Join(s.Parts, ", "), s.Family, strings.Join(flags, ", and "))
+	return fmt.Errorf("model %s: the file holds only %s of %s: give %s, or a model that has them with --parts", x.folder.Name(), strings.Join(s.Parts, ", "), s.Family, strings.Join(flags, ", and "))
 }
 
 // openLanguageModel opens the text encoder and the tokenizer. layers chooses the states that are read.
@@ -168,7 +168,7 @@ func (t *languageModel) encode(ctx context.Context, texts []string, o TextOption
 
 func (t *languageModel) embed(all []*checkpoint.Embedding, _ map[string]checkpoint.Weights, _ map[string]string) error {
 	if len(all) > 0 {
-		return fmt.Errorf("the embedding %s is for CLIP's text encoders, and this model has none", all[0].Token)
+		return fmt.Errorf("the embedding %s is for CLIP text encoders, which this model does not have", all[0].Token)
 	}
 	return nil
 }

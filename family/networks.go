@@ -23,7 +23,7 @@ func Networks(syntax string, texts ...string) (found []Network, warnings []strin
 			switch {
 			case seen[t.Text]:
 			case t.Kind == "hypernet":
-				warnings = append(warnings, fmt.Sprintf("%s: hypernetworks are not supported, it is left out", t.Text))
+				warnings = append(warnings, fmt.Sprintf("%s: hypernetworks are not supported: it is left out", t.Text))
 			default:
 				found = append(found, t)
 			}

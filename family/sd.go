@@ -38,7 +38,7 @@ func isStableDiffusion(index *checkpoint.Index) bool {
 // unknown refuses folders of other kinds of models, before their parts give puzzling errors.
 func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	if s := f.Single(); s != nil && len(s.Missing) > 0 {
-		return fmt.Errorf("model %s: the file holds %s of %s alone: %s missing, and no other model here has what fits: name one with --parts", f.Name(), strings.Join(s.Parts, ", "), s.Family, areMissing(s.Missing))
+		return fmt.Errorf("model %s: the file holds only %s of %s: %s missing, and no installed model has parts that fit: name one with --parts", f.Name(), strings.Join(s.Parts, ", "), s.Family, areMissing(s.Missing))
 	}
 	for part, class := range sdParts {
 		c, ok := index.Components[part]
@@ -204,7 +204,7 @@ func (u *unetDenoiser) Reading() Reading {
 // checkExtra refuses U-Nets that read something beside the latents that is not known.
 func checkExtra(c *config.Object, m unet.Config) {
 	if extra := m.InChannels - m.OutChannels; extra != 0 && extra != 1 && extra != m.OutChannels && extra != m.OutChannels+1 {
-		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: of models that read a picture there are those for inpainting (%d), for editing by instruction (%d) and for depth (%d)",
+		c.Fail("in_channels", fmt.Sprintf("out_channels is %d: models that read a picture are supported for inpainting (%d), editing by instruction (%d) and depth (%d)",
 			m.OutChannels, 2*m.OutChannels+1, 2*m.OutChannels, m.OutChannels+1))
 	}
 }

@@ -55,7 +55,7 @@ func (m *Model) Steer(uses []Steer) (*Steered, error) {
 		case checkpoint.KindT2IAdapter:
 			n := use.adapter.Config.Features()
 			if s.features > 0 && s.features != n {
-				return nil, fmt.Errorf("%s: adapters of %d and of %d features do not go together", use.path, s.features, n)
+				return nil, fmt.Errorf("%s: adapters with %d and with %d features cannot be combined", use.path, s.features, n)
 			}
 			if s.features == 0 {
 				if u, err = u.WithFeatures(n); err != nil {
@@ -134,7 +134,7 @@ func (s *Steered) checkFeatures() error {
 		for k := range s.features {
 			name := unet.FeatureName(k)
 			if gives, takes := a.Out(name).Shape, u.In(name).Shape; !gives.Equal(takes) {
-				return fmt.Errorf("%s: the adapter's feature %d is %v, and the U-Net takes %v: it belongs to another kind of model", use.path, k, gives, takes)
+				return fmt.Errorf("%s: the adapter's feature %d is %v, but the U-Net takes %v: it belongs to another kind of model", use.path, k, gives, takes)
 			}
 		}
 	}

@@ -30,7 +30,7 @@ func openCLIP(x *files, d *stage.Device, name, tokenizer string) (*clipText, err
 // openCLIPWith is openCLIP with another reader of the configuration.
 func openCLIPWith(x *files, d *stage.Device, name, tokenizer string, read func(*config.Object) (clip.TextConfig, error)) (*clipText, error) {
 	if x.options.Text != nil {
-		return nil, fmt.Errorf("model %s: its text encoders are CLIP's, and no language model takes their place: leave --text-encoder out", x.folder.Name())
+		return nil, fmt.Errorf("model %s: its text encoders are CLIP's, which no language model can replace: leave --text-encoder out", x.folder.Name())
 	}
 	t, err := clip.LoadTokenizer(x.folder.Sub(tokenizer))
 	if err != nil {

@@ -62,7 +62,7 @@ func openBackend(o Options, warn func(string)) (kernels.Backend, error) {
 			return nil, err
 		}
 		if found, none := cuda.Devices(); none == nil && len(found) > 0 {
-			warn(fmt.Sprintf("there is a GPU and the CPU is used: %v", err))
+			warn(fmt.Sprintf("using the CPU although there is a GPU: %v", err))
 		} // why there is none is for "darkroom devices" to tell
 		return openCPU(o)
 	}
@@ -124,7 +124,7 @@ func (p *Pipeline) openDevice(o Options) error {
 	if err != nil {
 		return short // a type that the CPU does not compute in
 	}
-	warn(fmt.Sprintf("%s has too little memory and the CPU is used: %v", info.Name, short))
+	warn(fmt.Sprintf("using the CPU because %s has too little memory: %v", info.Name, short))
 	err = p.device.Backend.Close()
 	p.device.Backend, p.device.DType, p.free = b, dtype, machine.FreeMemory
 	return err
@@ -222,7 +222,7 @@ func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
 	case name == tf32 && !info.TF32:
 		return 0, usagef("--dtype tf32 is for GPUs; the %s backend computes in fp32", info.Name)
 	case name == int8Name && !info.Int8:
-		return 0, usagef("--dtype int8 is for processors; the %s backend computes in %s", info.Name, info.DTypes[0].Name())
+		return 0, usagef("--dtype int8 is for CPUs; the %s backend computes in %s", info.Name, info.DTypes[0].Name())
 	case dtype == nil:
 		return info.DTypes[0], nil
 	case slices.Contains(info.DTypes, *dtype):

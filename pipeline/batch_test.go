@@ -132,7 +132,7 @@ func TestBatchOneFails(t *testing.T) {
 			t.Errorf("request %d: %v", i, errs[i])
 		}
 	}
-	if broken != nil && !strings.HasPrefix(broken.Error(), "rendering broke off: a bug\n") {
+	if broken != nil && !strings.HasPrefix(broken.Error(), "rendering crashed: a bug\n") {
 		t.Error(broken)
 	}
 	for _, i := range []int{3, 5} {

@@ -132,7 +132,7 @@ func TestCacheErrors(t *testing.T) {
 	for cache, part := range map[string]string{
 		"deepcach":                  "no cache is called",
 		"deepcache:every=1":         "want a number",
-		"deepcache:layers=60":       "layers on its way up",
+		"deepcache:layers=60":       "the up path of this model's U-Net",
 		"firstblock:every=2":        "no key",
 		"deepcache:every=2,every=3": "twice",
 	} {

@@ -204,7 +204,7 @@ func TestWindows(t *testing.T) {
 		t.Errorf("inpainting in windows: %v", img.Rect)
 	}
 	for _, c := range []struct{ windows, tile, want string }{
-		{"63", "", "in steps of 8 pixels; the nearest size is 64"}, {"64:overlap=1", "", "an overlap from 0 to 0.95"}, {"big", "", "write PIXELS"}, {"64", "x", "--windows and --tile do not go together"},
+		{"63", "", "multiples of 8 pixels; the nearest size is 64"}, {"64:overlap=1", "", "an overlap from 0 to 0.95"}, {"big", "", "write PIXELS"}, {"64", "x", "--windows and --tile do not go together"},
 	} {
 		q := r
 		q.Width, q.Windows, q.Tile = 128, c.windows, c.tile

@@ -60,7 +60,7 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 		o.Prompts = len(texts)
 	}
 	if len(texts) > maxTexts {
-		return nil, usagef("the prompts have %d texts over the steps: at most %d are taken", len(texts), maxTexts)
+		return nil, usagef("the prompts have %d texts over the steps: at most %d are allowed", len(texts), maxTexts)
 	}
 	key.options = o
 	c := p.remembered(key)
@@ -87,7 +87,7 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 	}
 	for i, cut := range c.Cut {
 		if cut != "" {
-			warn(fmt.Sprintf("%s is longer than %d tokens, its end is ignored (--prompt-syntax weighted takes any length): %q", names[i], c.Window, cut))
+			warn(fmt.Sprintf("%s is longer than %d tokens, so its end is ignored (--prompt-syntax weighted takes any length): %q", names[i], c.Window, cut))
 		}
 	}
 	for i, warnings := range c.Warnings {

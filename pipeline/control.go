@@ -90,7 +90,7 @@ func (p *Pipeline) loadControls(r *Request, e *edit) (*controls, error) {
 		c.steered, c.key = p.steering.steered, p.steering.key
 	}
 	if m := c.steered.Multiple(); r.Width%m != 0 || r.Height%m != 0 {
-		return nil, usagef("%d×%d pixels: with a T2I-Adapter there are pictures in steps of %d pixels; the nearest size is %d×%d", r.Width, r.Height, m, nearest(r.Width, m), nearest(r.Height, m))
+		return nil, usagef("%d×%d pixels: with a T2I-Adapter, sizes must be multiples of %d pixels; the nearest size is %d×%d", r.Width, r.Height, m, nearest(r.Width, m), nearest(r.Height, m))
 	}
 	return c, nil
 }

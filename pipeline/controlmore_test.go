@@ -242,7 +242,7 @@ func TestControlErrors(t *testing.T) {
 		{sd, control("testdata/models/sd1=" + ring), "without config.json"},
 		{sd, control("testdata/models/sd1/unet=" + ring), "this is the U-Net"},
 		{sd, control(nets + "one/diffusion_pytorch_model.safetensors/x=" + ring), "no control of that name"},
-		{sd, func(r *Request) { r.Control, r.Width = nets+"t2i="+ring, 72 }, "steps of 16 pixels; the nearest size is 80×64"},
+		{sd, func(r *Request) { r.Control, r.Width = nets+"t2i="+ring, 72 }, "multiples of 16 pixels; the nearest size is 80×64"},
 		{sd, func(r *Request) { r.Control, r.Scheduler, r.Steps = nets+"one="+ring+":end=0.5", "dpm-adaptive", 0 }, "leave start and end out"},
 		{sd, func(r *Request) { r.Depth = ring }, "--depth is for depth models"},
 		{sd, func(r *Request) { r.ImageCFG = &low }, "--image-cfg is for models that edit by instruction"},
@@ -252,7 +252,7 @@ func TestControlErrors(t *testing.T) {
 		{instruct, func(r *Request) { r.Init, r.Guidance, r.Negative = ring, "perp-neg", "x" }, "does not go with a model that edits by instruction"},
 		{depth, func(*Request) {}, "is a depth model: give it a depth map with --depth"},
 		{depth, func(r *Request) { r.Depth = text }, "--depth: " + text},
-		{depth, func(r *Request) { r.Depth = flat }, "of one depth everywhere"},
+		{depth, func(r *Request) { r.Depth = flat }, "has the same depth everywhere"},
 	} {
 		r := c.p.NewRequest("a cat")
 		r.Steps, r.Width, r.Height = 4, 64, 64

@@ -92,7 +92,7 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 		r.Height = nearest(b.Dy(), f)
 	}
 	if r.Width > recipe.MaxSide || r.Height > recipe.MaxSide {
-		return nil, usagef("--init %s has %d×%d pixels, at most %d a side: give --width and --height", r.Init, b.Dx(), b.Dy(), recipe.MaxSide)
+		return nil, usagef("--init %s has %d×%d pixels, more than the %d allowed per side: give --width and --height", r.Init, b.Dx(), b.Dy(), recipe.MaxSide)
 	}
 	e.init = resized(opaque, r.Width, r.Height, r.Resize, color.NRGBA{255, 255, 255, 255})
 	if mask == nil {

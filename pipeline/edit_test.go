@@ -118,11 +118,11 @@ func TestEditErrors(t *testing.T) {
 		{p, "", "", &little, "--strength needs a picture"},
 		{p, white, text, nil, "--mask: " + text},
 		{p, white, tall, nil, "64×128 pixels, --init " + white + " 64×64"},
-		{p, white, black, nil, "is black: nothing would be painted"},
+		{p, white, black, nil, "is black, so nothing would be painted"},
 		{p, white, "", &none, "strength 0: it must be above 0"},
 		{p, white, "", &little, "leaves no step to run"},
-		{nine, white, "", nil, "is a model for inpainting"},
-		{nine, "", "", nil, "is a model for inpainting"},
+		{nine, white, "", nil, "is an inpainting model"},
+		{nine, "", "", nil, "is an inpainting model"},
 	} {
 		r := c.p.NewRequest("a cat")
 		r.Steps, r.Init, r.Mask, r.Strength = 4, c.init, c.mask, c.strength

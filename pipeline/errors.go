@@ -22,7 +22,7 @@ type PanicError struct {
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("rendering broke off: %v\n%s", e.Value, e.Stack)
+	return fmt.Sprintf("rendering crashed: %v\n%s", e.Value, e.Stack)
 }
 
 // NewPanicError is for a deferred function, with what recover gave.

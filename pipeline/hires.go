@@ -30,7 +30,7 @@ func (p *Pipeline) planHires(pl *plan) error {
 		return usagef("--hires does not go with a depth model")
 	}
 	if pl.edit != nil {
-		return usagef("--hires enlarges a picture that is made from noise: with --init give a larger --width and --height instead")
+		return usagef("--hires enlarges a picture made from noise: with --init, give a larger --width and --height instead")
 	}
 	steps := h.Steps
 	if steps == 0 {
@@ -38,7 +38,7 @@ func (p *Pipeline) planHires(pl *plan) error {
 	}
 	o := scheduler.Options{Name: pl.Scheduler, Sigmas: pl.Sigmas, Eta: pl.Eta, Last: steps, Steps: int(float64(steps) / min(h.Strength, 0.999))}
 	if stepless(pl.Request) {
-		return usagef("--hires needs a number of steps, and --scheduler %s --sigmas %q decides them by itself", pl.Scheduler, pl.Sigmas)
+		return usagef("--hires needs a number of steps, but --scheduler %s --sigmas %q sets its own", pl.Scheduler, pl.Sigmas)
 	}
 	second := *pl
 	f := p.model.Latent.Step()
@@ -50,10 +50,10 @@ func (p *Pipeline) planHires(pl *plan) error {
 	second.sampling = o
 	second.latentW, second.latentH = second.Width/p.model.Latent.Factor, second.Height/p.model.Latent.Factor
 	if second.Width > recipe.MaxSide || second.Height > recipe.MaxSide {
-		return usagef("--hires %s: %d×%d pixels, at most %d a side", pl.Hires, second.Width, second.Height, recipe.MaxSide)
+		return usagef("--hires %s: %d×%d pixels: at most %d per side", pl.Hires, second.Width, second.Height, recipe.MaxSide)
 	}
 	if second.latentW <= pl.latentW && second.latentH <= pl.latentH {
-		return usagef("--hires %s makes %d×%d pixels no larger: this model's sizes are multiples of %d pixels", pl.Hires, pl.Width, pl.Height, f)
+		return usagef("--hires %s does not enlarge %d×%d pixels: this model's sizes are multiples of %d pixels", pl.Hires, pl.Width, pl.Height, f)
 	}
 	if err := p.settleTracks(&second, pl.schedule.Steps()); err != nil {
 		return err

@@ -52,7 +52,7 @@ func (p *Pipeline) loadMask(r *Request, e *edit, init *image.NRGBA) (*image.NRGB
 
 // nothingMasked is the error of a mask that leaves all of the picture.
 func nothingMasked(r *Request) error {
-	return usagef("--mask %s is black: nothing would be painted (white is painted anew; --invert-mask turns it round)", r.Mask)
+	return usagef("--mask %s is black, so nothing would be painted (white is repainted; --invert-mask swaps the two)", r.Mask)
 }
 
 // newCanvas lays the picture out with its mask, and with empty sides where it is continued.
@@ -212,7 +212,7 @@ func (p *Pipeline) layOut(r *Request, e *edit, opaque, mask *image.NRGBA, sides 
 		}
 	}
 	if r.Width > recipe.MaxSide || r.Height > recipe.MaxSide {
-		return usagef("--init %s and --outpaint %s: %d×%d pixels, at most %d a side: give --width and --height", r.Init, r.Outpaint, r.Width, r.Height, recipe.MaxSide)
+		return usagef("--init %s and --outpaint %s: %d×%d pixels, more than the %d allowed per side: give --width and --height", r.Init, r.Outpaint, r.Width, r.Height, recipe.MaxSide)
 	}
 	c.show(e, r)
 	return nil

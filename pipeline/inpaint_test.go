@@ -188,7 +188,7 @@ func TestInpaintErrors(t *testing.T) {
 		{"", "", "", "left=8", "--outpaint needs a picture"},
 		{"", "", "masked", "", "--inpaint needs a picture"},
 		{init, "", "masked", "", "needs a mask: give it with --mask"},
-		{init, black, "masked", "", "is black: nothing would be painted"},
+		{init, black, "masked", "", "is black, so nothing would be painted"},
 		{init, empty, "masked", "", empty + " is empty"},
 		{init, "alpha", "", "", "has no transparent part"},
 		{init, black, "other", "", "choose whole or masked"},
@@ -196,7 +196,7 @@ func TestInpaintErrors(t *testing.T) {
 		{init, "", "", "left=-1", "write left=N"},
 		{init, "", "", "up=8", "write left=N"},
 		{init, "", "", "left=0", "no side has more than 0 pixels"},
-		{init, "", "", "left=16384", "at most 16384 a side"},
+		{init, "", "", "left=16384", "more than the 16384 allowed per side"},
 	} {
 		r := p.NewRequest("a cat")
 		r.Steps, r.Width, r.Height = 2, 0, 0

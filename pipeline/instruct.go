@@ -21,7 +21,7 @@ func (p *Pipeline) checkReading(r *Request) error {
 	reads := p.model.Denoiser.Reading()
 	switch {
 	case reads == family.ReadsMask && (r.Init == "" || r.Mask == "" && r.Outpaint == ""):
-		return usagef("%s is a model for inpainting: give it a picture with --init and a mask with --mask", p.name)
+		return usagef("%s is an inpainting model: give it a picture with --init and a mask with --mask", p.name)
 	case reads == family.ReadsPicture && r.Init == "":
 		return usagef("%s is a model that edits by instruction: give it a picture with --init", p.name)
 	case reads == family.ReadsPicture && r.Mask != "":
@@ -29,11 +29,11 @@ func (p *Pipeline) checkReading(r *Request) error {
 	case reads == family.ReadsPicture && r.Strength != nil:
 		return usagef("%s is a model that edits by instruction, and has no --strength: --image-cfg says how closely it keeps to the picture", p.name)
 	case reads != family.ReadsPicture && r.ImageCFG != nil:
-		return usagef("--image-cfg is for models that edit by instruction, and %s is none", p.name)
+		return usagef("--image-cfg is for models that edit by instruction; %s is not one", p.name)
 	case reads == family.ReadsDepth && r.Depth == "":
 		return usagef("%s is a depth model: give it a depth map with --depth", p.name)
 	case reads != family.ReadsDepth && r.Depth != "":
-		return usagef("--depth is for depth models, and %s is none (--control takes a ControlNet for depth)", p.name)
+		return usagef("--depth is for depth models; %s is not one (--control takes a ControlNet for depth)", p.name)
 	}
 	if r.ImageCFG == nil && reads == family.ReadsPicture {
 		v := defaultImageCFG
@@ -105,7 +105,7 @@ func (p *Pipeline) loadDepth(r *Request, e *edit) (*depth, error) {
 		low, high = min(low, v), max(high, v)
 	}
 	if low == high {
-		return nil, usagef("--depth %s is of one depth everywhere: it says nothing", r.Depth)
+		return nil, usagef("--depth %s has the same depth everywhere: it has no effect", r.Depth)
 	}
 	for i, v := range small {
 		small[i] = 2*(v-low)/(high-low) - 1

@@ -77,5 +77,5 @@ func (l lender) warnings(f *checkpoint.Folder) []string {
 	if l.name == "" || len(l.parts) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s holds no %s: those of %s are used (--parts names another model)", f.Name(), strings.Join(l.parts, ", "), l.name)}
+	return []string{fmt.Sprintf("%s has no %s: using those of %s (--parts names another model)", f.Name(), strings.Join(l.parts, ", "), l.name)}
 }

@@ -64,7 +64,7 @@ func TestUNetAlone(t *testing.T) {
 				if img.Recipe.Result != want {
 					t.Error("the picture is not the whole model's")
 				}
-				if !strings.Contains(warned, "those of "+filepath.Base(model)+" are used") || img.Recipe.Parts != filepath.Base(model) {
+				if !strings.Contains(warned, "using those of "+filepath.Base(model)) || img.Recipe.Parts != filepath.Base(model) {
 					t.Errorf("warned: %s; the recipe says %q", warned, img.Recipe.Parts)
 				}
 				if hash, err := checkpoint.HashFile(file, ""); err != nil || img.Recipe.ModelHash != hash || len(img.Recipe.Files) != 1 || img.Recipe.Files[0].Kind != "parts" {

@@ -132,7 +132,7 @@ func Open(o Options) (*Pipeline, error) {
 		return nil, err
 	}
 	if p.device.Backend.Info().Kind == Ref && o.Backend != Ref {
-		p.warnings = append(p.warnings, "this build has no kernels for this processor: the reference backend draws, some hundred times slower. Build with CGO_ENABLED=1 and a C compiler")
+		p.warnings = append(p.warnings, "this build has no kernels for this processor, so the reference backend is used, which is about a hundred times slower. Build with CGO_ENABLED=1 and a C compiler")
 	}
 	p.rememberHash()
 	if p.refiner != nil {

@@ -126,7 +126,7 @@ func TestUsage(t *testing.T) {
 		{func(r *Request) { r.Height = 3 }, "128×3 pixels: this model's sizes are multiples of 8 pixels; the nearest size is 128×8"},
 		{func(r *Request) { r.Width = 0 }, "--width 0 --height 128: both must be positive"},
 		{func(r *Request) { r.Height = -8 }, "--width 128 --height -8: both must be positive"},
-		{func(r *Request) { r.Width = 1 << 20 }, "at most 16384 a side"},
+		{func(r *Request) { r.Width = 1 << 20 }, "at most 16384 per side"},
 		{func(r *Request) { r.Steps = 0 }, "--steps 0: it must be at least 1"},
 		{func(r *Request) { r.Steps = -3 }, "--steps -3: it must be at least 1"},
 		{func(r *Request) { r.Steps = 5000 }, "1000"},
@@ -363,11 +363,11 @@ func TestOpenErrors(t *testing.T) {
 		want string
 	}{
 		{Options{Model: "testdata/models/none"}, "no such file"},
-		{Options{Model: "testdata/cases.json"}, "not a safetensors file, nor what torch.save writes, nor GGUF"},
+		{Options{Model: "testdata/cases.json"}, "this is not a safetensors file, a torch.save file or a GGUF file"},
 		{Options{Model: "testdata"}, "has no model_index.json"},
 		{Options{Backend: "tpu"}, `--backend "tpu": choose auto, cpu, cuda or ref`},
 		{Options{DType: "int4"}, `--dtype "int4": choose auto, fp32, tf32, bf16, fp16 or int8`},
-		{Options{DType: "int8", Backend: Ref}, `--dtype int8 is for processors`},
+		{Options{DType: "int8", Backend: Ref}, `--dtype int8 is for CPUs`},
 		{Options{DType: "tf32", Backend: Ref}, `--dtype tf32 is for GPUs`},
 		{Options{Backend: Ref, DType: "fp16"}, "--dtype fp16: the ref backend computes in [fp32] only"},
 		{Options{Threads: -1}, "--threads -1: it must not be negative"},

@@ -43,7 +43,7 @@ func (p *Pipeline) loadReferences(r *Request) (*references, error) {
 	case most == 0:
 		return nil, usagef("--reference is for models that look at pictures beside the prompt, such as FLUX.2 klein: %s does not", p.name)
 	case len(paths) > most:
-		return nil, usagef("--reference: %d pictures, at most %d are taken", len(paths), most)
+		return nil, usagef("--reference: %d pictures: at most %d are allowed", len(paths), most)
 	}
 	out := &references{}
 	for _, path := range paths {
@@ -67,7 +67,7 @@ func (p *Pipeline) sizedReference(img *image.NRGBA) (*image.NRGBA, error) {
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	switch {
 	case w < referenceSide || h < referenceSide:
-		return nil, fmt.Errorf("%d×%d pixels: at least %d a side are needed", w, h, referenceSide)
+		return nil, fmt.Errorf("%d×%d pixels: each side needs at least %d", w, h, referenceSide)
 	case max(w, h) > referenceAspect*min(w, h):
 		return nil, fmt.Errorf("%d×%d pixels: one side may be %d times as long as the other", w, h, referenceAspect)
 	}

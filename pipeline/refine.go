@@ -49,12 +49,12 @@ func (p *Pipeline) openRefiner(o Options) error {
 	a, b := p.model, q.model
 	switch {
 	case a.Latent.Channels != b.Latent.Channels || a.Latent.Factor != b.Latent.Factor:
-		return usagef("--refiner %s: it has latents of %d channels for %d×%d pixels, and %s of %d for %d×%d: they must be of one kind",
+		return usagef("--refiner %s: its latents have %d channels for %d×%d pixels, but those of %s have %d for %d×%d: they must be the same",
 			name, b.Latent.Channels, b.Latent.Factor, b.Latent.Factor, p.name, a.Latent.Channels, a.Latent.Factor, a.Latent.Factor)
 	case b.Denoiser.Extra() > 0:
-		return usagef("--refiner %s: it is a model for inpainting", name)
+		return usagef("--refiner %s: it is an inpainting model", name)
 	case (a.Sampling.PredictionType == scheduler.Flow) != (b.Sampling.PredictionType == scheduler.Flow):
-		return usagef("--refiner %s: it and %s are trained with different kinds of noise schedules", name, p.name)
+		return usagef("--refiner %s: it and %s were trained with different kinds of noise schedules", name, p.name)
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (p *Pipeline) settleRefiner(asked *plan) error {
 		return &UsageError{fmt.Errorf("--refiner: %w", err)}
 	}
 	if second.Steps() < 1 {
-		return usagef("--refiner: of %d steps none begins after start=%v: use more steps or an earlier start", all, start)
+		return usagef("--refiner: none of the %d steps begins after start=%v: use more steps or an earlier start", all, start)
 	}
 	last := *pl
 	last.schedule, last.offset = second, first.Steps()
@@ -210,9 +210,9 @@ func (p *Pipeline) warnSizes(pl *plan) {
 		}
 		score := name == "aesthetic-score" || name == "negative-aesthetic-score"
 		if score && !reads.Scores {
-			pl.warnings = append(pl.warnings, fmt.Sprintf("--%s does nothing: of Stable Diffusion XL the refiner alone reads it", name))
+			pl.warnings = append(pl.warnings, fmt.Sprintf("--%s does nothing: only Stable Diffusion XL's refiner reads it", name))
 		} else if !score && !reads.Sizes {
-			pl.warnings = append(pl.warnings, fmt.Sprintf("--%s does nothing: this model reads no sizes", name))
+			pl.warnings = append(pl.warnings, fmt.Sprintf("--%s does nothing: this model does not read sizes", name))
 		}
 	}
 }

@@ -164,7 +164,7 @@ func TestRefinerRefusals(t *testing.T) {
 	p := open(t, Options{Model: refinerBase, Refiner: refinerLast})
 	r := p.NewRequest("a cat")
 	r.Steps, r.Refiner = 4, "x:start=0.9999"
-	if _, err := p.Render(context.Background(), r, Events{}); err == nil || !strings.Contains(err.Error(), "none begins after") {
+	if _, err := p.Render(context.Background(), r, Events{}); err == nil || !strings.Contains(err.Error(), "begins after") {
 		t.Errorf("a late start: %v", err)
 	}
 	r.Steps, r.Scheduler = 4, "dpm-adaptive"

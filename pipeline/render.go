@@ -184,7 +184,7 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	d.Pixels = m.edit.paste(d.Pixels)
 	if m.Watermark && !imagefile.Mark(d.Pixels) {
 		_ = m.event(func() error {
-			m.ev.Warn(fmt.Sprintf("--watermark: a picture of less than %d pixels a side, or so full of edges as this one, takes no mark", imagefile.MinMarked))
+			m.ev.Warn(fmt.Sprintf("--watermark: a picture smaller than %d pixels per side, or with as many edges as this one, cannot hold the mark", imagefile.MinMarked))
 			return nil
 		})
 	}

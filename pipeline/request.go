@@ -87,7 +87,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	f := p.model.Latent.Step()
 	switch {
 	case len(r.Prompt) > MaxPrompt || len(r.Negative) > MaxPrompt:
-		return nil, usagef("a prompt of %d bytes: at most %d are taken", max(len(r.Prompt), len(r.Negative)), MaxPrompt)
+		return nil, usagef("a prompt of %d bytes: at most %d are allowed", max(len(r.Prompt), len(r.Negative)), MaxPrompt)
 	case r.Steps < 1 && !(r.Steps == 0 && stepless(r)):
 		return nil, usagef("--steps %d: it must be at least 1", r.Steps)
 	case r.Width < 1 || r.Height < 1:
@@ -96,7 +96,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, usagef("%d×%d pixels: this model's sizes are multiples of %d pixels; the nearest size is %d×%d",
 			r.Width, r.Height, f, nearest(r.Width, f), nearest(r.Height, f))
 	case r.Width > recipe.MaxSide || r.Height > recipe.MaxSide:
-		return nil, usagef("%d×%d pixels: at most %d a side", r.Width, r.Height, recipe.MaxSide)
+		return nil, usagef("%d×%d pixels: at most %d per side", r.Width, r.Height, recipe.MaxSide)
 	case r.CFG != r.CFG || r.CFG-r.CFG != 0:
 		return nil, usagef("--cfg %v: it must be a finite number", r.CFG)
 	case !(r.Rescale >= 0 && r.Rescale <= 1):
@@ -174,7 +174,7 @@ func (pl *plan) settleTile(layers int) error {
 		pl.Tile = ""
 	case "x", "y", "both":
 		if layers == 0 {
-			return usagef("--tile %s: it is for models with a U-Net, and this one has none", pl.Tile)
+			return usagef("--tile %s: it is for models with a U-Net, which this one does not have", pl.Tile)
 		}
 		pl.wrap = [2]bool{pl.Tile != "x", pl.Tile != "y"}
 	default:
@@ -194,9 +194,9 @@ func (pl *plan) settleCache(layers int) error {
 	case !m.On():
 		pl.Cache = ""
 	case layers == 0:
-		return usagef("--cache %s: it is for models with a U-Net, and this one has none", m)
+		return usagef("--cache %s: it is for models with a U-Net, which this one does not have", m)
 	case m.Layers() >= layers:
-		return usagef("--cache %s: this model's U-Net has %d layers on its way up: give fewer as layers", m, layers)
+		return usagef("--cache %s: the up path of this model's U-Net has %d layers: give fewer as layers", m, layers)
 	case m.BySteps() && pl.schedule.Steps() < 0:
 		return usagef("--cache %s: %s chooses its own steps, so the last ones are not known in advance: leave out last", m, pl.schedule.Name())
 	}
@@ -222,7 +222,7 @@ func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
 		return usagef("--guidance %s: %s chooses its own steps, so a share of the steps is not known in advance: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
 	}
 	if !pl.guided && !m.Plain() {
-		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at --cfg %v: there is guidance above 1 only", m, pl.CFG))
+		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at --cfg %v: guidance starts above 1", m, pl.CFG))
 		m = guidance.Method{}
 	}
 	if pl.Guidance = m.String(); m.Plain() {

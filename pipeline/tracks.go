@@ -42,7 +42,7 @@ func (p *Pipeline) settleTracks(pl *plan, before int) error {
 		steps.Count = max(pl.Steps, 1)
 	}
 	if n := len(pl.Prompt) + len(pl.Negative) + len(pl.Regions) + len(pl.Toward); n*steps.Count > maxTimedBytes && pl.Syntax == recipe.Weighted {
-		return usagef("%d bytes of prompts that may change in %d steps: use fewer of either, or --prompt-syntax plain", n, steps.Count)
+		return usagef("%d bytes of prompts that may change over %d steps: use less of either, or --prompt-syntax plain", n, steps.Count)
 	}
 	read := func(name, text string) []track {
 		if pl.Syntax != recipe.Weighted {
@@ -62,20 +62,20 @@ func (p *Pipeline) settleTracks(pl *plan, before int) error {
 	t := tracks{conds: read(textNames[condRow], pl.Prompt), uncond: track{name: textNames[uncondRow], texts: negative}}
 	if len(t.conds) == 1 && t.conds[0].weight != 1 && p.model.Denoiser.ReadsGuidance() {
 		t.conds[0].weight = 1 // there is no direction to weigh
-		pl.warnings = append(pl.warnings, "the prompt ends with a weight, which does nothing with this model: it reads the guidance scale")
+		pl.warnings = append(pl.warnings, "the prompt ends with a weight, which has no effect with this model, because it reads the guidance scale itself")
 	} else if len(t.conds) == 1 && t.conds[0].weight != 1 && before == 0 {
-		pl.warnings = append(pl.warnings, fmt.Sprintf("the prompt ends with :%v, which multiplies its guidance, as in the web UIs: write \\:%v for the characters", t.conds[0].weight, t.conds[0].weight))
+		pl.warnings = append(pl.warnings, fmt.Sprintf("the prompt ends with :%v, which multiplies its guidance, as in the web UIs: write \\:%v to mean the characters", t.conds[0].weight, t.conds[0].weight))
 	}
 	share, text, err := recipe.ParseToward(pl.Toward)
 	switch {
 	case err != nil:
 		return usagef("--toward %w", err)
 	case pl.Toward != "" && len(t.conds) > 1:
-		return usagef("--toward leads from one prompt to another, and this one joins %d by AND", len(t.conds))
+		return usagef("--toward leads from one prompt to another, but this one joins %d with AND", len(t.conds))
 	case pl.Toward != "":
 		target := read("the prompt of --toward", text)
 		if len(target) > 1 {
-			return usagef("--toward leads to one prompt, and this one joins %d by AND", len(target))
+			return usagef("--toward leads to one prompt, but this one joins %d with AND", len(target))
 		}
 		t.toward, t.target = share, target[0]
 	}
@@ -84,10 +84,10 @@ func (p *Pipeline) settleTracks(pl *plan, before int) error {
 	}
 	t.composed = len(t.conds) > 1 || t.conds[0].weight != 1
 	if most := 64; len(t.conds) > most {
-		return usagef("the prompt joins %d by AND: at most %d are taken", len(t.conds), most)
+		return usagef("the prompt joins %d with AND: at most %d are allowed", len(t.conds), most)
 	}
 	if t.composed && p.model.Denoiser.ReadsGuidance() {
-		return usagef("several prompts, joined by AND or by --regions, need guidance away from a negative prompt, and this model has none")
+		return usagef("several prompts, joined with AND or --regions, need guidance with a negative prompt, which this model does not have")
 	}
 	pl.tracks = t
 	return nil
@@ -112,7 +112,7 @@ func (p *Pipeline) addRegions(pl *plan, t *tracks, read func(name, text string) 
 		}
 		parts := read(fmt.Sprintf("the prompt of region %s", r.Area), r.Prompt)
 		if len(parts) > 1 {
-			return usagef("--regions %s: its prompt joins %d by AND: a region has one", r.Area, len(parts))
+			return usagef("--regions %s: its prompt joins %d with AND: a region takes only one", r.Area, len(parts))
 		}
 		parts[0].mask = mask
 		for i, v := range mask {
@@ -159,7 +159,7 @@ func (p *Pipeline) area(pl *plan, t *tracks, area string) ([]float32, error) {
 	full := readMask(picture.Pixels, &size.Request)
 	small := smaller(full, pl.Width, w, h, p.model.Latent.Factor, true)
 	if !slices.ContainsFunc(small, func(v float32) bool { return v > 0 }) {
-		return nil, usagef("--regions: the mask %s is black: nothing is in it (white is where the region is)", area)
+		return nil, usagef("--regions: the mask %s is black, so the region is empty (white marks the region)", area)
 	}
 	t.files = append(t.files, recipe.File{Kind: "region", Name: filepath.Base(area), SHA256: picture.SHA256})
 	return small, nil

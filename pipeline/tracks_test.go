@@ -114,14 +114,14 @@ func TestTrackErrors(t *testing.T) {
 		{"a", "0,0,101,10=b", "", "percent of the picture"},
 		{"a", filepath.Join(dir, "none.png") + "=b", "", "none.png"},
 		{"a", black + "=b", "", "is black"},
-		{"a", "left=b AND c", "", "a region has one"},
+		{"a", "left=b AND c", "", "a region takes only one"},
 		{"a", strings.Repeat("left=b;", 17), "", "at most 16"},
 		{"a", "", "b", "write SHARE:PROMPT"},
 		{"a", "", "1.5:b", "from 0 to 1"},
 		{"a", "", "0.5:b AND c", "leads to one prompt"},
-		{"a AND b", "", "0.5:c", "joins 2 by AND"},
+		{"a AND b", "", "0.5:c", "joins 2 with AND"},
 		{strings.Repeat("a AND ", 70), "", "", "at most 64"},
-		{"[a|b]" + strings.Repeat("long ", 12_000), "", "", "use fewer of either"},
+		{"[a|b]" + strings.Repeat("long ", 12_000), "", "", "use less of either"},
 		{strings.Repeat("(", 1001) + " AND b", "", "", "brackets are open"},
 	} {
 		r := p.NewRequest(c.prompt)

@@ -57,7 +57,7 @@ func (p *Pipeline) sizeWarning(width, height int) string {
 	default:
 		return ""
 	}
-	text := fmt.Sprintf("%d×%d pixels are far from the %d×%d that this model was trained at, so %s. These work: %s", width, height, w, h, what, strings.Join(p.goodSizes(w, h), ", "))
+	text := fmt.Sprintf("%d×%d pixels are far from the %d×%d that this model was trained on, so %s. These work: %s", width, height, w, h, what, strings.Join(p.goodSizes(w, h), ", "))
 	if share > most {
 		text += "; for more pixels, draw one of these and enlarge it (--hires 2, darkroom upscale)"
 	}
@@ -93,14 +93,14 @@ func wordWarning(prompt string) string {
 	if len(unknown) > most {
 		unknown = append(unknown[:most], fmt.Sprintf("and %d more", len(unknown)-most))
 	}
-	const list = "darkroom models show default lists what it draws; --model brings another"
+	const list = "darkroom models show default lists what it draws; --model chooses another model"
 	switch {
 	case strings.TrimSpace(prompt) == "":
 		return ""
 	case !thing && len(unknown) > 0:
-		return fmt.Sprintf("the prompt names nothing that the embedded model draws (it does not know %s), so the picture shows something else: %s", strings.Join(unknown, ", "), list)
+		return fmt.Sprintf("the prompt names nothing that the embedded model can draw (it does not know %s), so the picture shows something else: %s", strings.Join(unknown, ", "), list)
 	case !thing:
-		return "the prompt names nothing that the embedded model draws, so the picture shows something else: " + list
+		return "the prompt names nothing that the embedded model can draw, so the picture shows something else: " + list
 	case len(unknown) > 0:
 		return fmt.Sprintf("the embedded model does not know %s: %s", strings.Join(unknown, ", "), list)
 	}

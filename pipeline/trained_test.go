@@ -41,9 +41,9 @@ func TestWordWarning(t *testing.T) {
 	for prompt, want := range map[string]string{
 		"a red apple":           "",
 		"a red apple, 8k":       `does not know "8k": darkroom models show default`,
-		"portrait of a king":    `names nothing that the embedded model draws (it does not know "portrait", "king")`,
-		"very blue":             `names nothing that the embedded model draws (it does not know "very")`,
-		"blue":                  "names nothing that the embedded model draws, so",
+		"portrait of a king":    `names nothing that the embedded model can draw (it does not know "portrait", "king")`,
+		"very blue":             `names nothing that the embedded model can draw (it does not know "very")`,
+		"blue":                  "names nothing that the embedded model can draw, so",
 		"":                      "",
 		"a b c d e f g h i j k": "and 2 more",
 	} {

@@ -168,7 +168,7 @@ func TestTransformersInWindows(t *testing.T) {
 			}
 			half := p.model.Latent.Step() / 2
 			r.Windows = fmt.Sprint(32 + half)
-			if err := p.Check(r); err == nil || !strings.Contains(err.Error(), "steps of") {
+			if err := p.Check(r); err == nil || !strings.Contains(err.Error(), "multiples of") {
 				t.Errorf("windows of a part of a token: %v", err)
 			}
 			r.Windows, r.Tile = "", "x"

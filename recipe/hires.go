@@ -134,7 +134,7 @@ func (f *Foreign) hiresOf(scale, resize, upscaler, strength, steps string) bool 
 	case folded == "lanczos":
 		h.Upscaler = HiresLanczos
 	case folded == "nearest" || folded == "none":
-		f.note("Hires upscaler %s: lanczos is taken instead", upscaler)
+		f.note("Hires upscaler %s: lanczos is used instead", upscaler)
 		h.Upscaler = HiresLanczos
 	case strings.ContainsAny(upscaler, ",/\\"):
 		return false

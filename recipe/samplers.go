@@ -210,19 +210,19 @@ func available(scheduler, sigmas string) (gotScheduler, gotSigmas string, notes 
 	for _, s := range samplers {
 		if s.name == scheduler && s.instead != "" {
 			scheduler = s.instead
-			notes = append(notes, fmt.Sprintf("there is no sampler %s here: %s is taken instead", s.aliases[0], s.instead))
+			notes = append(notes, fmt.Sprintf("there is no sampler %s here: %s is used instead", s.aliases[0], s.instead))
 		}
 	}
 	if sigmas != "" && ownSteps[scheduler] {
-		return scheduler, "", append(notes, fmt.Sprintf("%s takes no %s schedule here: its own noise levels are taken instead", scheduler, sigmas))
+		return scheduler, "", append(notes, fmt.Sprintf("%s takes no %s schedule here: its own noise levels are used instead", scheduler, sigmas))
 	}
 	for _, s := range spacings {
 		switch {
 		case s.name != sigmas || s.instead == "":
 		case s.instead == "own":
-			return scheduler, "", append(notes, fmt.Sprintf("there is no %s schedule here: the noise levels of %s itself are taken instead", s.aliases[0], scheduler))
+			return scheduler, "", append(notes, fmt.Sprintf("there is no %s schedule here: the noise levels of %s itself are used instead", s.aliases[0], scheduler))
 		default:
-			return scheduler, s.instead, append(notes, fmt.Sprintf("there is no %s schedule here: %s is taken instead", s.aliases[0], s.instead))
+			return scheduler, s.instead, append(notes, fmt.Sprintf("there is no %s schedule here: %s is used instead", s.aliases[0], s.instead))
 		}
 	}
 	return scheduler, sigmas, notes

@@ -65,7 +65,7 @@ func logged(s *Server, next http.Handler) http.Handler {
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
 				s.o.Log.Error("internal error: please report it", "request", id, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				if out.status == 0 {
-					web.Error(out, &wire.Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "internal error: the log tells more"})
+					web.Error(out, &wire.Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "internal error: see the log"})
 				}
 			}
 			took := time.Since(out.begun)

@@ -28,8 +28,8 @@ var families = []struct{ name, kind, help string }{
 	{"steps_total", "counter", "Steps of denoising of finished pictures, by device: their rate is it/s."},
 	{"picture_bytes_total", "counter", "Bytes of pictures that were stored."},
 	{"models_total", "counter", "Models that were opened and closed."},
-	{"queue_pictures", "gauge", "Pictures that wait."},
-	{"running_pictures", "gauge", "Pictures in work."},
+	{"queue_pictures", "gauge", "Pictures that are waiting."},
+	{"running_pictures", "gauge", "Pictures being rendered."},
 	{"jobs", "gauge", "Jobs that are remembered."},
 	{"subscribers", "gauge", "Clients that listen to events."},
 }

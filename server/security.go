@@ -62,7 +62,7 @@ func (s *Security) wrap(server *Server, next http.Handler) (http.Handler, error)
 			continue
 		}
 		if err := csrf.AddTrustedOrigin(o); err != nil {
-			return nil, fmt.Errorf("--cors %.80q: an origin such as https://example.org is needed: %w", o, err)
+			return nil, fmt.Errorf("--cors %.80q: it must be an origin such as https://example.org: %w", o, err)
 		}
 	}
 	if slices.Contains(s.CORS, "*") {
@@ -232,7 +232,7 @@ func CheckOrigins(list []string) error {
 	for _, o := range list {
 		u, err := url.Parse(o)
 		if o != "*" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
-			return fmt.Errorf("%.80q: an origin such as https://example.org, or *, is needed", o)
+			return fmt.Errorf("%.80q: it must be an origin such as https://example.org, or *", o)
 		}
 	}
 	return nil

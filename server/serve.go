@@ -32,7 +32,7 @@ func Listen(o ListenOptions, s *Security) (net.Listener, error) {
 	case o.ClientCA != "" && o.Cert == "":
 		return nil, errors.New("--tls-client-ca asks clients for certificates, which needs --tls-cert and --tls-key")
 	case !Loopback(o.Address) && s.open() && !o.Insecure:
-		return nil, fmt.Errorf("--listen %s is reached from other machines: ask for credentials with --api-key, --api-auth or --tls-client-ca; or say --insecure to let everybody in", o.Address)
+		return nil, fmt.Errorf("--listen %s is reached from other machines: ask for credentials with --api-key, --api-auth or --tls-client-ca; or give --insecure to let everybody in", o.Address)
 	}
 	l, err := net.Listen("tcp", o.Address)
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		s.o.Log.Info("stopping: pictures in work are finished, the others wait for the next start", "patience", drain.String())
+		s.o.Log.Info("stopping: finishing the pictures being rendered; the others wait for the next start", "patience", drain.String())
 	}
 	s.Drain()
 	patience := time.AfterFunc(drain, abort)

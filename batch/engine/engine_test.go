@@ -115,7 +115,7 @@ func TestBadRequestFailsAlone(t *testing.T) {
 		t.Errorf("a width of 63 gives %v", err)
 	}
 	_, err := e.Render(t.Context(), request(1), pipeline.Events{Step: func(int) { panic("a bug") }})
-	if err == nil || !strings.HasPrefix(err.Error(), "rendering broke off: a bug\n") {
+	if err == nil || !strings.HasPrefix(err.Error(), "rendering crashed: a bug\n") {
 		t.Errorf("a panic gives %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -99,10 +99,10 @@ func (h *History) check() error {
 	first, err := bufio.NewReader(io.NewSectionReader(h.file, 0, 1<<10)).ReadBytes('\n')
 	var have header
 	if err != nil || json.Unmarshal(first, &have) != nil || have.Version < 1 {
-		return fmt.Errorf("it is no history of darkroom: move it away, or name another file with DARKROOM_HISTORY")
+		return fmt.Errorf("it is not a darkroom history: move it away, or name another file with DARKROOM_HISTORY")
 	}
 	if have.Version > version {
-		return fmt.Errorf("it is of a newer darkroom (version %d, this one knows %d)", have.Version, version)
+		return fmt.Errorf("it is from a newer darkroom (version %d; this one knows %d)", have.Version, version)
 	}
 	size, err := h.file.Seek(0, io.SeekEnd)
 	if err != nil {

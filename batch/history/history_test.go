@@ -110,7 +110,7 @@ func TestCutLine(t *testing.T) {
 	if _, err := h.Get(2); err == nil {
 		t.Error("a cut line is an entry")
 	}
-	for text, want := range map[string]string{"SQLite format 3\x00": "it is no history of darkroom", "": "it is no history of darkroom", `{"darkroom_history":2}` + "\n": "it is of a newer darkroom (version 2, this one knows 1)"} {
+	for text, want := range map[string]string{"SQLite format 3\x00": "it is not a darkroom history", "": "it is not a darkroom history", `{"darkroom_history":2}` + "\n": "it is from a newer darkroom (version 2; this one knows 1)"} {
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ func ParseConfig(name string, data []byte) (Config, error) {
 		return c, r.err()
 	}
 	if n.kind != objectKind {
-		r.errorf(n.line, "a configuration is an object with defaults, presets and styles, and this is %v", n.kind)
+		r.errorf(n.line, "a configuration is an object with defaults, presets and styles, but this is %v", n.kind)
 		return c, r.err()
 	}
 	for _, f := range n.fields {
@@ -80,7 +80,7 @@ func settingsOf(r *reporter, f field) (g recipe.Given) {
 		}
 		value, err := spec{name: s.Name, kind: s.Kind}.value(v.value)
 		if _, random := value.(drawn); random && err == nil {
-			err = fmt.Errorf("a seed is drawn where none is given: leave it out")
+			err = fmt.Errorf("without a seed a random one is used: leave it out")
 		}
 		if err == nil {
 			err = s.Check(value)

@@ -41,7 +41,7 @@ func parseCSV(r *reporter, text string) []node {
 		}
 		line, _ := c.FieldPos(0)
 		if len(row) != len(header) {
-			r.errorf(line, "%d cells, and the header has %d: a text with commas or line breaks needs \"quotes\" around it", len(row), len(header))
+			r.errorf(line, "%d cells, but the header has %d: a text with commas or line breaks needs \"quotes\" around it", len(row), len(header))
 			continue
 		}
 		n := node{kind: objectKind, line: line}

@@ -37,7 +37,7 @@ type expander struct {
 // ask counts pictures before they are made.
 func (x *expander) ask(line, n int) bool {
 	if n > x.limit-x.asked {
-		x.errorf(line, "the file asks for more than %d pictures, those that are in it twice counted too", x.limit)
+		x.errorf(line, "the file asks for more than %d pictures, counting duplicates", x.limit)
 		return false
 	}
 	x.asked += n

@@ -137,25 +137,25 @@ func (s spec) value(n node) (any, error) {
 	case n.kind == nullKind:
 		return nil, fmt.Errorf("it is empty: give %v or leave the field out", s.kind)
 	case n.kind == objectKind && s.kind == recipe.TextKind:
-		return nil, fmt.Errorf("it is an object, and text is needed: quote the %s, as it begins with {", s.name)
+		return nil, fmt.Errorf("it is an object, but text is needed: quote the %s, because it begins with {", s.name)
 	case n.kind == objectKind:
-		return nil, fmt.Errorf("it is an object, and %v is needed", s.kind)
+		return nil, fmt.Errorf("it is an object, but %v is needed", s.kind)
 	case s.kind == recipe.SeedKind && recipe.RandomSeed(n.text):
 		return drawn{}, nil
 	case s.kind == recipe.TextKind && (n.kind == boolKind || n.kind == numberKind):
-		return nil, fmt.Errorf("%s is %v, and text is needed: put quotes around it", cut(n.text), n.kind)
+		return nil, fmt.Errorf("%s is %v, but text is needed: put quotes around it", cut(n.text), n.kind)
 	case s.kind == recipe.TextKind:
 		return n.text, nil
 	case s.kind == recipe.SwitchKind:
 		v, err := strconv.ParseBool(n.text)
 		if err != nil || n.kind != boolKind && n.kind != cellKind {
-			return nil, fmt.Errorf("%s is %v, and %v is needed", cut(n.text), n.kind, s.kind)
+			return nil, fmt.Errorf("%s is %v, but %v is needed", cut(n.text), n.kind, s.kind)
 		}
 		return v, nil
 	case n.kind == textKind:
-		return nil, fmt.Errorf("%q is text, and %v is needed, without quotes, or a range such as %s", cut(n.text), s.kind, s.example())
+		return nil, fmt.Errorf("%q is text, but %v is needed, without quotes, or a range such as %s", cut(n.text), s.kind, s.example())
 	case n.kind == boolKind:
-		return nil, fmt.Errorf("%s is true or false, and %v is needed", n.text, s.kind)
+		return nil, fmt.Errorf("%s is true or false, but %v is needed", n.text, s.kind)
 	}
 	return s.number(strings.TrimSpace(n.text))
 }

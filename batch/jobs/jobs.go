@@ -311,7 +311,7 @@ func (x *expander) document(n node) []node {
 		return x.objects(n)
 	case objectKind:
 	default:
-		x.errorf(n.line, "a job file is a list of jobs, or an object with \"jobs:\", and this is %v", n.kind)
+		x.errorf(n.line, "a job file is a list of jobs, or an object with \"jobs:\", but this is %v", n.kind)
 		return nil
 	}
 	if !x.isFile(n) { // a single job
@@ -359,7 +359,7 @@ func (x *expander) isFile(n node) bool {
 func (x *expander) objects(list node) []node {
 	for _, n := range list.items {
 		if n.kind != objectKind {
-			x.errorf(n.line, "a job is an object with fields such as \"prompt:\", and this is %v", n.kind)
+			x.errorf(n.line, "a job is an object with fields such as \"prompt:\", but this is %v", n.kind)
 		}
 	}
 	return slices.DeleteFunc(list.items, func(n node) bool { return n.kind != objectKind })
@@ -375,7 +375,7 @@ func (x *expander) lines(list []node) []node {
 			continue
 		}
 		if len(jobs) > 0 {
-			x.errorf(n.line, "defaults and variables stand before the first job")
+			x.errorf(n.line, "defaults and variables must come before the first job")
 		}
 		for _, f := range n.fields {
 			switch f.name {
@@ -384,7 +384,7 @@ func (x *expander) lines(list []node) []node {
 			case "variables":
 				x.setVariables(f)
 			default:
-				x.errorf(f.line, "field %q stands beside defaults or variables: write the job on a line of its own", cut(f.name))
+				x.errorf(f.line, "field %q is on the same line as defaults or variables: write the job on its own line", cut(f.name))
 			}
 		}
 	}
@@ -425,7 +425,7 @@ func (x *expander) setVariables(f field) {
 		}
 		for _, t := range texts {
 			if t.kind != textKind && t.kind != numberKind {
-				x.errorf(v.line, "variable %q: it must be text or a list of texts, and %v is there", cut(v.name), t.kind)
+				x.errorf(v.line, "variable %q: it must be text or a list of texts, not %v", cut(v.name), t.kind)
 			}
 		}
 		if len(texts) == 0 {

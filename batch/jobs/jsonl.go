@@ -21,7 +21,7 @@ func parseJSONLines(r *reporter, text string) []node {
 		case err != nil:
 			r.errorf(i+1, "%v", err)
 		case n.kind != objectKind:
-			r.errorf(i+1, "a job is an object such as {\"prompt\": \"a red apple\"}, and this is %v", n.kind)
+			r.errorf(i+1, "a job is an object such as {\"prompt\": \"a red apple\"}, but this is %v", n.kind)
 		default:
 			all = append(all, n)
 		}
@@ -41,7 +41,7 @@ func parseJSON(line string, at int) (node, error) {
 	n, err := fromTokens(d, at, 0)
 	if err == nil {
 		if _, end := d.Token(); end != io.EOF {
-			err = errors.New("something follows the object: write one object a line")
+			err = errors.New("something follows the object: write one object per line")
 		}
 	}
 	var syntax *json.SyntaxError

@@ -43,7 +43,7 @@ func parseName(text string) (nameTemplate, error) {
 		}
 		inside, after, ok := strings.Cut(rest[i+1:], "}")
 		if rest[i] == '}' || !ok {
-			return nil, fmt.Errorf("name %q: { and } belong together", cut(text))
+			return nil, fmt.Errorf("name %q: { and } must come in pairs", cut(text))
 		}
 		p := namePart{}
 		var width string
@@ -55,7 +55,7 @@ func parseName(text string) (nameTemplate, error) {
 		if colon {
 			n, err := strconv.Atoi(width)
 			if err != nil || n < 1 || n > 64 {
-				return nil, fmt.Errorf("name %q: {%s}: after the colon stands a width from 1 to 64, as in {index:04}", cut(text), cut(inside))
+				return nil, fmt.Errorf("name %q: {%s}: after the colon goes a width from 1 to 64, as in {index:04}", cut(text), cut(inside))
 			}
 			p.width = n
 		}
@@ -101,11 +101,11 @@ func checkName(name string) error {
 		case strings.HasPrefix(element, "."):
 			return fmt.Errorf("%q begins with a dot, as unfinished files do", element)
 		case strings.HasSuffix(element, ".") || strings.HasSuffix(element, " "):
-			return fmt.Errorf("%q ends with a dot or a space, which Windows takes off", element)
+			return fmt.Errorf("%q ends with a dot or a space, which Windows removes", element)
 		case len(element) > maxName:
 			return fmt.Errorf("%q has more than %d bytes", cut(element), maxName)
 		case !filepath.IsLocal(element) || reserved(element):
-			return fmt.Errorf("%q is a device of Windows", element)
+			return fmt.Errorf("%q is a Windows device name", element)
 		}
 	}
 	return nil

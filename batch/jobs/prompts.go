@@ -63,7 +63,7 @@ func promptLine(line string, n int) (node, error) {
 	for len(words) > 0 {
 		name, isOption := strings.CutPrefix(words[0], "--")
 		if !isOption {
-			return job, fmt.Errorf("%q stands where an option such as --steps is expected: put quotes around a value of several words", cut(words[0]))
+			return job, fmt.Errorf("%q is where an option such as --steps is expected: put quotes around a value of several words", cut(words[0]))
 		}
 		name, value, has := strings.Cut(name, "=")
 		words = words[1:]

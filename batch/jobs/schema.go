@@ -11,9 +11,9 @@ import (
 func Schema() []byte {
 	text := func(about string) map[string]any { return map[string]any{"type": "string", "description": about} }
 	properties := map[string]any{
-		"count":    several(map[string]any{"type": "integer", "minimum": 1, "maximum": maxCount}, "pictures of the job, with seeds one after the other"),
-		"name":     text("template of the files' names: {index:04}, {seed}, {slug}, {hash:8}, …"),
-		"priority": map[string]any{"enum": Priorities, "description": "what is rendered first"},
+		"count":    several(map[string]any{"type": "integer", "minimum": 1, "maximum": maxCount}, "number of pictures, with consecutive seeds"),
+		"name":     text("template for file names: {index:04}, {seed}, {slug}, {hash:8}, …"),
+		"priority": map[string]any{"enum": Priorities, "description": "which jobs are rendered first"},
 		"expand":   map[string]any{"enum": []string{expandEach, expandAll, expandNone}, "description": "each: the seed chooses among {a|b}; all: every alternative is a picture; none: braces are text"},
 		"sweep":    map[string]any{"enum": []string{sweepProduct, sweepZip}, "description": "product: every value with every other; zip: first with first, second with second"},
 	}

@@ -24,7 +24,7 @@ func parseYAML(r *reporter, text string) (n node, ok bool) {
 		}
 	}()
 	if len(text) > MaxYAML {
-		r.errorf(0, "%d bytes of YAML: at most %d are read; write so many jobs as JSON lines or CSV", len(text), MaxYAML)
+		r.errorf(0, "%d bytes of YAML: at most %d are read; write this many jobs as JSON lines or CSV", len(text), MaxYAML)
 		return n, false
 	}
 	text = withoutDirective(strings.ReplaceAll(text, "\r\n", "\n"))

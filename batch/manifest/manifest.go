@@ -97,7 +97,7 @@ func Open(folder string) (*Manifest, error) {
 }
 
 // ErrLocked says that another program writes to the manifest.
-var ErrLocked = errors.New("another darkroom is at work in this folder: wait for it, or choose another folder")
+var ErrLocked = errors.New("another darkroom is using this folder: wait for it, or choose another folder")
 
 // Read reads the records of a folder without locking it; none if there is no manifest.
 func Read(folder string) (map[string]Record, []string, error) {
@@ -172,7 +172,7 @@ func parse(data []byte) content {
 		var r Record
 		if err := json.Unmarshal(line, &r); err != nil || r.Hash != r.Request.Hash() {
 			if len(c.notes) < 10 {
-				c.notes = append(c.notes, fmt.Sprintf("line %d of %s is damaged and left out: its picture is made again if it is asked for", n, Name))
+				c.notes = append(c.notes, fmt.Sprintf("line %d of %s is damaged and ignored: its picture is made again if a job asks for it", n, Name))
 			}
 			continue
 		}
@@ -230,7 +230,7 @@ func (m *Manifest) KeepDraw(draw uint64) error {
 		m.draw = &draw
 		return m.write(drawLine{&draw})
 	case *m.draw != draw:
-		return fmt.Errorf("%s: its seeds were drawn by another program meanwhile: run the command again", m.path)
+		return fmt.Errorf("%s: another program has drawn its seeds in the meantime: run the command again", m.path)
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func TestDamagedLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	m = open(t, dir)
-	want := []string{"line 2 of manifest.jsonl is damaged and left out: its picture is made again if it is asked for"}
+	want := []string{"line 2 of manifest.jsonl is damaged and ignored: its picture is made again if a job asks for it"}
 	if d := cmp.Diff(want, m.Notes()); d != "" {
 		t.Error(d)
 	}

@@ -73,7 +73,7 @@ func (q *Queue) Run(ctx context.Context, o RunOptions) (batch.Summary, error) {
 			continue
 		}
 		if n := len(encode(g.batch.job(m))); n > maxMessage {
-			if err := g.refuse(ctx, m, fmt.Errorf("the request has %d bytes, and a queue takes at most %d: shorten its prompts", n, maxMessage)); err != nil {
+			if err := g.refuse(ctx, m, fmt.Errorf("the request has %d bytes, but a queue takes at most %d: shorten its prompts", n, maxMessage)); err != nil {
 				return g.sum, err
 			}
 			continue
@@ -174,7 +174,7 @@ func (g *gatherer) take(ctx context.Context, results []manifest.Record) error {
 	if len(good) > 0 {
 		warn := func(text string) { g.tell(batch.Event{Kind: batch.Warning, Text: text}) }
 		if err := batch.Patiently(ctx, g.StorePatience, warn, func() error { return g.Manifest.Append(good...) }); err != nil {
-			return fmt.Errorf("%w\nWorkers go on: the same command gathers what they did", err)
+			return fmt.Errorf("%w\nWorkers keep rendering: run the same command again to collect their pictures", err)
 		}
 	}
 	for _, r := range good {

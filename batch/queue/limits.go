@@ -45,7 +45,7 @@ func decodeJob(subject string, data []byte, l Limits, v *jobs.Validator) (*Job, 
 	_, batch, hash := tokens(subject)
 	var j Job
 	if err := json.Unmarshal(data, &j); err != nil {
-		return nil, &refusal{fmt.Errorf("the job is no JSON of a job: %w", err)}
+		return nil, &refusal{fmt.Errorf("the job is not valid JSON: %w", err)}
 	}
 	if err := j.check(batch, hash, l, v); err != nil {
 		return &j, &refusal{err}
@@ -71,9 +71,9 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
 		return errors.New("a size, a number of steps or a quality below 0")
 	case q.Init+q.Mask+q.Control+q.Depth+q.Reference != "" || namesFiles(q.Regions):
-		return errors.New("a picture to start from, or one that steers: jobs from a queue name no files")
+		return errors.New("a picture to start from or to steer with: jobs from a queue cannot name files")
 	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.TextModel+q.Parts+q.Hires+q.Refiner, `/\`):
-		return errors.New("a path to an adapter, an autoencoder, a text encoder or a refiner: jobs from a queue give names alone")
+		return errors.New("a path to an adapter, an autoencoder, a text encoder or a refiner: jobs from a queue give only names")
 	case float64(max(q.Width, 1))*float64(max(q.Height, 1))*enlarged(q.Hires) > float64(l.Pixels):
 		return fmt.Errorf("%d×%d pixels: this worker takes at most %d in all (--max-pixels)", q.Width, q.Height, l.Pixels)
 	}

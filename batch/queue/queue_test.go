@@ -369,8 +369,8 @@ func TestHostileJobs(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"json":    {[]byte("{"), "the job is no JSON of a job: unexpected end of JSON input"},
-		"types":   {[]byte(`{"batch": 3}`), "the job is no JSON of a job: json: cannot unmarshal number into Go struct field Job.batch of type string"},
+		"json":    {[]byte("{"), "the job is not valid JSON: unexpected end of JSON input"},
+		"types":   {[]byte(`{"batch": 3}`), "the job is not valid JSON: json: cannot unmarshal number into Go struct field Job.batch of type string"},
 		"hash":    {job(func(j *Job) { j.Hash = hash; j.Request.Seed = 1 }), "the request does not have the hash that the job names"},
 		"parent":  {job(func(j *Job) { j.File = "../x.png" }), `file name "../x.png": it leads out of the output folder`},
 		"abs":     {job(func(j *Job) { j.File = "/etc/passwd" }), `file name "/etc/passwd": it is absolute: name a file below the output folder`},

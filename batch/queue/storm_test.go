@@ -57,7 +57,7 @@ func TestWorkerOfOneBatch(t *testing.T) {
 	b := p.submit(parse(t, "- {prompt: a}"))
 	p.work(WorkerOptions{ID: "w", Renderer: device, Batch: "another"})
 	for hash, r := range p.gather(b, 1) {
-		if r.Status != manifest.Failed || !strings.Contains(r.Error, "renders the batch another alone") || device.Rendered.Load() > 0 {
+		if r.Status != manifest.Failed || !strings.Contains(r.Error, "renders only the batch another") || device.Rendered.Load() > 0 {
 			t.Errorf("%s: %s %s", hash, r.Status, r.Error)
 		}
 	}

@@ -62,7 +62,7 @@ func (q *Queue) putBatch(ctx context.Context, b Batch) error {
 }
 
 // ErrNoBatch says that the queue knows no batch of the name.
-var ErrNoBatch = errors.New("the queue knows no such batch: darkroom queue lists them")
+var ErrNoBatch = errors.New("there is no such batch in the queue: darkroom queue lists them")
 
 // errDamaged says that what the queue keeps of a batch is not what a submitter writes.
 var errDamaged = errors.New("its entry in the queue is damaged")

@@ -102,7 +102,7 @@ func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 		o.Metrics = NewMetrics()
 	}
 	if !isToken(o.ID) {
-		return fmt.Errorf("a worker's name has lower-case letters, digits and dashes, at most 64, and %q is not such a name", o.ID)
+		return fmt.Errorf("the worker's name %q is not valid: use at most 64 lower-case letters, digits and dashes", o.ID)
 	}
 	o.Limits = o.Limits.withDefaults()
 	w := &worker{WorkerOptions: o, q: q, stop: ctx, validator: jobs.NewValidator(), info: WorkerInfo{ID: o.ID, Device: o.Renderer.Device(), Since: time.Now()}}
@@ -274,7 +274,7 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg, nearly func()) fun
 	}
 	var err error
 	if t.job, err = decodeJob(msg.Subject(), msg.Data(), w.Limits, w.validator); err == nil && w.Batch != "" && t.job.Batch != w.Batch {
-		err = &refusal{fmt.Errorf("this worker renders the batch %s alone", w.Batch)}
+		err = &refusal{fmt.Errorf("this worker renders only the batch %s", w.Batch)}
 	}
 	if err != nil {
 		w.bury(ctx, t, manifest.Record{}, err)
@@ -396,7 +396,7 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 				return nil
 			}
 			if !told {
-				log.Warn("the store refuses; tried again", "error", err.Error())
+				log.Warn("the store refused the picture; trying again", "error", err.Error())
 				told = true
 			}
 		}

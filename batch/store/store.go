@@ -28,7 +28,7 @@ var ErrMissing = errors.New("there is no such file")
 type TakenError struct{ Name, Place string }
 
 func (e *TakenError) Error() string {
-	return fmt.Sprintf("%s in %s is a different file, and is not replaced: choose another name or another place", e.Name, e.Place)
+	return fmt.Sprintf("%s in %s is a different file and is not replaced: choose another name or place", e.Name, e.Place)
 }
 
 // damaged says that what was read back is not what was written.

@@ -229,7 +229,7 @@ func testCUDAFaults(t *testing.T, d device) {
 	batch := strings.Replace(onCUDA, "generate|cat|", "batch|"+jobs+"|", 1)
 	batch = strings.Replace(strings.Replace(batch, "|--seed|5|--steps|2", "", 1), "|--width|32|--height|32", "", 1)
 	lost.expect(batch+"|--batch-size|1|-o|"+dir+"/none", 1, "cuda:0 is lost", "no device is left")
-	d.with("EMU_DEVICES=2", "EMU_FAULT=300:700@1").expect(batch+"|--batch-size|2|--device|all|-o|"+dir+"/batch", 0, "cuda:1 is lost, its pictures go to the other devices")
+	d.with("EMU_DEVICES=2", "EMU_FAULT=300:700@1").expect(batch+"|--batch-size|2|--device|all|-o|"+dir+"/batch", 0, "cuda:1 is lost; its pictures go to the other devices")
 	if got := d.pictures(dir + "/batch"); got["cat-5.png"] != d.pictures(dir + "/first")["cat-5.png"] || len(got) < 4 {
 		t.Errorf("%d files of a batch after one of two devices was lost", len(got))
 	}
@@ -242,7 +242,7 @@ func testCUDAFaults(t *testing.T, d device) {
 	auto := strings.NewReplacer("|--backend|cuda", "", "|--dtype|fp16", "").Replace(onCUDA) + "|--json|-o|" + dir
 	d.expect(auto+"/a.png", 0, `"backend":"cuda"`, `"dtype":"fp16"`, "!computes wrong", "!CUDA is not")
 	d.with("EMU_MEMORY=0").expect(auto+"/b.png", 0, `"backend":"cpu"`, "warning: ", "cuda:0", "not enough memory")
-	d.with("EMU_DRIVER=11080").expect(auto+"/c.png", 0, `"backend":"cpu"`, "warning: there is a GPU and the CPU is used", "install driver R525")
+	d.with("EMU_DRIVER=11080").expect(auto+"/c.png", 0, `"backend":"cpu"`, "warning: using the CPU although there is a GPU", "install driver R525")
 	d.with("LD_LIBRARY_PATH=/nowhere").expect(auto+"/d.png", 0, `"backend":"cpu"`, "!CUDA is not")
 	// Asked for by name, too little memory is an error with numbers.
 	d.with("EMU_MEMORY=64").expect(strings.Replace(onCUDA, "|--width|32|--height|32", "|--width|2048|--height|2048", 1), 1, "not enough memory", "GiB of weights", "0.06 GiB free", "--low-memory needs")
@@ -257,7 +257,7 @@ func testCUDAOverflow(t *testing.T, d device) {
 	amplify(t, loud+"/vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.weight", 1<<14)
 	dir := t.TempDir()
 	line := strings.Replace(onCUDA, "../../pipeline/testdata/models/sd1", loud, 1) + "|--json|-o|" + dir
-	d.expect(line+"/a.png", 0, "warning: picture 1 of 1 (seed 5): the decoder's numbers are too large for fp16: this picture is decoded once more in fp32", `"decode_dtype":"fp32"`, `"dtype":"fp16"`)
+	d.expect(line+"/a.png", 0, "warning: picture 1 of 1 (seed 5): the decoder's numbers overflow fp16: decoding this picture again in fp32", `"decode_dtype":"fp32"`, `"dtype":"fp16"`)
 	d.expect(line+"/|--count|2", 0, "picture 2 of 2 (seed 6): the decoder's numbers are too large")
 	d.expect("verify|"+dir+"/a.png|--model|"+loud+"|--backend|cuda", 0, "agree")
 

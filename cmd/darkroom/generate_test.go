@@ -527,7 +527,7 @@ func TestVerifyReadsAnew(t *testing.T) {
 func TestLongPrompt(t *testing.T) {
 	begun := time.Now()
 	code, _, errs := command(t, "", "generate", strings.Repeat("x ", 1<<19), "--model", tiny, "-o", t.TempDir())
-	if took := time.Since(begun); code != 2 || !strings.Contains(errs, "a prompt of 1048576 bytes: at most 65536 are taken") || took > 5*time.Second {
+	if took := time.Since(begun); code != 2 || !strings.Contains(errs, "a prompt of 1048576 bytes: at most 65536 are allowed") || took > 5*time.Second {
 		t.Errorf("exit code %d after %v: %s", code, took, errs)
 	}
 }

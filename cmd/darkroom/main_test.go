@@ -156,10 +156,10 @@ func TestFailures(t *testing.T) {
 	save(t, plain, buf.Bytes())
 	for _, c := range []struct{ line, want string }{
 		{"generate|a|--model|nowhere", "--model nowhere: there is no such folder, and no model of that name in " + dir},
-		{"generate|a|--model|" + text, "opening model: " + text + ": not a safetensors file, nor what torch.save writes, nor GGUF"},
+		{"generate|a|--model|" + text, "opening model: " + text + ": this is not a safetensors file, a torch.save file or a GGUF file"},
 		{"generate|a|-o|" + text + "/x.png", "cannot write " + text + "/x.png: not a directory: a part of the path " + text + " is a file, not a folder"},
 		{"generate|--from|" + filepath.Join(dir, "none.png"), filepath.Join(dir, "none.png") + ": no such file or directory"},
-		{"generate|--from|" + text, text + ": neither an image with a recipe, nor a recipe as JSON, nor a parameters text"},
+		{"generate|--from|" + text, text + ": this is neither an image with a recipe, nor a recipe as JSON, nor a parameters text"},
 		{"generate|--from|" + plain, plain + ": this PNG file has no recipe: nothing says how the picture was made"},
 		{"verify|" + plain, plain + ": this PNG file has no recipe: nothing says how the picture was made"},
 		{"inspect|" + filepath.Join(dir, "none"), filepath.Join(dir, "none") + ": no such file or directory"},

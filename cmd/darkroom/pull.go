@@ -107,7 +107,7 @@ func pullModel(ctx context.Context, e *env, o pullOptions) error {
 	path, err := p.Run(ctx, plan)
 	show.end()
 	if errors.Is(err, pull.ErrThere) {
-		show.note("it is there already")
+		show.note("it is already here")
 	} else if err != nil {
 		return err
 	}

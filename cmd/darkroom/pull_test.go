@@ -65,7 +65,7 @@ func TestPullUseRemove(t *testing.T) {
 			t.Errorf("answer %q: exit code %d, %s%s, files %q", c.answer, code, out, errs, files(t, dir))
 		}
 	}
-	if code, _, errs = command(t, "", "pull", "hf:o/pears"); code != 1 || !strings.Contains(errs, "is not there") {
+	if code, _, errs = command(t, "", "pull", "hf:o/pears"); code != 1 || !strings.Contains(errs, "does not exist") {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 	if code, _, errs = command(t, "", "pull", "hf:o"); code != 2 || !strings.Contains(errs, "OWNER/NAME") {

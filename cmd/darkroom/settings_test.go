@@ -173,7 +173,7 @@ styles:
 		{"generate a --preset quik", text, `darkroom: --preset: no preset is called "quik"; nearest: quick (there are ["quick" "wide"])` + "\nSee: darkroom generate --help\n"},
 		{"generate a --style x", "presets: {}", `darkroom: --style: no style is called "x": the configuration file has no styles` + "\nSee: darkroom generate --help\n"},
 		{"generate a", "defaults: {step: 3}", "darkroom: config.yaml:1: no setting is called \"step\"; nearest: steps\n"},
-		{"generate a", "defaults:\n  steps: many\n  cfg: [1, 2]\n  noise: white", "darkroom: config.yaml:2: steps: \"many\" is text, and a whole number is needed, without quotes, or a range such as \"1..100\"\nconfig.yaml:3: cfg: one value is needed, and this is a list\nconfig.yaml:4: noise: \"white\": choose torch-cpu, torch-cuda\n"},
+		{"generate a", "defaults:\n  steps: many\n  cfg: [1, 2]\n  noise: white", "darkroom: config.yaml:2: steps: \"many\" is text, but a whole number is needed, without quotes, or a range such as \"1..100\"\nconfig.yaml:3: cfg: one value is needed, and this is a list\nconfig.yaml:4: noise: \"white\": choose torch-cpu, torch-cuda\n"},
 		{"generate a", "preset: {}", "darkroom: config.yaml:1: unknown field \"preset\"; nearest: presets (there are defaults, presets and styles)\n"},
 	} {
 		save(t, "config.yaml", []byte(c.config))

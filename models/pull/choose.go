@@ -69,7 +69,7 @@ func chooseNetwork(all []File, variant string) ([]File, error) {
 		return singles, nil
 	}
 	if len(singles) == 0 {
-		return nil, fmt.Errorf("there are no weights in this repository")
+		return nil, fmt.Errorf("this repository has no weights")
 	}
 	var names []string
 	for _, f := range singles[:min(len(singles), 20)] {

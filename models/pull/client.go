@@ -69,9 +69,9 @@ func (p *Puller) do(ctx context.Context, method, address string, header http.Hea
 	client.CheckRedirect = func(to *http.Request, via []*http.Request) error {
 		switch {
 		case len(via) >= 10:
-			return fmt.Errorf("%s: more than ten redirections", printableURL(address))
+			return fmt.Errorf("%s: more than ten redirects", printableURL(address))
 		case via[0].URL.Scheme == "https" && to.URL.Scheme != "https":
-			return fmt.Errorf("%s: it leads to an address that is not encrypted", printableURL(address))
+			return fmt.Errorf("%s: it redirects to an address that is not encrypted", printableURL(address))
 		case !follow && to.URL.Host != via[len(via)-1].URL.Host:
 			return http.ErrUseLastResponse
 		}

@@ -100,7 +100,7 @@ func (p *Puller) fetch(ctx context.Context, root *os.Root, f File, before, all i
 			idle = 0
 		}
 		if idle >= p.tries() || x.restarts > p.tries() {
-			return fmt.Errorf("%w; what is there is kept, and the same command goes on", err)
+			return fmt.Errorf("%w; the part fetched so far is kept: run the same command again to continue", err)
 		}
 		if err := p.pause(ctx, max(idle, 1), t); err != nil {
 			return err
@@ -193,7 +193,7 @@ func (x *part) try(ctx context.Context, progress func()) (done bool, err error) 
 		err = &temporary{err: fmt.Errorf("%s: the connection ended at %d of %d bytes", x.file.Path, x.have, x.st.Size)}
 	case err == nil && x.st.Size >= 0 && x.have > x.st.Size:
 		x.remove()
-		return false, fmt.Errorf("%s: the server sends more than the %d bytes that it should have", x.file.Path, x.st.Size)
+		return false, fmt.Errorf("%s: the server sends more than the expected %d bytes", x.file.Path, x.st.Size)
 	}
 	return err == nil, err
 }
@@ -216,7 +216,7 @@ func (x *part) begin(r *http.Response) error {
 			if err := x.restart(); err != nil {
 				return err
 			}
-			return &temporary{err: fmt.Errorf("%s changed on the server: it is fetched from its start", x.file.Path)}
+			return &temporary{err: fmt.Errorf("%s changed on the server: fetching it again from the start", x.file.Path)}
 		}
 		total = of
 		x.resumed = true
@@ -224,12 +224,12 @@ func (x *part) begin(r *http.Response) error {
 		if err := x.restart(); err != nil {
 			return err
 		}
-		return &temporary{err: fmt.Errorf("%s is shorter on the server than what is here: it is fetched from its start", x.file.Path)}
+		return &temporary{err: fmt.Errorf("%s is shorter on the server than the part fetched so far: fetching it again from the start", x.file.Path)}
 	default:
 		return x.p.refused(Source{URL: x.file.URL}, r)
 	}
 	if kind := r.Header.Get("Content-Type"); strings.HasPrefix(kind, "text/html") && weightEnding(x.file.Path) {
-		return fmt.Errorf("%s: the server sends a web page in place of the file: it may want a login", printableURL(x.file.URL))
+		return fmt.Errorf("%s: the server sends a web page instead of the file: it may need a login", printableURL(x.file.URL))
 	}
 	if x.file.naming {
 		if name, err := nameOf(r, x.file.URL); err == nil {
@@ -241,7 +241,7 @@ func (x *part) begin(r *http.Response) error {
 		}
 	}
 	if x.file.Size >= 0 && total >= 0 && total != x.file.Size {
-		return fmt.Errorf("%s: the server sends %d bytes, and it should have %d", x.file.Path, total, x.file.Size)
+		return fmt.Errorf("%s: the server sends %d bytes, but the file should have %d", x.file.Path, total, x.file.Size)
 	}
 	if total >= 0 {
 		x.st.Size = total
@@ -264,7 +264,7 @@ func (x *part) copy(ctx context.Context, stop context.CancelCauseFunc, from io.R
 	if stall == 0 {
 		stall = time.Minute
 	}
-	stalled := &temporary{err: fmt.Errorf("%s: nothing came for %v", x.file.Path, stall)}
+	stalled := &temporary{err: fmt.Errorf("%s: no data arrived for %v", x.file.Path, stall)}
 	watch := time.AfterFunc(stall, func() { stop(stalled) })
 	defer watch.Stop()
 	buf := make([]byte, 1<<18)
@@ -329,7 +329,7 @@ func (f *File) verify(from io.Reader) error {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
-		return &wrongContent{fmt.Errorf("%s: what came has the hash %s, and %s was promised: it is not kept", f.Path, got, want)}
+		return &wrongContent{fmt.Errorf("%s: the download has the hash %s, but %s was expected: it is not kept", f.Path, got, want)}
 	}
 	return nil
 }
@@ -353,7 +353,7 @@ func (p *Puller) room(folder string, bytes int64) error {
 	}
 	const spare = 16 << 20
 	if free, known := p.FreeDisk(folder); known && free < uint64(bytes)+spare {
-		return fmt.Errorf("the disk of %s has %s free, and %s are to come: free some space, or name a folder elsewhere with DARKROOM_MODELS", folder, sizeText(int64(free)), sizeText(bytes))
+		return fmt.Errorf("the disk of %s has %s free, but %s are still to fetch: free some space, or name another folder with DARKROOM_MODELS", folder, sizeText(int64(free)), sizeText(bytes))
 	}
 	return nil
 }

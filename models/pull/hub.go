@@ -59,7 +59,7 @@ func (p *Puller) repository(ctx context.Context, s Source) (*repository, error) 
 		r.licence = name
 	}
 	if !revision.MatchString(r.commit) {
-		return nil, fmt.Errorf("the hub says that %s is at %.80q, which is no commit", s, r.commit)
+		return nil, fmt.Errorf("the hub says that %s is at %.80q, which is not a commit", s, r.commit)
 	}
 	err = p.tree(ctx, s, r)
 	if err != nil && len(info.Siblings) > 0 && errors.Is(err, errNotThere) { // a mirror without trees
@@ -152,7 +152,7 @@ func (p *Puller) tree(ctx context.Context, s Source, r *repository) error {
 			if e.LFS != nil {
 				f.Size, f.SHA256 = e.LFS.Size, strings.TrimPrefix(strings.ToLower(e.LFS.OID), "sha256:")
 				if !isSHA256(f.SHA256) {
-					return fmt.Errorf("the hub says that %s has the hash %.80q, which is no SHA-256", e.Path, e.LFS.OID)
+					return fmt.Errorf("the hub says that %s has the hash %.80q, which is not a SHA-256", e.Path, e.LFS.OID)
 				}
 			}
 			if f.Size < 0 {
@@ -165,7 +165,7 @@ func (p *Puller) tree(ctx context.Context, s Source, r *repository) error {
 		}
 		next = link
 	}
-	return fmt.Errorf("%s has more files than are looked at", s)
+	return fmt.Errorf("%s has too many files", s)
 }
 
 // head asks about one file: the hub's answer, before it sends on to where the bytes are, has size and hash.
@@ -235,14 +235,14 @@ func (p *Puller) page(ctx context.Context, s Source, address string, into any) (
 		return "", err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return "", fmt.Errorf("%s does not answer as the Hugging Face hub does: is HF_ENDPOINT right? %w", p.Endpoint, err)
+		return "", fmt.Errorf("%s does not answer like the Hugging Face hub: is HF_ENDPOINT right? %w", p.Endpoint, err)
 	}
 	for _, link := range strings.Split(r.Header.Get("Link"), ",") {
 		target, rel, _ := strings.Cut(strings.TrimSpace(link), ">")
 		if strings.Contains(rel, `rel="next"`) {
 			u, err := r.Request.URL.Parse(strings.TrimPrefix(target, "<"))
 			if err != nil || !p.ours(u) {
-				return "", errors.New("the hub's next page is at another place")
+				return "", errors.New("the hub's next page is on another server")
 			}
 			return u.String(), nil
 		}
@@ -256,34 +256,34 @@ func (p *Puller) refused(s Source, r *http.Response) error {
 	page := p.Endpoint + "/" + s.Repo
 	token := "make a token at " + p.Endpoint + "/settings/tokens and put it into HF_TOKEN"
 	if p.Token != "" {
-		token = "see that the token in HF_TOKEN is of that account and may read gated repositories"
+		token = "check that the token in HF_TOKEN belongs to that account and may read gated repositories"
 	}
 	switch {
 	case s.Repo == "":
 		return statusError(s.URL, r)
 	case code == "GatedRepo", r.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("%s is gated: its owner wants its licence accepted. Sign in, accept it on %s, %s, then pull again", s.Repo, page, token)
+		return fmt.Errorf("%s is gated: you must accept its licence. Sign in, accept it on %s, %s, then pull again", s.Repo, page, token)
 	case r.StatusCode == http.StatusUnauthorized && p.Token != "" && code == "":
-		return fmt.Errorf("%s: the hub does not take the token in HF_TOKEN: make a new one at %s/settings/tokens", s.Repo, p.Endpoint)
+		return fmt.Errorf("%s: the hub rejects the token in HF_TOKEN: make a new one at %s/settings/tokens", s.Repo, p.Endpoint)
 	case code == "RevisionNotFound":
 		return fmt.Errorf("%s has no revision %s", s.Repo, cmp.Or(s.Rev, "main"))
 	case code == "EntryNotFound":
 		return fmt.Errorf("%s has no file %s", s.Repo, s.File)
 	case r.StatusCode == http.StatusUnauthorized, code == "RepoNotFound":
-		return fmt.Errorf("%s is not there, or it is private: look at %s; if it is private, %s", s.Repo, page, token)
+		return fmt.Errorf("%s does not exist or is private: see %s; if it is private, %s", s.Repo, page, token)
 	case r.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%w: %s: look at %s", errNotThere, s, page)
+		return fmt.Errorf("%w: %s: see %s", errNotThere, s, page)
 	}
 	return statusError(s.String(), r)
 }
 
-var errNotThere = errors.New("it is not there")
+var errNotThere = errors.New("it does not exist")
 
 func statusError(what string, r *http.Response) error {
 	err := fmt.Errorf("%s: the server answers %s", printableURL(what), r.Status)
 	switch {
 	case r.StatusCode == http.StatusUnauthorized || r.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("%w: it wants a login or a key, which some sites take in the address", err)
+		return fmt.Errorf("%w: it needs a login or a key, which some sites take in the address", err)
 	case r.StatusCode == http.StatusTooManyRequests || r.StatusCode >= 500:
 		return &temporary{err: err, after: retryAfter(r)}
 	}

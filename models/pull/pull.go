@@ -128,7 +128,7 @@ func placeOf(text []byte) (string, error) {
 	case c.Vision != nil:
 		return library.Judges.Folders()[0], nil
 	}
-	return "", fmt.Errorf("it is a network by itself (%.80q), and none that is used here", c.Class)
+	return "", fmt.Errorf("it is a single network (%.80q) that this program does not use", c.Class)
 }
 
 // text reads a small file of a repository; nil where there is none.
@@ -162,7 +162,7 @@ func (p *Plan) record() record {
 }
 
 // ErrThere says that what is asked for is there already, as it is on the server.
-var ErrThere = errors.New("it is there already")
+var ErrThere = errors.New("it exists already")
 
 // Run fetches what was planned, and gives the path of what came of it. With ErrThere the path is that of what is there. What was
 // fetched before an error is kept, for the next Run of the same source.
@@ -274,7 +274,7 @@ func (p *Puller) there(plan *Plan) (string, error) {
 	if err == nil && json.Unmarshal(text, &r) == nil && r.equal(plan.record()) {
 		return dir, ErrThere
 	}
-	return dir, fmt.Errorf("%s is there already, and is not the same: darkroom models rm %s removes it, --name gives this one another name", dir, plan.Name)
+	return dir, fmt.Errorf("%s exists already and is different: darkroom models rm %s removes it, --name gives this one another name", dir, plan.Name)
 }
 
 // equal compares contents: a commit that changes nothing of what is needed is the same.
@@ -306,7 +306,7 @@ func (p *Puller) placeFolder(root *os.Root, stage string, plan *Plan) (string, e
 		return "", atomicfile.Explain(dir, err)
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		return "", fmt.Errorf("%s came into being meanwhile: remove it, or choose another --name", dir)
+		return "", fmt.Errorf("%s was created in the meantime: remove it, or choose another --name", dir)
 	}
 	return dir, atomicfile.Rename(stage, dir)
 }
@@ -351,7 +351,7 @@ func (p *Puller) placeFile(stage string, plan *Plan) (string, error) {
 	s, err := checkpoint.OpenSource(file)
 	if err != nil {
 		_ = os.Remove(file)
-		return "", fmt.Errorf("what came is no file of weights, and is not kept: %w", err)
+		return "", fmt.Errorf("the download is not a file of weights and is not kept: %w", err)
 	}
 	d := checkpoint.Describe(s)
 	if err := s.Close(); err != nil {
@@ -359,7 +359,7 @@ func (p *Puller) placeFile(stage string, plan *Plan) (string, error) {
 	}
 	folders := placesOf(d.Kind)
 	if folders == nil {
-		return "", fmt.Errorf("what came is %s, for which there is no place: it lies in %s", d.What, file)
+		return "", fmt.Errorf("the download is %s, which this program does not use: it is in %s", d.What, file)
 	}
 	where := filepath.Join(library.Place(p.Folder, folders), name)
 	if plan.Place, err = filepath.Rel(p.Folder, filepath.Dir(where)); err != nil {
@@ -376,7 +376,7 @@ func (p *Puller) placeFile(stage string, plan *Plan) (string, error) {
 		}
 	}
 	if same, err := sameContent(file, where); err != nil || !same {
-		return "", errors.Join(err, fmt.Errorf("%s is there already, and is another file: --name gives this one another name", where))
+		return "", errors.Join(err, fmt.Errorf("%s exists already and is a different file: --name gives this one another name", where))
 	}
 	return where, errors.Join(os.RemoveAll(stage), ErrThere)
 }

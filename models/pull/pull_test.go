@@ -148,7 +148,7 @@ func TestFaults(t *testing.T) {
 			}
 			return nil
 		}},
-		{name: "cut at once, for ever", want: "the same command goes on", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
+		{name: "cut at once, for ever", want: "run the same command again", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
 			return func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				panic(http.ErrAbortHandler)
 			}
@@ -160,7 +160,7 @@ func TestFaults(t *testing.T) {
 				return true
 			}
 		}},
-		{name: "a length too large, by address", url: true, want: "goes on", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
+		{name: "a length too large, by address", url: true, want: "run the same command again", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
 			return func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				if r.Header.Get("Range") != "" {
 					return false // 416
@@ -170,7 +170,7 @@ func TestFaults(t *testing.T) {
 				return true
 			}
 		}},
-		{name: "a length too small, by address", url: true, want: "no file of weights", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
+		{name: "a length too small, by address", url: true, want: "not a file of weights", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
 			return func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				w.Header().Set("Content-Length", fmt.Sprint(len(data)-50))
 				_, _ = w.Write(data[:len(data)-50])
@@ -196,7 +196,7 @@ func TestFaults(t *testing.T) {
 				return true
 			}
 		}},
-		{name: "wrong content", want: "was promised", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
+		{name: "wrong content", want: "was expected", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
 			return func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				wrong := bytes.Clone(data)
 				wrong[len(wrong)-1]++
@@ -263,7 +263,7 @@ func TestFaults(t *testing.T) {
 				return false
 			}
 		}},
-		{name: "redirected for ever", want: "ten redirections", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
+		{name: "redirected for ever", want: "ten redirects", fault: func(h *hub) func(http.ResponseWriter, *http.Request, []byte) bool {
 			return func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				http.Redirect(w, r, r.URL.String(), http.StatusFound)
 				return true
@@ -402,14 +402,14 @@ func TestRefusals(t *testing.T) {
 	}
 	p.FreeDisk = nil
 	for source, want := range map[string]string{
-		"hf:o/none": "is not there, or it is private", "hf:o/r:no.safetensors": "no file no.safetensors",
+		"hf:o/none": "does not exist or is private", "hf:o/r:no.safetensors": "no file no.safetensors",
 	} {
 		if _, err := get(t, p, source, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", source, err, want)
 		}
 	}
 	h.gated = true
-	for token, want := range map[string]string{"": "put it into HF_TOKEN", "bad": "see that the token", "good": ""} {
+	for token, want := range map[string]string{"": "put it into HF_TOKEN", "bad": "check that the token", "good": ""} {
 		p.Token = token
 		_, err := get(t, p, "hf:o/r", Options{})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "/o/r")) {

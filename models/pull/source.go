@@ -62,13 +62,13 @@ func Parse(text, endpoint string) (Source, error) {
 		}
 	}
 	if repoName.MatchString(text) {
-		return Source{}, fmt.Errorf("%q is no short name: is hf:%s meant?", text, text)
+		return Source{}, fmt.Errorf("%q is not a short name: did you mean hf:%s?", text, text)
 	}
 	var names []string
 	for _, s := range Shorts() {
 		names = append(names, s.Name)
 	}
-	return Source{}, fmt.Errorf("%.100q: hf:OWNER/REPO[@REVISION][:FILE], a URL or one of %s is needed%s", text, strings.Join(names, ", "), similar.Hint(text, names))
+	return Source{}, fmt.Errorf("%.100q: it must be hf:OWNER/REPO[@REVISION][:FILE], a URL or one of %s%s", text, strings.Join(names, ", "), similar.Hint(text, names))
 }
 
 func parseRepo(text string) (Source, error) {

@@ -75,7 +75,7 @@ type JobRequest struct {
 func (a *API) readJob(s *dispatch.Submission, data []byte) error {
 	var body JobRequest
 	if err := json.Unmarshal(data, &body); err != nil {
-		return ask.Invalid("", "the body is not the JSON that is needed: %v", err)
+		return ask.Invalid("", "the body is not the expected JSON: %v", err)
 	}
 	if err := checkPriority(body.Priority); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (a *API) readJob(s *dispatch.Submission, data []byte) error {
 	s.Priority = body.Priority
 	switch {
 	case body.Request != nil && body.Jobs != nil:
-		return ask.Invalid("jobs", "request and jobs: give one of them")
+		return ask.Invalid("jobs", "request and jobs: give only one of them")
 	case body.Jobs != nil:
 		return a.readFile(s, body.Jobs, jobs.YAML) // JSON is YAML
 	case body.Request == nil:

@@ -30,7 +30,7 @@ type Model struct {
 	CFG       float64 `json:"cfg"`
 	Scheduler string  `json:"scheduler"`
 	Negative  string  `json:"negative"`
-	Default   bool    `json:"default" doc:"it is taken where a request names none"`
+	Default   bool    `json:"default" doc:"used when a request names no model"`
 	Problem   string  `json:"problem,omitempty" doc:"why it cannot be used"`
 }
 
@@ -128,9 +128,9 @@ type Setting struct {
 	Aliases []string `json:"aliases,omitempty"`
 	Kind    string   `json:"kind" enum:"text,whole,number,seed,switch"`
 	Group   string   `json:"group"`
-	Default string   `json:"default" doc:"what holds where nothing is said, in words"`
+	Default string   `json:"default" doc:"the default, in words"`
 	Choices []string `json:"choices,omitempty"`
-	Open    bool     `json:"open,omitempty" doc:"more than the choices is taken"`
+	Open    bool     `json:"open,omitempty" doc:"values beyond the choices are accepted"`
 	Repeat  bool     `json:"repeat,omitempty" doc:"several, with commas"`
 	Min     *float64 `json:"min,omitempty"`
 	Max     *float64 `json:"max,omitempty"`
@@ -201,7 +201,7 @@ func (a *API) tokenize(w http.ResponseWriter, r *http.Request) error {
 		body.Syntax = recipe.Weighted
 	}
 	if len(body.Prompt) > 64<<10 {
-		return ask.Invalid("prompt", "%d bytes: at most 65536 are taken", len(body.Prompt))
+		return ask.Invalid("prompt", "%d bytes: at most 65536 are allowed", len(body.Prompt))
 	}
 	t, err := a.Catalogue.Tokens(body.Model, body.Prompt, body.Syntax)
 	if err != nil {

@@ -19,7 +19,7 @@ func (a *API) Routes() []web.Route {
 	page := []web.Query{{Name: "limit", About: "entries at most"}, {Name: "before", About: "the id that the last answer gave as next"}}
 	previews := []web.Query{{Name: "previews", About: "false: no previews are made for this client"}}
 	routes := []web.Route{
-		{Method: "POST", Path: "/v1/jobs", Handle: a.postJob, Summary: "have pictures made", Body: JobRequest{}, Answer: wire.Job{}, Status: http.StatusCreated,
+		{Method: "POST", Path: "/v1/jobs", Handle: a.postJob, Summary: "start a job that makes pictures", Body: JobRequest{}, Answer: wire.Job{}, Status: http.StatusCreated,
 			Media: []string{"application/json", "application/yaml", "text/csv", "application/jsonl"}, Headers: []web.Query{{Name: "Idempotency-Key", About: "a job with the same key is accepted once"}},
 			Example: map[string]any{"request": map[string]any{"prompt": "a red apple", "seed": 7, "steps": 20}, "priority": 0}},
 		{Method: "GET", Path: "/v1/jobs", Handle: a.listJobs, Summary: "list jobs, the latest first", Answer: wire.JobList{},
@@ -28,7 +28,7 @@ func (a *API) Routes() []web.Route {
 		{Method: "DELETE", Path: "/v1/jobs/{id}", Handle: a.cancelJob, Summary: "cancel a job", Answer: wire.Job{}},
 		{Method: "PATCH", Path: "/v1/jobs/{id}", Handle: a.changeJob, Summary: "change a job's priority", Body: JobChange{}, Answer: wire.Job{}, Example: map[string]any{"priority": 5}},
 		{Method: "GET", Path: "/v1/jobs/{id}/events", Handle: a.jobEvents, Summary: "a job's progress, previews and pictures as they come", AnswerMedia: stream, Query: previews},
-		{Method: "GET", Path: "/v1/events", Handle: a.allEvents, Summary: "the same of all jobs", AnswerMedia: stream, Query: previews},
+		{Method: "GET", Path: "/v1/events", Handle: a.allEvents, Summary: "the same for all jobs", AnswerMedia: stream, Query: previews},
 
 		{Method: "GET", Path: "/v1/pictures", Handle: a.listPictures, Summary: "list pictures that were made on this machine, the latest first", Answer: wire.PictureList{},
 			Query: append([]web.Query{{Name: "query", About: "words of the prompt or the model"}}, page...)},
@@ -49,7 +49,7 @@ func (a *API) Routes() []web.Route {
 		{Method: "GET", Path: "/v1/controls", Handle: parts(library.Controls), Summary: "ControlNets and adapters for pictures", Answer: List[Part]{}},
 		{Method: "GET", Path: "/v1/upscalers", Handle: parts(library.Upscalers), Summary: "upscalers", Answer: List[Part]{}},
 		{Method: "GET", Path: "/v1/schedulers", Handle: schedulers, Summary: "samplers", Answer: List[Scheduler]{}},
-		{Method: "GET", Path: "/v1/settings", Handle: settings, Summary: "what may be said of a picture", Answer: List[Setting]{}},
+		{Method: "GET", Path: "/v1/settings", Handle: settings, Summary: "the settings of a picture", Answer: List[Setting]{}},
 		{Method: "GET", Path: "/v1/reports", Handle: a.reports, Summary: "reports of darkroom compare", Answer: List[Report]{}},
 		{Method: "GET", Path: "/v1/reports/{name}/{file...}", Handle: a.report, Summary: "a report's page and files", AnswerMedia: "*/*"},
 	}

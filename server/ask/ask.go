@@ -246,7 +246,7 @@ func (r *Reader) Check(q *jobs.Request) error {
 	case strings.Count(q.Sigmas, ",") >= l.Steps:
 		return Invalid("sigmas", "%d levels: this server takes at most %d steps (--max-steps)", strings.Count(q.Sigmas, ",")+1, l.Steps)
 	case q.Has("backend") && q.Backend != "auto":
-		return Invalid("backend", "where pictures are computed is decided where the server is started (--backend)")
+		return Invalid("backend", "the backend is chosen when the server is started (--backend)")
 	}
 	resolved, err := r.Resolve(q)
 	if err != nil {

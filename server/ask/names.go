@@ -94,7 +94,7 @@ func isName(text string) bool {
 func part(k library.Kind) func(*Reader, string) (string, error) {
 	return func(_ *Reader, name string) (string, error) {
 		if !isName(name) {
-			return "", fmt.Errorf("%.60q: the name of a %s is needed, and no path", name, k.Name)
+			return "", fmt.Errorf("%.60q: it must be the name of a %s, not a path", name, k.Name)
 		}
 		return library.NamedPart(k, name)
 	}

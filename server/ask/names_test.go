@@ -27,11 +27,11 @@ func TestControlOverTheNetwork(t *testing.T) {
 	for text, want := range map[string]string{
 		"canny=upload:1:scale=0.5":       "canny.safetensors=/up/1.png:scale=0.5",
 		"canny=picture:2;canny=upload:3": "canny.safetensors=/pics/2.png;" + file + "=/up/3.png",
-		file + "=upload:1":               "!no path",
+		file + "=upload:1":               "!not a path",
 		"canny=/etc/passwd":              "!upload:ID",
 		"canny=../a.png":                 "!upload:ID",
 		"cany=upload:1":                  "!nearest: canny",
-		"canny=upload:1:encoder=/etc":    "!no path",
+		"canny=upload:1:encoder=/etc":    "!not a path",
 		"canny=upload:1:encoder=nowhere": "!of that name",
 		"canny":                          "!MODEL=IMAGE",
 	} {

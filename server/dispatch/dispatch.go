@@ -226,7 +226,7 @@ func (d *Dispatcher) resume() {
 	}
 	slices.SortFunc(d.queue, before)
 	if n := len(d.queue); n > 0 {
-		d.o.Log.Info("going on with pictures that were accepted earlier", "pictures", n)
+		d.o.Log.Info("continuing with pictures that were accepted earlier", "pictures", n)
 	}
 }
 

@@ -97,7 +97,7 @@ func openJournal(folder string, read func(line), warn func(string)) (*journal, e
 		}
 		var l line
 		if err := json.Unmarshal(data[j.size:j.size+int64(end)], &l); err != nil {
-			warn(fmt.Sprintf("line %d of %s is damaged and left out: %v", n, j.path, err))
+			warn(fmt.Sprintf("line %d of %s is damaged and ignored: %v", n, j.path, err))
 		} else {
 			read(l)
 		}

@@ -239,7 +239,7 @@ func (a *API) keep(q *request, files map[string][][]byte) (map[string]string, er
 		}
 	}
 	if ids["mask"] != "" && ids["init"] == "" {
-		return nil, ask.Invalid("image", "there is a mask, and no picture to change")
+		return nil, ask.Invalid("image", "there is a mask but no picture to change")
 	}
 	return ids, nil
 }

@@ -82,8 +82,8 @@ type Generation struct {
 type Edit struct {
 	Generation
 	Images        []EditImage `json:"images,omitempty" doc:"in JSON, instead of the form's image"`
-	Image         string      `json:"image,omitempty" doc:"the picture: a file of the form, image or image[]"`
-	Mask          string      `json:"mask,omitempty" doc:"painted anew where it is transparent, or, if it is nowhere, white"`
+	Image         string      `json:"image,omitempty" doc:"the picture: a file in the form, image or image[]"`
+	Mask          string      `json:"mask,omitempty" doc:"repainted where it is transparent or, if it has no transparency, white"`
 	InputFidelity string      `json:"input_fidelity,omitempty" doc:"ignored: strength is the setting"`
 }
 
@@ -112,7 +112,7 @@ type Picture struct {
 	RevisedPrompt string          `json:"revised_prompt"`
 	ID            string          `json:"id"`
 	Seed          uint64          `json:"seed"`
-	Recipe        json.RawMessage `json:"recipe" doc:"all that makes it again"`
+	Recipe        json.RawMessage `json:"recipe" doc:"everything needed to make it again"`
 }
 
 // Usage counts tokens: of the prompt, and of pictures a token for each 16×16 pixels.
@@ -483,7 +483,7 @@ func (a *API) pictures(r *http.Request, q *request, id string) ([]Picture, error
 		all = append(all, p)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("job %s is not remembered any more", id)
+		return nil, fmt.Errorf("job %s is no longer remembered", id)
 	}
 	return all, nil
 }

@@ -24,12 +24,12 @@ import (
 type Generation struct {
 	Prompt            string          `json:"prompt"`
 	NegativePrompt    string          `json:"negative_prompt,omitempty"`
-	Seed              int64           `json:"seed,omitempty" doc:"-1: drawn"`
+	Seed              int64           `json:"seed,omitempty" doc:"-1: random"`
 	SamplerName       string          `json:"sampler_name,omitempty"`
 	SamplerIndex      string          `json:"sampler_index,omitempty" doc:"the old name of sampler_name"`
 	Scheduler         string          `json:"scheduler,omitempty" doc:"the spacing of noise levels: Karras, …"`
 	BatchSize         int             `json:"batch_size,omitempty"`
-	NIter             int             `json:"n_iter,omitempty" doc:"how often batch_size pictures are made"`
+	NIter             int             `json:"n_iter,omitempty" doc:"how many times to make batch_size pictures"`
 	Steps             int             `json:"steps,omitempty"`
 	CFGScale          float64         `json:"cfg_scale,omitempty"`
 	Width             int             `json:"width,omitempty"`

@@ -22,18 +22,18 @@ import (
 type adder func(method, path, summary string, handle func(http.ResponseWriter, *http.Request) error, body, answer any)
 
 func (a *API) addState(add adder) {
-	add("GET", "progress", "how far the picture in work is", a.progress, nil, Progress{})
+	add("GET", "progress", "progress of the picture being rendered", a.progress, nil, Progress{})
 	add("POST", "interrupt", "cancel the client's job", a.interrupt, nil, struct{}{})
-	add("POST", "skip", "cancel the client's picture in work", a.skip, nil, struct{}{})
+	add("POST", "skip", "cancel the picture being rendered for the client", a.skip, nil, struct{}{})
 	add("GET", "options", "settings of the server", a.getOptions, nil, map[string]any{})
 	add("POST", "options", "change them; unknown ones are kept", a.postOptions, nil, struct{}{})
 	add("GET", "memory", "memory", memory, nil, Memory{})
 	add("GET", "cmd-flags", "flags of the server", a.flags, nil, map[string]any{})
 	for _, path := range []string{"refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings"} {
-		add("POST", path, "look for files anew", a.refresh, nil, nil)
+		add("POST", path, "look for new files", a.refresh, nil, nil)
 	}
 	add("POST", "unload-checkpoint", "close all models", a.unload, nil, struct{}{})
-	add("POST", "reload-checkpoint", "does nothing: models are opened when they are asked for", nothing, nil, struct{}{})
+	add("POST", "reload-checkpoint", "does nothing: models are opened on first use", nothing, nil, struct{}{})
 }
 
 func nothing(w http.ResponseWriter, _ *http.Request) error {
@@ -43,7 +43,7 @@ func nothing(w http.ResponseWriter, _ *http.Request) error {
 
 // Progress is the answer of progress.
 type Progress struct {
-	Progress     float64 `json:"progress" doc:"0 to 1; 0 when nothing is at work"`
+	Progress     float64 `json:"progress" doc:"0 to 1; 0 when nothing is being rendered"`
 	ETA          float64 `json:"eta_relative" doc:"seconds"`
 	State        State   `json:"state"`
 	CurrentImage *string `json:"current_image" doc:"the latest preview in base64"`

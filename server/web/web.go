@@ -26,7 +26,7 @@ const (
 func ReadBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	tooLarge := &wire.Error{
 		Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large",
-		Message: fmt.Sprintf("the body has more than %d bytes, which is all that this server takes (--max-body)", most),
+		Message: fmt.Sprintf("the body has more than the %d bytes that this server accepts (--max-body)", most),
 	}
 	if r.ContentLength > most {
 		return nil, tooLarge
@@ -39,7 +39,7 @@ func ReadBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 		if errors.As(err, &large) {
 			return nil, tooLarge
 		}
-		return nil, &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Message: "the body did not come whole: " + err.Error()}
+		return nil, &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Message: "the body was cut off: " + err.Error()}
 	}
 	_ = control.SetReadDeadline(time.Time{}) // the answer may take long
 	return data, nil
@@ -70,10 +70,10 @@ func Read(w http.ResponseWriter, r *http.Request, most int64, v any) error {
 }
 
 func badJSON(err error) error {
-	e := &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Message: "the body is not the JSON that is needed: " + err.Error(), Code: "invalid_json"}
+	e := &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Message: "the body is not the expected JSON: " + err.Error(), Code: "invalid_json"}
 	var field *json.UnmarshalTypeError
 	if errors.As(err, &field) {
-		e.Param, e.Message = field.Field, fmt.Sprintf("a JSON %s is there, and %v is needed", field.Value, field.Type)
+		e.Param, e.Message = field.Field, fmt.Sprintf("it is a JSON %s, but must be %v", field.Value, field.Type)
 	}
 	return e
 }

@@ -24,17 +24,17 @@ func Ended(state string) bool { return state == Done || state == Failed || state
 type Job struct {
 	ID       string          `json:"id"`
 	State    string          `json:"state" enum:"queued,running,done,failed,cancelled"`
-	Priority int             `json:"priority" doc:"the higher, the sooner; 0 is the usual one"`
-	Position int             `json:"position" doc:"pictures that are before it in the queue"`
+	Priority int             `json:"priority" doc:"the higher, the sooner; 0 is normal"`
+	Position int             `json:"position" doc:"pictures ahead of it in the queue"`
 	Origin   string          `json:"origin" doc:"the API that it came through: jobs, openai or sdapi"`
 	Created  time.Time       `json:"created"`
 	Started  *time.Time      `json:"started"`
 	Ended    *time.Time      `json:"ended"`
-	Pictures []Picture       `json:"pictures" doc:"those that are finished"`
+	Pictures []Picture       `json:"pictures" doc:"the finished ones"`
 	Count    int             `json:"count" doc:"pictures that were asked for"`
 	Error    string          `json:"error,omitempty"`
 	Warnings []string        `json:"warnings,omitempty"`
-	Settings json.RawMessage `json:"settings" doc:"of its first picture, as they were asked for"`
+	Settings json.RawMessage `json:"settings" doc:"those requested for its first picture"`
 	Progress *Progress       `json:"progress"`
 }
 
@@ -58,7 +58,7 @@ type Picture struct {
 	Width     int             `json:"width"`
 	Height    int             `json:"height"`
 	Created   time.Time       `json:"created"`
-	Seconds   float64         `json:"seconds" doc:"that rendering took"`
+	Seconds   float64         `json:"seconds" doc:"rendering time"`
 	Settings  json.RawMessage `json:"settings"`
 	SHA256    string          `json:"sha256"`
 	Bytes     int64           `json:"bytes"`

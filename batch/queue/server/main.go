@@ -26,13 +26,13 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	f.SetOutput(stderr)
 	f.Usage = func() {
 		fmt.Fprint(stderr, `darkroom-queue is a queue for darkroom worker and darkroom batch --queue. The token for clients comes from
-DARKROOM_QUEUE_TOKEN; without one only this machine is served.
+DARKROOM_QUEUE_TOKEN; without one, only this machine is served.
 
 `)
 		f.PrintDefaults()
 	}
 	o := Options{Token: os.Getenv("DARKROOM_QUEUE_TOKEN")}
-	piped := f.Bool("stdin", false, "be run by another program: options come as JSON, and the end of stdin ends it")
+	piped := f.Bool("stdin", false, "run under another program: options come as JSON, and the end of stdin ends it")
 	f.StringVar(&o.Dir, "dir", "", "`FOLDER` where queued jobs are kept (default: in the user's cache)")
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:4222", "`HOST:PORT`")
 	f.StringVar(&o.Cert, "cert", "", "`FILE` with the server's certificate, for TLS")
@@ -41,7 +41,7 @@ DARKROOM_QUEUE_TOKEN; without one only this machine is served.
 		return 2
 	}
 	if f.NArg() > 0 {
-		fmt.Fprintf(stderr, "darkroom-queue: %q: it takes no words\n", f.Arg(0))
+		fmt.Fprintf(stderr, "darkroom-queue: %q: it takes no arguments\n", f.Arg(0))
 		return 2
 	}
 	if *piped {

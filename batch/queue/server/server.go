@@ -82,7 +82,7 @@ func Start(o Options) (_ *Server, err error) {
 	go s.Start()
 	if !s.ReadyForConnections(20 * time.Second) {
 		s.Shutdown()
-		return nil, fmt.Errorf("starting the queue's server on %s: it is not ready: is another one listening there, or at work in %s?", o.Listen, o.Dir)
+		return nil, fmt.Errorf("starting the queue's server on %s: it is not ready: is another one listening there or using %s?", o.Listen, o.Dir)
 	}
 	if !s.JetStreamEnabled() {
 		s.Shutdown()
