@@ -37,7 +37,7 @@ type BatchRenderer interface {
 	BatchSize(q *jobs.Request, most int) int
 }
 
-// Options are a batch to run. All fields without a comment that says otherwise are needed.
+// Options describe a batch to run. All fields are required unless their comment says otherwise.
 type Options struct {
 	Images    []jobs.Image
 	Manifest  *manifest.Manifest
@@ -54,9 +54,9 @@ type Options struct {
 	// ModelHash tells the hash of the weights that a request would use now, so that images of other weights are made
 	// again. nil: what is finished is kept.
 	ModelHash func(*jobs.Request) (string, error)
-	// OnEvent is called with progress, one call at a time; may be nil.
+	// OnEvent is called with progress, one call at a time; it may be nil.
 	OnEvent func(Event)
-	// StorePatience is how long a store that refuses is asked again; 0 is half a minute.
+	// StorePatience is how long to retry a store that refuses; 0 is half a minute.
 	StorePatience time.Duration
 }
 
@@ -83,7 +83,7 @@ const (
 	Warning  = "warning"
 )
 
-// Summary counts what became of a batch's images.
+// Summary counts a batch's images by outcome.
 type Summary struct {
 	Total     int
 	Kept      int // finished before
@@ -92,7 +92,7 @@ type Summary struct {
 	Cancelled int // by batch cancel
 }
 
-// Left is how many have not been reached.
+// Left returns how many images have not been reached.
 func (s Summary) Left() int { return s.Total - s.Kept - s.Finished - s.Failed - s.Cancelled }
 
 // run is a batch under way.
@@ -289,7 +289,7 @@ func (r *run) write(ctx context.Context, p picture) {
 		return
 	}
 	rec := Complete(p.record, p.pixels, data)
-	// What is rendered is written even if ctx ends: it takes milliseconds, and the work is done.
+	// A rendered picture is written even if ctx has ended: writing takes milliseconds, and the work is done.
 	keep := context.WithoutCancel(ctx)
 	err = Patiently(ctx, r.o.StorePatience, r.warn, func() (err error) {
 		rec.File, err = store.PutFree(keep, r.o.Store, p.image.File, data)

@@ -12,7 +12,7 @@ import (
 	"darkroom/tensor"
 )
 
-// Adapter is a file of changes to a model's weights: LoRA and its relatives, in the spellings of their trainers.
+// Adapter is a file of changes to a model's weights: LoRA and similar methods, with the names that trainers use.
 type Adapter struct {
 	source  *Source
 	modules map[string]*module // by the name that the file has, without suffixes
@@ -41,7 +41,7 @@ var adapterSuffixes = []struct{ suffix, part string }{
 	{".reshape_weight", "reshape"}, {".lora_up.bias", "bias"}, {".lora_B.bias", "bias"},
 }
 
-// IsAdapter says whether a file is one.
+// IsAdapter reports whether a file is one.
 func IsAdapter(s *Source) bool {
 	for _, name := range s.Names() {
 		_, part := adapterPart(name)
@@ -180,7 +180,7 @@ func (p peftAlphas) of(name string) (float64, bool) {
 	return v, ok
 }
 
-// Matched is an adapter laid onto an open model: what it changes, by part and array.
+// Matched is an adapter matched to an open model: what it changes, by part and array.
 type Matched struct {
 	Adapter   *Adapter
 	Unmatched []string // modules that the model has no layer for, sorted
@@ -277,7 +277,7 @@ type Use struct {
 	Weight, TextWeight float64
 }
 
-// Patched is the weights of a part with adapters laid over them: W + Σ s·ΔW, computed when an array is decoded.
+// Patched returns the weights of a part with adapters applied: W + Σ s·ΔW, computed when an array is decoded.
 func Patched(w Weights, part string, uses ...Use) Weights {
 	p := &patched{Weights: w, by: map[string][]scaledChange{}}
 	for _, u := range uses {

@@ -17,7 +17,7 @@ func (f *Folder) Lacks() []string {
 	return f.file.single.Missing
 }
 
-// Fits says whether another model has the parts that a single file lacks, for a denoiser that reads a text of the same width and the
+// Fits reports whether another model has the parts that a single file lacks, for a denoiser that reads a text of the same width and the
 // same other conditions. Nothing but configurations is read.
 func (f *Folder) Fits(other *Folder) bool {
 	denoiser := "unet"

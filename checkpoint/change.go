@@ -82,7 +82,7 @@ func (c *change) misfit(rows, columns int) error {
 	return fmt.Errorf("it makes a change of %d×%d, the model's weight is %v: it is for another family", rows, columns, c.shape)
 }
 
-// fits says whether rows × columns are the weight's.
+// fits reports whether rows × columns are the weight's.
 func (c *change) fits(rows, columns int) error {
 	if len(c.shape) < 2 || rows != c.shape[0] || rows*columns != c.shape.Len() {
 		return c.misfit(rows, columns)

@@ -29,7 +29,7 @@ const (
 	KindUnknown     Kind = "unknown"
 )
 
-// Description is what a file is, told by its arrays.
+// Description is what a file is, judging by its arrays.
 type Description struct {
 	Kind   Kind
 	Family string // "SDXL", "FLUX.1"; "" where it does not matter or is not known
@@ -37,7 +37,7 @@ type Description struct {
 	Hint   string // what to do with it: "give it with --lora"; "" for nothing
 }
 
-// Describe tells a file's kind. It goes from what is specific to what might be part of something else.
+// Describe finds a file's kind. It checks specific kinds before those that may be part of something else.
 func Describe(s *Source) Description {
 	t := table(s.arrays)
 	for _, test := range []func(*Source, table) (Description, bool){
@@ -65,7 +65,7 @@ func (t table) any(prefixes []string, names ...string) bool {
 	return false
 }
 
-// begins says whether a name begins with one of the prefixes.
+// begins reports whether a name begins with one of the prefixes.
 func (t table) begins(prefixes ...string) bool {
 	for name := range t {
 		for _, p := range prefixes {

@@ -12,7 +12,7 @@ import (
 	"darkroom/tensor"
 )
 
-// ControlFile is a network that steers a denoiser by a picture, as a file or a folder has it.
+// ControlFile is a network that steers a denoiser with a picture, read from a file or a folder.
 type ControlFile struct {
 	Kind   Kind   // KindControlNet, KindT2IAdapter or KindIPAdapter
 	Family string // of the model that it was trained for, as far as its shapes tell; ""

@@ -45,7 +45,7 @@ func findTransformer(all table) (f Family, t table, original bool) {
 	return "", nil, false
 }
 
-// ofOtherPart says whether a name is of another part than the denoiser.
+// ofOtherPart reports whether a name is of another part than the denoiser.
 func ofOtherPart(name string) bool {
 	for _, p := range []string{"vae.", "first_stage_model.", "text_encoders.", "text_encoder.", "cond_stage_model.", "conditioner."} {
 		if strings.HasPrefix(name, p) {

@@ -52,7 +52,7 @@ func OpenFolder(dir string) (*Folder, error) {
 	return f, nil
 }
 
-// OpenPart opens a folder of one network alone, as transformers writes it: a configuration and weights, which are part ".".
+// OpenPart opens a folder of a single network, as transformers writes it: a configuration and weights, which are part ".".
 func OpenPart(dir string) (*Folder, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -71,7 +71,7 @@ func FromFS(fsys fs.FS, name string) *Folder { return &Folder{fsys: fsys, name: 
 // Name is the path, or the name given to FromFS.
 func (f *Folder) Name() string { return f.name }
 
-// Exists says whether there is a file or folder of that slash-separated name.
+// Exists reports whether there is a file or folder of that slash-separated name.
 func (f *Folder) Exists(name string) bool {
 	_, err := fs.Stat(f.fsys, name)
 	return err == nil

@@ -241,7 +241,7 @@ func (p *modelParts) context() int {
 	return 0
 }
 
-// linear says whether the transformers' projections are matrices, as since Stable Diffusion 2, not 1×1 convolutions.
+// linear reports whether the transformers' projections are matrices, as since Stable Diffusion 2, not 1×1 convolutions.
 func (p *modelParts) linear() bool {
 	for name, a := range p.unet {
 		if strings.HasSuffix(name, ".proj_in.weight") {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// What a pickle may ask for at most. Real checkpoints have some ten thousand values in a few hundred kilobytes.
+// Limits on a pickle. Real checkpoints have about ten thousand values in a few hundred kilobytes.
 const (
 	maxPickle       = 64 << 20
 	maxPickleValues = 4 << 20
@@ -52,7 +52,7 @@ func (d *pyDict) get(key string) (any, bool) {
 
 // pickleHost says what names mean. Errors name what is refused.
 type pickleHost interface {
-	// class says whether a class may be named at all.
+	// class reports whether a class may be named at all.
 	class(c pyClass) error
 	// call is what class(args) gives.
 	call(c pyClass, args pyTuple) (any, error)

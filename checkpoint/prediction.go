@@ -16,7 +16,7 @@ const (
 	FlowPred    = "flow_prediction"
 )
 
-// Prediction is what a denoiser's output stands for, and how that was found out: weights do not say.
+// Prediction is what a denoiser's output means, and how that was determined, since weights do not say.
 type Prediction struct {
 	Type    string // Epsilon, VPrediction
 	ZeroSNR bool   // trained on a schedule that ends in pure noise

@@ -71,7 +71,7 @@ func (s *Set) Names() []string {
 	return names
 }
 
-// Has says whether there is a tensor of the name. It does not count as using it.
+// Has reports whether there is a tensor of the name. It does not count as using it.
 func (s *Set) Has(name string) bool { return s.where[name] != nil || s.arrays[name] != nil }
 
 // Tensor finds a tensor by name and counts it as used. What is stored in another way is decoded into memory.
@@ -302,5 +302,5 @@ func hashFiles(cache string, files ...content) (string, error) {
 	return h, nil
 }
 
-// Whole says whether the part is of one file that may hold others too, whose hash is the file's.
+// Whole reports whether the part is of one file that may hold others too, whose hash is the file's.
 func (s *Set) Whole() bool { return s.hash != nil }

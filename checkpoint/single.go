@@ -11,11 +11,11 @@ import (
 	"sync"
 )
 
-// SingleOptions are what may be said of a single file.
+// SingleOptions override what a single file shows.
 type SingleOptions struct {
 	// Prediction overrides what the file shows: "", Epsilon, VPrediction or FlowPred.
 	Prediction string
-	// EMA takes the averaged weights where the file has both.
+	// EMA uses the averaged weights if the file has both.
 	EMA bool
 }
 
@@ -37,7 +37,7 @@ type Single struct {
 	weights map[string]table
 }
 
-// NewSingle finds the parts of a model in a file. A file of something else is an error that says what it is.
+// NewSingle finds the parts of a model in a file. Any other kind of file is an error that says what it is.
 func NewSingle(s *Source, o SingleOptions) (*Single, error) {
 	m, err := newSingle(s, o)
 	if err != nil {
@@ -177,7 +177,7 @@ func (m *Single) nameScheduler(config string) error {
 	return err
 }
 
-// hasAllOf says whether the file has the parts that a model_index.json names.
+// hasAllOf reports whether the file has the parts that a model_index.json names.
 func (m *Single) hasAllOf(index string) bool {
 	x, err := FromFS(Embedded{"model_index.json": index}, m.source.Name()).Index()
 	if err != nil {
@@ -278,7 +278,7 @@ func (m *Single) Weights(part string) (Weights, bool) {
 	return t, ok
 }
 
-// Has says whether the file has a part.
+// Has reports whether the file has a part.
 func (m *Single) Has(part string) bool { return slices.Contains(m.Parts, part) }
 
 // Config is a part's configuration, "unet" or "scheduler/scheduler_config.json", derived from the file.

@@ -52,7 +52,7 @@ func OpenSource(path string) (*Source, error) {
 	return s, nil
 }
 
-// IsSource says whether a file begins as a file of weights does.
+// IsSource reports whether a file begins as a file of weights does.
 func IsSource(path string) bool {
 	f, _, err := openRegular(path)
 	if err != nil {

@@ -341,7 +341,7 @@ func (a *torchArray) storage() ([]byte, error) {
 	return data[a.t.storage.offset+a.t.offset*a.t.dtype.Size():], nil
 }
 
-// contiguous says whether the elements lie row by row.
+// contiguous reports whether the elements lie row by row.
 func (a *torchArray) contiguous() bool {
 	step := 1
 	for i := len(a.shape) - 1; i >= 0; i-- {

@@ -10,21 +10,21 @@ import (
 	"darkroom/tensor"
 )
 
-// Adaptation is what is laid over a model's weights for some pictures. The zero value is the model as it is.
+// Adaptation is a change to a model's weights for some pictures. The zero value leaves the model unchanged.
 type Adaptation struct {
 	Adapters   []Adapter
 	Embeddings []*checkpoint.Embedding
 }
 
-// Adapter is a LoRA or a relative with its strengths.
+// Adapter is a LoRA or a similar adapter, with its strengths.
 type Adapter struct {
 	*checkpoint.Adapter
 	Weight, TextWeight float64 // for the denoiser, for the text encoders
 }
 
-// Adapt lays an adaptation over the model's own weights, in place of the one before. Only the arrays that differ are
-// packed anew, before the next run: a step costs what it costs without. The warnings name what the model has no place
-// for; an adapter that fits nowhere is an error, and the model stays as it was.
+// Adapt applies an adaptation to the model's own weights and replaces the previous one. Only the arrays that differ are
+// packed again, before the next run, so a step costs no more than without. The warnings name layers that the model does not
+// have; an adapter that fits nowhere is an error and leaves the model unchanged.
 func (m *Model) Adapt(a Adaptation) (warnings []string, err error) {
 	parts := map[string]checkpoint.Weights{}
 	for name, w := range m.weights {

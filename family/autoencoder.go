@@ -31,7 +31,7 @@ type autoencoder struct {
 	wide    *stage.Part // for what overflows float16
 }
 
-// trainedAt is how many pixels a side the autoencoder was trained on.
+// trainedAt is how many pixels per side the autoencoder was trained on.
 func (c *autoencoder) trainedAt() int {
 	if c.config.SampleSize == 0 {
 		return 512

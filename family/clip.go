@@ -16,8 +16,8 @@ import (
 	"github.com/disintegration/imaging"
 )
 
-// CLIP is a whole CLIP model (Radford et al. 2021), with both towers or with that for pictures alone: it makes no pictures, but
-// says how well one fits a text.
+// CLIP is a whole CLIP model (Radford et al. 2021), with both towers or only the one for pictures. It makes no pictures, but
+// measures how well one fits a text.
 type CLIP struct {
 	vision    clip.VisionConfig
 	pixels    Preprocessing
@@ -122,7 +122,7 @@ func (c *CLIP) Pixels(picture *image.NRGBA) []float32 {
 	return out
 }
 
-// Picture is the embedding of Pixels, not normalised.
+// Picture returns the embedding of Pixels, not normalised.
 func (c *CLIP) Picture(ctx context.Context, pixels []float32) ([]float32, error) {
 	patches := c.vision.Patches(pixels)
 	out, err := c.pictures.Run(ctx, alone, stage.Values{"patches": tensor.Of(patches, c.pictures.Shape("patches")...)}, "pooled")
@@ -132,7 +132,7 @@ func (c *CLIP) Picture(ctx context.Context, pixels []float32) ([]float32, error)
 	return tensor.Floats(out["pooled"].Data), nil
 }
 
-// Text is the embedding of a text, not normalised. What is longer than the window is cut, as everywhere with CLIP scores.
+// Text returns the embedding of a text, not normalised. A text longer than the window is cut, as is usual for CLIP scores.
 func (c *CLIP) Text(ctx context.Context, text string) ([]float32, error) {
 	prompt, err := c.tokenizer.Prompt(text, clip.Plain, c.window)
 	if err != nil {

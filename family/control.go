@@ -18,7 +18,7 @@ import (
 	"darkroom/unet"
 )
 
-// Control is an open network that steers a denoiser by a picture: a ControlNet, a T2I-Adapter or an IP-Adapter.
+// Control is an open network that steers a denoiser with a picture: a ControlNet, a T2I-Adapter or an IP-Adapter.
 type Control struct {
 	Kind checkpoint.Kind
 	// Types is how many kinds of hints a Union takes; 0 for other networks, which take one.
@@ -55,8 +55,8 @@ type ControlOptions struct {
 	HashCache string
 }
 
-// OpenControl opens a network that steers this model. Weights are mapped, not read. One of another kind, or for another
-// family, is an error that says so.
+// OpenControl opens a network that steers this model. Weights are mapped, not read. A network of another kind or for
+// another family is an error that says so.
 func (m *Model) OpenControl(path string, o ControlOptions) (*Control, error) {
 	base, ok := m.Denoiser.(*unetDenoiser)
 	if !ok {

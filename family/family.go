@@ -1,5 +1,5 @@
-// Package family knows the families of models: which parts each has, how a prompt becomes what its denoiser reads, and
-// how a noise level does. One file a family; nothing above asks which family a model is, or imports a network.
+// Package family knows the families of models: which parts each has, and how prompts and noise levels become the inputs of
+// its denoiser. Each family has its own file. No package above asks which family a model is or imports a network.
 package family
 
 import (
@@ -19,8 +19,8 @@ import (
 	"darkroom/tensor"
 )
 
-// Cond is what one row of the denoiser reads of a prompt, by input and without the row's axis: "text" [T,W], and what
-// else the family has.
+// Cond is what one row of the denoiser reads from a prompt, by input and without the row's axis: "text" [T,W], and the
+// family's other inputs.
 type Cond = stage.Values
 
 // Model is an open model.
@@ -37,9 +37,9 @@ type Model struct {
 	Defaults Defaults
 	// References is how many pictures it may be shown beside the prompt; 0: none.
 	References int
-	// Reads says which settings beside the prompt it is conditioned by.
+	// Reads lists the settings beside the prompt that condition it.
 	Reads Reads
-	// Small is the name of the small autoencoder for its latents, which is enough for previews; "": there is none.
+	// Small is the name of the small autoencoder for its latents, which is good enough for previews; "": there is none.
 	Small string
 	// Warnings are what the user should know of its files.
 	Warnings []string
@@ -83,14 +83,14 @@ type TextOptions struct {
 	Prompts int
 }
 
-// negative says whether text i is not a prompt.
+// negative reports whether text i is not a prompt.
 func (o TextOptions) negative(i int) bool { return i >= max(o.Prompts, 1) }
 
 // MostReferences bounds the pictures that a model is shown beside the prompt.
 const MostReferences = 8
 
-// PictureSizes are what Stable Diffusion XL is told of the picture that it shall make, as if it had been one of its
-// training data. Zero sizes are the picture's own; scores are taken as they are.
+// PictureSizes are the size conditions of Stable Diffusion XL: they describe the picture to make as if it came from the
+// training data. Zero sizes are the picture's own; scores are used as given.
 type PictureSizes struct {
 	Original, Crop, Target       [2]int // height and width; top and left; height and width: in pixels
 	Aesthetic, NegativeAesthetic float64
@@ -108,7 +108,7 @@ type Encoded struct {
 
 // TextEncoder turns texts into conditions.
 type TextEncoder interface {
-	// Check says what is wrong with a text. It computes nothing.
+	// Check reports what is wrong with a text. It computes nothing.
 	Check(text, syntax string) error
 	// Layers bounds TextOptions.Skip.
 	Layers() int
@@ -122,7 +122,7 @@ type TextEncoder interface {
 	embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error
 }
 
-// TextError is what went wrong with one of several texts.
+// TextError reports what went wrong with one of several texts.
 type TextError struct {
 	Text  int  // its index
 	Usage bool // the text itself is at fault
@@ -132,7 +132,7 @@ type TextError struct {
 func (e *TextError) Error() string { return e.Err.Error() }
 func (e *TextError) Unwrap() error { return e.Err }
 
-// Denoiser is the network that the sampler asks.
+// Denoiser is the network that the sampler calls.
 type Denoiser interface {
 	// Part reads "sample" [N,h,w,C], the names of Cond and those of Clock; it writes "prediction" [N,h,w,C].
 	Part() *stage.Part
@@ -143,7 +143,7 @@ type Denoiser interface {
 	Reading() Reading
 	// Layers counts those of the way up of a U-Net, which may be written cut: see nn.Cut. 0 of other networks.
 	Layers() int
-	// ReadsGuidance says that the network reads the guidance scale, so that one call without a negative prompt is enough.
+	// ReadsGuidance reports whether the network reads the guidance scale itself, so that one call without a negative prompt is enough.
 	ReadsGuidance() bool
 }
 
@@ -167,16 +167,16 @@ type Codec interface {
 	Encode(ctx context.Context, picture []float32, a Area) (mean, std []float32, err error)
 	// Unscale turns latents, in place, from what the denoiser has into what the autoencoder has.
 	Unscale(latents []float32)
-	// Tiled says whether tiles are used for latents of h×w.
+	// Tiled reports whether tiles are used for latents of h×w.
 	Tiled(h, w int) bool
-	// Beside says whether pictures can be decoded while others are denoised: on a GPU, where the decoder has a queue of
+	// Beside reports whether pictures can be decoded while others are denoised: on a GPU, where the decoder has a queue of
 	// its own. Processors are all busy with one of both. To save memory there is one after the other.
 	Beside() bool
 	// Ready loads the decoder's weights where decoding goes on beside, so that memory is counted with them.
 	Ready(a Area) error
-	// Ran says whether latents of that size were decoded before and need no further memory.
+	// Ran reports whether latents of that size were decoded before and need no further memory.
 	Ran(a Area) bool
-	// Shed frees activations and weights that come block by block.
+	// Shed frees activations, and weights that are loaded block by block.
 	Shed()
 	// Close frees what On made.
 	Close() error
@@ -195,7 +195,7 @@ type Decoded struct {
 	DType  tensor.DType
 }
 
-// Defaults are what a request without these settings gets from a model.
+// Defaults are a model's values for settings that a request leaves out.
 type Defaults struct {
 	Steps         int
 	CFG           float64
@@ -219,7 +219,7 @@ type opener struct {
 // families are asked in this order.
 var families = []opener{stableDiffusion, stableDiffusionXL, zImage, flux2}
 
-// Options are what may be said of a model beside its files.
+// Options are choices about a model that override its files.
 type Options struct {
 	// Prediction overrides what the files say of the denoiser's output: "epsilon", "v_prediction", "flow_prediction"; ""
 	// does not.
@@ -231,7 +231,7 @@ type Options struct {
 	Text *checkpoint.LanguageModel
 }
 
-// VAE is an autoencoder of its own.
+// VAE is a separate autoencoder.
 type VAE struct {
 	Config *config.Object
 	Set    *checkpoint.Set

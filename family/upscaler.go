@@ -43,8 +43,8 @@ func OpenUpscaler(path string, d *stage.Device) (*Upscaler, error) {
 	return &Upscaler{c.Scale, c.Unshuffle, part.On(d), source}, nil
 }
 
-// Upscale enlarges a picture, in tiles of so many pixels a side where it is larger; 0 is 256. step, which may be nil, is
-// called after each tile. Transparent parts stay as they are, scaled.
+// Upscale enlarges a picture. A picture larger than tile pixels per side (0 is 256) is done in tiles. step, which may be
+// nil, is called after each tile. Transparency is scaled with the picture.
 func (u *Upscaler) Upscale(ctx context.Context, img *image.NRGBA, tile int, step func()) (*image.NRGBA, error) {
 	if tile == 0 {
 		tile = 256

@@ -64,7 +64,7 @@ func openZImage(x *files, d *stage.Device) (*Model, error) {
 	return m, nil
 }
 
-// isTurbo says whether a model is the distilled one, which no file says: by its name, or by its shift.
+// isTurbo reports whether a model is the distilled one, which no file says: by its name, or by its shift.
 func isTurbo(name string, c scheduler.Config) bool {
 	name = strings.ToLower(name)
 	switch {

@@ -13,7 +13,7 @@ import (
 	"darkroom/recipe"
 )
 
-// adaptation is what a request lays over the model. Its key names it among others of the pipeline.
+// adaptation is what a request changes in the model's weights. Its key identifies it within the pipeline.
 type adaptation struct {
 	family.Adaptation
 	key      string
@@ -161,7 +161,7 @@ func (x *extras) remember(key string, e *checkpoint.Embedding) {
 	x.embeddings[key] = e
 }
 
-// adaptationOf tells requests apart whose adaptations differ, without opening files.
+// adaptationOf distinguishes requests with different adaptations, without opening files.
 func adaptationOf(r Request) string {
 	key := r.LoRA + "\x00" + r.Embedding
 	tags, _ := family.Networks(r.Syntax, r.Prompt, r.Negative, r.Regions, r.Toward)
@@ -171,7 +171,7 @@ func adaptationOf(r Request) string {
 	return key
 }
 
-// adapt lays an adaptation over the model, if another one is there.
+// adapt applies an adaptation to the model, unless it is already applied.
 func (p *Pipeline) adapt(a *adaptation) error {
 	if a.key == p.extras.now {
 		return nil

@@ -21,8 +21,8 @@ const (
 	Ref  = "ref"
 )
 
-// newBackend makes the backend that o asks for and chooses the activations' type. It warns of kernels
-// that a GPU failed at.
+// newBackend makes the backend that o asks for and chooses the activations' type. It warns about kernels
+// that failed a GPU's self-test.
 func newBackend(o Options, warn func(string)) (kernels.Backend, tensor.DType, error) {
 	if o.Threads < 0 {
 		return nil, 0, usagef("--threads %d: it must not be negative", o.Threads)
@@ -96,7 +96,7 @@ func newCPU(o Options) (kernels.Backend, error) {
 	return b, nil
 }
 
-// openDevice opens the backend that o asks for. Auto is a GPU that can be used and has memory enough for a picture, else
+// openDevice opens the backend that o asks for. Auto is a usable GPU with enough memory for a picture, else
 // the CPU.
 func (p *Pipeline) openDevice(o Options) error {
 	warn := func(text string) { p.warnings = append(p.warnings, text) }

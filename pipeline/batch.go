@@ -8,12 +8,12 @@ import (
 	"darkroom/family"
 )
 
-// RenderBatch makes several pictures, those of equal size and equal length of text together, as many at once as there
-// is memory for. Each is the one that Render makes alone, to the bit, and each fails alone. They are decoded one by one:
+// RenderBatch makes several pictures. Those of equal size and text length are made together, as many at once as memory
+// allows. Each is bit-identical to the one that Render makes, and fails on its own. They are decoded one by one, because
 // the decoder's convolutions are large enough to fill any device.
 //
-// events, which may be nil, gives the events of request i. They are called from other goroutines, but one at a time.
-// done is called once for each request, from this goroutine, as soon as its picture is there or has failed.
+// events, which may be nil, returns the events of request i. They are called from other goroutines, but one at a time.
+// done is called once per request, from this goroutine, as soon as its picture is finished or has failed.
 func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, img *Image, err error)) {
 	p.DenoiseBatch(ctx, requests, events, func(i int, l *Latents, err error) {
 		if err != nil {
@@ -25,7 +25,7 @@ func (p *Pipeline) RenderBatch(ctx context.Context, requests []Request, events f
 	})
 }
 
-// DenoiseBatch does what RenderBatch does up to the decoder.
+// DenoiseBatch is RenderBatch without the decoder.
 func (p *Pipeline) DenoiseBatch(ctx context.Context, requests []Request, events func(i int) Events, done func(i int, l *Latents, err error)) {
 	// What is laid over the model, and the networks beside it, are changed once for all pictures that want them.
 	var adaptations []string
@@ -178,8 +178,8 @@ func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
 // mostAtOnce bounds the pictures of a batch.
 const mostAtOnce = 32
 
-// BatchSize is how many pictures like r are best rendered at once: as many as the device gains by and memory has room for.
-// most bounds it; 0 is no bound.
+// BatchSize is how many pictures like r are best rendered at once: as many as make the device faster and fit in memory.
+// most is an upper bound; 0 is no bound.
 func (p *Pipeline) BatchSize(r Request, most int) int {
 	pl, err := p.plan(r)
 	if err != nil {

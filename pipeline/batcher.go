@@ -15,11 +15,11 @@ import (
 	"darkroom/tensor"
 )
 
-// batcher runs the denoiser for several pictures at once. Each has a sampler of its own, in a goroutine of its own; their
-// requests are gathered until every picture waits, answered by one run on all rows together, and handed out. A picture
-// that is finished or has failed leaves, and the others go on without it.
+// batcher runs the denoiser for several pictures at once. Each has its own sampler in its own goroutine. The batcher
+// gathers their requests until every picture waits, answers them with one run over all rows, and hands the results out. A
+// picture that is finished or has failed leaves, and the others continue without it.
 //
-// The kernels compute each row of a batch as they compute it alone, so that no picture depends on its batch.
+// The kernels compute each row of a batch exactly as they would alone, so no picture depends on its batch.
 type batcher struct {
 	p    *Pipeline
 	most int // rows of a run; fewer after one that did not fit
@@ -63,7 +63,7 @@ func (b *batcher) ask(ctx context.Context, d *denoiser, n int, form nn.Form, x [
 	return <-r.answer
 }
 
-// leave says that a picture will ask no more.
+// leave removes a picture that will ask no more.
 func (b *batcher) leave(ctx context.Context) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,7 +96,7 @@ func (b *batcher) runIfAll(ctx context.Context) {
 	}
 }
 
-// fitting is how many of the requests one run may answer, at least one.
+// fitting is how many of the requests one run can answer, at least one.
 func (b *batcher) fitting(all []*request) (count int) {
 	sum := 0
 	for count < len(all) && (count == 0 || sum+all[count].n <= b.most && all[count].cut() == all[0].cut()) {

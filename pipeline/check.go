@@ -7,8 +7,8 @@ import (
 	"darkroom/recipe"
 )
 
-// Check says what is wrong with a request for this model, as a *UsageError: what Render would refuse before its first
-// number, and mistakes in the prompts. It loads no weights and takes a fraction of a millisecond.
+// Check reports what is wrong with a request for this model, as a *UsageError: whatever Render would refuse before
+// computing, and mistakes in the prompts. It loads no weights and takes a fraction of a millisecond.
 func (p *Pipeline) Check(r Request) error {
 	if _, err := p.plan(r); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (p *Pipeline) CheckPrompt(name, text, syntax string) error {
 // checkedSteps are those of whose texts CheckPrompt looks at: what is wrong with one is mostly so in any number.
 const checkedSteps = 4
 
-// Factor is what a picture's sides must be multiples of, in pixels.
+// Factor is the number of pixels that a picture's sides must be multiples of.
 func (p *Pipeline) Factor() int { return p.model.Latent.Step() }
 
 // Family is the name of the model's family: "Stable Diffusion".

@@ -7,7 +7,7 @@ import (
 	"darkroom/kernels"
 )
 
-// Plan is what is known of a request before it is rendered: settings after all aliases and defaults.
+// Plan is what is known about a request before it is rendered: its settings after aliases and defaults are resolved.
 type Plan struct {
 	Scheduler string // without aliases and suffixes
 	Sigmas    string
@@ -21,12 +21,12 @@ type Plan struct {
 	Rescale   float64 // φ, wherever it was given
 	Guidance  string  // without rescale; "" is cfg
 	SDENoise  string  // "" is torch
-	// Stochastic says whether noise is drawn after the first: not by an ancestral sampler with eta 0, for one.
+	// Stochastic reports whether noise is drawn after the first: not by an ancestral sampler with eta 0, for one.
 	Stochastic bool
 	Warnings   []string
 }
 
-// Plan checks a request and says what rendering it will do. Its errors are those of Render.
+// Plan checks a request and reports what rendering it will do. It returns the same errors as Render.
 func (p *Pipeline) Plan(r Request) (Plan, error) {
 	pl, err := p.plan(r)
 	if err != nil {
@@ -41,8 +41,7 @@ func (p *Pipeline) Plan(r Request) (Plan, error) {
 	}, nil
 }
 
-// RenderLatents is Render, and gives also the latents x₀, [C,h,w], that were decoded, and the number of calls of the
-// model that were made.
+// RenderLatents is Render that also returns the decoded latents x₀, [C,h,w], and the number of model calls.
 func (p *Pipeline) RenderLatents(ctx context.Context, r Request, ev Events) (picture *Image, latents []float32, calls int, err error) {
 	ev.latents = func(_ int, x []float32) { latents = append(latents[:0], x...) }
 	ev.call = func() { calls++ }
@@ -50,7 +49,7 @@ func (p *Pipeline) RenderLatents(ctx context.Context, r Request, ev Events) (pic
 	return picture, slices.Clip(latents), calls, err
 }
 
-// NewBackend makes the backend and chooses the type that o asks for, for other networks than a pipeline's.
+// NewBackend makes the backend and chooses the type that o asks for, for networks outside a pipeline.
 func NewBackend(o Options) (kernels.Backend, error) {
 	b, _, err := newBackend(o, func(string) {})
 	return b, err

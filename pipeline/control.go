@@ -241,7 +241,7 @@ func (c *controls) strengths(step, steps int) []float64 {
 	return out
 }
 
-// bySteps says whether some control steers in a part of the steps alone.
+// bySteps reports whether some control steers in a part of the steps alone.
 func (c *controls) bySteps() bool {
 	return slices.ContainsFunc(c.list, func(u recipe.Control) bool { return u.Start > 0 || u.End < 1 })
 }

@@ -7,10 +7,10 @@ import (
 	"darkroom/family"
 )
 
-// Latents are a picture that is denoised and not decoded yet.
+// Latents is a picture that has been denoised but not decoded.
 type Latents struct{ m *picture }
 
-// Denoise does what Render does up to the decoder.
+// Denoise is Render without the decoder.
 func (p *Pipeline) Denoise(ctx context.Context, r Request, ev Events) (*Latents, error) {
 	m, err := p.begin(ctx, r, ev)
 	if err != nil {
@@ -37,11 +37,11 @@ func (p *Pipeline) Denoise(ctx context.Context, r Request, ev Events) (*Latents,
 	return &Latents{m}, nil
 }
 
-// Decode does the rest. Where DecodesBeside says so, it may run in another goroutine while the next picture is
-// denoised. Events.Warn may be called from there.
+// Decode does the rest. If DecodesBeside is true, it may run in another goroutine while the next picture is
+// denoised. It may call Events.Warn from there.
 func (l *Latents) Decode(ctx context.Context) (*Image, error) { return l.m.finish(ctx) }
 
-// DecodeSafely is Decode with a panic as a *PanicError.
+// DecodeSafely is Decode, but returns a panic as a *PanicError.
 func (l *Latents) DecodeSafely(ctx context.Context) (img *Image, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -51,7 +51,7 @@ func (l *Latents) DecodeSafely(ctx context.Context) (img *Image, err error) {
 	return l.Decode(ctx)
 }
 
-// DecodesBeside says whether pictures can be decoded while others are denoised: see family.Codec.
+// DecodesBeside reports whether pictures can be decoded while others are denoised: see family.Codec.
 func (p *Pipeline) DecodesBeside() bool { return p.model.Codec.Beside() }
 
 func (p *Pipeline) decode(ctx context.Context, pl *plan, latents []float32, warn func(string)) (family.Decoded, error) {
@@ -63,5 +63,5 @@ func (pl *plan) area(p *Pipeline) family.Area {
 	return family.Area{H: pl.latentH, W: pl.latentW, Tiled: p.tiled(pl), Wrap: pl.wrap}
 }
 
-// tiled says whether the plan's picture may be decoded in tiles. Small ones are whole all the same.
+// tiled reports whether the plan's picture may be decoded in tiles. Small ones are whole all the same.
 func (p *Pipeline) tiled(pl *plan) bool { return pl.Tiled || p.device.LowMemory }

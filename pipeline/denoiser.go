@@ -12,8 +12,8 @@ import (
 	"darkroom/stepcache"
 )
 
-// denoiser is the edge between a sampler, which knows x and a noise level, and the network, which knows scaled latents,
-// a clock and conditions. Prediction types and guidance are settled here, once.
+// denoiser connects a sampler, which knows x and a noise level, to the network, which knows scaled latents, a clock and
+// conditions. It alone handles prediction types and guidance.
 type denoiser struct {
 	batcher    *batcher
 	number     int // among the batcher's pictures

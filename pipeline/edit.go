@@ -105,7 +105,7 @@ func (p *Pipeline) loadEdit(r *Request) (*edit, error) {
 	return e, nil
 }
 
-// sameShape says whether two sizes have one proportion, to a pixel.
+// sameShape reports whether two sizes have one proportion, to a pixel.
 func sameShape(a, b image.Rectangle) bool {
 	d := a.Dx()*b.Dy() - a.Dy()*b.Dx()
 	return max(d, -d) <= max(a.Dx(), a.Dy(), b.Dx(), b.Dy())
@@ -134,7 +134,7 @@ func fitted(img *image.NRGBA, w, h int) *image.NRGBA {
 	return imaging.Resize(img, 0, h, imaging.Lanczos)
 }
 
-// readMask is the share of each pixel that is painted anew: what is white, or transparent where any pixel is. Without a
+// readMask is the share of each pixel that is repainted: what is white, or transparent where any pixel is. Without a
 // blur it is all or nothing, as in diffusers.
 func readMask(img *image.NRGBA, r *Request) []float32 {
 	grey := image.NewNRGBA(img.Rect)
@@ -164,7 +164,7 @@ func readMask(img *image.NRGBA, r *Request) []float32 {
 	return mask
 }
 
-// values are a picture as networks read it: [3,H,W] from -1 to 1; where masked is given, 0 where it is painted anew.
+// values are a picture as networks read it: [3,H,W] from -1 to 1; where masked is given, 0 where it is repainted.
 func values(img *image.NRGBA, mask []float32) []float32 {
 	n := img.Rect.Dx() * img.Rect.Dy()
 	out := make([]float32, 3*n)

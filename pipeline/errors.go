@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// UsageError is a request that cannot be meant: the caller's mistake, found before any work.
+// UsageError reports an invalid request: the caller's mistake, found before any work.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }
@@ -14,8 +14,8 @@ func (e *UsageError) Unwrap() error { return e.Err }
 
 func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// PanicError is a panic while pictures were made: a programmer's mistake that ends these pictures and not the program.
-// The pipeline may be half broken by it and should be closed.
+// PanicError is a panic while pictures were being made: a bug that ends these pictures but not the program. The
+// pipeline may be in a broken state and should be closed.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -25,7 +25,7 @@ func (e *PanicError) Error() string {
 	return fmt.Sprintf("rendering crashed: %v\n%s", e.Value, e.Stack)
 }
 
-// NewPanicError is for a deferred function, with what recover gave.
+// NewPanicError wraps the value that recover returned in a deferred function.
 func NewPanicError(value any) *PanicError {
 	const lines = 12 // the rest is of no use to anybody
 	stack := debug.Stack()

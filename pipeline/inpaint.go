@@ -23,10 +23,10 @@ type canvas struct {
 	crop image.Rectangle // what is kept of the result; empty: all
 }
 
-// at is the share of a pixel that is painted anew.
+// at is the share of a pixel that is repainted.
 func (c *canvas) at(x, y int) *float32 { return &c.mask[y*c.img.Rect.Dx()+x] }
 
-// loadMask reads the request's mask of a picture, as shares of its pixels that are painted anew at the picture's own size; nil
+// loadMask reads the request's mask of a picture, as shares of its pixels that are repainted at the picture's own size; nil
 // without one.
 func (p *Pipeline) loadMask(r *Request, e *edit, init *image.NRGBA) (*image.NRGBA, error) {
 	b := init.Bounds()

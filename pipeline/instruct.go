@@ -50,7 +50,7 @@ func (p *Pipeline) strength(r Request) *float64 {
 	return strength(r)
 }
 
-// instructs says whether the model edits by instruction.
+// instructs reports whether the model edits by instruction.
 func (pl *plan) instructs() bool { return pl.ImageCFG != nil }
 
 // settleInstruct fits guidance to editing by instruction, which asks the network about the prompt with the picture, the

@@ -10,7 +10,7 @@ import (
 	"darkroom/models/library"
 )
 
-// lender is a model that lends parts to a single file without them, such as a U-Net alone.
+// lender is a model that lends parts to a single file that lacks them, such as a U-Net alone.
 type lender struct {
 	name  string   // "" if there is none
 	parts []string // that it lends

@@ -7,10 +7,10 @@ import (
 	"darkroom/stage"
 )
 
-// Need is an estimate of memory in bytes, made from shapes alone.
+// Need is an estimate of memory in bytes, computed from shapes alone.
 type Need = stage.Need
 
-// Need estimates what a picture of that size takes on top of what is loaded already.
+// Need estimates the memory a picture of that size takes, on top of what is already loaded.
 func (p *Pipeline) Need(width, height int, guided bool) Need {
 	rows := 1
 	if guided {
@@ -40,8 +40,8 @@ func (p *Pipeline) withRefiner(n Need, width, height, rows int, low bool) Need {
 	return n
 }
 
-// NeedFrugal is what Need comes to where the text encoders' weights are given back after each prompt, which is done where there
-// is no room for all.
+// NeedFrugal is Need when the text encoders' weights are freed after each prompt, as happens when memory does not hold
+// everything.
 func (p *Pipeline) NeedFrugal(width, height int, guided bool) Need {
 	rows := 1
 	if guided {
@@ -53,7 +53,7 @@ func (p *Pipeline) NeedFrugal(width, height int, guided bool) Need {
 	return p.model.NeedFrugal(width, height, rows, false)
 }
 
-// NeedLow is Need with LowMemory.
+// NeedLow is Need with Options.LowMemory.
 func (p *Pipeline) NeedLow(width, height int, guided bool) Need {
 	rows := 1
 	if guided {
@@ -89,7 +89,7 @@ func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 	return n
 }
 
-// MemoryError says that a picture does not fit.
+// MemoryError reports that a picture does not fit into memory.
 type MemoryError struct {
 	Need      Need
 	Free      uint64
@@ -131,11 +131,11 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 	return nil
 }
 
-// canBeFrugal says whether text encoders can give their weights back after use, where memory is short: they come again with the
+// canBeFrugal reports whether text encoders can give their weights back after use, where memory is short: they come again with the
 // next prompt.
 func (p *Pipeline) canBeFrugal() bool { return !p.device.LowMemory && p.refiner == nil }
 
-// ran says whether pictures of the plan's size ran before with so many rows, so that there is memory for them.
+// ran reports whether pictures of the plan's size ran before with so many rows, so that there is memory for them.
 func (p *Pipeline) ran(pl *plan, rows int) bool {
 	part := p.net(pl).Part()
 	s := part.Size()

@@ -28,7 +28,7 @@ import (
 	"darkroom/tensor"
 )
 
-// Options says which model to open and where to run it.
+// Options reports which model to open and where to run it.
 type Options struct {
 	// Model is a folder in the diffusers layout; "" or "default" is the embedded model.
 	Model string
@@ -39,15 +39,15 @@ type Options struct {
 	Parts string
 	// TextModel is another text encoder of the kind that is a language model, a file or a folder; "" is the model's own.
 	TextModel string
-	// Refiner is a second model that makes the last steps, as recipe.ParseRefiner reads it; "": there is none.
+	// Refiner is a second model that takes over the last steps, as recipe.ParseRefiner reads it; "": there is none.
 	Refiner string
-	// Prediction is what the denoiser gives, as recipe.Predictions name it; "" and "auto" are as the model's files say.
+	// Prediction is what the denoiser predicts, one of recipe.Predictions; "" and "auto" follow the model's files.
 	Prediction string
-	// Variant chooses weight files such as "fp16"; "" takes the plain ones where there are any.
+	// Variant chooses weight files such as "fp16"; "" prefers the plain ones.
 	Variant string
-	// HashCache is a folder that keeps the hashes of big weight files between runs; "" keeps none.
+	// HashCache is a folder that caches the hashes of large weight files between runs; "" caches none.
 	HashCache string
-	// Rehash hashes the weights anew, whatever HashCache remembers: it goes by size and time, which rot does not change.
+	// Rehash hashes the weights again and ignores HashCache, which compares only size and time and so misses bit rot.
 	Rehash bool
 
 	Backend string // "auto" (or ""), "cpu", "cuda" or "ref"
@@ -55,14 +55,14 @@ type Options struct {
 	Device  int    // of several GPUs
 	Threads int    // 0: one a processor
 
-	// LowMemory takes weights to the device block by block, drops the text encoder after use, and decodes pictures in
-	// tiles that are larger than what the autoencoder was trained on. Only the tiles change bits.
+	// LowMemory loads weights block by block, drops the text encoder after use, and decodes pictures larger than the
+	// autoencoder was trained on in tiles. Only the tiles change bits.
 	LowMemory bool
 	// Width and Height are of the picture that auto looks for memory for; 0 is the model's own size.
 	Width, Height int
 }
 
-// With is o with what a request says of the model and of where it runs.
+// With returns o with a request's settings of the model and of where it runs.
 func (o Options) With(s recipe.Settings) Options {
 	for _, f := range []struct {
 		to   *string
@@ -99,7 +99,7 @@ type Pipeline struct {
 	free func() (bytes uint64, known bool) // memory; a field for the tests
 }
 
-// Open opens a model. Weights are mapped, not read: that happens when the first picture needs them.
+// Open opens a model. Weights are mapped, not read: they are read when the first picture needs them.
 func Open(o Options) (*Pipeline, error) {
 	folder, name, err := openFolder(o)
 	if err != nil {
@@ -275,7 +275,7 @@ func (p *Pipeline) Backend() string { return p.device.Backend.Info().Name }
 // DType is what the model computes in: "fp32", "fp16", …
 func (p *Pipeline) DType() string { return p.dtypeName() }
 
-// Close gives back the backend's memory and unmaps the weights.
+// Close frees the backend's memory and unmaps the weights.
 func (p *Pipeline) Close() error {
 	begun := true
 	p.hashing.Do(func() { begun = false })
@@ -298,7 +298,7 @@ func (p *Pipeline) Close() error {
 	return errors.Join(append(errs, p.model.Close())...)
 }
 
-// openTrace begins a trace in the file that DARKROOM_TRACE names: see docs/architecture.md. nil as a rule. A pipeline
+// openTrace begins a trace in the file that DARKROOM_TRACE names: see docs/architecture.md. nil if it names none. A pipeline
 // that is opened after another one writes to the next free name.
 func openTrace() (*kernels.Trace, error) {
 	name := os.Getenv("DARKROOM_TRACE")

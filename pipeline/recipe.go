@@ -7,10 +7,10 @@ import (
 	"darkroom/recipe"
 )
 
-// Numerics names this program's arithmetic: it changes whenever the same recipe may give other bits.
+// Numerics names this program's arithmetic. It changes whenever the same recipe may give different bits.
 const Numerics = "1"
 
-// recipe writes down everything that decided the picture.
+// recipe records everything that determines the picture.
 func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error) {
 	hash, err := p.hash()
 	if err != nil {

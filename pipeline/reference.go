@@ -17,7 +17,7 @@ import (
 	"darkroom/tensor"
 )
 
-// references are pictures that the model is shown beside the prompt: what it draws may keep to them, change or join them.
+// references are pictures that the model sees beside the prompt: it can follow, change or combine them.
 type references struct {
 	pictures []*image.NRGBA // at the sizes that the model reads
 	files    []recipe.File

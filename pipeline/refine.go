@@ -198,7 +198,7 @@ func sizes(r Request) (s family.PictureSizes) {
 	return s
 }
 
-// warnSizes says which of these settings do nothing with this model.
+// warnSizes reports which of these settings do nothing with this model.
 func (p *Pipeline) warnSizes(pl *plan) {
 	reads := p.model.Reads
 	if p.refiner != nil {

@@ -24,26 +24,26 @@ type Image struct {
 
 // Events are called while a picture is made, from the goroutine that called Render. All may be nil.
 type Events struct {
-	// Warn is told what the user should know, such as words that did not fit.
+	// Warn is called with what the user should know, such as words that did not fit.
 	Warn func(message string)
-	// Start is told the number of steps when everything is loaded and denoising begins.
+	// Start is called with the number of steps when everything is loaded and denoising begins.
 	Start func(steps int)
 	// Step is called after each step, counted from 1.
 	Step func(step int)
-	// Preview is given a picture of what the model expects the result to be, every PreviewEvery steps;
-	// 0 means never. An error ends the rendering.
+	// Preview is called every PreviewEvery steps with the picture that the model expects as the result; 0 means
+	// never. An error ends the rendering.
 	Preview      func(step int, picture *image.NRGBA) error
 	PreviewEvery int
 	// WantPreview decides instead of PreviewEvery whether Preview is called after a step.
 	WantPreview func(step int) bool
-	// Stop is asked after each step. An error ends this picture, and not those that are made together with it.
+	// Stop is called after each step. An error ends this picture, but not those rendered together with it.
 	Stop func() error
 
 	latents func(step int, x []float32) // for tests of the seams
 	call    func()                      // before each call of the model
 }
 
-// Render makes one picture. It returns ctx's error, wrapped with where it was, soon after ctx ends.
+// Render makes one picture. Soon after ctx ends, it returns ctx's error, wrapped with where it stopped.
 func (p *Pipeline) Render(ctx context.Context, r Request, ev Events) (*Image, error) {
 	l, err := p.Denoise(ctx, r, ev)
 	if err != nil {

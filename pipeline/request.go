@@ -17,7 +17,7 @@ import (
 // where recipe.Settings says so; build requests with Pipeline.NewRequest, which fills in the model's own.
 type Request struct {
 	recipe.Settings
-	// DistilledCFG is the guidance scale where a distilled model's sampler is named and nothing else is said; 0: as otherwise.
+	// DistilledCFG is the default guidance scale when a distilled model's sampler is chosen; 0: the usual default.
 	DistilledCFG float64 `json:",omitempty"`
 }
 
@@ -73,7 +73,7 @@ type plan struct {
 	hiresFiles []recipe.File
 }
 
-// MaxPrompt is the longest prompt, in bytes. Each 75 tokens of it cost a run of the text encoder.
+// MaxPrompt is the length of the longest prompt, in bytes. Every 75 tokens cost a run of the text encoder.
 const MaxPrompt = 64 << 10
 
 func (p *Pipeline) plan(r Request) (*plan, error) {
@@ -247,7 +247,7 @@ func (pl *plan) settleNoise() error {
 	return nil
 }
 
-// stepless says whether something else than the number of steps decides how many there are.
+// stepless reports whether something else than the number of steps decides how many there are.
 func stepless(r Request) bool {
 	_, list := recipe.ParseLevels(r.Sigmas)
 	return list || r.Scheduler == "dpm-adaptive"
@@ -256,7 +256,7 @@ func stepless(r Request) bool {
 // nearest is the multiple of f closest to n, at least f.
 func nearest(n, f int) int { return max((n+f/2)/f, 1) * f }
 
-// guided says whether the unconditional prediction is needed.
+// guided reports whether the unconditional prediction is needed.
 func (p *Pipeline) guided(r Request) bool { return r.CFG > 1 && !p.model.Denoiser.ReadsGuidance() }
 
 // rows is the U-Net's batch where there is guidance: the base rows, and one for each further prompt.

@@ -8,7 +8,7 @@ import (
 	defaultmodel "darkroom/models/default"
 )
 
-// warnTrained warns of what the model was not trained on: sizes far from those of its training, and, of the embedded model, words.
+// warnTrained warns about what the model was not trained on: sizes far from its training sizes and, for the embedded model, words.
 func (p *Pipeline) warnTrained(pl *plan) {
 	if text := p.sizeWarning(pl.seen().Width, pl.seen().Height); text != "" && pl.Init == "" {
 		pl.warnings = append(pl.warnings, text)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Release is the version that is being worked on: the last part goes when it is tagged. CHANGELOG.md has a section for
+// Release is the version in development: the last part is dropped when it is tagged. CHANGELOG.md has a section for
 // each.
 const Release = "0.1.0-dev"
 

@@ -10,8 +10,8 @@ import (
 	"darkroom/stepcache"
 )
 
-// windows are overlapping parts of a large picture. The denoiser sees one after the other, and where they overlap its predictions are
-// averaged (MultiDiffusion, Bar-Tal et al. 2023, section 4.1), so that memory for one is enough.
+// windows are overlapping parts of a large picture. The denoiser sees one at a time, and its predictions are averaged where
+// they overlap (MultiDiffusion, Bar-Tal et al. 2023, section 4.1), so memory for one window is enough.
 type windows struct {
 	plan       *plan // of one: its size is what the network sees
 	tops, left []int // where they begin, in latents

@@ -19,14 +19,14 @@ type Field struct {
 	Value string `json:"value"`
 }
 
-// Foreign is a picture's description by another program, or by this one in the text that others read: it does not say
-// everything that a recipe says.
+// Foreign is a picture's description by another program, or by this one in the text for other programs. It holds less than
+// a recipe.
 type Foreign struct {
 	// Program is what wrote it, as far as it says: "ComfyUI", "v1.10.1"; "": it does not.
 	Program string
 	// Recipe holds what could be translated. What is not known is zero; see Knows.
 	Recipe Recipe
-	// ModelHash is the beginning of the model's SHA-256, ten digits as a rule; "" where it is not said. Files are other files by
+	// ModelHash is the beginning of the model's SHA-256, usually ten digits; "" if the text does not say. Files are other files by
 	// such hashes: adapters (AutoV3) and embeddings (SHA256).
 	ModelHash string
 	Files     []File
@@ -34,7 +34,7 @@ type Foreign struct {
 	Fields []Field
 	// Unused are the settings that Recipe does not hold: other programs' features, or values not understood.
 	Unused []Field
-	// Notes are sentences on what was taken in place of what the file asks for.
+	// Notes are sentences on what was used instead of what the file asks for.
 	Notes []string
 
 	known map[string]bool // by the JSON name of Recipe's fields
@@ -78,7 +78,7 @@ func FromTexts(texts []Field) (Foreign, error) {
 	return Foreign{}, ErrNoParameters
 }
 
-// MaxForeign is the longest text of another program that is read, in bytes: some store a whole workflow.
+// MaxForeign is the longest text of another program that is read, in bytes. Some programs store a whole workflow.
 const MaxForeign = 4 << 20
 
 // ParseForeign reads one text, whichever program wrote it: JSON of ComfyUI, InvokeAI, SwarmUI, NovelAI, Easy Diffusion, Draw Things
@@ -100,15 +100,15 @@ func ParseForeign(text string) (Foreign, error) {
 	return ParseParameters(text)
 }
 
-// ErrNoParameters says that a text is not a description of a picture.
+// ErrNoParameters means that a text does not describe a picture.
 var ErrNoParameters = errors.New("no generation parameters in the text")
 
-// Has says whether there is a field of that name ("CFG scale"), whatever its value.
+// Has reports whether there is a field of that name ("CFG scale"), whatever its value.
 func (f Foreign) Has(key string) bool {
 	return slices.ContainsFunc(f.Fields, func(x Field) bool { return x.Key == key })
 }
 
-// Knows says whether the description decides a field of Recipe, named as in its JSON ("cfg").
+// Knows reports whether the description decides a field of Recipe, named as in its JSON ("cfg").
 func (f Foreign) Knows(name string) bool { return f.known[name] }
 
 func (f *Foreign) learn(names ...string) {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Given is what somebody wrote down (a command line, a job, a sweep's point, a preset, an HTTP body): settings, and which
-// of them. A setting that was not given has its zero value. It may be copied; the copies are independent.
+// Given holds the settings that a user gave (on a command line, in a job, a sweep's point, a preset or an HTTP body) and
+// knows which ones they are. A setting that was not given has its zero value. Copies are independent.
 type Given struct {
 	Settings
 	set set // the places in the table of what was given; only for zeros: what is not zero was given in any case
@@ -40,7 +40,7 @@ func NewGiven(values map[string]any) (g Given) {
 	return g
 }
 
-// Equal says whether both give the same settings the same values.
+// Equal reports whether both give the same settings the same values.
 func (g Given) Equal(other Given) bool {
 	for i := range rows.all {
 		if s := &rows.all[i]; g.has(i) != other.has(i) || s.Get(&g.Settings) != s.Get(&other.Settings) {
@@ -50,7 +50,7 @@ func (g Given) Equal(other Given) bool {
 	return true
 }
 
-// Has says whether a setting was given, whatever its value.
+// Has reports whether a setting was given, whatever its value.
 func (g *Given) Has(name string) bool { return g.has(place(name)) }
 
 func (g *Given) has(i int) bool {
@@ -94,14 +94,14 @@ func (g *Given) Parse(name, text string) error {
 	return err
 }
 
-// Drop takes a setting back.
+// Drop removes a setting.
 func (g *Given) Drop(name string) {
 	i := place(name)
 	rows.all[i].reset(&g.Settings)
 	g.set.drop(i)
 }
 
-// Each calls f with every given setting and its value, in the order of the table.
+// Each calls f with every given setting and its value, in table order.
 func (g *Given) Each(f func(s *Setting, v any)) {
 	for i := range rows.all {
 		if g.has(i) {

@@ -1,9 +1,9 @@
-// Package recipe describes a picture completely: every setting that decides its pixels, and the hashes of
-// what came of it. An image file carries its recipe twice, as JSON that this program reads (MarshalJSON) and
+// Package recipe describes a picture completely: every setting that determines its pixels, and the hashes of
+// the results. An image file carries its recipe twice, as JSON that this program reads (MarshalJSON) and
 // as the "parameters" text that other programs read and write (Parameters, ParseParameters).
 //
-// The package also holds the table of settings (All): everything that somebody may say about a picture, written once
-// for flags, job files, sweeps, recipes and help. It knows the names of samplers, and nothing of models.
+// The package also holds the table of settings (All): everything a user can say about a picture, written once for flags,
+// job files, sweeps, recipes and help. It knows the names of samplers but nothing about models.
 package recipe
 
 import (
@@ -98,7 +98,7 @@ type Recipe struct {
 	Model      string `json:"model"`      // name, not a path
 	ModelHash  string `json:"model_hash"` // SHA-256 of the weights, 64 hex digits
 	Prediction string `json:"prediction"` // epsilon, v_prediction, sample, flow_prediction or edm
-	// PredictionWhy says which rule decided that, of a model in a single file, for people to read.
+	// PredictionWhy reports which rule decided that, of a model in a single file, for people to read.
 	PredictionWhy string `json:"prediction_why,omitempty"`
 
 	VAETiling bool `json:"vae_tiling,omitempty"` // decoded in overlapping tiles
@@ -114,8 +114,8 @@ type Recipe struct {
 	// Extra are the settings that have a row in the table and no field here, by the setting's name.
 	Extra map[string]any `json:"-"`
 
-	// Unknown are the fields of a recipe read from a file that this version does not know, kept so that they
-	// are not lost on rewriting. They may decide pixels: a picture cannot be made again without them.
+	// Unknown holds fields of a recipe that this version does not know, so that rewriting keeps them. They may affect
+	// pixels: a picture cannot be made again without them.
 	Unknown Fields `json:"-"`
 }
 
@@ -159,8 +159,8 @@ func (r Recipe) Name() string {
 	return r.Scheduler + "-" + r.Sigmas
 }
 
-// Validate reports everything that makes r no recipe of a picture: numbers that are not finite or not in range,
-// text that is not UTF-8, hashes that are none. A model's own rules (its size factor) are not known here.
+// Validate reports everything that makes r invalid: numbers that are not finite or out of range, text that is not UTF-8,
+// malformed hashes. It does not know a model's own rules, such as its size factor.
 func (r Recipe) Validate() error {
 	var errs []error
 	bad := func(ok bool, format string, args ...any) {

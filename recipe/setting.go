@@ -15,7 +15,7 @@ import (
 )
 
 // Setting is a row of the table of settings. Flags, job files, sweeps, compare's axes, recipes, the history's command,
-// inspect, completion and the JSON schema walk the table, so that a setting is written once: here, and where it is used.
+// inspect, completion and the JSON schema all use the table, so a setting is written only here and where it is used.
 type Setting struct {
 	Name    string   // as flags spell it; in JSON, _ stands for -
 	Aliases []string // other names that people bring, spelled likewise
@@ -86,7 +86,7 @@ func (g Group) String() string {
 // JSON is the name in JSON.
 func (s *Setting) JSON() string { return strings.ReplaceAll(s.Name, "-", "_") }
 
-// InRecipe says whether recipes hold the setting: it decides pixels, not the file.
+// InRecipe reports whether recipes hold the setting: it decides pixels, not the file.
 func (s *Setting) InRecipe() bool { return s.Group != OutputGroup }
 
 // Get is the value in from: a string, int, float64, uint64 or bool, as Kind says; nil where a number is left open.
@@ -160,7 +160,7 @@ func (s *Setting) or(v any) any {
 	return v
 }
 
-// written says whether a value that was given is worth writing down.
+// written reports whether a value that was given is worth writing down.
 func (s *Setting) written(v any) bool { return v != nil && (s.Zero || v != s.zero()) }
 
 // sigmas is a recipe as the setting sigmas sees it: a recipe has explicit levels in a field of their own.
@@ -235,7 +235,7 @@ func ParseLevels(s string) ([]float64, bool) {
 	return list, true
 }
 
-// Parse reads a value as it is written on a command line or in a table's cell. The error says what it must be.
+// Parse reads a value as written on a command line or in a table's cell. The error says what it must be.
 func (s *Setting) Parse(text string) (any, error) {
 	var v any
 	var err error
@@ -257,7 +257,7 @@ func (s *Setting) Parse(text string) (any, error) {
 	return v, nil
 }
 
-// RandomSeed says whether a text asks for a seed to be drawn, as other programs write it.
+// RandomSeed reports whether a text asks for a seed to be drawn, as other programs write it.
 func RandomSeed(text string) bool { return text == "-1" || strings.EqualFold(text, "random") }
 
 func parseInt(text string) (int, error) {
@@ -330,7 +330,7 @@ func (e *ChoiceError) Error() string {
 	return fmt.Sprintf("%.60q: choose %s", e.Value, strings.Join(e.Choices, ", "))
 }
 
-// OneText says whether a text is one value, whatever commas it has: a prompt.
+// OneText reports whether a text is one value, whatever commas it has: a prompt.
 func (s *Setting) OneText() bool { return s.Kind == TextKind && s.Zero }
 
 // List takes a text with several values apart.

@@ -38,7 +38,7 @@ type Settings struct {
 	// the initial noise, as in diffusers. SDEBrownian: one Brownian path per seed, as in k-diffusion, so that any number
 	// of steps sees the same noise.
 	SDENoise string `json:",omitempty"`
-	// Cache says which calls of the denoiser reuse the inner layers of an earlier call, NAME[:key=value,…] as package
+	// Cache reports which calls of the denoiser reuse the inner layers of an earlier call, NAME[:key=value,…] as package
 	// stepcache reads it; "" is none.
 	Cache string `json:",omitempty"`
 	// Tiled decodes pictures larger than the autoencoder was trained on in overlapping tiles.

@@ -152,7 +152,7 @@ func startsWithCore(line string) bool {
 	return at != nil && at[0] == 0
 }
 
-// knownLine says whether a line is one setting that is known.
+// knownLine reports whether a line is one setting that is known.
 func knownLine(line string) bool {
 	key, _, ok := strings.Cut(strings.TrimLeft(line, separators), ":")
 	_, known := settingKeys[foldKey(key)]
@@ -186,7 +186,7 @@ func isSettings(fields []Field) bool {
 	return len(fields) >= 3 && has
 }
 
-// begins says whether settings begin with the first of the fields: three that are known, each once, with values that can be meant.
+// begins reports whether settings begin with the first of the fields: three that are known, each once, with values that can be meant.
 func begins(fields []Field) bool {
 	seen := map[string]bool{}
 	for i, f := range fields {
@@ -204,7 +204,7 @@ func begins(fields []Field) bool {
 	return len(fields) >= 3
 }
 
-// isCore says whether the field is one that every picture has, with a value that looks like one.
+// isCore reports whether the field is one that every picture has, with a value that looks like one.
 func isCore(f Field) bool {
 	var ok bool
 	switch settingKeys[foldKey(f.Key)] {
@@ -433,7 +433,7 @@ func (f *Foreign) translate() {
 	}
 }
 
-// own says whether Parameters wrote the text.
+// own reports whether Parameters wrote the text.
 func (f *Foreign) own() bool {
 	return slices.ContainsFunc(f.Fields, func(x Field) bool { return x.Key == "Version" && strings.HasPrefix(x.Value, "darkroom") })
 }
@@ -500,7 +500,7 @@ func (f *Foreign) webFamily() family {
 
 var webVersion = regexp.MustCompile(`v?(\d+)\.(\d+)`)
 
-// since19 says whether a version is of AUTOMATIC1111's interface since 1.9 ("v1.10.1"), or of a fork of that ("f2.0.1v1.10.1-…").
+// since19 reports whether a version is of AUTOMATIC1111's interface since 1.9 ("v1.10.1"), or of a fork of that ("f2.0.1v1.10.1-…").
 func since19(version string) bool {
 	fork, isFork := strings.CutPrefix(version, "f")
 	if at := strings.Index(fork, "v1."); isFork && at >= 0 {

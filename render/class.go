@@ -8,7 +8,7 @@ import (
 	"darkroom/pipeline"
 )
 
-// Class is what an error means for the picture that met it, and for the pictures after it.
+// Class is what an error means for the picture that met it and for later pictures.
 type Class int
 
 const (
@@ -19,7 +19,7 @@ const (
 	Elsewhere
 	// Hopeless: the request itself is wrong, or it was cancelled. No device makes it.
 	Hopeless
-	// All: every picture would meet the error. Nothing further is begun.
+	// All: every picture would meet the error. No further picture is started.
 	All
 )
 
@@ -38,10 +38,10 @@ func Classify(err error) Class {
 	return Again
 }
 
-// Lost says whether an error means that the device computes nothing any more in this process.
+// Lost reports whether an error means that the device can no longer compute in this process.
 func Lost(err error) bool { return cuda.Lost(err) }
 
-// NoRoom says whether an error means that the device has too little memory for the picture.
+// NoRoom reports whether an error means that the device has too little memory for the picture.
 func NoRoom(err error) bool {
 	var memory *pipeline.MemoryError
 	var full *cuda.OutOfMemoryError

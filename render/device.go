@@ -10,7 +10,7 @@ import (
 	"darkroom/pipeline"
 )
 
-// Of is a Device of pictures whose requests a function tells.
+// Of is a Device for pictures whose requests a function returns.
 func Of[T comparable, R any](d Device[R], request func(T) R) Device[T] { return of[T, R]{d, request} }
 
 type of[T comparable, R any] struct {
@@ -57,7 +57,7 @@ func Together(ctx context.Context, p *pipeline.Pipeline, requests []pipeline.Req
 	return broken
 }
 
-// Model is a Device of one open model. It is opened again after a panic, which may have left it half broken.
+// Model is a Device with one open model. The model is reopened after a panic, which may have left it in a broken state.
 type Model struct {
 	open func() (*pipeline.Pipeline, error)
 	p    atomic.Pointer[pipeline.Pipeline]
@@ -84,7 +84,7 @@ func (m *Model) Pipeline() *pipeline.Pipeline { return m.p.Load() }
 // Device is the device's name.
 func (m *Model) Device() string { return m.Pipeline().Backend() }
 
-// Lanes is how many goroutines keep the device busy: two where it decodes some pictures while it denoises others.
+// Lanes is how many goroutines keep the device busy: two if it decodes some pictures while it denoises others.
 func (m *Model) Lanes() int {
 	if m.Pipeline().DecodesBeside() {
 		return 2

@@ -15,9 +15,9 @@ import (
 	"darkroom/atomicfile"
 )
 
-// Preview is a short-lived file for a viewer to watch, without a recipe: NAME.preview.png, or the first of
-// NAME.preview-2.png, … that is free. It is whole at any time. Neither showing nor removing it touches a file that is not
-// its own, and links are not followed.
+// Preview is a temporary file without a recipe for a viewer to watch: NAME.preview.png, or the first free name of
+// NAME.preview-2.png, … The file is complete at any time. Show and Remove never touch a file that is not the preview's own,
+// and follow no links.
 type Preview struct {
 	base string
 
@@ -75,7 +75,7 @@ func write(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// isOwn says whether the file that has the name is the one that was last written.
+// isOwn reports whether the file that has the name is the one that was last written.
 func (p *Preview) isOwn() bool {
 	if p.own == nil {
 		return false
@@ -85,7 +85,7 @@ func (p *Preview) isOwn() bool {
 	return err == nil && os.SameFile(now, p.own) && now.Size() == p.own.Size() && now.ModTime().Equal(p.own.ModTime())
 }
 
-// Remove removes the file, if there is one. Nothing is shown afterwards.
+// Remove removes the file, if there is one. Later calls of Show do nothing.
 func (p *Preview) Remove() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

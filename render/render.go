@@ -1,5 +1,5 @@
-// Package render shares pictures out to devices. It is the one place that decides what becomes of a picture that
-// fails and of the pictures of a device that is lost, for commands, batches and servers alike.
+// Package render distributes pictures over devices. For commands, batches and servers alike, it alone decides what
+// happens to a picture that fails and to the pictures of a device that is lost.
 //
 //	Source (what is to be made) → lanes of each device → Render (several pictures together) → Made or Failed
 package render
@@ -14,26 +14,26 @@ import (
 	"darkroom/pipeline"
 )
 
-// Device makes pictures of requests of type R. Its methods are called from as many goroutines as there are lanes.
+// Device makes pictures from requests of type R. Its methods are called from as many goroutines as it has lanes.
 type Device[R any] interface {
-	// Device is its name: "cpu", "cuda:1".
+	// Device returns its name: "cpu", "cuda:1".
 	Device() string
-	// RenderBatch makes the pictures of several requests at once. Each is the one that it is alone, and fails alone.
-	// events gives the events of request i; done is called once for each request, from the calling goroutine.
+	// RenderBatch makes the pictures of several requests at once. Each is the same as if made alone, and fails alone.
+	// events returns the events of request i; done is called once per request, from the calling goroutine.
 	RenderBatch(ctx context.Context, all []R, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error))
-	// BatchSize is how many requests like r are best rendered at once, at most so many; 0 is no bound.
+	// BatchSize returns how many requests like r are best rendered at once, up to most; 0 is no bound.
 	BatchSize(r R, most int) int
 }
 
 // Source holds the pictures that are to be made. Run calls it from one goroutine at a time.
 type Source[T comparable] interface {
-	// Take hands out the next picture for a lane that passes over those that skip refuses; false: there is none.
+	// Take hands out the next picture that skip does not refuse; false: there is none.
 	Take(lane int, skip func(T) bool) (T, bool)
-	// Like hands out up to n more that can be rendered at once with the one that the lane took last.
+	// Like hands out up to n more pictures that can be rendered together with the one the lane took last.
 	Like(lane int, item T, n int) []T
-	// Return takes pictures back, to be the next ones.
+	// Return takes pictures back and puts them first in line.
 	Return(items []T)
-	// Left is how many Take would hand out.
+	// Left returns how many pictures Take would hand out.
 	Left() int
 }
 
@@ -73,7 +73,7 @@ type Options[T comparable] struct {
 	Moved func(Try[T], error)
 }
 
-// NoDeviceError says that every device is lost. The pictures that are left in the source were not made.
+// NoDeviceError reports that every device is lost. The pictures left in the source were not made.
 type NoDeviceError struct{ Err error }
 
 func (e *NoDeviceError) Error() string { return fmt.Sprintf("no device is left: %v", e.Err) }
@@ -208,7 +208,7 @@ func (r *run[T]) take(ctx context.Context, lane, d int) (item T, suspect, ok boo
 	}
 }
 
-// ahead says whether another device has fewer lanes at work and may take any picture: it comes first. A device's second
+// ahead reports whether another device has fewer lanes at work and may take any picture: it comes first. A device's second
 // lane would only wait for its first one meanwhile.
 func (r *run[T]) ahead(d int) bool {
 	for other, n := range r.atWork {
@@ -224,7 +224,7 @@ func (r *run[T]) suspect(item T) bool {
 	return t != nil && t.losses > 0
 }
 
-// elsewhere says whether a device other than d may have room for the picture.
+// elsewhere reports whether a device other than d may have room for the picture.
 func (r *run[T]) elsewhere(item T, d int) bool {
 	for other := range r.Devices {
 		if other != d && !r.gone[other] && !r.refused[refusal{r.Kind(item), other}] {

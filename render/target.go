@@ -18,9 +18,9 @@ import (
 
 // Target is where pictures go: a file, a folder, or a stream.
 //
-// A file that was named is replaced; with several pictures, NAME.png stands for NAME-1.png, NAME-2.png, … In a folder,
-// pictures are named by prompt and seed, and never replace another: a name that is taken gets a number, unless the file
-// there is the same byte for byte.
+// A named file is replaced; with several pictures, NAME.png becomes NAME-1.png, NAME-2.png, … In a folder, pictures are
+// named by prompt and seed and never replace another file: if the name is taken, a number is added, unless the existing
+// file is identical byte for byte.
 type Target struct {
 	Encode imagefile.Options
 	File   string // "" for a folder and for a stream
@@ -29,7 +29,7 @@ type Target struct {
 	Count  int       // pictures; 0 is 1
 }
 
-// Check finds out whether pictures can be written, before they are made.
+// Check checks that pictures can be written, before they are made.
 func (t *Target) Check() error {
 	switch {
 	case t.File != "":
@@ -49,7 +49,7 @@ func (t *Target) path(i int) string {
 	return fmt.Sprintf("%s-%d%s", strings.TrimSuffix(t.File, ext), i+1, ext)
 }
 
-// Preview is for what picture i will be, of a prompt and a seed.
+// Preview returns the preview of picture i, with that prompt and seed.
 func (t *Target) Preview(i int, prompt string, seed uint64) *Preview {
 	base := filepath.Join(t.Folder, BaseName(prompt, seed))
 	if t.File != "" {
@@ -99,7 +99,7 @@ func createFree(base, ext string, data []byte) (path string, err error) {
 	}
 }
 
-// sameFile says whether a plain file has that content.
+// sameFile reports whether a plain file has that content.
 func sameFile(path string, data []byte) bool {
 	st, err := os.Lstat(path)
 	if err != nil || !st.Mode().IsRegular() || st.Size() != int64(len(data)) {

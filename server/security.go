@@ -37,7 +37,7 @@ type Security struct {
 // signature is the query's parameter that opens a picture's file without a key.
 const signature = "signature"
 
-// open says whether anybody who reaches the server may use it.
+// open reports whether anybody who reaches the server may use it.
 func (s *Security) open() bool { return s.Key == "" && s.Basic == "" && !s.ClientCerts }
 
 func (s *Security) sign(path string) string {
@@ -204,7 +204,7 @@ func (s *Security) authenticated(next http.Handler) http.Handler {
 	})
 }
 
-// signed says whether the request has a signature for the file that it asks for.
+// signed reports whether the request has a signature for the file that it asks for.
 func (s *Security) signed(r *http.Request) bool {
 	given := r.URL.Query().Get(signature)
 	if given == "" || r.Method != http.MethodGet || !strings.HasPrefix(r.URL.Path, "/v1/pictures/") || !strings.HasSuffix(r.URL.Path, "/file") {
@@ -214,7 +214,7 @@ func (s *Security) signed(r *http.Request) bool {
 	return subtle.ConstantTimeCompare([]byte(given), []byte(want)) == 1
 }
 
-// Loopback says whether an address is reached from this machine alone.
+// Loopback reports whether an address is reached from this machine alone.
 func Loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

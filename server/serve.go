@@ -23,7 +23,7 @@ type ListenOptions struct {
 	Insecure  bool   // beyond this machine without credentials
 }
 
-// Listen checks that nobody unknown is let in, and listens.
+// Listen checks that strangers cannot get in, and listens.
 func Listen(o ListenOptions, s *Security) (net.Listener, error) {
 	s.ClientCerts = o.ClientCA != ""
 	switch {

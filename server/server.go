@@ -1,4 +1,4 @@
-// Package server is darkroom serve: an HTTP API that existing clients speak, a queue that survives, and a page.
+// Package server is darkroom serve: an HTTP API that existing clients speak, a queue that survives restarts, and a web page.
 //
 //	openai, sdapi, api (handlers) → ask (requests, checked) → dispatch (jobs, journal, devices) → gallery (pictures)
 package server
@@ -31,7 +31,7 @@ import (
 	"darkroom/server/web"
 )
 
-// Options are a server. Folder is needed.
+// Options describe a server. Folder is required.
 type Options struct {
 	Folder  string // of pictures and records
 	History string // the file of the history; "" or "off": one in Folder
@@ -256,7 +256,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // Run renders until ctx ends or Drain is called.
 func (s *Server) Run(ctx context.Context) { s.jobs.Run(ctx) }
 
-// Drain has Run end after the pictures in work.
+// Drain makes Run end after the pictures being rendered.
 func (s *Server) Drain() { s.jobs.Drain() }
 
 // Close waits for Run and closes everything.

@@ -67,18 +67,18 @@ func New(o Options) *Engine {
 	return &Engine{o: o}
 }
 
-// Group is what requests share that are best rendered one after the other: the model and how it runs.
+// Group identifies requests that are best rendered one after the other: they share the model and how it runs.
 func Group(q *jobs.Request) string {
 	return strings.Join([]string{q.Model, q.VAE, q.TextModel, q.Parts, q.Refiner, q.Prediction, q.Backend, q.DType}, "\x00")
 }
 
-// Render makes one picture. Whatever goes wrong, a panic included, is an error of this request alone.
+// Render makes one picture. Any failure, including a panic, is an error of this request only.
 func (e *Engine) Render(ctx context.Context, q *jobs.Request, ev pipeline.Events) (img *pipeline.Image, err error) {
 	e.RenderBatch(ctx, []*jobs.Request{q}, func(int) pipeline.Events { return ev }, func(_ int, i *pipeline.Image, e error) { img, err = i, e })
 	return img, err
 }
 
-// RenderBatch makes the pictures of several requests of one group at once. Each is as it is made alone, and fails alone.
+// RenderBatch makes the pictures of several requests of one group at once. Each is the same as if made alone, and fails alone.
 // events and done are as for pipeline.RenderBatch. Where the device can do that, the next call denoises its pictures while
 // those of this one are decoded.
 func (e *Engine) RenderBatch(ctx context.Context, all []*jobs.Request, events func(i int) pipeline.Events, done func(i int, img *pipeline.Image, err error)) {
@@ -208,7 +208,7 @@ func (e *Engine) Filled(q *jobs.Request) (pipeline.Request, error) {
 	return q.Fill(m.p.NewRequest(q.Prompt)), nil
 }
 
-// Plan is what rendering a request will do. Its errors are those of rendering.
+// Plan returns what rendering a request will do. Its errors are those of rendering.
 func (e *Engine) Plan(q *jobs.Request) (pipeline.Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -362,7 +362,7 @@ func (e *Engine) Close() error {
 	return errors.Join(errs...)
 }
 
-// Encode is the picture's file, in the format that the request asks for.
+// Encode encodes a picture in the format that the request asks for.
 func Encode(q *jobs.Request, img *pipeline.Image) ([]byte, error) {
 	format, err := imagefile.FormatOf("x" + q.Extension())
 	if err != nil {

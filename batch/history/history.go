@@ -121,7 +121,7 @@ func (h *History) check() error {
 // Close closes the file.
 func (h *History) Close() error { return h.file.Close() }
 
-// Add writes down a picture. Its ID is the number of its line.
+// Add records a picture. Its ID is the number of its line.
 func (h *History) Add(e Entry) error {
 	line, err := json.Marshal(stored{Entry: e})
 	if err == nil {
@@ -192,7 +192,7 @@ func (h *History) After(m Mark, visit func(Entry)) (Mark, error) {
 	}
 }
 
-// Query says what to look for. Zero fields ask nothing.
+// Query says what to look for. Zero fields match everything.
 type Query struct {
 	Text         string // words that the prompt has, all of them, in any case
 	Model        string // part of the model's name
@@ -200,7 +200,7 @@ type Query struct {
 	Limit        int // 0: all
 }
 
-// matches says whether the query finds the entry.
+// matches reports whether the query finds the entry.
 func (q Query) matches(e Entry) bool {
 	has := func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }
 	for _, word := range strings.Fields(q.Text) {
@@ -238,7 +238,7 @@ func (h *History) Find(q Query) ([]Entry, error) {
 	return found, failed
 }
 
-// Get is the picture with that ID.
+// Get returns the picture with that ID.
 func (h *History) Get(id int64) (Entry, error) {
 	var failed error
 	for at, line := range h.lines(&failed) {

@@ -101,7 +101,7 @@ func (x *expander) job(n node, number int) {
 	}
 }
 
-// replaced says whether a field's values do not count.
+// replaced reports whether a field's values do not count.
 func (x *expander) replaced(f field) bool {
 	s, ok := recipe.Lookup(f.name)
 	return ok && (x.options.Over.Has(s.Name) || s.Name == "seed" && x.options.RandomSeeds)

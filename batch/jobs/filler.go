@@ -43,10 +43,10 @@ func NewFiller(prompt, negative, folder string) (*Filler, error) {
 	return f, nil
 }
 
-// Plain says whether there is nothing to choose.
+// Plain reports whether there is nothing to choose.
 func (f *Filler) Plain() bool { return f.plain }
 
-// Fill chooses for a picture: by its seed alone, so that the same seed gives the same words in a batch, too.
+// Fill fills in the templates for a picture. It chooses by the seed alone, so a batch gives the same words for a seed.
 func (f *Filler) Fill(seed uint64) (prompt, negative string, err error) {
 	var out [2]string
 	for i, t := range f.parsed {

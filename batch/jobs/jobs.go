@@ -90,12 +90,12 @@ type Options struct {
 	MaxTexts int
 }
 
-// List is what a file asks for.
+// List holds the images that a file asks for.
 type List struct {
 	Images []Image
-	// Twice counts requests that were there before in the file, and are rendered once.
+	// Twice counts repeated requests in the file; each is rendered once.
 	Twice int
-	// Drawn says that some seeds were drawn.
+	// Drawn reports that some seeds were random.
 	Drawn bool
 
 	file string // its name, for messages

@@ -111,7 +111,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// reserved says whether Windows takes a name for a device.
+// reserved reports whether Windows takes a name for a device.
 func reserved(name string) bool {
 	base, _, _ := strings.Cut(strings.ToUpper(name), ".")
 	switch base {
@@ -121,7 +121,7 @@ func reserved(name string) bool {
 	return len(base) == 4 && (base[:3] == "COM" || base[:3] == "LPT") && base[3] >= '0' && base[3] <= '9'
 }
 
-// CheckFile says whether an image may be written under that slash-separated name below an output folder. It is what
+// CheckFile reports whether an image may be written under that slash-separated name below an output folder. It is what
 // a worker asks about a request that came over the network.
 func CheckFile(name string) error {
 	if err := checkName(name); err != nil {
@@ -182,7 +182,7 @@ func (t nameTemplate) of(m *Image, o Options) string {
 	return b.String() + m.Request.Extension()
 }
 
-// asksModel says whether the name has what a request may leave to its model.
+// asksModel reports whether the name has what a request may leave to its model.
 func (t nameTemplate) asksModel() bool {
 	return slices.ContainsFunc(t, func(p namePart) bool {
 		return slices.Contains([]string{"steps", "width", "height", "cfg", "scheduler", "negative"}, p.field)

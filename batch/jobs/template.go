@@ -392,7 +392,7 @@ func (t template) every(b *budget) ([]string, error) {
 	return texts, nil
 }
 
-// plain says whether there is nothing to fill in.
+// plain reports whether there is nothing to fill in.
 func (t template) plain() bool {
 	return !slices.ContainsFunc(t, func(p part) bool { return p.choices != nil })
 }

@@ -20,14 +20,14 @@ import (
 // Name is the file's name in the output folder.
 const Name = "manifest.jsonl"
 
-// What became of an image.
+// The outcomes of an image.
 const (
 	Done      = "done"
 	Failed    = "failed"
 	Cancelled = "cancelled"
 )
 
-// Record is a line: what became of a request. The last line of a hash counts.
+// Record is a line: the outcome of a request. Only the last line of each hash counts.
 type Record struct {
 	Hash   string `json:"hash"` // of the request
 	Status string `json:"status"`
@@ -180,7 +180,7 @@ func parse(data []byte) content {
 	}
 }
 
-// Notes say what was found damaged.
+// Notes list the damage that was found.
 func (m *Manifest) Notes() []string { return m.notes }
 
 // Get is the last record of a request.
@@ -202,8 +202,8 @@ func (m *Manifest) Records(visit func(Record) bool) {
 	}
 }
 
-// Append writes records and waits until they are on the disk. After an error (a full disk) nothing of them is left, and
-// Append may be tried again.
+// Append writes records and waits until they are on disk. After an error (a full disk), nothing of them remains and
+// Append may be retried.
 func (m *Manifest) Append(records ...Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -260,7 +260,7 @@ func (m *Manifest) write(lines ...any) error {
 	return nil
 }
 
-// inPlace says whether the open file still is the manifest, with what was written to it.
+// inPlace reports whether the open file still is the manifest, with what was written to it.
 func (m *Manifest) inPlace() error {
 	own, err := m.file.Stat()
 	if err != nil {

@@ -66,7 +66,7 @@ func (q *Queue) subjects(ctx context.Context, s jetstream.Stream, filter string)
 	return found, err
 }
 
-// Cancel takes a batch's jobs out of the queue and tells workers to drop what they render of it.
+// Cancel removes a batch's jobs from the queue and tells workers to drop those they are rendering.
 func (q *Queue) Cancel(ctx context.Context, id string) (Status, error) {
 	b, err := q.Batch(ctx, id)
 	if err != nil {

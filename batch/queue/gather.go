@@ -276,5 +276,5 @@ func (g *gatherer) tell(e batch.Event) {
 	}
 }
 
-// IsCancelled says whether a run ended because its batch was cancelled.
+// IsCancelled reports whether a run ended because its batch was cancelled.
 func IsCancelled(err error) bool { return errors.Is(err, errBatchCancelled) }

@@ -86,7 +86,7 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 	return v.Check(q)
 }
 
-// namesFiles says whether a region is a mask's file.
+// namesFiles reports whether a region is a mask's file.
 func namesFiles(regions string) bool {
 	list, err := recipe.ParseRegions(regions)
 	return err == nil && slices.ContainsFunc(list, func(r recipe.Region) bool {

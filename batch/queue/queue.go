@@ -212,7 +212,7 @@ func tokens(subject string) (priority, batch, hash string) {
 	return t[2], t[3], t[4]
 }
 
-// isToken says whether s may stand in a subject: it is what batches and hashes are made of.
+// isToken reports whether s may stand in a subject: it is what batches and hashes are made of.
 func isToken(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyz-") == ""
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Batch is what the queue knows of a batch as a whole.
+// Batch is what the queue knows about a batch as a whole.
 type Batch struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"` // the job file's, for people
@@ -61,7 +61,7 @@ func (q *Queue) putBatch(ctx context.Context, b Batch) error {
 	})
 }
 
-// ErrNoBatch says that the queue knows no batch of the name.
+// ErrNoBatch means that the queue has no batch of that name.
 var ErrNoBatch = errors.New("there is no such batch in the queue: darkroom queue lists them")
 
 // errDamaged says that what the queue keeps of a batch is not what a submitter writes.

@@ -22,14 +22,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// WorkerOptions describe a worker: one device that renders what the queue gives.
+// WorkerOptions describe a worker: one device that renders jobs from the queue.
 type WorkerOptions struct {
 	ID       string // unique among workers: letters, digits and dashes
 	Renderer batch.Renderer
 	Store    store.Store
 	Limits   Limits
 
-	// Tries is how often a job is delivered before it is called dead: a worker that dies of a job does not say so. 0 is 5.
+	// Tries is how often a job is delivered before it is given up: a worker that a job crashes cannot report it. 0 is 5.
 	Tries int
 	// AckWait is how long the server waits for a sign of life before it gives a job to another worker; 0 is 30 s.
 	AckWait time.Duration
@@ -44,7 +44,7 @@ type WorkerOptions struct {
 // workerTTL is how long a worker is listed after its last sign of life.
 const workerTTL = 15 * time.Second
 
-// WorkerInfo is what a worker says of itself.
+// WorkerInfo is what a worker reports about itself.
 type WorkerInfo struct {
 	ID      string    `json:"id"`
 	Device  string    `json:"device"`
@@ -86,7 +86,7 @@ type task struct {
 
 func consumerName(priority string) string { return "workers-" + priority }
 
-// Work renders jobs until ctx ends; then it finishes the image that it is at, and returns nil. Failures of the queue or
+// Work renders jobs until ctx ends. Then it finishes the current image and returns nil. Failures of the queue or
 // the store do not end it: it waits for them to come back.
 func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 	if o.Tries <= 0 {
@@ -428,7 +428,7 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 	log.Info("job done", "file", rec.File, "sha256", rec.SHA256, "seconds", rec.Seconds, "prompt", t.job.Request.Prompt)
 }
 
-// finished says whether the job's image is in the store with a result that fits.
+// finished reports whether the job's image is in the store with a result that fits.
 func (w *worker) finished(ctx context.Context, t *task) bool {
 	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -55,7 +55,7 @@ func (f *Folder) Put(_ context.Context, name string, data []byte) error {
 	return err
 }
 
-// same says whether the file is there with this content. Another one is a TakenError.
+// same reports whether the file is there with this content. Another one is a TakenError.
 func (f *Folder) same(name string, data []byte) (bool, error) {
 	old, err := f.root.ReadFile(name)
 	switch {

@@ -24,7 +24,7 @@ func PutFree(ctx context.Context, s Store, name string, data []byte) (string, er
 	}
 }
 
-// IsFree says whether a name is one that PutFree gives to a file of the name.
+// IsFree reports whether a name is one that PutFree gives to a file of the name.
 func IsFree(name, given string) bool {
 	ext := path.Ext(name)
 	number, ok := strings.CutPrefix(strings.TrimSuffix(given, ext), strings.TrimSuffix(name, ext))

@@ -36,7 +36,7 @@ type S3Options struct {
 	Key, Secret string
 }
 
-// IsS3 says whether a place is a bucket, not a folder.
+// IsS3 reports whether a place is a bucket, not a folder.
 func IsS3(place string) bool { return strings.HasPrefix(place, "s3://") }
 
 // OpenS3 opens a bucket, which must exist.

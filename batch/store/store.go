@@ -21,10 +21,10 @@ type Store interface {
 	String() string
 }
 
-// ErrMissing says that there is no file of the name.
+// ErrMissing means that there is no file of that name.
 var ErrMissing = errors.New("there is no such file")
 
-// TakenError says that another image has the name.
+// TakenError means that another image already has the name.
 type TakenError struct{ Name, Place string }
 
 func (e *TakenError) Error() string {
@@ -36,7 +36,7 @@ func damaged(name, place string) error {
 	return fmt.Errorf("%s in %s was written, but reads back differently: the medium is faulty, or another program writes there", name, place)
 }
 
-// Hopeless says whether an error of Put comes again however often it is tried: the name, and not the place, is wrong (a
+// Hopeless reports whether an error of Put comes again however often it is tried: the name, and not the place, is wrong (a
 // part of it is a file, a link leads out of the folder, it is too long).
 func Hopeless(err error) bool {
 	for _, e := range []error{syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP} {

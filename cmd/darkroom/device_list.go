@@ -46,7 +46,7 @@ func readDevices(c *cli.Context) (deviceList, error) {
 	return d, nil
 }
 
-// single says whether one device is meant.
+// single reports whether one device is meant.
 func (d deviceList) single() bool { return !d.all && len(d.numbers) < 2 }
 
 // first is the device for those who need but one.

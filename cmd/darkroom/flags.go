@@ -82,7 +82,7 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 	return g, nil
 }
 
-// randomSeed says whether the seed was asked to be drawn, as it is where none is given.
+// randomSeed reports whether the seed was asked to be drawn, as it is where none is given.
 func randomSeed(c *cli.Context) bool { return recipe.RandomSeed(c.String("seed")) }
 
 // drawn puts a seed in the place of "random" in a variation.

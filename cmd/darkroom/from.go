@@ -258,7 +258,7 @@ func (s *source) usable(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Requ
 // roundTo is the multiple of f nearest to n, at least f.
 func roundTo(n, f int) int { return max((n+f/2)/f, 1) * f }
 
-// hasSeed says whether the source decides the seed.
+// hasSeed reports whether the source decides the seed.
 func (s *source) hasSeed() bool { return s.complete || s.foreign.Knows("seed") }
 
 // warnings are what the user should know before trusting the result to be the same picture.

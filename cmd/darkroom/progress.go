@@ -34,7 +34,7 @@ func newProgress(w io.Writer, quiet bool) progress {
 	return &lines{w: w, every: 2 * time.Second}
 }
 
-// isTerminal says whether a bar can be drawn: some terminals do not know their width.
+// isTerminal reports whether a bar can be drawn: some terminals do not know their width.
 func isTerminal(w io.Writer) bool {
 	f, ok := unfiltered(w).(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {

@@ -81,7 +81,7 @@ func visible(text []byte) []byte {
 	return b.Bytes()
 }
 
-// steers says whether a terminal may do something else with a character than to show it: control characters (C0, DEL, C1),
+// steers reports whether a terminal may do something else with a character than to show it: control characters (C0, DEL, C1),
 // line separators, and those that turn the direction of text.
 func steers(c rune) bool {
 	switch {

@@ -105,7 +105,7 @@ func bytesText(n uint64) string {
 // millions is "860.3 M".
 func millions(n int64) string { return fmt.Sprintf("%.1f M", float64(n)/1e6) }
 
-// unopened says which file could not be opened in words of its own: "apple.pgn: no such file or directory".
+// unopened reports which file could not be opened in words of its own: "apple.pgn: no such file or directory".
 func unopened(err error) error {
 	var e *fs.PathError
 	if errors.As(err, &e) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// plain is the variant that has no word in its files' names: as a rule float32.
+// plain is the variant that has no word in its files' names: usually float32.
 const plain = "fp32"
 
 // unused are the parts of pipelines that this program has no use for.

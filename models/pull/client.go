@@ -15,15 +15,15 @@ import (
 type Puller struct {
 	// Folder is where models are kept.
 	Folder string
-	// Endpoint is the hub's address, Hub as a rule; Token a user's there, "" for none. It is sent to that host alone.
+	// Endpoint is the hub's address, usually Hub; Token a user's there, "" for none. It is sent to that host alone.
 	Endpoint, Token string
 	// Client makes the connections; nil: one that honours the proxy variables.
 	Client *http.Client
-	// Progress, where not nil, is called with the bytes that are there, of a total that is -1 where it is not known.
+	// Progress, if not nil, is called with the bytes fetched so far and the total, -1 if that is unknown.
 	Progress func(file string, done, total int64)
-	// Note, where not nil, is called with what goes wrong and is tried again.
+	// Note, if not nil, is called with each fault that is retried.
 	Note func(text string)
-	// FreeDisk is how many bytes can be written in a folder; nil: it is not asked.
+	// FreeDisk returns how many bytes can be written to a folder; nil: no check.
 	FreeDisk func(folder string) (bytes uint64, known bool)
 
 	// Tries is how often one file is tried without a new byte; 0: 6. Stall is after how long without a byte a connection is
@@ -101,7 +101,7 @@ func (p *Puller) do(ctx context.Context, method, address string, header http.Hea
 	return nil, err
 }
 
-// ours says whether an address is the hub's own, for which the token is.
+// ours reports whether an address is the hub's own, for which the token is.
 func (p *Puller) ours(u *url.URL) bool {
 	hub, err := url.Parse(p.Endpoint)
 	return err == nil && u.Scheme == hub.Scheme && u.Host == hub.Host

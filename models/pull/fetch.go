@@ -309,7 +309,7 @@ func (x *part) verify() error {
 	return x.file.verify(x.body)
 }
 
-// verified says whether there is a hash to compare the file with.
+// verified reports whether there is a hash to compare the file with.
 func (f *File) verified() bool { return f.SHA256 != "" || f.GitOID != "" }
 
 // verify reads a file, and says whether it is what was promised.
@@ -346,7 +346,7 @@ func (x *part) finish() error {
 	return nil
 }
 
-// room says whether the disk has space for what is to come.
+// room reports whether the disk has space for what is to come.
 func (p *Puller) room(folder string, bytes int64) error {
 	if p.FreeDisk == nil || bytes <= 0 {
 		return nil
@@ -391,7 +391,7 @@ func contentRange(text string) (from, of int64, ok bool) {
 	return from, of, true
 }
 
-// isCut says whether an error is a connection's end.
+// isCut reports whether an error is a connection's end.
 func isCut(err error) bool {
 	for _, cut := range []error{io.ErrUnexpectedEOF, io.EOF, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE, os.ErrDeadlineExceeded} {
 		if errors.Is(err, cut) {

@@ -68,7 +68,7 @@ func (p *Puller) repository(ctx context.Context, s Source) (*repository, error) 
 	return r, err
 }
 
-// sibling is a file as the description of a repository lists it; sizes and hashes are there as a rule.
+// sibling is a file as the description of a repository lists it; sizes and hashes are usually there.
 type sibling struct {
 	Path string `json:"rfilename"`
 	Size *int64 `json:"size"`

@@ -12,7 +12,7 @@ import (
 	"unicode"
 )
 
-// safe says whether a path that a server sends is one below a folder, on every system: no step up, no root, no drive, no
+// safe reports whether a path that a server sends is one below a folder, on every system: no step up, no root, no drive, no
 // hidden name, nothing that steers a terminal.
 func safe(name string) bool {
 	if !fs.ValidPath(name) || len(name) > 512 || !filepath.IsLocal(filepath.FromSlash(name)) {

@@ -21,15 +21,15 @@ import (
 	"darkroom/models/library"
 )
 
-// Options say how something is fetched.
+// Options say how to fetch a model.
 type Options struct {
-	// Name is what it will be called; "" is what the repository or the file is called.
+	// Name is the name it gets here; "" is that of the repository or the file.
 	Name string
 	// Variant chooses weights such as fp16 or bf16; fp32 is the plain ones. "" is fp16 where there is that.
 	Variant string
 }
 
-// Plan is what will be fetched.
+// Plan lists what will be fetched.
 type Plan struct {
 	Source
 	Name    string // "" where only the answer to the request tells
@@ -52,7 +52,7 @@ func (p *Plan) Bytes() (sum int64) {
 	return sum
 }
 
-// Plan finds out what is to be fetched. Nothing is written.
+// Plan finds out what to fetch. It writes nothing.
 func (p *Puller) Plan(ctx context.Context, s Source, o Options) (*Plan, error) {
 	if o.Name != "" && !safeElement(o.Name) {
 		return nil, fmt.Errorf("--name %.100q cannot be the name of a file or a folder", o.Name)
@@ -161,11 +161,11 @@ func (p *Plan) record() record {
 	return r
 }
 
-// ErrThere says that what is asked for is there already, as it is on the server.
+// ErrThere means that the model is already here and the same as on the server.
 var ErrThere = errors.New("it exists already")
 
-// Run fetches what was planned, and gives the path of what came of it. With ErrThere the path is that of what is there. What was
-// fetched before an error is kept, for the next Run of the same source.
+// Run fetches what was planned and returns the path of the result. With ErrThere, it is the path of the existing model. What
+// was fetched before an error is kept for the next Run of the same source.
 func (p *Puller) Run(ctx context.Context, plan *Plan) (where string, err error) {
 	if path, err := p.there(plan); err != nil {
 		return path, err
@@ -202,7 +202,7 @@ func (p *Puller) Run(ctx context.Context, plan *Plan) (where string, err error) 
 	return where, os.RemoveAll(stage)
 }
 
-// lock keeps two programs from fetching one thing at once.
+// lock keeps two programs from fetching the same thing at once.
 func lock(stage string) (unlock func(), err error) {
 	f, err := os.OpenFile(stage+".lock", os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
@@ -243,7 +243,7 @@ func (p *Puller) fetchAll(ctx context.Context, root *os.Root, plan *Plan) error 
 	return nil
 }
 
-// wholeIn says whether a file was fetched by an earlier run.
+// wholeIn reports whether a file was fetched by an earlier run.
 func wholeIn(root *os.Root, f File) bool {
 	if !f.verified() {
 		return false

@@ -1,5 +1,5 @@
-// Package pull fetches models for the user's folder of them: from the Hugging Face hub, from a URL, or by a short name. What is
-// fetched is resumed where it was cut, compared with the hash that was promised, and has its name only when it is whole.
+// Package pull fetches models into the user's models folder: from the Hugging Face hub, from a URL, or by a short name.
+// Interrupted downloads are resumed, the result is checked against the expected hash, and a file gets its name once complete.
 //
 // Servers are not trusted: what they call a file never leads out of the folder, and what they say of its length is not
 // believed.
@@ -15,7 +15,7 @@ import (
 	"darkroom/similar"
 )
 
-// Source is where something is fetched from.
+// Source is where a model is fetched from.
 type Source struct {
 	Repo string // owner/name on the hub; "" for a URL
 	Rev  string // a branch, a tag or a commit; "" is main

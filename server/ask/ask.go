@@ -18,7 +18,7 @@ import (
 	"darkroom/server/wire"
 )
 
-// Limits bound what is taken. Zero fields are the defaults.
+// Limits bound what is accepted. Zero fields are the defaults.
 type Limits struct {
 	Pixels int // of a picture; 0: 4 megapixels
 	Steps  int // 0: 250
@@ -51,7 +51,7 @@ type Reader struct {
 	Base recipe.Given
 }
 
-// Asked is what a client said of pictures.
+// Asked is what a client asked for.
 type Asked struct {
 	recipe.Given
 	Count      int

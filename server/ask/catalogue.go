@@ -96,7 +96,7 @@ func (c *Catalogue) Names() []string { return c.names() }
 // Default is the name of the model for requests that name none.
 func (c *Catalogue) Default() string { return c.names()[0] }
 
-// Has says whether there is a model of that name.
+// Has reports whether there is a model of that name.
 func (c *Catalogue) Has(name string) bool {
 	_, ok := c.path(name)
 	return ok

@@ -86,7 +86,7 @@ func (r *Reader) model(name string) (string, error) {
 	}
 }
 
-// isName says whether a text can be a name, and no path.
+// isName reports whether a text can be a name, and no path.
 func isName(text string) bool {
 	return text != "" && text != "." && text != ".." && !strings.ContainsAny(text, "/\\\x00")
 }
@@ -228,5 +228,5 @@ func (r *Reader) regions(text string) (string, error) {
 	return recipe.FormatRegions(list), nil
 }
 
-// IsDefault says whether a name is that of the embedded model, or of none.
+// IsDefault reports whether a name is that of the embedded model, or of none.
 func IsDefault(name string) bool { return name == "" || name == defaultmodel.Name }

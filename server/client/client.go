@@ -24,7 +24,7 @@ import (
 	"darkroom/server/wire"
 )
 
-// Client uses a server. It may be used concurrently.
+// Client talks to a server. It is safe for concurrent use.
 type Client struct {
 	URL  string // without a slash at its end
 	Key  string // of --api-key; "" is none
@@ -39,7 +39,7 @@ func New(url, key string) *Client {
 	return &Client{URL: strings.TrimSuffix(url, "/"), Key: key, HTTP: http.DefaultClient, Retries: 3}
 }
 
-// Error is what a server refuses with.
+// Error is a server's refusal.
 type Error = wire.Error
 
 // do sends a request, and reads the answer into v: nil, *[]byte, or what JSON is read into.
@@ -124,7 +124,7 @@ type Request struct {
 	Key      string // of idempotency: a job with this key is accepted once; "": each is
 }
 
-// Submit has pictures made. When it returns without an error, the server has the job on its disk.
+// Submit submits a job. When it returns without an error, the server has the job on disk.
 func (c *Client) Submit(ctx context.Context, q Request) (wire.Job, error) {
 	headers := map[string]string{}
 	if q.Key != "" {
@@ -172,7 +172,7 @@ func (c *Client) Cancel(ctx context.Context, id string) (job wire.Job, err error
 	return job, c.do(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), "", nil, nil, &job)
 }
 
-// SetPriority changes what is begun first.
+// SetPriority changes which jobs start first.
 func (c *Client) SetPriority(ctx context.Context, id string, to int) (job wire.Job, err error) {
 	body, err := json.Marshal(map[string]int{"priority": to})
 	if err != nil {
@@ -186,12 +186,12 @@ func (c *Client) Pictures(ctx context.Context, query, before string, limit int) 
 	return list, c.get(ctx, "/v1/pictures?"+page(before, limit, "query", query), &list)
 }
 
-// File is a picture's file.
+// File returns a picture's file.
 func (c *Client) File(ctx context.Context, picture string) (data []byte, err error) {
 	return data, c.get(ctx, "/v1/pictures/"+url.PathEscape(picture)+"/file", &data)
 }
 
-// Upload sends a picture to start from, and gives what settings call it: upload:ID.
+// Upload sends a picture to start from, and returns its name in settings: upload:ID.
 func (c *Client) Upload(ctx context.Context, data []byte) (name string, err error) {
 	var u struct{ ID string }
 	err = c.do(ctx, http.MethodPost, "/v1/files", "application/octet-stream", data, nil, &u)

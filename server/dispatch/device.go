@@ -117,7 +117,7 @@ func (d *Dispatcher) events(t *task, _ string) pipeline.Events {
 	}
 }
 
-// wantsPreview says whether somebody looks, and the latest preview is so long ago that they take an eighth of the time at most.
+// wantsPreview reports whether somebody looks, and the latest preview is so long ago that they take an eighth of the time at most.
 // The caller holds mu.
 func (d *Dispatcher) wantsPreview(t *task, step int) bool {
 	for k := 1; k <= t.job.partials; k++ {

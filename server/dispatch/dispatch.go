@@ -37,7 +37,7 @@ type Engine interface {
 	Close() error
 }
 
-// Options say where jobs are kept and who renders. Folder, Engines and Resolve are needed.
+// Options say where jobs are kept and what renders them. Folder, Engines and Resolve are required.
 type Options struct {
 	Folder  string          // of the pictures and the manifest
 	Engines func() []Engine // one a device; called again when all devices are lost
@@ -58,7 +58,7 @@ type Options struct {
 	Log    *slog.Logger  // nil: none
 }
 
-// Dispatcher keeps jobs. Its methods may be called concurrently.
+// Dispatcher manages jobs. Its methods may be called concurrently.
 type Dispatcher struct {
 	o        Options
 	store    *store.Folder
@@ -247,7 +247,7 @@ func (d *Dispatcher) known(t *task) (manifest.Record, bool) {
 	return r, true
 }
 
-// Run renders what is accepted until ctx ends or Drain is called and what was begun is finished.
+// Run renders accepted jobs until ctx ends, or until Drain is called and the pictures being rendered are finished.
 func (d *Dispatcher) Run(ctx context.Context) {
 	defer close(d.settled)
 	d.reopen()
@@ -357,7 +357,7 @@ func (d *Dispatcher) isDraining() bool {
 	return d.draining
 }
 
-// Drain has Run end when the pictures in work are finished. The others wait for the next start.
+// Drain makes Run end when the pictures being rendered are finished. The others wait for the next start.
 func (d *Dispatcher) Drain() {
 	d.mu.Lock()
 	d.draining = true
@@ -365,7 +365,7 @@ func (d *Dispatcher) Drain() {
 	d.rouse()
 }
 
-// Close waits for Run, which must have been called, and writes down what is to be written.
+// Close waits for Run, which must have been called, and writes what is still unwritten.
 func (d *Dispatcher) Close() error {
 	<-d.settled
 	d.mu.Lock()

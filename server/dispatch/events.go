@@ -13,7 +13,7 @@ type subscriber struct {
 
 // Subscribe tells of a job's progress ("" tells of all jobs) until stop is called. Events that come faster than they are read are
 // dropped where later ones make up for them; where not, the channel is closed: subscribe again, and ask for the state.
-// previews says whether previews are wanted: they take time.
+// previews reports whether previews are wanted: they take time.
 func (d *Dispatcher) Subscribe(id string, previews bool) (events <-chan wire.Event, stop func()) {
 	s := &subscriber{id, previews, make(chan wire.Event, 256)}
 	d.mu.Lock()
@@ -66,7 +66,7 @@ func (d *Dispatcher) watched(id string) bool {
 	return false
 }
 
-// wantsPreviews says whether anybody looks at previews of the job.
+// wantsPreviews reports whether anybody looks at previews of the job.
 func (d *Dispatcher) wantsPreviews(id string) bool {
 	for s := range d.subscribers {
 		if s.previews && (s.job == "" || s.job == id) {

@@ -32,14 +32,14 @@ type Submission struct {
 // NewID is an id for a job, which nobody can guess.
 func NewID() string { return strings.ToLower(rand.Text()[:20]) }
 
-// What Submit refuses.
+// Errors of Submit.
 var (
 	ErrFull     = errors.New("the queue is full: try again later")
 	ErrStopping = errors.New("the server is stopping: try again in a moment")
 	ErrKey      = errors.New("the idempotency key was used for another request")
 )
 
-// Submit accepts a job. When it returns, the job is on the disk. existed says that a job with its key was there.
+// Submit accepts a job. When it returns, the job is on disk. existed reports that a job with its key already existed.
 func (d *Dispatcher) Submit(s Submission) (id string, existed bool, err error) {
 	if len(s.Requests) == 0 {
 		panic("dispatch: a job without pictures")
@@ -203,7 +203,7 @@ func (d *Dispatcher) Wait(ctx context.Context, id string) (wire.Job, error) {
 	return d.view(j), nil
 }
 
-// Result is what became of a job's picture.
+// Result is the outcome of one of a job's pictures.
 type Result struct {
 	Record manifest.Record // of a finished one
 	Err    error           // nil: it is finished
@@ -279,7 +279,7 @@ func (d *Dispatcher) cancel(t *task) {
 	d.touch(t.job)
 }
 
-// SetPriority changes what is begun first; false: there is no such job.
+// SetPriority changes which jobs start first; false: there is no such job.
 func (d *Dispatcher) SetPriority(id string, to int) (bool, error) {
 	d.mu.Lock()
 	j := d.jobs[id]
@@ -335,10 +335,10 @@ func (d *Dispatcher) Latest(id string) []byte {
 	return j.latest
 }
 
-// IsCancelled says whether a picture's error is that it was cancelled.
+// IsCancelled reports whether a picture's error is that it was cancelled.
 func IsCancelled(err error) bool { return errors.Is(err, context.Canceled) }
 
-// IsUsage says whether a picture's error is its request's.
+// IsUsage reports whether a picture's error is its request's.
 func IsUsage(err error) bool {
 	var usage *pipeline.UsageError
 	return errors.As(err, &usage)

@@ -164,7 +164,7 @@ func (g *Gallery) Find(query string, limit int, before string) (wire.PictureList
 	return found, nil
 }
 
-// Get is the picture of an id.
+// Get returns the picture with that id.
 func (g *Gallery) Get(id string) (wire.Picture, bool) {
 	p, ok := g.get(id)
 	if !ok {
@@ -202,7 +202,7 @@ func (g *Gallery) own(file string) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-// ErrMissing says that a picture's file is gone or was changed.
+// ErrMissing means that a picture's file is gone or was changed.
 var ErrMissing = errors.New("the picture's file is gone, or was changed")
 
 // File is a picture's file and its kind, as in image/png. A file that is not what was written is not given out.

@@ -16,7 +16,7 @@ import (
 	"darkroom/imagefile"
 )
 
-// Uploads keeps pictures that were sent, by the hash of their content. What was not used for long goes.
+// Uploads keeps uploaded pictures by the hash of their content. Those unused for long are removed.
 type Uploads struct {
 	dir    string
 	root   *os.Root

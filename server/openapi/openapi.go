@@ -1,4 +1,4 @@
-// Package openapi describes the server's routes as an OpenAPI 3.1 document, made from the Go types that they take and give.
+// Package openapi describes the server's routes as an OpenAPI 3.1 document, built from their Go request and response types.
 package openapi
 
 import (

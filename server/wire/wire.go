@@ -17,7 +17,7 @@ const (
 	Cancelled = "cancelled"
 )
 
-// Ended says whether a job in that state changes no more.
+// Ended reports whether a job in that state changes no more.
 func Ended(state string) bool { return state == Done || state == Failed || state == Cancelled }
 
 // Job is one or more pictures that were asked for together.
@@ -38,7 +38,7 @@ type Job struct {
 	Progress *Progress       `json:"progress"`
 }
 
-// Progress is how far a job's picture in work is.
+// Progress is the progress of a job's picture being rendered.
 type Progress struct {
 	Picture     int     `json:"picture" doc:"from 0"`
 	Step        int     `json:"step"`
@@ -107,7 +107,7 @@ type PictureList struct {
 	Next     string    `json:"next,omitempty" doc:"for ?before=, where there are more"`
 }
 
-// Error is what went wrong, in the shape of OpenAI's API.
+// Error reports what went wrong, in the shape of OpenAI's API.
 type Error struct {
 	Status  int    `json:"-"`
 	Message string `json:"message"`
