@@ -16,7 +16,7 @@ import (
 // defaultImageCFG is diffusers'.
 const defaultImageCFG = 1.5
 
-// checkReading says what the model's denoiser needs beside the latents and is not there, or is there and is not read.
+// checkReading reports inputs that the model's denoiser needs beside the latents and does not get, or gets and does not read.
 func (p *Pipeline) checkReading(r *Request) error {
 	reads := p.model.Denoiser.Reading()
 	switch {

@@ -10,8 +10,8 @@ import (
 	"darkroom/models/library"
 )
 
-// previewer is the autoencoder that previews are decoded with: TAESD, where it is among the user's. It takes a few hundredths of the
-// model's own, and shows what is to come well enough.
+// previewer is the autoencoder that decodes previews: TAESD, if the user has it. It takes a few hundredths of the time of the
+// model's own, and is accurate enough for previews.
 type previewer struct {
 	once  sync.Once
 	codec family.Codec // nil: previews are decoded with the model's own

@@ -35,7 +35,7 @@ type tracks struct {
 // maxTimedBytes bounds the texts that a prompt can become in all of its steps.
 const maxTimedBytes = 16 << 20
 
-// settleTracks reads the prompts. before is how many steps another pass made.
+// settleTracks reads the prompts. before is the number of steps that an earlier pass made.
 func (p *Pipeline) settleTracks(pl *plan, before int) error {
 	steps := prompt.Steps{Count: pl.schedule.Steps(), Before: before}
 	if steps.Count < 1 { // dpm-adaptive: the steps are those that were asked for

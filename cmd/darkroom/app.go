@@ -127,7 +127,7 @@ func (a app) unknownCommand(name string) error {
 // valueError is how the flag package words a value that is not of the flag's type.
 var valueError = regexp.MustCompile(`^(?:invalid value|invalid boolean value) (".*") for (?:flag )?-(\S+): `)
 
-// flagError says of a flag's value what is wrong with it in terms of this program.
+// flagError explains in this program's words what is wrong with a flag's value.
 func flagError(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if m := valueError.FindStringSubmatch(text); m != nil {
@@ -157,7 +157,7 @@ func wanted(cmd *cli.Command, name string) string {
 	return "something else"
 }
 
-// noWords refuses arguments where a command takes none.
+// noWords refuses arguments for commands that take none.
 func noWords(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return &usageError{c.Command.Name, fmt.Sprintf("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())}

@@ -9,9 +9,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// arrange puts a command's arguments into the order that urfave/cli understands: it stops looking for flags at the first
-// word that is none, and would take the flags after a prompt for more of the prompt. The result is the flags, then
-// "--", then all else. What looks like a flag and is none is refused here, with the nearest names.
+// arrange puts a command's arguments into the order that urfave/cli understands, which stops looking for flags at the
+// first word that is not one and would read flags after a prompt as part of the prompt. The result is the flags, then
+// "--", then everything else. A word that looks like a flag but is not one is refused here, with the nearest names.
 //
 // A value is the word after its flag, whatever it looks like ("-o -", "--eta -1"), unless it is a flag of the
 // same command: then the value was forgotten.

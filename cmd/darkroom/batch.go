@@ -120,7 +120,7 @@ Examples:
 	}
 }
 
-// batchSettings are the settings that batch has flags for: a prompt is what its file is for.
+// batchSettings are the settings that batch has flags for. The prompt comes from the job file.
 func batchSettings() (names []string) {
 	for _, s := range recipe.All() {
 		if s.Name != "prompt" {
@@ -130,8 +130,8 @@ func batchSettings() (names []string) {
 	return names
 }
 
-// readOverrides reads what the command line says of pictures. The model and what computes it are for jobs that do not say
-// otherwise; all else replaces what jobs say.
+// readOverrides reads the command line's settings of pictures. The model, backend and type are defaults that jobs can
+// override; everything else overrides the jobs.
 func (o *batchOptions) readOverrides(c *cli.Context) error {
 	flags, err := readSettings(c, false)
 	if err != nil {
@@ -188,7 +188,7 @@ func memoryFlag() cli.Flag {
 
 func gibibytes(c *cli.Context) uint64 { return uint64(max(c.Float64("model-memory"), 0) * (1 << 30)) }
 
-// runBatch reads the job file, and renders, or has others render.
+// runBatch reads the job file and renders it, here or on workers.
 func runBatch(ctx context.Context, e *env, o batchOptions) error {
 	if err := o.check(); err != nil {
 		return err
@@ -329,9 +329,9 @@ func (o *batchOptions) records() string {
 	return o.Records
 }
 
-// checkJobs asks the models what is wrong with the requests, before anything is rendered. Pictures that are finished
-// are not asked about: their model may be gone. Where workers elsewhere render, only models that are here are asked,
-// and only what no backend changes.
+// checkJobs checks the requests against their models before anything is rendered. Finished pictures are not checked,
+// because their model may be gone. If workers elsewhere render, only models installed here are used, and only checks that
+// do not depend on the backend.
 func checkJobs(o batchOptions, list *jobs.List, eng *engine.Engine) error {
 	var done map[string]manifest.Record
 	if o.Out != "" {
@@ -371,7 +371,7 @@ func (o *batchOptions) engine(as pipeline.Options) *engine.Engine {
 	return engine.New(engine.Options{Pipeline: as, Budget: o.Memory, Resolve: mustFind})
 }
 
-// mustFind finds a model whose name is part of a request: without it the request is wrong.
+// mustFind finds a model that a request names; it is an error if there is none.
 func mustFind(model string) (string, error) {
 	path, err := library.Find(model)
 	if err != nil {
@@ -394,7 +394,7 @@ func runHere(ctx context.Context, o batchOptions, options batch.Options, first *
 	return batch.Run(ctx, options)
 }
 
-// summarize tells how the batch ended, and makes failures the exit code's business.
+// summarize reports how the batch ended. Failures become an error, and so an exit code.
 func summarize(e *env, o batchOptions, show *batchProgress, sum batch.Summary, err error) error {
 	if err != nil && !queue.IsCancelled(err) {
 		if errors.Is(err, context.Canceled) && !o.Quiet {

@@ -22,7 +22,7 @@ type dryImage struct {
 	Request jobs.Request `json:"request"`
 }
 
-// dryRun says what a batch would render, how long it would take and how much disk.
+// dryRun reports what a batch would render, how long it would take and how much disk space it would need.
 func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History, models *engine.Engine) error {
 	if o.JSON {
 		for _, m := range list.Images {
@@ -78,8 +78,8 @@ type forecast struct {
 	bytes    float64
 }
 
-// estimate adds up what the pictures take at the speed of earlier ones. What a request leaves to its model is asked of the
-// model; if that is not here, it is taken to be as usual.
+// estimate adds up the pictures' times at the speed of earlier ones. Settings that a request leaves to its model come from
+// the model; if that is not installed, usual values are assumed.
 func estimate(images []jobs.Image, past *history.History, engine *engine.Engine) forecast {
 	var f forecast
 	prompts := map[string]bool{}

@@ -64,8 +64,8 @@ func (p *batchProgress) rateLocked() string {
 	return text
 }
 
-// perMinute is the speed since the first picture was begun. Pictures on their way count by their steps: those that are
-// rendered together are finished together, and before that nothing would be.
+// perMinute is the speed since the first picture started. Unfinished pictures count by their steps, because pictures
+// rendered together also finish together, and the speed would otherwise be 0 until then.
 func (p *batchProgress) perMinute() float64 {
 	done := float64(p.sum.Finished+p.sum.Failed) + p.shares()
 	elapsed := time.Since(p.first).Minutes()

@@ -219,7 +219,7 @@ func (o *benchOptions) measure(ctx context.Context, b kernels.Backend, r *benchR
 	return nil
 }
 
-// measureImage times whole pictures, after one that is not counted: it loads the weights.
+// measureImage times whole pictures, after a first one that loads the weights and is not counted.
 func (o *benchOptions) measureImage(ctx context.Context, r *benchReport) error {
 	p, err := openPipeline(o.Engine)
 	if err != nil {
@@ -313,7 +313,7 @@ func nonzero(format string, v float64) string {
 	return fmt.Sprintf(format, v)
 }
 
-// peakMemory is the most memory that this process ever held, in bytes; 0 where the system does not tell.
+// peakMemory is the most memory that this process ever held, in bytes; 0 if the system does not report it.
 func peakMemory() uint64 {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {

@@ -128,7 +128,7 @@ func readCompareFlags(c *cli.Context) (o compareOptions, err error) {
 	return o, nil
 }
 
-// axisFlags are the settings that may be compared, each with several values.
+// axisFlags are the settings that can be compared, each with several values.
 func axisFlags() (flags []cli.Flag) {
 	all := recipe.All()
 	for i := range all {
@@ -215,7 +215,7 @@ func readBudget(c *cli.Context) (float64, error) {
 	return d.Seconds(), nil
 }
 
-// readPrompts reads a prompt a line.
+// readPrompts reads one prompt per line.
 func readPrompts(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -312,7 +312,7 @@ func comparePictures(ctx context.Context, e *env, o compareOptions) error {
 	return nil
 }
 
-// compareDryRun says what the comparison would make.
+// compareDryRun reports what the comparison would make.
 func compareDryRun(ctx context.Context, e *env, o compareOptions) error {
 	p, err := compare.Plan(ctx, o.Options)
 	switch {

@@ -16,7 +16,7 @@ const gmmPoints = 256
 
 var gmmSteps = []int{5, 10, 20, 40}
 
-// problemFlags are those of compare that mean something to a problem, which draws no pictures.
+// problemFlags are the flags of compare that apply to a problem, which draws no pictures.
 var problemFlags = []string{"problem", "schedulers", "scheduler", "steps", "sigmas", "seed", "json", "quiet", "q"}
 
 // checkProblem refuses flags that would have no effect.

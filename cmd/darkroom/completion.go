@@ -36,8 +36,8 @@ func completionCommand(e *env) *cli.Command {
 	}
 }
 
-// The scripts ask the program itself, so that they never grow old: darkroom __complete WORDS, the last word being the
-// one under the cursor. Where it has no answer, the shell completes file names.
+// The scripts ask the program itself, so they are never out of date: darkroom __complete WORDS, where the last word is the
+// one under the cursor. If there is no answer, the shell completes file names.
 var completionScripts = map[string]string{
 	"bash": `_darkroom() {
 	local words IFS=$'\n'

@@ -15,7 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// What is said of a picture comes from several places, each over the one before: the model, the configuration file, the
+// A picture's settings come from several places, each overriding the one before: the model, the configuration file, the
 // environment (DARKROOM_STEPS, …), --from, --preset, --style, the command line's other flags.
 
 func presetFlag() cli.Flag {
@@ -112,7 +112,7 @@ func addStyle(to *recipe.Settings, style recipe.Given) {
 	add(&to.Negative, style.Negative)
 }
 
-// fitOutput leaves out what the configuration says of files where the command line names a file that has no use for it.
+// fitOutput drops the configuration's file settings that do not apply to the file named on the command line.
 func fitOutput(g *recipe.Given, flags recipe.Given, out string) {
 	ext := filepath.Ext(out)
 	if !flags.Has("format") && ext != "" {

@@ -110,7 +110,7 @@ func convert(_ context.Context, e *env, o convertOptions) (err error) {
 	return nil
 }
 
-// bake lays adapters over the parts. It returns what it opened.
+// bake applies adapters to the parts. It returns what it opened.
 func bake(e *env, x *checkpoint.Export, adapters []string) (sources []*checkpoint.Source, err error) {
 	var uses []checkpoint.Use
 	for _, text := range adapters {

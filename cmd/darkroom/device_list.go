@@ -46,7 +46,7 @@ func readDevices(c *cli.Context) (deviceList, error) {
 	return d, nil
 }
 
-// single reports whether one device is meant.
+// single reports whether the list names one device.
 func (d deviceList) single() bool { return !d.all && len(d.numbers) < 2 }
 
 // first is the device for those who need but one.
@@ -57,7 +57,7 @@ func (d deviceList) first() int {
 	return 0
 }
 
-// resolve lists the devices' numbers. Of all, those that can be used; that there is none is an error.
+// resolve lists the devices' numbers. all means every usable GPU; none is an error.
 func (d deviceList) resolve() ([]int, error) {
 	if !d.all {
 		if len(d.numbers) == 0 {

@@ -37,7 +37,7 @@ type film struct {
 	warned   map[string]bool
 }
 
-// filmFile says what the pictures of a folder are, so that they are gone on with and not mixed up.
+// filmFile records what a folder's pictures are, so that a walk is continued and never mixed with another.
 const filmFile = "walk.json"
 
 // checkFilm says what is wrong with the name of a film's file.
@@ -186,7 +186,7 @@ func (f *film) renderAll(ctx context.Context, models []*sharing.Model) error {
 	return sharing.Run(ctx, o)
 }
 
-// renderChain makes pictures of which each begins with the one before.
+// renderChain makes pictures that each start from the one before.
 func (f *film) renderChain(ctx context.Context, p *pipeline.Pipeline) error {
 	for i := f.missing[0]; i < f.o.Frames; i++ { // what comes after a picture that is missing is made anew, too
 		f.e.status.set("rendering picture %d of %d", i+1, f.o.Frames)
@@ -254,7 +254,7 @@ func (f *film) write(ctx context.Context) error {
 	return atomicfile.Write(f.o.Out, func(w io.Writer) error { return imagefile.EncodeAnimation(w, f.o.Out, a) })
 }
 
-// ffmpeg has the film written beside its place, and then renamed.
+// ffmpeg writes the film to a temporary file beside its place, then renames it.
 func (f *film) ffmpeg(ctx context.Context) error {
 	beside := filepath.Join(f.dir, "film"+filepath.Ext(f.o.Out))
 	codec := []string{"-c:v", "libx264", "-crf", "16", "-movflags", "+faststart"}
@@ -283,7 +283,7 @@ func (f *film) ffmpeg(ctx context.Context) error {
 	return os.Remove(beside)
 }
 
-// remove takes the pictures away, and nothing else that may lie there.
+// remove removes the pictures, and nothing else in the folder.
 func (f *film) remove() error {
 	for i := range f.o.Frames {
 		if err := os.Remove(framePath(f.dir, i)); err != nil && !errors.Is(err, fs.ErrNotExist) {

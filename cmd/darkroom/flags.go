@@ -15,8 +15,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// settingFlags are the flags of settings: of the named ones, or of all that decide a picture. None has a default of its own:
-// what is not given comes from --from, or from the model. So 0 is a value like any other.
+// settingFlags are the flags of the named settings, or of all that determine a picture. None has its own default: settings
+// that are not given come from --from or from the model. So 0 is an ordinary value.
 func settingFlags(names ...string) (flags []cli.Flag) {
 	all := recipe.All()
 	for i := range all {
@@ -82,7 +82,7 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 	return g, nil
 }
 
-// randomSeed reports whether the seed was asked to be drawn, as it is where none is given.
+// randomSeed reports whether a random seed was asked for, which is also the default.
 func randomSeed(c *cli.Context) bool { return recipe.RandomSeed(c.String("seed")) }
 
 // drawn puts a seed in the place of "random" in a variation.
@@ -93,7 +93,7 @@ func drawn(s *recipe.Setting, text string) string {
 	return text
 }
 
-// drawSeed draws a seed of 32 bits: all that most other programs take.
+// drawSeed draws a 32-bit seed, the largest that most other programs take.
 func drawSeed() uint64 { return uint64(rand.Uint32()) }
 
 func given[T any](c *cli.Context, name string, get func(string) T) *T {

@@ -216,8 +216,8 @@ func (s *source) renameLoRAs() (notes []string) {
 	return notes
 }
 
-// usable takes out of another program's settings what this model would refuse, and says what was taken instead: such a
-// picture is alike at best, and no reason to stop.
+// usable replaces settings of another program that this model would refuse and reports the replacements. Such a picture is
+// similar at best, so this is not a reason to stop.
 func (s *source) usable(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Request, []string) {
 	own := p.NewRequest("")
 	f := p.Factor()
@@ -261,7 +261,7 @@ func roundTo(n, f int) int { return max((n+f/2)/f, 1) * f }
 // hasSeed reports whether the source decides the seed.
 func (s *source) hasSeed() bool { return s.complete || s.foreign.Knows("seed") }
 
-// warnings are what the user should know before trusting the result to be the same picture.
+// warnings are what the user should know before relying on the result being the same picture.
 func (s *source) warnings() []string {
 	var w []string
 	if s.complete {

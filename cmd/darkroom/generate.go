@@ -90,8 +90,8 @@ Examples:
 	}
 }
 
-// readRequest puts together what the configuration, the environment and the command line say of the picture. A recipe that
-// is read says everything that the first two might.
+// readRequest combines the picture's settings from the configuration, the environment and the command line. A recipe, if one
+// is read, sets everything that the first two could.
 func (o *generateOptions) readRequest(c *cli.Context) error {
 	flags, err := readSettings(c, true)
 	if err != nil {
@@ -195,7 +195,7 @@ func (o *generateOptions) open(from *source, show progress) (all []*sharing.Mode
 	return all, nil
 }
 
-// check finds what is wrong without looking at any file.
+// check finds mistakes that show without opening any file.
 func (o *generateOptions) check() error {
 	switch {
 	case !o.Request.Has("prompt") && o.From == "":
@@ -214,7 +214,7 @@ func (o *generateOptions) check() error {
 	return nil
 }
 
-// request puts together what the model, --from and the flags say.
+// request combines the settings of the model, --from and the flags.
 func (o *generateOptions) request(p *pipeline.Pipeline, from *source, show progress) (pipeline.Request, error) {
 	r := p.NewRequest("")
 	r.Seed = drawSeed()
@@ -269,7 +269,7 @@ func (o *generateOptions) filler(r pipeline.Request) (*jobs.Filler, error) {
 	return words, nil
 }
 
-// warnIfDifferent says so when the same recipe did not give the same picture.
+// warnIfDifferent warns if the same recipe did not give the same picture.
 func warnIfDifferent(was, is recipe.Recipe, file string, show progress) {
 	before, after := was, is
 	before.Result, after.Result = recipe.Result{}, recipe.Result{}

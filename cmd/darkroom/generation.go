@@ -16,8 +16,8 @@ import (
 	sharing "darkroom/render"
 )
 
-// generation is the pictures of one generate command, which may come from several devices at once. Picture i differs
-// from the others by its seed alone.
+// generation is the pictures of one generate command, which may come from several devices at once. The pictures differ
+// only in their seeds.
 type generation struct {
 	e       *env
 	o       generateOptions
@@ -55,7 +55,7 @@ type company struct {
 	step  int // the latest that any of them has done
 }
 
-// run makes all pictures. The error names those that are not there.
+// run makes all pictures. The error names those that failed.
 func (g *generation) run(ctx context.Context, models []*sharing.Model) error {
 	g.shown, g.errs = map[string]bool{}, map[int]error{}
 	if g.o.Grid {
@@ -306,8 +306,8 @@ func (g *generation) made(t sharing.Try[int], picture *pipeline.Image) {
 	}
 }
 
-// failed is called with a picture that failed for good. As all have the same settings, what is wrong with those, or too
-// large for the only device, ends the command.
+// failed is called with a picture that failed for good. All pictures have the same settings, so an error in these, or a
+// size too large for the only device, ends the command.
 func (g *generation) failed(t sharing.Try[int], err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

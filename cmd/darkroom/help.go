@@ -204,8 +204,8 @@ func wrap(text string, width int, first, indent string) string {
 	return b.String() + strings.TrimRight(line, " ") + "\n"
 }
 
-// breakLine breaks an example as a shell lets it be broken: at a space outside of quotes, with a backslash. A comment at
-// its end goes before it.
+// breakLine breaks an example the way a shell allows: at a space outside of quotes, with a backslash. A comment at its
+// end moves to the line before it.
 func breakLine(line string, width int) string {
 	if utf8.RuneCountInString(line) <= width {
 		return line + "\n"
@@ -237,7 +237,7 @@ func breakLine(line string, width int) string {
 	return line[:at] + " \\\n" + breakLine(indent+rest, width)
 }
 
-// rewrap breaks paragraphs anew, and examples, which are indented, as a shell lets them be broken.
+// rewrap wraps paragraphs again, and breaks examples, which are indented, the way a shell allows.
 func rewrap(text string, width int) string {
 	var b, paragraph strings.Builder
 	flush := func() {

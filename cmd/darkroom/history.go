@@ -36,8 +36,8 @@ func openHistory() (*history.History, error) {
 	return h, nil
 }
 
-// historyLog writes down pictures, once it is open, which happens beside the rendering. No picture depends on it: its first
-// error is reported, and then it is silent. It is for one goroutine.
+// historyLog records pictures once it is open; it opens while pictures render. No picture depends on it: it reports its
+// first error and then stays silent. It is for one goroutine.
 type historyLog struct {
 	open   func() (*history.History, error)
 	failed bool

@@ -222,7 +222,7 @@ func recipeRows(t table.Writer, r recipe.Recipe) {
 	}
 }
 
-// recipeRow is what is shown of a setting: nothing of what is as usual.
+// recipeRow is how a setting is shown; settings with their usual value are not.
 func recipeRow(s *recipe.Setting, r *recipe.Recipe) (name, value string, ok bool) {
 	v := s.FromRecipe(r)
 	switch s.Name {
@@ -339,7 +339,7 @@ func setFacts(set *checkpoint.Set) partFacts {
 	return p
 }
 
-// describeUse opens the model as generate does, and asks what a picture takes.
+// describeUse opens the model as generate does, and finds how much memory a picture takes.
 func (m *modelFacts) describeUse(o pipeline.Options) error {
 	p, err := pipeline.Open(o)
 	if err != nil {

@@ -76,7 +76,7 @@ type embeddingFacts struct {
 	Vectors int    `json:"vectors"`
 }
 
-// inspectFile tells what a file of weights is, by its content.
+// inspectFile reports what a file of weights is, by its content.
 func inspectFile(ctx context.Context, e *env, path string, asJSON bool) error {
 	source, err := checkpoint.OpenSource(path)
 	if err != nil {

@@ -1,7 +1,7 @@
 // Command darkroom makes pictures from prompts with latent diffusion models.
 //
-// Each command lives in a file of its own: flags → an options struct → one function, which tests call too. This
-// file alone decides exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+// Each command has its own file: flags → an options struct → one function, which tests call too. Only this file
+// decides exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 package main
 
 import (
@@ -38,7 +38,7 @@ func main() {
 	os.Exit(run(ctx, e, os.Args[1:]))
 }
 
-// env is what a command has from the outside.
+// env is what a command gets from outside.
 type env struct {
 	stdin  io.Reader
 	stdout io.Writer   // results
@@ -55,8 +55,8 @@ const (
 	exitInterrupted = 130
 )
 
-// patience is how long an interrupted command may take to end by itself. It is under way somewhere between two operations of a
-// model; past that time nothing is waited for, and nothing needs to be: files appear under their names when whole.
+// patience is how long an interrupted command may take to end by itself: it stops between two operations of a model. After
+// that, the program exits without waiting, which is safe, because files get their names only once they are complete.
 const patience = 800 * time.Millisecond
 
 // run runs a command line (without the program's name) and returns the exit code.
@@ -122,7 +122,7 @@ func report(ctx context.Context, e *env, err error) int {
 	return exitFailed
 }
 
-// usageError is a command line that cannot be meant. Its text says what to do.
+// usageError reports an invalid command line. Its text says what to do.
 type usageError struct {
 	command string // whose help tells more; may be ""
 	text    string

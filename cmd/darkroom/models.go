@@ -82,7 +82,7 @@ func models(_ context.Context, e *env, asJSON bool) error {
 	return nil
 }
 
-// removeModels removes what has these names. Nothing is removed where one of them is not there or not one alone.
+// removeModels removes the items with these names. It removes nothing if a name is unknown or ambiguous.
 func removeModels(_ context.Context, e *env, names []string, yes bool) error {
 	if len(names) == 0 {
 		return &usageError{"models", "rm: name what to remove"}

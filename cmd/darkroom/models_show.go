@@ -9,7 +9,7 @@ import (
 	"darkroom/models/library"
 )
 
-// showModel says what a model is: its file's facts, and of the embedded one the words that it was trained on.
+// showModel describes a model: its file's facts or, for the embedded one, the words that it was trained on.
 func showModel(ctx context.Context, e *env, names []string, asJSON bool) error {
 	if len(names) != 1 {
 		return &usageError{"models", "show: name one model"}

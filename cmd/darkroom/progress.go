@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells how far a picture is: a bar on a terminal, a line now and then elsewhere, nothing if quiet.
+// progress shows how far a picture is: a bar on a terminal, a line now and then elsewhere, nothing if quiet.
 type progress interface {
 	// start begins a picture of so many steps.
 	start(title string, steps int)
@@ -44,7 +44,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && width > 0
 }
 
-// silent shows warnings alone.
+// silent shows only warnings.
 type silent struct{ w io.Writer }
 
 func (p *silent) start(string, int) {}

@@ -117,7 +117,7 @@ func pullModel(ctx context.Context, e *env, o pullOptions) error {
 	return println(e.stdout, path)
 }
 
-// showPlan tells licence, files, sizes and hashes before anything is fetched.
+// showPlan shows licence, files, sizes and hashes before anything is fetched.
 func showPlan(w io.Writer, plan *pull.Plan) {
 	t := newTable(w)
 	t.AppendRow(table.Row{"from", printable(plan.Source.String())})
@@ -170,7 +170,7 @@ func planJSON(plan *pull.Plan, path string) pulled {
 	return out
 }
 
-// bytesProgress tells how much has come: a bar on a terminal, a line now and then elsewhere.
+// bytesProgress shows how much has been fetched: a bar on a terminal, a line now and then elsewhere.
 type bytesProgress struct {
 	w        io.Writer
 	quiet    bool

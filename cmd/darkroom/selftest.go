@@ -60,7 +60,7 @@ Examples:
 	}
 }
 
-// selftestResult is what was found of one device in one type.
+// selftestResult is the result for one device in one type.
 type selftestResult struct {
 	Backend string       `json:"backend"` // "cpu", "cuda:0"
 	Device  string       `json:"device"`
@@ -124,7 +124,7 @@ type subject struct {
 	run         func(full bool) selftestResult
 }
 
-// subjects are what the flags ask for. What is asked for by name and is not there is an error.
+// subjects are what the flags ask for. A device that is named but missing is an error.
 func (o *selftestOptions) subjects() ([]subject, error) {
 	if !slices.Contains([]string{"", pipeline.Auto, pipeline.CPU, pipeline.CUDA, pipeline.Ref}, o.Backend) {
 		return nil, usagef("--backend %q: choose auto, cpu, cuda or ref", o.Backend)

@@ -154,7 +154,7 @@ func (o *serveOptions) check(c *cli.Context) error {
 	return nil
 }
 
-// checkServer is for scripts that watch over a server.
+// checkServer is for scripts that monitor a server.
 func checkServer(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Second)
 	defer cancel()

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/image/math/fixed"
 )
 
-// sheet is a contact sheet: pictures in rows, each with what tells it from the others below it.
+// sheet is a contact sheet: pictures in rows, each with its distinguishing settings below it.
 type sheet struct {
 	columns  int // 0: as many as rows, or one more
 	pictures []*image.NRGBA

@@ -7,6 +7,5 @@ import (
 	"syscall"
 )
 
-// ignoreSizeSignal turns a file that grows beyond ulimit -f into an error of the write, which says so, where the signal
-// would end the program.
+// ignoreSizeSignal makes writes beyond ulimit -f return an error that says so, instead of a signal that ends the program.
 func ignoreSizeSignal() { signal.Ignore(syscall.SIGXFSZ) }

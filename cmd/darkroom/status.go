@@ -14,7 +14,7 @@ type status struct {
 	temp  map[temporary]bool // files that must not be left
 }
 
-// temporary is a file that must not be left, such as a preview.
+// temporary is a file that must not be left behind, such as a preview.
 type temporary interface{ Remove() }
 
 // temporary names a file to be removed at the end, however that comes.

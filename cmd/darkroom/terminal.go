@@ -12,8 +12,8 @@ import (
 	"darkroom/atomicfile"
 )
 
-// output is stdout or stderr as commands write text to it. What could steer a terminal is made visible, wherever it
-// came from, and the first error of a write is kept: many who write do not look.
+// output is stdout or stderr as commands write text to it. Control characters that could steer a terminal are made
+// visible, wherever they came from. The first write error is kept, because many callers do not check.
 type output struct {
 	name string
 	w    io.Writer
