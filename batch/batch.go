@@ -46,7 +46,7 @@ type Options struct {
 
 	Worker string // who renders, for the manifest; may be ""
 	Retry  int    // how often a failed image is tried again; 0: once is enough
-	AtOnce int    // how many images a device renders at once, at most; 0: as many as it gains by
+	AtOnce int    // how many images a device renders at once, at most; 0: as many as make it faster
 	// Lanes is how many goroutines call each renderer. 0 is one; two where a renderer decodes the pictures of one call
 	// while it denoises those of the next.
 	Lanes    int

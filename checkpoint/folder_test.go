@@ -206,7 +206,7 @@ func TestWeightsRefuses(t *testing.T) {
 			"m/unet/diffusion_pytorch_model.safetensors: 4 bytes are too few for a safetensors file"},
 		{"index damaged", Embedded{index: `{"weight_map":`}, "", index + ": not JSON: unexpected end of JSON input"},
 		{"index without map", Embedded{index: `{"metadata":{}}`}, "", index + ": weight_map is missing"},
-		{"index name twice", Embedded{index: `{"weight_map":{"a":"1.safetensors","a":"2.safetensors"}}`}, "", index + `: weight_map: "a" is there twice`},
+		{"index name twice", Embedded{index: `{"weight_map":{"a":"1.safetensors","a":"2.safetensors"}}`}, "", index + `: weight_map: "a" appears twice`},
 		{"index number", Embedded{index: `{"weight_map":{"a":1}}`}, "", index + `: weight_map: "a" is 1, not a string`},
 		{"shard elsewhere", Embedded{index: `{"weight_map":{"a":"../../secret.safetensors"}}`}, "",
 			index + `: tensor "a" is in "../../secret.safetensors", which is not the name of a .safetensors file beside it`},

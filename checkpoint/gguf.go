@@ -60,7 +60,7 @@ func parseGGUF(data []byte, mapped bool) (*contents, error) {
 			return nil, fmt.Errorf("tensor %q ends at byte %d of %d: the file is cut off, fetch it again", t.name, t.offset+t.size, len(body))
 		}
 		if c.arrays[t.name] != nil {
-			return nil, fmt.Errorf("tensor %q is there twice", t.name)
+			return nil, fmt.Errorf("tensor %q appears twice", t.name)
 		}
 		b := body[t.offset : t.offset+t.size : t.offset+t.size]
 		if t.kind.plain {

@@ -40,7 +40,7 @@ func parseTorchZip(data []byte, mapped bool) (*contents, error) {
 			root = strings.TrimSuffix(f.Name, "data.pkl")
 		}
 		if files[f.Name] != nil {
-			return nil, fmt.Errorf("zip: %q is there twice", f.Name)
+			return nil, fmt.Errorf("zip: %q appears twice", f.Name)
 		}
 		files[f.Name] = f
 	}

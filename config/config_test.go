@@ -147,7 +147,7 @@ func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                 `unet/config.json: not JSON: unexpected end of JSON input`,
 		`[1]`:              `unet/config.json: is [1], not an object`,
-		`{"a": 1, "a": 2}`: `unet/config.json: "a" is there twice`,
+		`{"a": 1, "a": 2}`: `unet/config.json: "a" appears twice`,
 		`{"a": 1,}`:        `unet/config.json: not JSON: invalid character '}' looking for beginning of object key string`,
 		`{"a": +Infinity}`: `unet/config.json: not JSON: invalid character '+' looking for beginning of value`,
 	} {

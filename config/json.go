@@ -41,7 +41,7 @@ func members(text []byte) ([]Member, error) {
 			}
 		}
 		if seen[key] {
-			return nil, fmt.Errorf("%q is there twice", key)
+			return nil, fmt.Errorf("%q appears twice", key)
 		}
 		seen[key] = true
 

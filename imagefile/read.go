@@ -127,7 +127,7 @@ func Read(r io.ReaderAt, size int64) (Info, error) {
 	return info, nil
 }
 
-// findRecipe looks for a recipe among the texts. Where a key is there twice the last counts, as for other readers.
+// findRecipe looks for a recipe among the texts. Where a key appears twice the last counts, as for other readers.
 func (info *Info) findRecipe() error {
 	var others []recipe.Field
 	for _, t := range info.Texts {

@@ -137,7 +137,7 @@ func split(data []byte, t reflect.Type) (unknown Fields, err error) {
 			return nil, fmt.Errorf("field %.80q: %w", name, err)
 		}
 		if seen[name] {
-			return nil, fmt.Errorf("field %.80q is there twice", name)
+			return nil, fmt.Errorf("field %.80q appears twice", name)
 		}
 		seen[name] = true
 		if known[name] {

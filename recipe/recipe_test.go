@@ -72,7 +72,7 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 func TestJSONIsStrict(t *testing.T) {
 	for _, c := range []struct{ json, err string }{
 		{`[]`, "not an object"},
-		{`{"steps":1,"steps":2}`, `"steps" is there twice`},
+		{`{"steps":1,"steps":2}`, `"steps" appears twice`},
 		{`{"Steps":1}`, `must be written "steps"`},
 		{`{"steps":"1"}`, "cannot unmarshal string"},
 		{`{"seed":-1}`, "cannot unmarshal number -1"},

@@ -56,7 +56,7 @@ type Options[T comparable] struct {
 	Devices []Device[T]
 
 	Lanes  int // goroutines a device: two where it decodes some pictures while it denoises others; 0 is one
-	AtOnce int // pictures that a device renders at once, at most; 0: as many as it gains by
+	AtOnce int // pictures that a device renders at once, at most; 0: as many as make it faster
 	Retry  int // how often a picture that failed alone is tried again
 	// Kind is what pictures have in common that need the same room on a device; nil: all need the same.
 	Kind func(T) any

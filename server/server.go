@@ -40,7 +40,7 @@ type Options struct {
 	Devices []pipeline.Options // one a device; their Model is the server's
 	Memory  uint64             // bytes for models on a device; 0: 8 GiB
 	Idle    time.Duration      // after which models are closed; 0: five minutes
-	AtOnce  int                // pictures that a device renders at once, at most; 0: as many as it gains by
+	AtOnce  int                // pictures that a device renders at once, at most; 0: as many as make it faster
 	Queue   int                // pictures that may wait; 0: 10,000
 	Limits  ask.Limits
 	Base    recipe.Given // what holds where requests say nothing

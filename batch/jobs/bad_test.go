@@ -18,7 +18,7 @@ func TestBadFiles(t *testing.T) {
 		{"unknown field of the file", YAML, "default: {steps: 3}\njobs:\n- prompt: a\n", `f:1: unknown field "default" of the file; nearest: defaults`},
 		{"field in the wrong place", YAML, "steps: 3\njobs:\n- prompt: a\n", `f:1: unknown field "steps" of the file: put it under "defaults:" or into a job`},
 		{"field of the command line", YAML, "- {prompt: a, device: 1}\n", `f:1: a job has no field "device": which GPU runs a job is decided where it runs: darkroom batch --device, darkroom worker --device`},
-		{"field twice", JSONLines, `{"prompt": "a", "prompt": "b"}`, `f:1: field "prompt" is there twice`},
+		{"field twice", JSONLines, `{"prompt": "a", "prompt": "b"}`, `f:1: field "prompt" appears twice`},
 		{"prompt is missing", YAML, "- seed: 3\n", `f:1: the prompt is missing`},
 		{"text for a number", YAML, "- prompt: a\n  steps: many\n", `f:2: steps: "many" is text, but a whole number is needed, without quotes, or a range such as "1..100"`},
 		{"number for text", JSONLines, `{"prompt": 12}`, `f:1: prompt: 12 is a number, but text is needed: put quotes around it`},

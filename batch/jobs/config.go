@@ -59,7 +59,7 @@ func named(r *reporter, f field) map[string]recipe.Given {
 	all := map[string]recipe.Given{}
 	for _, p := range f.value.fields {
 		if _, twice := all[p.name]; twice {
-			r.errorf(p.line, "%s: %q is there twice", f.name, cut(p.name))
+			r.errorf(p.line, "%s: %q appears twice", f.name, cut(p.name))
 		}
 		all[p.name] = settingsOf(r, p)
 	}

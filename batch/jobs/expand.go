@@ -123,7 +123,7 @@ func (x *expander) merged(n node) (fields []field, sweep string, ok bool) {
 	own := map[string]bool{}
 	for _, f := range n.fields {
 		if own[normal(f.name)] {
-			x.errorf(f.line, "field %q is there twice", cut(f.name))
+			x.errorf(f.line, "field %q appears twice", cut(f.name))
 			ok = false
 		}
 		own[normal(f.name)] = true

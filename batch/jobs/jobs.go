@@ -321,7 +321,7 @@ func (x *expander) document(n node) []node {
 	seen := map[string]bool{}
 	for _, f := range n.fields {
 		if seen[f.name] {
-			x.errorf(f.line, "%q is there twice", cut(f.name))
+			x.errorf(f.line, "%q appears twice", cut(f.name))
 		}
 		seen[f.name] = true
 		switch f.name {
@@ -399,7 +399,7 @@ func (x *expander) setDefaults(f field) {
 	seen := map[string]bool{}
 	for _, d := range f.value.fields {
 		if seen[normal(d.name)] {
-			x.errorf(d.line, "field %q is there twice", cut(d.name))
+			x.errorf(d.line, "field %q appears twice", cut(d.name))
 		}
 		seen[normal(d.name)] = true
 		if normal(d.name) != "sweep" {
@@ -417,7 +417,7 @@ func (x *expander) setVariables(f field) {
 	x.templates.variables = map[string]node{}
 	for _, v := range f.value.fields {
 		if _, twice := x.templates.variables[v.name]; twice {
-			x.errorf(v.line, "variable %q is there twice", cut(v.name))
+			x.errorf(v.line, "variable %q appears twice", cut(v.name))
 		}
 		texts := []node{v.value}
 		if v.value.kind == listKind {

@@ -81,7 +81,7 @@ func promptLine(line string, n int) (node, error) {
 		switch known, ok := recipe.Lookup(name); {
 		case name == "n_iter" || name == "batch_size" || name == "count":
 			if count != "" {
-				return job, fmt.Errorf("--%s: the number of pictures is there twice: give one of n_iter, batch_size and count", name)
+				return job, fmt.Errorf("--%s: the number of pictures appears twice: give one of n_iter, batch_size and count", name)
 			}
 			count = value
 			set("count", value)

@@ -40,7 +40,7 @@ type batchOptions struct {
 	DryRun   bool
 	Retry    int
 	FailFast bool
-	AtOnce   int        // images that a device renders at once; 0: as many as it gains by
+	AtOnce   int        // images that a device renders at once; 0: as many as make it faster
 	Devices  deviceList // a renderer on each
 	Queue    queue.Options
 	Remote   bool   // --queue was given

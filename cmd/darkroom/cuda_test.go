@@ -258,7 +258,7 @@ func testCUDAOverflow(t *testing.T, d device) {
 	dir := t.TempDir()
 	line := strings.Replace(onCUDA, "../../pipeline/testdata/models/sd1", loud, 1) + "|--json|-o|" + dir
 	d.expect(line+"/a.png", 0, "warning: picture 1 of 1 (seed 5): the decoder's numbers overflow fp16: decoding this picture again in fp32", `"decode_dtype":"fp32"`, `"dtype":"fp16"`)
-	d.expect(line+"/|--count|2", 0, "picture 2 of 2 (seed 6): the decoder's numbers are too large")
+	d.expect(line+"/|--count|2", 0, "picture 2 of 2 (seed 6): the decoder's numbers overflow fp16")
 	d.expect("verify|"+dir+"/a.png|--model|"+loud+"|--backend|cuda", 0, "agree")
 
 	amplify(t, loud+"/unet/diffusion_pytorch_model.safetensors", "conv_in.weight", 1<<14)

@@ -50,7 +50,7 @@ type Options struct {
 	// logged.
 	Made func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error
 
-	AtOnce int           // pictures that a device renders at once, at most; 0: as many as it gains by
+	AtOnce int           // pictures that a device renders at once, at most; 0: as many as make it faster
 	Retry  int           // how often a picture that failed alone is tried again
 	Queue  int           // pictures that may wait; 0: 10,000
 	Keep   int           // jobs that are remembered after their end; 0: 10,000
