@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/json"
 	"image"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"darkroom/checkpoint"
+	"darkroom/kernels/cpu"
 	"darkroom/recipe"
 )
 
@@ -120,6 +122,9 @@ func TestTileOnReference(t *testing.T) {
 // TestTileHasNoEdge: noise that is moved round gives a seamless picture that is moved round, whether it is decoded whole or
 // in tiles: nothing knows where its edge is. Without --tile the edge shows.
 func TestTileHasNoEdge(t *testing.T) {
+	if testing.Short() && !cpu.Available {
+		t.Skip("SKIPPED: takes a minute without kernels for the processor")
+	}
 	p := open(t, Options{})
 	r := p.NewRequest("a house at night")
 	r.Seed, r.Steps, r.Width, r.Height = 5, 4, 128, 192
@@ -149,7 +154,7 @@ func TestTileHasNoEdge(t *testing.T) {
 		rows, columns int
 		least, most   float64 // dB
 	}{
-		{"both", false, 8, 8, 60, 999}, {"x", false, 0, 8, 60, 999}, {"y", false, 16, 0, 60, 999}, {"both", true, 12, 0, 40, 999},
+		{"both", false, 8, 8, 60, math.Inf(1)}, {"x", false, 0, 8, 60, math.Inf(1)}, {"y", false, 16, 0, 60, math.Inf(1)}, {"both", true, 12, 0, 40, math.Inf(1)},
 		{"", false, 8, 8, 0, 30}, {"x", false, 8, 0, 0, 30}, {"y", false, 0, 8, 0, 30},
 	} {
 		r.Tile, r.Tiled = c.tile, c.tiled
@@ -171,6 +176,9 @@ func TestTileHasNoEdge(t *testing.T) {
 // A picture in windows takes the memory of one, whatever its size; its recipe makes it again; a picture no larger than a window is as
 // without.
 func TestWindows(t *testing.T) {
+	if testing.Short() && !cpu.Available {
+		t.Skip("SKIPPED: takes a minute without kernels for the processor")
+	}
 	p := open(t, Options{Model: "testdata/models/sd1"})
 	r := p.NewRequest("a cat AND a dog :0.5")
 	r.Seed, r.Steps, r.Scheduler, r.Width, r.Height, r.Tiled = 3, 2, "euler-a", 512, 384, true

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"darkroom/kernels/cpu"
 	"darkroom/recipe"
 
 	"github.com/disintegration/imaging"
@@ -41,6 +42,9 @@ func savePNG(t *testing.T, dir, name string, img image.Image) string {
 // A picture that is continued has the size that was asked for, its own pixels where nothing fades, and no seam where it does;
 // sizes need not be multiples of anything.
 func TestOutpaint(t *testing.T) {
+	if testing.Short() && !cpu.Available {
+		t.Skip("SKIPPED: takes a minute without kernels for the processor")
+	}
 	dir := t.TempDir()
 	p := open(t, Options{})
 	for _, c := range []struct {
