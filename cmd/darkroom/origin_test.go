@@ -88,7 +88,7 @@ func TestWatermark(t *testing.T) {
 		t.Error("the recipes do not say which picture is marked")
 	}
 	code, _, errs := command(t, "", "generate", "a", "--model", model, "--steps", "1", "--watermark", "-o", "small.png", "-q")
-	if code != 0 || !strings.Contains(errs, fmt.Sprintf("less than %d pixels", imagefile.MinMarked)) {
+	if code != 0 || !strings.Contains(errs, fmt.Sprintf("smaller than %d pixels", imagefile.MinMarked)) {
 		t.Errorf("a picture of 32 pixels: exit code %d, %s", code, errs)
 	}
 }
