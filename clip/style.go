@@ -85,12 +85,10 @@ func byteLevelWord(s string) int {
 	}
 	r, n := utf8.DecodeRuneInString(s)
 	class := classOf(r)
-	next := other // of what follows
+	next := space // of what follows
 	if n < len(s) {
 		follows, _ := utf8.DecodeRuneInString(s[n:])
 		next = classOf(follows)
-	} else {
-		next = space
 	}
 	switch {
 	case class == letter, class != number && r != '\r' && r != '\n' && next == letter:

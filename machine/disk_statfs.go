@@ -10,5 +10,5 @@ func FreeDisk(folder string) (bytes uint64, known bool) {
 	if err := unix.Statfs(folder, &st); err != nil || st.Blocks == 0 {
 		return 0, false
 	}
-	return uint64(st.Bavail) * uint64(st.Bsize), true
+	return uint64(st.Bavail) * uint64(st.Bsize), true //nolint:unconvert // it is signed on FreeBSD
 }

@@ -41,7 +41,7 @@ func ParseHires(text string) (*Hires, error) {
 	for _, word := range strings.Split(rest, ",") {
 		key, value, _ := strings.Cut(word, "=")
 		value = strings.TrimSpace(value)
-		ok := true
+		var ok bool
 		switch strings.TrimSpace(key) {
 		case "upscaler":
 			h.Upscaler, ok = value, value != ""

@@ -62,7 +62,7 @@ func logged(s *Server, next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
 		out := &recorder{ResponseWriter: w, begun: time.Now(), timed: strings.HasPrefix(r.URL.Path, "/sdapi/")}
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler {
+			if p := recover(); p != nil && p != any(http.ErrAbortHandler) { //nolint:errorlint // the server compares it the same way
 				s.o.Log.Error("internal error: please report it", "request", id, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				if out.status == 0 {
 					web.Error(out, &wire.Error{Status: http.StatusInternalServerError, Type: "server_error", Message: "internal error: see the log"})

@@ -200,7 +200,7 @@ func (x *part) try(ctx context.Context, progress func()) (done bool, err error) 
 
 // begin looks at an answer, and settles where its bytes go.
 func (x *part) begin(r *http.Response) error {
-	total := int64(-1)
+	var total int64
 	switch r.StatusCode {
 	case http.StatusOK:
 		if x.have > 0 { // another file than before, or a server that knows no ranges
@@ -286,7 +286,7 @@ func (x *part) copy(ctx context.Context, stop context.CancelCauseFunc, from io.R
 			return nil
 		case err == nil:
 			continue
-		case context.Cause(ctx) == error(stalled):
+		case errors.Is(context.Cause(ctx), stalled):
 			return stalled
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -216,7 +216,7 @@ func (p *Puller) page(ctx context.Context, s Source, address string, into any) (
 	var body []byte
 	var r *http.Response
 	err = p.again(ctx, func() error {
-		if r, err = p.do(ctx, http.MethodGet, address, nil, true); err != nil {
+		if r, err = p.do(ctx, http.MethodGet, address, nil, true); err != nil { //nolint:bodyclose // it is closed below
 			return err
 		}
 		defer r.Body.Close()

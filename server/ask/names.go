@@ -67,8 +67,8 @@ func (r *Reader) Resolve(q *jobs.Request) (jobs.Request, error) {
 
 // named is err with the field that it is about.
 func named(param string, err error) error {
-	e, ok := err.(*wire.Error)
-	if !ok {
+	var e *wire.Error
+	if !errors.As(err, &e) {
 		return Invalid(param, "%v", err)
 	}
 	with := *e

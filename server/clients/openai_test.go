@@ -100,7 +100,7 @@ func TestOpenAIGenerate(t *testing.T) {
 		t.Errorf("models %+v, %v", models, err)
 	}
 	answer, err := c.Images.Generate(t.Context(), openai.ImageGenerateParams{
-		Prompt: "a red apple", Model: openai.ImageModelGPTImage1, N: openai.Int(2), Size: "128x128", OutputFormat: "webp", OutputCompression: openai.Int(80), Quality: "low", Background: "auto", Moderation: "low",
+		Prompt: "a red apple", Model: "gpt-image-1", N: openai.Int(2), Size: "128x128", OutputFormat: "webp", OutputCompression: openai.Int(80), Quality: "low", Background: "auto", Moderation: "low",
 	}, option.WithJSONSet("seed", 5), option.WithJSONSet("num_inference_steps", 3), option.WithJSONSet("guidance_scale", 2.0), option.WithJSONSet("negative_prompt", "blurry"), option.WithJSONSet("scheduler", "euler"))
 	if err != nil {
 		t.Fatal(err)
@@ -211,6 +211,7 @@ func TestOpenAIEdit(t *testing.T) {
 			t.Errorf("%s: a pixel that the mask paints is as it was", name)
 		}
 	}
+	//nolint:staticcheck // clients still call it
 	answer, err := c.Images.NewVariation(t.Context(), openai.ImageNewVariationParams{Image: bytes.NewReader(square(t, 128, false)), N: openai.Int(2)})
 	if err != nil || len(answer.Data) != 2 {
 		t.Fatalf("%+v, %v", answer, err)

@@ -88,7 +88,7 @@ func readForm(m *multipart.Reader) (map[string]json.RawMessage, map[string][][]b
 	fields, files := map[string]json.RawMessage{}, map[string][][]byte{}
 	for range maxFields {
 		p, err := m.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fields, files, nil
 		}
 		if err != nil {

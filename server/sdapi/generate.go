@@ -70,9 +70,6 @@ type Answer struct {
 	Info       string                     `json:"info" doc:"JSON: see Info"`
 }
 
-// usual are the fields that have another default there than here.
-var usual = map[string]string{"steps": "20", "cfg_scale": "7", "width": "512", "height": "512"}
-
 func (a *API) txt2img(w http.ResponseWriter, r *http.Request) error {
 	fields, err := a.fields(w, r)
 	if err != nil {
@@ -342,7 +339,7 @@ func (a *API) run(w http.ResponseWriter, r *http.Request, fields map[string]json
 		}
 		out.Images = append(out.Images, base64.StdEncoding.EncodeToString(data))
 	}
-	if truth(fields, "include_init_images") == false {
+	if !truth(fields, "include_init_images") {
 		shown := map[string]json.RawMessage{}
 		for name, raw := range fields {
 			if shown[name] = raw; name == "init_images" || name == "mask" {
