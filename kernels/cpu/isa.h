@@ -100,17 +100,19 @@ static double peak(int64_t rounds, int int8) {
 #define PEAK_STEP8 PEAK_STEP // there is no int8 in these sets
 #define PEAK_FLOPS (10 * 2 * W)
 #endif
-static double peak(int64_t rounds, int int8) {
-	vec a = splat(0), b = splat(1), c = splat(2), d = splat(3), e = splat(4), f = splat(5), g = splat(6), h = splat(7), i = splat(8), j = splat(9);
-	vec x = splat(0.999f), y = splat(0.001f);
-	if (int8) {
-		PEAK_ROUNDS(PEAK_STEP8)
-	} else {
-		PEAK_ROUNDS(PEAK_STEP)
+// Each loop is a function of its own: in one, the compiler moves sums about between rounds.
+#define PEAK_LOOP(NAME_, STEP)                                                                                            \
+	static __attribute__((noinline)) double NAME_(int64_t rounds) {                                                      \
+		vec a = splat(0), b = splat(1), c = splat(2), d = splat(3), e = splat(4), f = splat(5), g = splat(6), h = splat(7), \
+			i = splat(8), j = splat(9);                                                                                    \
+		vec x = splat(0.999f), y = splat(0.001f);                                                                         \
+		PEAK_ROUNDS(STEP)                                                                                                 \
+		vec sum = a + b + c + d + e + f + g + h + i + j;                                                                  \
+		return sum[0];                                                                                                    \
 	}
-	vec sum = a + b + c + d + e + f + g + h + i + j;
-	return sum[0];
-}
+PEAK_LOOP(peak_of_type, PEAK_STEP)
+PEAK_LOOP(peak_of_bytes, PEAK_STEP8)
+static double peak(int64_t rounds, int int8) { return int8 ? peak_of_bytes(rounds) : peak_of_type(rounds); }
 #endif
 
 #define GLUE_(a, b) a##b
