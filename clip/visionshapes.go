@@ -45,18 +45,17 @@ func VisionConfigOf(w checkpoint.Weights) (VisionConfig, error) {
 	return c, nil
 }
 
-// The means and deviations of colours that CLIP was trained with.
-var (
-	visionMean = [3]float64{0.48145466, 0.4578275, 0.40821073}
-	visionStd  = [3]float64{0.26862954, 0.26130258, 0.27577711}
-)
+// VisionMean and VisionStd are the means and deviations of colours that CLIP was trained with.
+func VisionMean() []float64 { return []float64{0.48145466, 0.4578275, 0.40821073} }
+func VisionStd() []float64  { return []float64{0.26862954, 0.26130258, 0.27577711} }
 
-// Normalised is a picture of ImageSize² pixels, 8 bits a colour and four bytes a pixel, as Patches takes it.
-func (c VisionConfig) Normalised(pixels []byte) []float32 {
+// Normalised is a picture of ImageSize² pixels, 8 bits per colour and four bytes per pixel, as Patches takes it, with those means
+// and deviations of its colours.
+func (c VisionConfig) Normalised(pixels []byte, mean, std []float64) []float32 {
 	out := make([]float32, 3*c.ImageSize*c.ImageSize)
 	for i := range c.ImageSize * c.ImageSize {
 		for k := range 3 {
-			out[3*i+k] = float32((float64(pixels[4*i+k])/255 - visionMean[k]) / visionStd[k])
+			out[3*i+k] = float32((float64(pixels[4*i+k])/255 - mean[k]) / std[k])
 		}
 	}
 	return out

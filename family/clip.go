@@ -12,8 +12,6 @@ import (
 	"darkroom/nn"
 	"darkroom/stage"
 	"darkroom/tensor"
-
-	"github.com/disintegration/imaging"
 )
 
 // CLIP is a whole CLIP model (Radford et al. 2021), with both towers or only the one for pictures. It makes no pictures, but
@@ -33,8 +31,8 @@ type Preprocessing struct{ Mean, Std []float64 }
 // ReadPreprocessing reads preprocessor_config.json. Scaling and cutting are always CLIP's.
 func ReadPreprocessing(f *config.Object) (Preprocessing, error) {
 	p := Preprocessing{
-		Mean: f.Floats("image_mean", 3, 0.48145466, 0.4578275, 0.40821073),
-		Std:  f.Floats("image_std", 3, 0.26862954, 0.26130258, 0.27577711),
+		Mean: f.Floats("image_mean", 3, clip.VisionMean()...),
+		Std:  f.Floats("image_std", 3, clip.VisionStd()...),
 	}
 	f.Ignore(f.Keys()...)
 	return p, f.Done()
@@ -101,25 +99,7 @@ func (c *CLIP) ReadsTexts() bool { return c.texts != nil }
 
 // Pixels is a picture as the tower takes it, [S,S,3]: the shorter side scaled to S (bicubic), the middle cut out, normalised.
 func (c *CLIP) Pixels(picture *image.NRGBA) []float32 {
-	side := c.vision.ImageSize
-	w, h := picture.Rect.Dx(), picture.Rect.Dy()
-	if w < h { // as transformers rounds the longer side
-		w, h = side, side*h/w
-	} else {
-		w, h = side*w/h, side
-	}
-	scaled := imaging.Resize(picture, w, h, imaging.CatmullRom) // a = −½, as Pillow's bicubic
-	left, top := (w-side)/2, (h-side)/2
-	out := make([]float32, 0, 3*side*side)
-	for y := range side {
-		row := scaled.Pix[(y+top)*scaled.Stride+4*left:]
-		for x := range side {
-			for k := range 3 {
-				out = append(out, float32((float64(row[4*x+k])/255-c.pixels.Mean[k])/c.pixels.Std[k]))
-			}
-		}
-	}
-	return out
+	return c.vision.Normalised(seen(picture, c.vision.ImageSize).Pix, c.pixels.Mean, c.pixels.Std)
 }
 
 // Picture returns the embedding of Pixels, not normalised.

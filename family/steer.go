@@ -11,6 +11,7 @@ import (
 	"github.com/disintegration/imaging"
 
 	"darkroom/checkpoint"
+	"darkroom/clip"
 	"darkroom/control"
 	"darkroom/nn"
 	"darkroom/stage"
@@ -295,7 +296,7 @@ func (p *Prepared) encodeImage(ctx context.Context, number int, use Steer, pictu
 		out, err := v.part.Run(ctx, nn.Sizes{Rows: 1}, stage.Values{"patches": tensor.Of(patches, 1, v.config.Tokens(), len(patches)/v.config.Tokens())}, use.projection.Reads())
 		return out, err
 	}
-	pixels := v.config.Normalised(seen(picture, v.config.ImageSize).Pix)
+	pixels := v.config.Normalised(seen(picture, v.config.ImageSize).Pix, clip.VisionMean(), clip.VisionStd())
 	some, err := see(pixels)
 	none := stage.Values{}
 	if reads := use.projection.Reads(); err == nil && reads == "pooled" {
