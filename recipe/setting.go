@@ -28,6 +28,8 @@ type Setting struct {
 	MaxBytes  int             // of a text; 0: any
 	Choices   func() []string // the names that a text takes; nil: any text
 	Open      bool            // more than Choices is allowed: suffixes, numbers after a name, lists
+	// Methods describes the names, for a text of the form NAME[:key=value,…]; nil: it has another form.
+	Methods func() []option.Info
 	// Split takes a list of values with commas apart, where a value may have commas itself; nil: at each comma.
 	Split func(list string) []string
 

@@ -182,7 +182,7 @@ func table() []Setting {
 		{Name: "guidance-rescale", Group: SamplingGroup, Kind: NumberKind, Low: 0, High: 1, Default: "0",
 			About: "how much of the guidance to rescale, 0 to 1",
 			Field: func(s *Settings) any { return &s.Rescale }, Recipe: func(r *Recipe) any { return &r.Rescale }},
-		{Name: "guidance", Group: SamplingGroup, Kind: TextKind, Default: "cfg", Choices: GuidanceNames, Open: true, Split: splitSpecs,
+		{Name: "guidance", Group: SamplingGroup, Kind: TextKind, Default: "cfg", Choices: GuidanceNames, Methods: guidance.Methods, Open: true, Split: splitSpecs,
 			Voids: []string{"guidance-rescale"}, // it was the other guidance's own
 			About: "how --cfg is applied: NAME[:key=value,…], see darkroom guidance",
 			Field: func(s *Settings) any { return &s.Guidance }, Recipe: func(r *Recipe) any { return &r.Guidance }},
@@ -270,7 +270,7 @@ func table() []Setting {
 		{Name: "tile", Aliases: []string{"tiling"}, Group: PictureGroup, Kind: TextKind, Default: "off", Choices: TileModes,
 			About: "make a seamless texture: opposite edges match along x, y or both",
 			Field: func(s *Settings) any { return &s.Tile }, Recipe: func(r *Recipe) any { return &r.Tile }},
-		{Name: "cache", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: "none", Choices: CacheNames, Open: true, Split: splitSpecs,
+		{Name: "cache", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: "none", Choices: CacheNames, Methods: stepcache.Methods, Open: true, Split: splitSpecs,
 			About: "skip inner layers of the denoiser in some steps: none, deepcache[:every=3,layers=2,…] or firstblock[:threshold=0.1,…]; faster, but the picture differs slightly",
 			Field: func(s *Settings) any { return &s.Cache }, Recipe: func(r *Recipe) any { return &r.Cache }},
 		{Name: "inpaint", Group: EditingGroup, Kind: TextKind, Default: InpaintWhole, Choices: func() []string { return []string{InpaintWhole, InpaintMasked} },

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	defaults "darkroom/models/default"
 	"darkroom/models/library"
+	"darkroom/option"
 	"darkroom/recipe"
 
 	"github.com/urfave/cli/v2"
@@ -46,6 +48,7 @@ var completionScripts = map[string]string{
 	[ "$word" = "=" ] && word="" # bash takes NAME=VALUE for three words
 	COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
+COMP_WORDBREAKS=${COMP_WORDBREAKS//:} # deepcache:every=2 is one word
 complete -o default -F _darkroom darkroom
 `,
 	"zsh": `_darkroom() {
@@ -130,10 +133,26 @@ func complete(commands []*cli.Command, words []string) []string {
 		}
 		return withPrefix(append(names, "--help"), last)
 	}
-	if len(words) == 2 {
+	switch {
+	case len(words) == 2:
 		return withPrefix(arguments[cmd.Name], last)
+	case len(words) == 3 && cmd.Name == "models" && words[1] == "show":
+		return withPrefix(library.Names(), last)
+	case cmd.Name == "models" && words[1] == "rm":
+		return withPrefix(removable(), last)
 	}
 	return nil
+}
+
+// removable are the names that darkroom models rm takes.
+func removable() []string {
+	names := slices.DeleteFunc(library.Names(), func(name string) bool { return name == defaults.Name })
+	for _, k := range library.Kinds() {
+		for _, path := range library.Parts(k) {
+			names = append(names, k.Name+":"+library.PartName(path))
+		}
+	}
+	return names
 }
 
 // flagBefore is the flag whose value after = is the last word. Bash takes --flag=value for three words (apart).
@@ -162,6 +181,9 @@ func valuesLike(cmd *cli.Command, flag, text string) []string {
 		head, text = text[:i+1], text[i+1:]
 	}
 	values := flagValues(flag)
+	if s != nil && s.Methods != nil {
+		values = append(values, methodValues(s.Methods(), text)...)
+	}
 	if s != nil && s.Name == "scheduler" {
 		for _, name := range s.Choices() {
 			if strings.HasPrefix(text, name+"-") {
@@ -178,19 +200,38 @@ func valuesLike(cmd *cli.Command, flag, text string) []string {
 	return values
 }
 
+// methodValues are the keys that may come after NAME: or after a comma in NAME:key=value,key=value.
+func methodValues(methods []option.Info, text string) (values []string) {
+	name, keys, ok := strings.Cut(text, ":")
+	method, found := option.Find(methods, name)
+	if !ok || !found {
+		return nil
+	}
+	head := text[:len(text)-len(keys)+strings.LastIndex(keys, ",")+1]
+	for _, k := range method.Keys {
+		if !strings.Contains(","+keys, ","+k.Name+"=") {
+			values = append(values, head+k.Name+"=")
+		}
+	}
+	return values
+}
+
 // arguments are the words that a command's first argument may be.
 var arguments = map[string][]string{
 	"completion": {"bash", "fish", "zsh"},
 	"batch":      {"status", "cancel", "retry", "schema"},
 	"history":    {"show"},
+	"models":     {"show", "rm"},
 	"bench":      benchParts,
 }
 
 // flagValues are the names that a flag takes, nil if it takes no names.
 func flagValues(flag string) []string {
 	switch flag {
-	case "model":
+	case "model", "refiner", "parts":
 		return library.Names()
+	case "lora", "embedding", "vae", "text-encoder", "upscaler", "judge", "control":
+		return partNames(flag)
 	case "preset", "style":
 		c, err := readConfig()
 		if err != nil {
@@ -207,6 +248,18 @@ func flagValues(flag string) []string {
 		return s.Choices()
 	}
 	return nil
+}
+
+// partNames are the names of the installed files of a kind, which is called as its flag is.
+func partNames(kind string) (names []string) {
+	for _, k := range library.Kinds() {
+		if k.Name == kind {
+			for _, path := range library.Parts(k) {
+				names = append(names, library.PartName(path))
+			}
+		}
+	}
+	return names
 }
 
 func withPrefix(words []string, prefix string) []string {
