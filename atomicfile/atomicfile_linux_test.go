@@ -65,7 +65,7 @@ func TestWriteFullDisk(t *testing.T) {
 	only(t, dir)
 }
 
-// /dev/full needs no root: every write to it finds a full disk. It is no plain file, and must still be there afterwards.
+// /dev/full needs no root: every write to it finds a full disk. It is not a plain file, and must still be there afterwards.
 func TestWriteDevices(t *testing.T) {
 	err := Write("/dev/full", writeText("x"))
 	if err == nil || !strings.Contains(err.Error(), "the disk is full") {

@@ -199,8 +199,8 @@ func (m *Matched) Count() int {
 	return n
 }
 
-// Match finds the model's layers for the adapter's modules. parts are the open model's, by diffusers' names. Some modules
-// without a layer are no error, they are listed; it is one if none of those for the denoiser has a layer.
+// Match finds the model's layers for the adapter's modules. parts are the open model's, by diffusers' names. Modules
+// without a layer are listed; it is an error if none of those for the denoiser has a layer.
 func (a *Adapter) Match(parts map[string]Weights) (*Matched, error) {
 	names := layerNames(parts)
 	m := &Matched{Adapter: a, changes: map[string]map[string]*change{}}

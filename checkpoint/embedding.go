@@ -95,7 +95,7 @@ func ReadEmbedding(s *Source) (*Embedding, error) {
 	return e, nil
 }
 
-// vectors is an array as [n, d], nil where it is no list of vectors.
+// vectors is an array as [n, d], nil if it is not a list of vectors.
 func vectors(a tensor.Array) tensor.Array {
 	if a == nil {
 		return nil

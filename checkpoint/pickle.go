@@ -445,7 +445,7 @@ func (u *unpickler) popAny() (any, error) {
 	return v, nil
 }
 
-// pop takes a value that is no mark.
+// pop takes a value that is not a mark.
 func (u *unpickler) pop() (any, error) {
 	v, err := u.popAny()
 	if _, isMark := v.(pyMark); isMark {

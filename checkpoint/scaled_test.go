@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// 8-bit weights come out times their scale; the scales are no arrays of their own.
+// 8-bit weights come out times their scale; the scales are not listed as arrays.
 func TestScaled(t *testing.T) {
 	for file, want := range readExpected(t, "testdata/scaled/expected.json") {
 		s, err := OpenSource(filepath.Join("testdata/scaled", file))

@@ -169,7 +169,7 @@ func compareShapes(t *testing.T, part string, m *Single, want map[string]tensor.
 	for _, name := range w.Names() {
 		if _, ok := want[name]; !ok {
 			if bad++; bad < 8 {
-				t.Errorf("%s: %s is no name of diffusers'", part, name)
+				t.Errorf("%s: %s is not a name that diffusers uses", part, name)
 			}
 		}
 	}

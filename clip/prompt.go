@@ -41,7 +41,7 @@ type Prompt struct {
 	Cut string
 	// NumCut is the number of tokens in Cut.
 	NumCut int
-	// Tags are the networks that a Weighted text asks for; they are no part of Chunks.
+	// Tags are the networks that a Weighted text asks for; they are not part of Chunks.
 	Tags []Tag
 	// Warnings are sentences on what the text asks for and does not get.
 	Warnings []string

@@ -20,7 +20,7 @@ type Tag struct {
 
 var tag = regexp.MustCompile(`(?i)<(lora|lyco|hypernet):([^<>:]+)((?::[^<>:]*)*)>`)
 
-// CutTags takes the tags out of a weighted prompt: they are no text.
+// CutTags takes the tags out of a weighted prompt: the text encoder must not read them.
 func CutTags(text string) (rest string, tags []Tag) {
 	if !strings.Contains(text, "<") {
 		return text, nil

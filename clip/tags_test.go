@@ -26,7 +26,7 @@ func TestCutTags(t *testing.T) {
 	}
 }
 
-// Tags are no words of a weighted prompt, and words of a plain one.
+// Tags are not words of a weighted prompt, but are words of a plain one.
 func TestTagsAreNoWords(t *testing.T) {
 	tok := goldenTokenizer(t, "sd1")
 	for syntax, same := range map[Syntax]bool{Weighted: true, Plain: false} {

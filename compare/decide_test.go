@@ -169,7 +169,7 @@ func TestFrontByTime(t *testing.T) {
 	e := evaluationOf(8,
 		made{scheduler: "ddim", steps: 10, ssim: distances(0.02, 0.05, 2), seconds: 1.001},
 		made{scheduler: "euler", steps: 10, ssim: distances(0.03, 0.05, 3), seconds: 1},
-		made{scheduler: "lms", steps: 10, ssim: distances(0.04, 0.05, 4), seconds: 0.5}, // half as long: that is no chance
+		made{scheduler: "lms", steps: 10, ssim: distances(0.04, 0.05, 4), seconds: 0.5}, // half as long: not by chance
 		made{scheduler: "heun", steps: 20, ssim: distances(0.001, 0.05, 5), seconds: 0.9})
 	var front []string
 	for _, s := range e.report.Settings {

@@ -175,7 +175,7 @@ func (f *folder) read(path string) (h *header, end int64, err error) {
 	}
 }
 
-// safeName refuses ids that are no hash: a hostile journal must not name files elsewhere.
+// safeName refuses ids that are not hashes: a hostile journal must not name files elsewhere.
 func safeName(id string) bool {
 	return len(id) == 16 && strings.Trim(id, "0123456789abcdef") == ""
 }

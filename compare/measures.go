@@ -132,7 +132,7 @@ func checkMeasure(key string, judge, reference bool) error {
 	return nil
 }
 
-// finite is v, nil where it is no number: JSON has none of those.
+// finite is v, nil for NaN and infinities, which JSON does not have.
 func finite(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil

@@ -380,7 +380,7 @@ func TestBadInput(t *testing.T) {
 		}
 		var usage *pipeline.UsageError
 		if !errors.As(err, &usage) && name != "a model in no folder" {
-			t.Errorf("%s: %v is no usage error", name, err)
+			t.Errorf("%s: %v is not a usage error", name, err)
 		}
 		if _, err := os.Stat(o.Out); err == nil {
 			t.Errorf("%s: a folder was made", name)

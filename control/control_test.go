@@ -115,7 +115,7 @@ func TestAdaptersAgainstDiffusers(t *testing.T) {
 			net.AllRead(t)
 			_, hint := net.Call("features").Floats(t, "hint")
 			if hint[1]%c.Multiple() != 0 || hint[2]%c.Multiple() != 0 {
-				t.Errorf("a hint of %v is taken for one whose sides are no multiples of %d", hint, c.Multiple())
+				t.Errorf("a hint of %v is accepted although its sides are not multiples of %d", hint, c.Multiple())
 			}
 			net.Call("features").CheckNetwork(t, tolerance, a, nn.Sizes{Rows: hint[0], H: hint[1], W: hint[2]})
 			if of == "" {

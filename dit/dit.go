@@ -71,7 +71,7 @@ func (a attention) project(g *kernels.Graph, x, angles *kernels.Tensor) (q, k, v
 	return q, k, a.toV.Forward(g, x, kernels.Identity, nil)
 }
 
-// attend is what lies between the projections; lengths, [N], are the keys that are no padding, nil for all.
+// attend is what lies between the projections; lengths, [N], count the keys that are not padding; nil means all.
 func (a attention) attend(g *kernels.Graph, q, k, v, lengths *kernels.Tensor) *kernels.Tensor {
 	return g.Add(a.toQ.Weight.Name+" attention", &kernels.Attention{Q: q, K: k, V: v, Heads: a.heads, Lengths: lengths})
 }

@@ -46,7 +46,7 @@ func TestHostileFiles(t *testing.T) {
 		file      []byte
 	}{
 		{"empty", "not a PNG", nil},
-		{"text", "not a PNG", []byte("a text that is no image at all")},
+		{"text", "not a PNG", []byte("a text, not an image")},
 		{"only a signature", "ends without an IEND", []byte(pngSignature + "     ")},
 		{"no IHDR", "does not begin with an IHDR", chunks("tEXt", "a\x00b", "IEND", "")},
 		{"no size", "0×8 pixels", chunks("IHDR", ihdr(0, 8), "IEND", "")},

@@ -13,7 +13,7 @@ import (
 // picture, those coefficients are turned that need it least, by a pattern that is added to the brightness of the pixels.
 //
 // So the mark stays where these coefficients keep their signs: under compression, other sizes, blur, moderate changes of brightness and
-// contrast. It goes where the picture is cropped, turned or mirrored. The key is no secret: the mark tells honest people what a picture is;
+// contrast. It goes where the picture is cropped, turned or mirrored. The key is not secret: the mark tells honest people what a picture is;
 // who wants to remove or forge it can.
 const (
 	markSide  = 64   // pixels a side of what is transformed

@@ -56,7 +56,7 @@ func (g *TorchCPU) Normal(dst []float32) {
 }
 
 // NormalAs fills dst as torch.randn(len(dst), dtype=t) does. Halves are float32 draws, rounded; but where the
-// size is no multiple of 16, a half tensor leaves out the draws that the last 16 overwrite.
+// size is not a multiple of 16, a half tensor leaves out the draws that the last 16 overwrite.
 func (g *TorchCPU) NormalAs(dst []float32, t Type) {
 	if t == Float32 || len(dst) < 16 {
 		g.Normal(dst)

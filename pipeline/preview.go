@@ -28,7 +28,7 @@ func (p *Pipeline) preview(ctx context.Context, pl *plan, x0 []float32) (family.
 		if err != nil {
 			return
 		}
-		// One that cannot be read is no reason to end a rendering.
+		// A preview that cannot be read must not end a rendering.
 		p.previewer.codec, p.previewer.set, _ = family.OpenSmall(p.model, path, p.device)
 	})
 	if p.previewer.codec == nil {

@@ -58,7 +58,7 @@ func TestSingleFileMakesThePicturesOfItsFolder(t *testing.T) {
 	}
 }
 
-// What is no whole model says what it is, or what it lacks.
+// An incomplete model says what it is, or what it lacks.
 func TestSingleFileRefusals(t *testing.T) {
 	dir := t.TempDir()
 	junk := filepath.Join(dir, "junk.safetensors")

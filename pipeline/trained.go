@@ -26,7 +26,7 @@ const (
 	fewestPixels, mostPixels           = 0.5, 2
 	fewestOfEmbedded, mostOfEmbedded   = 0.75, 1.35
 	mostAspect, mostAspectOfEmbedded   = 2.4, 1.3
-	smallestTrainedSide                = 96 // pixels; what is smaller is no model for pictures
+	smallestTrainedSide                = 96 // pixels; anything smaller is not a model for pictures
 	nearbySizesStep                    = 64
 	textOfTwice, textOfCut, textOfWide = "things come twice", "things are cut off or coarse", "things are stretched or come twice"
 )

@@ -43,7 +43,7 @@ func TestParametersOfEdits(t *testing.T) {
 	}
 }
 
-// What is no variation and no second pass is refused with what is one.
+// A malformed variation or second pass is refused with a message that shows a valid one.
 func TestParseEdits(t *testing.T) {
 	for text, want := range map[string]string{
 		"7": "write SEED:STRENGTH", "x:1": "write SEED:STRENGTH", "-1:1": "write SEED:STRENGTH", "7:1.1": "from 0 to 1", "7:nan": "from 0 to 1", "7:0.1,": "write SEED:STRENGTH",

@@ -59,7 +59,7 @@ func withoutNaN(data []byte) []byte {
 	return out
 }
 
-// text is a value as the user sees it: "" for null, and for what is no string, number or switch.
+// text is a value as the user sees it: "" for null and for anything but a string, number or switch.
 func text(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -38,7 +38,7 @@ func TestTable(t *testing.T) {
 		}
 		for _, name := range s.Voids {
 			if _, ok := Lookup(name); !ok {
-				t.Errorf("%s voids %s, which is no setting", s.Name, name)
+				t.Errorf("%s voids %s, which is not a setting", s.Name, name)
 			}
 		}
 	}

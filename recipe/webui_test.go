@@ -74,7 +74,7 @@ func TestPromptsThatLookLikeSettings(t *testing.T) {
 		if f.Recipe.Prompt != prompt || f.Recipe.Negative != "text" || f.Recipe.Seed != 7 || f.Recipe.Steps != 6 {
 			t.Errorf("%q became %+v", prompt, f.Recipe)
 		}
-		// Alone, without a setting, it is no recipe.
+		// Alone, without a setting, it is not a recipe.
 		if strings.HasPrefix(prompt, "Steps") {
 			continue
 		}

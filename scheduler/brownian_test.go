@@ -100,7 +100,7 @@ func TestBrownianPath(t *testing.T) {
 		t.Errorf("variance %.3f, want 1; covariance of neighbours %.3f, want 0", variance, covariance)
 	}
 	if err := tree.Noise(make([]float32, n), 20, 1); err == nil {
-		t.Error("a level outside the path is no error")
+		t.Error("a level outside the path gives no error")
 	}
 }
 

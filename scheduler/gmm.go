@@ -88,7 +88,7 @@ func (m Mixture) Denoiser() Denoiser {
 	d := m.Dims()
 	return func(x []float32, at Level) (Prediction, error) {
 		if len(x)%d != 0 {
-			return Prediction{}, fmt.Errorf("%d values are no whole number of points of %d", len(x), d)
+			return Prediction{}, fmt.Errorf("%d values do not make whole points of %d values each", len(x), d)
 		}
 		p := Prediction{X0: make([]float32, len(x)), Eps: make([]float32, len(x))}
 		point, x0 := make([]float64, d), make([]float64, d)

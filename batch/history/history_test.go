@@ -89,7 +89,7 @@ func TestTwoPrograms(t *testing.T) {
 	}
 }
 
-// TestCutLine: a line that a crash has cut is no entry and takes none with it; a foreign file is not touched.
+// TestCutLine: a line cut by a crash is skipped and damages no other entry; a foreign file is not touched.
 func TestCutLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	h := opened(t, path)

@@ -283,7 +283,7 @@ func decode(r *reporter, data []byte) (string, bool) {
 	return string(data), true
 }
 
-// guess tells the notation of a text from its first line that is no comment.
+// guess tells the notation of a text from its first line that is not a comment.
 func guess(text string) string {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)

@@ -80,7 +80,7 @@ jobs:
 	if d := cmp.Diff(requests(want), requests(mustParse(t, jsonl, Options{Notation: JSONLines}))); d != "" {
 		t.Errorf("JSON lines differ from YAML: %s", d)
 	}
-	// An empty cell is no field, so that CSV cannot say negative: "".
+	// An empty cell means "not given", so CSV cannot say negative: "".
 	if d := cmp.Diff(requests(want)[:3], requests(mustParse(t, csv, Options{Notation: CSV}))); d != "" {
 		t.Errorf("CSV differs from YAML: %s", d)
 	}

@@ -75,7 +75,7 @@ func parseName(text string) (nameTemplate, error) {
 	return t, nil
 }
 
-// checkName refuses names that are no plain file below the folder, on any system: they may be written on one
+// checkName refuses names that are not plain files below the folder, on any system: they may be written on one
 // and read on another.
 func checkName(name string) error {
 	switch {

@@ -146,7 +146,7 @@ func TestChangedPicturesAreOtherRequests(t *testing.T) {
 	}
 	var q Request
 	if err := json.Unmarshal([]byte(`{"prompt":"x","seed":1,"inputs":"../x"}`), &q); err == nil {
-		t.Error("inputs that are no hash are taken")
+		t.Error("inputs that are not hashes are accepted")
 	}
 }
 

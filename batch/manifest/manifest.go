@@ -77,7 +77,7 @@ func Open(folder string) (*Manifest, error) {
 		return nil, fmt.Errorf("the output folder: %w", err)
 	}
 	path := filepath.Join(folder, Name)
-	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() { // what it points to is no manifest of this folder
+	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() { // a link's target is not a manifest of this folder
 		return nil, fmt.Errorf("opening the manifest: %s is not a plain file: remove it, or choose another folder", path)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)

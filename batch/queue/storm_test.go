@@ -21,7 +21,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A message of any bytes is buried, and the worker goes on. Names that are no pictures' are refused.
+// A message of any bytes is buried, and the worker goes on. Names that do not belong to pictures are refused.
 func TestOneMessageStopsNobody(t *testing.T) {
 	p := newPlant(t)
 	images := parse(t, "- {prompt: a, seed: 1..2}")
@@ -152,7 +152,7 @@ func TestOneServerAFolder(t *testing.T) {
 	s.Close()
 }
 
-// A result books its own file alone, an entry that is no batch's stops nobody, and a request that is too large for a
+// A result books its own file alone, an entry that belongs to no batch stops nobody, and a request that is too large for a
 // message fails alone.
 func TestNothingIsTrusted(t *testing.T) {
 	p := newPlant(t)

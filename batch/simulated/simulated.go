@@ -63,7 +63,7 @@ func (d *Device) Device() string { return fmt.Sprintf("simulated:%s", d.Name) }
 func Paint(q *jobs.Request) *pipeline.Image {
 	sum, err := hex.DecodeString(q.Hash())
 	if err != nil {
-		panic("simulated: a hash that is no hex: " + err.Error())
+		panic("simulated: a hash that is not hexadecimal: " + err.Error())
 	}
 	img := image.NewNRGBA(image.Rect(0, 0, 8, 4))
 	for i := range 32 {

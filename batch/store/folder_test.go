@@ -20,7 +20,7 @@ func testStore(t *testing.T, s Store) {
 	if _, err := s.Sum(ctx, "sub/a.png"); !errors.Is(err, ErrMissing) {
 		t.Errorf("a missing file: %v", err)
 	}
-	for range 2 { // the same again is no mistake
+	for range 2 { // saving the same again is allowed
 		if err := s.Put(ctx, "sub/a.png", []byte("abc")); err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func TestFlagsExist(t *testing.T) {
 		for _, m := range flagName.FindAllStringSubmatch(text, -1) {
 			name := m[2]
 			if len(name) == 1 || !known[name] && !known[strings.ReplaceAll(name, "_", "-")] && !slices.Contains(queueServer, name) {
-				t.Errorf("%s: --%s is no flag of any command: %.120q", where, name, text)
+				t.Errorf("%s: --%s is not a flag of any command: %.120q", where, name, text)
 			}
 		}
 	}

@@ -183,7 +183,7 @@ func TestFromFindsWeights(t *testing.T) {
 	}
 }
 
-// What a prompt asks for and does not get is said, and a tag is no word of it.
+// A warning names what a prompt asks for and does not get; a tag is not encoded as words.
 func TestPromptWarnings(t *testing.T) {
 	dir := t.TempDir()
 	for i, c := range []struct {

@@ -44,7 +44,7 @@ func readSource(file string) (*source, error) {
 	return readTextSource(file)
 }
 
-// readTextSource reads a file that is no image.
+// readTextSource reads a file that is not an image.
 func readTextSource(file string) (*source, error) {
 	f, openErr := os.Open(file)
 	if openErr != nil {

@@ -57,7 +57,7 @@ func (f *singleFacts) rows(t table.Writer) {
 	metadataRow(t, f.Metadata)
 }
 
-// fileFacts is what inspect shows of a file of weights that is no model.
+// fileFacts is what inspect shows of a file of weights that is not a model.
 type fileFacts struct {
 	partFacts
 	Kind      checkpoint.Kind          `json:"kind"`

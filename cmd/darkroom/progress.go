@@ -104,7 +104,7 @@ type bar struct {
 	w    io.Writer
 	pool *mpb.Progress
 	bar  *mpb.Bar
-	auto bool // draws though w is no terminal: for the test
+	auto bool // draws although w is not a terminal: for the test
 }
 
 func (p *bar) start(title string, steps int) {

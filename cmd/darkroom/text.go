@@ -22,7 +22,7 @@ func newTable(w io.Writer) table.Writer {
 	return t
 }
 
-// fitted is a table that is no wider than so many columns.
+// fitted is a table of at most so many columns.
 type fitted struct {
 	table.Writer
 	width int

@@ -149,7 +149,7 @@ func (v *verdict) compareFile(was recipe.Result, now *image.NRGBA) error {
 	return nil
 }
 
-// filePixels decodes the file. Not lossless: it is no image, or its format does not keep pixels.
+// filePixels decodes the file. It is lossless if the file is an image in a format that keeps every pixel.
 func filePixels(path string) (picture *image.NRGBA, lossless bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -41,7 +41,7 @@ func LookOf(p *image.NRGBA) Look {
 }
 
 // burnt says whether a coloured pixel has run into the end of its range: a channel at 255 while another is below 64.
-// Plain white and plain black are no sign of anything.
+// Plain white and plain black say nothing about clipping.
 func burnt(r, g, b float64) bool { return max(r, g, b) == 255 && min(r, g, b) < 64 }
 
 // colourfulness is √(σrg² + σyb²) + 0.3·√(μrg² + μyb²) with rg = R−G, yb = (R+G)/2 − B.

@@ -61,7 +61,7 @@ func TestPairedDifference(t *testing.T) {
 	}
 }
 
-// The seeds of a prompt are no independent units where there are enough prompts.
+// If there are enough prompts, the seeds of one prompt do not count as independent units.
 func TestPromptsAreUnits(t *testing.T) {
 	table := Table{Values: [][]float64{make([]float64, 80), make([]float64, 80)}}
 	rng := rand.New(rand.NewPCG(3, 3))

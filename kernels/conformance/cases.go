@@ -138,7 +138,7 @@ func conv2DCases() []testCase {
 		{h: 6, w: 6, c: 3, o: 8, k: 2, stride: 2},
 		{h: 6, w: 6, c: 3, o: 8, k: 5, pad: [2]int{2, 2}},
 		{h: 2, w: 2, c: 3, o: 8, k: 3, pad: [2]int{2, 2}},
-		// Upsampling, also to sizes that are no multiple.
+		// Upsampling, also to sizes that are not a multiple.
 		{n: 2, h: 4, w: 4, c: 16, o: 16, k: 3, pad: same, up: [2]int{8, 8}},
 		{h: 4, w: 5, c: 8, o: 20, k: 3, pad: same, up: [2]int{7, 9}},
 		{h: 3, w: 3, c: 8, o: 8, k: 3, pad: same, up: [2]int{5, 7}},

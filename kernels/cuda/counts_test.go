@@ -156,7 +156,7 @@ func TestLab(t *testing.T) {
 			if i > 0 || !strings.HasPrefix(name, "attention") {
 				return false
 			}
-			// Heads that are no multiples of 8 need the plain kernel, which the lab leaves out.
+			// Head sizes that are not multiples of 8 need the plain kernel, which the lab leaves out.
 			_, size, _ := strings.Cut(strings.Fields(strings.Split(name, ", ")[2])[0], "×")
 			n, err := strconv.Atoi(size)
 			return err == nil && n%8 == 0

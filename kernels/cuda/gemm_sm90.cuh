@@ -6,7 +6,7 @@
 // them. There are as many blocks as processors; each takes every gridDim.x-th tile, and the next tile's operands come
 // while the results of the last one are stored.
 //
-// A's columns are visited tap by tap, input by input, 64 channels at a time. Where channels are no multiple of 64, TMA
+// A's columns are visited tap by tap, input by input, 64 channels at a time. Where channels are not a multiple of 64, TMA
 // fills the rest with zeros, and what B holds there does not matter: weights are finite.
 #pragma once
 #include "gemm.cuh"

@@ -50,7 +50,7 @@ func (g gemm) upper() (n int, ok bool) {
 	return 0, false
 }
 
-// hopperFits: TMA copies what lies together in memory, so no channels that are no whole chunks and no upsampling. Its limits
+// hopperFits: TMA copies what lies together in memory, so channels must be whole chunks, and upsampling is not possible. Its limits
 // on a filter are cuTensorMapEncodeIm2col's: 8 bits for the corners, strides up to 8. The filter is square, so that it
 // does not matter in which order the driver takes width and height.
 func hopperFits(b *Backend, g gemm) bool {

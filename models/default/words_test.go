@@ -21,7 +21,7 @@ func TestUnknown(t *testing.T) {
 		"a red giraffe playing tennis, a giraffe":   {"playing tennis", true}, // a giraffe is in the list
 		"a portrait of einstein, 8k":                {"portrait einstein 8k", false},
 		"red":                                       {"", false},
-		"ice":                                       {"ice", false}, // a part of "ice cream" is no thing
+		"ice":                                       {"ice", false}, // a part of "ice cream" is not a noun of its own
 		"":                                          {"", false},
 		"eine Katze 猫":                              {"eine katze 猫", false},
 	} {

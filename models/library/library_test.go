@@ -32,7 +32,7 @@ func TestFind(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	if path, ok := Named(first); ok {
-		t.Errorf("a path is no name: %s", path)
+		t.Errorf("a path is taken for a name: %s", path)
 	}
 	list := List()
 	if len(list) != 3 || list[0].Name != "default" || list[0].Path != "" || list[0].Parameters == 0 || list[2].Name != "sd15" || list[2].Class != "StableDiffusionPipeline" || list[2].Problem != "" {

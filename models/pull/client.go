@@ -52,7 +52,7 @@ func (e *temporary) Error() string { return e.err.Error() }
 func (e *temporary) Unwrap() error { return e.err }
 
 // do sends one request. The token goes to the hub alone, whatever a redirection says, and nothing that began encrypted goes on
-// in the clear. follow false gives the first answer that is no move within the hub.
+// in the clear. follow false gives the first answer that is not a redirect within the hub.
 func (p *Puller) do(ctx context.Context, method, address string, header http.Header, follow bool) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {

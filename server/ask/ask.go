@@ -56,7 +56,7 @@ type Asked struct {
 	recipe.Given
 	Count      int
 	RandomSeed bool // the seed is to be drawn
-	// Unknown are fields that are no settings.
+	// Unknown are fields that are not settings.
 	Unknown []string
 }
 

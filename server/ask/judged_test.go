@@ -16,7 +16,7 @@ func TestEverySettingIsJudged(t *testing.T) {
 	}
 	for name := range resolvers {
 		if _, ok := recipe.Lookup(name); !ok {
-			t.Errorf("resolvers has %s, which is no setting", name)
+			t.Errorf("resolvers has %s, which is not a setting", name)
 		}
 	}
 }

@@ -34,7 +34,7 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"reference":    (*Reader).references,
 }
 
-// plain are settings whose texts are no names of files, though the table does not list all of their values.
+// plain are settings whose texts do not name files, though the table does not list all of their values.
 var plain = map[string]bool{
 	"prompt": true, "negative": true, "toward": true, "cache": true, "guidance": true, "move": true, "outpaint": true, "scheduler": true, "sigmas": true, "variation": true, "windows": true,
 }

@@ -165,7 +165,7 @@ func keyOf(r *http.Request, data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// own are the fields of this API that are no settings, or are read before them.
+// own are the fields of this API that are not settings, or are read before them.
 var own = []string{
 	"model", "n", "size", "quality", "background", "output_format", "output_compression", "response_format", "stream", "partial_images",
 	"style", "moderation", "user", "input_fidelity", "image", "images", "mask",

@@ -139,7 +139,7 @@ func takesGzip(accept []string) bool {
 		coding, parameters, _ := strings.Cut(part, ";")
 		quality := 1.0
 		if q, ok := strings.CutPrefix(strings.ReplaceAll(strings.ToLower(parameters), " ", ""), "q="); ok {
-			quality, _ = strconv.ParseFloat(q, 64) // what is no number is 0: plain bytes suit everybody
+			quality, _ = strconv.ParseFloat(q, 64) // not a number: 0, and every client can read plain bytes
 		}
 		switch strings.ToLower(strings.TrimSpace(coding)) {
 		case "gzip", "x-gzip":

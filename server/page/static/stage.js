@@ -204,7 +204,7 @@ export function setup() {
 		if (next) showPicture(next);
 		else {
 			mode("none");
-			message("There is no picture any more.");
+			message("The picture is gone.");
 		}
 	});
 	$("picture").addEventListener("error", () => { $("picture").hidden = true; });
