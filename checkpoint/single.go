@@ -315,7 +315,7 @@ func (f *Folder) Single() *Single {
 	return f.file.single
 }
 
-// singleFile is a single file behind a Folder. Each part's weights map it anew, so that each is closed by itself.
+// singleFile presents a single file as a Folder. Each part's weights map it anew, so that each is closed by itself.
 type singleFile struct {
 	path    string
 	options SingleOptions

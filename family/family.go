@@ -471,7 +471,7 @@ func (x *files) leftover(part string, names []string) {
 		x.folder.Name(), part, len(names), what, strings.Join(list, ", "), more))
 }
 
-// harmless are weights that say nothing: counters, tables that are recomputed, and what training left behind.
+// harmless are weights that nothing needs: counters, tables that are recomputed, leftovers of training.
 func harmless(name string) bool {
 	for _, end := range []string{"position_ids", "logit_scale", "num_batches_tracked"} {
 		if strings.HasSuffix(name, end) {

@@ -177,7 +177,7 @@ func (p *Pipeline) refine(ctx context.Context, all []*picture, errs []error) {
 	pictures.Wait()
 }
 
-// sizes are what Stable Diffusion XL is told of the picture; what is not given is diffusers' default.
+// sizes are Stable Diffusion XL's conditions on the picture's size; diffusers' defaults where not given.
 func sizes(r Request) (s family.PictureSizes) {
 	whole := func(name string, otherwise int) int {
 		if v, ok := r.Extra[name].(int); ok && v > 0 {

@@ -92,7 +92,7 @@ func parseControl(item string) (Control, error) {
 }
 
 // cutOptions finds the colon before the options: the first one that an option's name follows; failing that, the last one
-// that something of that form follows, so that a mistake in a name is told.
+// that something of that form follows, so that a misspelt name is reported.
 func cutOptions(text string) (image, options string) {
 	last := -1
 	for i := range len(text) {

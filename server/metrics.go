@@ -54,7 +54,7 @@ func (m *metricSet) histogram(name, labels string, start float64) *metrics.Prome
 	return m.all[name].GetOrCreatePrometheusHistogramExt("darkroom_server_"+name+labels, bounds)
 }
 
-// request counts a request. Paths hold names and ids: only the API is told.
+// request counts a request. Paths hold names and ids, so only the API is a label.
 func (m *metricSet) request(r *http.Request, status int, took time.Duration) {
 	which := "page"
 	for _, p := range []string{"/sdapi/", "/v1/images/", "/v1/"} {

@@ -23,7 +23,7 @@ var quick = conformance.Quick
 
 // OpenTested opens a device as Open does, and makes sure that it computes what it should: on the first use of a
 // device, driver and build the quick part of the conformance suite runs, in a few seconds. A family of kernels that
-// fails is replaced by its slower sibling, and warn is told. The verdict is remembered in the folder cache ("" means
+// fails is replaced by its slower sibling, and warn is called. The verdict is remembered in the folder cache ("" means
 // the user's cache folder). If the slower kernels fail too, there is an error: a device that computes wrongly is of no use.
 func OpenTested(o Options, cache string, warn func(message string)) (kernels.Backend, error) {
 	opened, err := Open(o)

@@ -224,7 +224,7 @@ type Event struct {
 	Picture  *wire.Picture
 }
 
-// Wait waits until a job has ended, through broken connections too, and tells of its progress. each may be nil.
+// Wait waits until a job has ended, reconnecting if needed, and calls each with its progress; each may be nil.
 func (c *Client) Wait(ctx context.Context, id string, each func(Event)) (wire.Job, error) {
 	if each == nil {
 		each = func(Event) {}

@@ -1,5 +1,5 @@
 // Package dispatch keeps the server's jobs: it accepts them, writes them down before it says so, has their pictures made on the
-// devices, those of one kind together, and tells of their progress. A server that is killed at any point goes on with what it
+// devices, those of one kind together, and reports their progress. A server that is killed at any point goes on with what it
 // had accepted; what was finished is not made again.
 //
 //	Submit → journal → queue → render.Run (lanes of each device) → store, manifest, history → events
@@ -46,7 +46,7 @@ type Options struct {
 	// ModelHash is the hash of the weights that a request would use, so that pictures of other weights are made again; may be
 	// nil.
 	ModelHash func(*jobs.Request) (string, error)
-	// Made is told of each picture that is finished, with its request as it was resolved and its recipe; may be nil. An error is
+	// Made is called for each finished picture, with its request as it was resolved and its recipe; may be nil. An error is
 	// logged.
 	Made func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error
 

@@ -4,14 +4,14 @@ import (
 	"darkroom/server/wire"
 )
 
-// subscriber is somebody who is told of a job, or of all.
+// subscriber receives the events of one job or of all jobs.
 type subscriber struct {
 	job      string // "": all
 	previews bool
 	events   chan wire.Event
 }
 
-// Subscribe tells of a job's progress ("" tells of all jobs) until stop is called. Events that come faster than they are read are
+// Subscribe sends the events of a job ("" means all jobs) until stop is called. Events that come faster than they are read are
 // dropped where later ones make up for them; where not, the channel is closed: subscribe again, and ask for the state.
 // previews reports whether previews are wanted: they take time.
 func (d *Dispatcher) Subscribe(id string, previews bool) (events <-chan wire.Event, stop func()) {
@@ -45,7 +45,7 @@ func (d *Dispatcher) publish(id string, e wire.Event) {
 	}
 }
 
-// publishState tells of a job's state. The caller holds mu.
+// publishState sends a job's state to its subscribers. The caller holds mu.
 func (d *Dispatcher) publishState(j *job) {
 	if !d.watched(j.ID) {
 		return

@@ -78,7 +78,7 @@ type entry struct {
 }
 
 // openJournal opens the journal in a folder and hands every whole line to read. A last line that a crash has cut is taken off; a
-// line that is damaged is told and left out.
+// damaged line is reported and skipped.
 func openJournal(folder string, read func(line), warn func(string)) (*journal, error) {
 	j := &journal{path: filepath.Join(folder, journalName), lines: make(chan entry, 1024), done: make(chan struct{}), warn: warn}
 	f, err := os.OpenFile(j.path, os.O_RDWR|os.O_CREATE, 0o600)

@@ -64,7 +64,7 @@ type State struct {
 	Steps        int    `json:"sampling_steps"`
 }
 
-// progress tells of the oldest job of this API that is at work: the client's own, if it has one.
+// progress reports the oldest running job of this API: the client's own, if it has one.
 func (a *API) progress(w http.ResponseWriter, r *http.Request) error {
 	out := Progress{State: State{JobTimestamp: "0"}}
 	if me, job, ok := a.current(web.Client(r)); ok {
@@ -248,7 +248,7 @@ func memory(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// flags are those that clients look for. No path of this machine is told.
+// flags are those that clients look for. None of them reveals a path of this machine.
 func (a *API) flags(w http.ResponseWriter, _ *http.Request) error {
 	web.JSON(w, http.StatusOK, map[string]any{"api": true, "nowebui": true, "listen": false, "share": false, "medvram": false, "lowvram": false, "no_half": false, "ckpt": a.title(a.Catalogue.Default())})
 	return nil

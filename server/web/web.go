@@ -100,7 +100,7 @@ func Bytes(w http.ResponseWriter, status int, data []byte) {
 	_, _ = w.Write(data) // a client that is gone
 }
 
-// Failure is err as what is told a client, with its status.
+// Failure is err as clients see it, with its status.
 func Failure(err error) *wire.Error {
 	var e *wire.Error
 	switch {
