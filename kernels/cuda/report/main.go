@@ -57,7 +57,7 @@ func main() {
 		writeLab(os.Stdout, *lab, all, run)
 		return
 	}
-	fmt.Fprintf(&b, "**Nothing here was measured on a GPU.** The numbers come from the compiler's output, from executed instructions counted by an interpreter, and from a model that no clock has checked.\n\n")
+	fmt.Fprintf(&b, "**Nothing here was measured on a GPU.** The numbers come from the compiler's output, from executed instructions counted by an interpreter, and from a model that was checked only against what others published of their kernels.\n\n")
 	writeCompiled(&b, all)
 	if len(run) > 0 {
 		writeBlocks(&b, all, run)
@@ -68,6 +68,7 @@ func main() {
 		}
 	}
 	if len(run) > 0 {
+		writePublished(&b)
 		writeModel(&b, newModel(all, run))
 	}
 	if *into == "" {

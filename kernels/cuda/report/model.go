@@ -74,41 +74,10 @@ func writeBlocks(b *bytes.Buffer, all []compiled, run []blockCount) {
 	}
 }
 
-// gpu is a card's dense float16 peak with float32 sums, its memory's, and what the model needs of its processors.
-// Peaks are the makers' data sheets'; cycles are what a processor takes for an mma at that peak. Hopper's peak is of its wgmma
-// instruction; mma.sync reaches some 62 % of it (Luo et al. 2024, "Benchmarking and dissecting the Nvidia Hopper GPU").
-type gpu struct {
-	name             string
-	flops, bandwidth float64
-	arch             string
-	processors       int
-	clock            float64
-	cycles           float64
-}
-
-var gpus = []gpu{
-	{"A100 80 GB", 312e12, 2.04e12, "80", 108, 1.41e9, 2},
-	{"RTX 4090", 165e12, 1.01e12, "89", 128, 2.52e9, 8},
-	{"H100 SXM", 989e12, 3.35e12, "90a", 132, 1.83e9, 1 / 0.62},
-	{"H200", 989e12, 4.8e12, "90a", 132, 1.83e9, 1 / 0.62},
-}
-
-// cost is what one block asks of its processor: warp instructions, mma, and cycles of shared memory; for each
-// block, for each step of the main loop, and for each change of the filter's tap.
-type cost struct{ issued, mma, shared float64 }
-
-func (a cost) plus(b cost, times float64) cost {
-	return cost{a.issued + times*b.issued, a.mma + times*b.mma, a.shared + times*b.shared}
-}
-
-type kernelCost struct {
-	kernel           string
-	fixed, step, tap cost
-}
-
+// model is our own kernels as the interpreter and the compiler counted them, by name.
 type model struct {
 	compiled []compiled
-	costs    map[string]kernelCost
+	kernels  map[string]kernel
 }
 
 const warps = 4 // of every tensor-core kernel's block but attention_wide's
@@ -116,16 +85,16 @@ const warps = 4 // of every tensor-core kernel's block but attention_wide's
 // newModel separates what a block executes once from what it does in each step, by shapes of two depths. In a step the machine
 // code's own count is taken, where it is known; the rest is PTX.
 func newModel(all []compiled, run []blockCount) model {
-	m := model{all, map[string]kernelCost{}}
+	m := model{all, map[string]kernel{}}
 	of := func(c blockCount) cost {
 		n := float64(c.Blocks)
-		return cost{c.Instructions / n, c.MMA / n, 4 * (c.LdMatrix + c.Copies) / n}
+		return cost{issued: c.Instructions / n, mma: c.MMA / n, shared: 4 * (c.LdMatrix + c.Copies) / n}
 	}
 	byKernel := map[string][]blockCount{}
 	for _, c := range run {
 		byKernel[c.Kernel] = append(byKernel[c.Kernel], c)
 	}
-	for k, c := range byKernel {
+	for name, c := range byKernel {
 		if len(c) < 2 {
 			continue
 		}
@@ -133,51 +102,49 @@ func newModel(all []compiled, run []blockCount) model {
 		n := float64(c[1].Steps - c[0].Steps)
 		step := cost{}.plus(long, 1/n).plus(short, -1/n)
 		fixed := short.plus(step, -float64(c[0].Steps))
-		kc := kernelCost{kernel: k, fixed: fixed, step: step}
+		k := kernel{name: name, warps: warps, fixed: fixed, step: step}
+		var size int
+		if _, err := fmt.Sscanf(name, "gemm_mma_f16_%dx%d", &k.m, &k.n); err != nil {
+			_, _ = fmt.Sscanf(name, "attention_mma_f16_%d", &size)
+			k.m, k.n = flash(size)
+			k.step.exp = float64(k.m*k.n) / 32
+		}
 		if len(c) > 2 {
-			kc.tap.issued = max(0, of(c[2]).plus(fixed, -1).plus(step, -float64(c[2].Steps)).issued/9)
+			k.tap.issued = max(0, of(c[2]).plus(fixed, -1).plus(step, -float64(c[2].Steps)).issued/9)
 		}
-		if l := find(all, k, "80").loop; l.path > 0 {
-			kc.step.issued = float64(warps * l.path)
+		if l := find(all, name, "80").loop; l.path > 0 {
+			k.step.issued = float64(warps * l.path)
 		}
-		m.costs[k] = kc
+		m.kernels[name] = k
 	}
 	return m
 }
 
-// launchTime is what a kernel costs in a recorded graph beyond its work; assumed.
-const launchTime = 1e-6
-
-// time is of a kernel whose blocks cost c each: the slowest of tensor cores, issue slots (4 a cycle) and shared memory, on
-// the processor that has the most blocks. Where few warps share a scheduler, they cannot hide each other's waiting:
-// w of them are assumed to reach w/(w+½) of what they could.
-func (m model) time(g gpu, kernel string, c cost, blocks int) float64 {
-	k := find(m.compiled, kernel, g.arch)
-	each := (blocks + g.processors - 1) / g.processors
-	w := float64(min(each, k.blocks())) * warps / 4
-	cycles := max(c.mma*g.cycles, c.issued/4, c.shared)
-	return float64(each) * cycles / g.clock * (w + 0.5) / w
+// on is a kernel as a card holds it.
+func (m model) on(g gpu, name string) kernel {
+	k := m.kernels[name]
+	k.resident = find(m.compiled, name, g.arch).blocks()
+	return k
 }
 
 // layerTime is an operation's modelled time.
 func (m model) layerTime(g gpu, o kernels.Op) float64 {
-	memory := float64(traffic(o)) / g.bandwidth
+	memory := float64(traffic(o)) / g.bandwidth / memoryShare
 	switch o := o.(type) {
 	case *kernels.Conv2D:
 		w, out := o.W.Shape, o.OutShape()
-		return m.product(g, out[0]*out[1]*out[2], out[1]*out[2], w[0], w[1], w[2]*w[3], memory)
+		return m.product(g, out[0]*out[1]*out[2], out[1]*out[2], w[0], w[1], w[2]*w[3], o.Upsample == [2]int{} && w[1]%8 == 0, memory)
 	case *kernels.Linear:
 		in := o.In.Shape
 		rows := in.Len() / in[len(in)-1]
-		return m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, memory)
+		return m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, true, memory)
 	case *kernels.Attention:
 		d := o.Q.Shape[2] / o.Heads
 		for _, size := range []int{16, 32, 48, 64, 80, 128, 160} {
 			if d <= size {
-				k := m.costs[fmt.Sprint("attention_mma_f16_", size)]
-				queries, keys := flash(size)
-				blocks := ceil(o.Q.Shape[1], queries) * o.Heads * o.Q.Shape[0]
-				return max(memory, m.time(g, k.kernel, k.fixed.plus(k.step, float64(ceil(o.K.Shape[1], keys))), blocks)) + launchTime
+				k := m.on(g, fmt.Sprint("attention_mma_f16_", size))
+				blocks := ceil(o.Q.Shape[1], k.m) * o.Heads * o.Q.Shape[0]
+				return k.time(g, k.fixed.plus(k.step, float64(ceil(o.K.Shape[1], k.n))), blocks, memory) + launchTime
 			}
 		}
 	case *kernels.GroupNorm:
@@ -187,29 +154,31 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 }
 
 // product is a GEMM's time on the best tile, splits as gemm.go's.
-func (m model) product(g gpu, rows, image, n, channels, taps int, memory float64) float64 {
+func (m model) product(g gpu, rows, image, n, channels, taps int, copied bool, memory float64) float64 {
 	steps := ceil(channels*taps, 32)
 	splits := max(1, min(128/(ceil(image, 64)*ceil(n, 64)), steps/8, 16))
 	best := math.Inf(1)
-	for _, t := range []struct {
-		name string
-		m, n int
-	}{{"128x128", 128, 128}, {"128x64", 128, 64}, {"64x64", 64, 64}} {
-		k := m.costs["gemm_mma_f16_"+t.name]
+	for _, tile := range []string{"128x128", "128x64", "64x64"} {
+		k := m.on(g, "gemm_mma_f16_"+tile)
 		c := k.fixed.plus(k.step, float64(ceil(steps, splits)))
 		if taps > 1 {
 			c = c.plus(k.tap, float64(taps)/float64(splits))
 		}
-		best = min(best, m.time(g, k.kernel, c, ceil(rows, t.m)*ceil(n, t.n)*splits))
+		best = min(best, k.time(g, c, ceil(rows, k.m)*ceil(n, k.n)*splits, memory))
 	}
-	best = max(best, memory) + launchTime
+	if g.arch == "90a" && copied { // by TMA, for Hopper's own kernels, whose costs are worked out from their tiles
+		for _, columns := range []int{256, 128, 64} {
+			k := wgmmaTiled(128, columns)
+			deep := ceil(taps*ceil(channels, 64), splits)
+			best = min(best, k.time(g, k.fixed.plus(k.step, float64(deep)), ceil(rows, k.m)*ceil(n, k.n)*splits, memory))
+		}
+	}
+	best += launchTime
 	if splits > 1 { // written and read once more, in float32
-		best += launchTime + float64(8*splits*rows*n)/g.bandwidth
+		best += launchTime + float64(8*splits*rows*n)/g.bandwidth/memoryShare
 	}
 	return best
 }
-
-func ceil(a, b int) int { return (a + b - 1) / b }
 
 // traffic is the bytes of a layer in float16, each operand read once.
 func traffic(o kernels.Op) int {
@@ -233,8 +202,9 @@ func (g gpu) roofline(o kernels.Op) (seconds float64, bound string) {
 
 func writeModel(b *bytes.Buffer, m model) {
 	fmt.Fprintf(b, "\n## A step of the U-Net: roofline and model\n\nA batch of two (guidance) in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
-		"and its bytes over the memory's, each operand read once. The model adds up instructions, shared memory's cycles and multiplications of the blocks on the fullest processor, its occupancy, launches of 1 µs, and reaches w/(w+½) of that with w warps a scheduler. "+
-		"Milliseconds; **modelled, not measured**.\n\n| model | TFLOP | GB |")
+		"and its bytes over the memory's, each operand read once. The model takes the blocks on the fullest processor. Their instructions, multiplications, exponentials, cycles of shared memory and bytes are the demands on a closed network of queues; "+
+		"the warps that the processor holds are its customers. A block waits %d cycles for its start and its first operands, and a launch costs 1 µs. Hopper's products are those by wgmma where they fit, with costs worked out from their tiles. "+
+		"Milliseconds; **modelled, not measured**.\n\n| model | TFLOP | GB |", blockLatency)
 	for _, g := range gpus {
 		fmt.Fprintf(b, " %s: roofline | model | share |", g.name)
 	}
