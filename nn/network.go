@@ -1,6 +1,8 @@
 package nn
 
 import (
+	"fmt"
+
 	"darkroom/kernels"
 	"darkroom/tensor"
 )
@@ -26,11 +28,16 @@ type Cut struct {
 type Form int
 
 const (
-	Whole Form = iota
-	Keep       // whole, and writes what the outermost layers read, "inner", and the first layer's result, "first"
-	Outer      // the outermost layers, which read "inner"
-	First      // the first layer alone, to "first"
+	Whole     Form = iota
+	Keep           // whole, and writes what the outermost layers read, "inner", and the first layer's result, "first"
+	Outer          // the outermost layers, which read "inner"
+	First          // the first layer alone, to "first"
+	KeepCross      // whole, and writes what each cross-attention gives, Cross
+	NoCross        // reads that, and has no cross-attention
 )
+
+// Cross is the name of what cross-attention i of a U-Net gives, [N,T,C], in the order in which they run.
+func Cross(i int) string { return fmt.Sprint("cross", i) }
 
 // Network is a model part as it is written into a graph. Its inputs and outputs have names.
 type Network interface {

@@ -36,9 +36,10 @@ type batcher struct {
 	output []float32 // what the program wrote, [rows,…]
 }
 
-// rows are the first n conditions of a picture, as they are since its latest change.
+// rows are n conditions of a picture, from the first or another one, as they are since its latest change.
 type rows struct {
 	d     *denoiser
+	from  int
 	n     int
 	epoch int
 }
@@ -55,7 +56,7 @@ type request struct {
 
 // ask waits until all others have asked too, and for the answer.
 func (b *batcher) ask(ctx context.Context, d *denoiser, n int, form nn.Form, x []float32, at scheduler.Level) error {
-	r := &request{rows{d, n, d.epoch}, form, x, at, make(chan error, 1)}
+	r := &request{rows{d, d.from(form), n, d.epoch}, form, x, at, make(chan error, 1)}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, r)
 	b.runIfAll(ctx)
@@ -131,7 +132,11 @@ func (b *batcher) run(ctx context.Context, some []*request) (err error) {
 		return err
 	}
 	answers := make([]error, len(some))
-	for _, name := range outputs[some[0].form] {
+	names := outputs[some[0].form]
+	if slices.ContainsFunc(some, (*request).keeps) {
+		names = part.Outputs()
+	}
+	for _, name := range names {
 		if err := b.read(ctx, name, some, answers); err != nil {
 			return err
 		}
@@ -148,6 +153,35 @@ var outputs = map[nn.Form][]string{
 	nn.Keep:  {"prediction", "inner", "first"},
 	nn.Outer: {"prediction"},
 	nn.First: {"first"},
+	// And each cross-attention's, where some request keeps them.
+	nn.KeepCross: {"prediction"},
+	nn.NoCross:   {"prediction"},
+}
+
+// keeps says whether what cross-attention gives is for later calls.
+func (r *request) keeps() bool { return r.form == nn.KeepCross && r.d.cache.Keeps(r.d.step) }
+
+// from is the first of the rows that a call of that form reads. Without cross-attention what else a network reads of the
+// prompt is the negative one's, as in the paper's code; but what controls read is the prompt's.
+func (d *denoiser) from(form nn.Form) int {
+	if form == nn.NoCross && d.guide != nil && d.prepared == nil {
+		return uncondRow
+	}
+	return condRow
+}
+
+// keepCross keeps the mean of a cross-attention's results for the prompt and the negative prompt.
+func (d *denoiser) keepCross(name string, rows []float32, n int) {
+	own := slices.Clone(rows[:len(rows)/n])
+	if n > uncondRow {
+		for k, v := range rows[len(own) : 2*len(own)] {
+			own[k] = (own[k] + v) / 2
+		}
+	}
+	if d.cross == nil {
+		d.cross = map[string][]float32{}
+	}
+	d.cross[name] = own
 }
 
 // read gives each request its rows of an output, or the reason why there are none.
@@ -170,6 +204,10 @@ func (b *batcher) read(ctx context.Context, name string, some []*request, answer
 			r.d.inner = append(r.d.inner[:0], own...)
 		case name == "first":
 			r.d.first = slices.Clone(own)
+		case name != "prediction":
+			if r.keeps() {
+				r.d.keepCross(name, own, r.n)
+			}
 		default:
 			for j := range r.n {
 				tensor.ToNCHW(r.d.rows[j], own[j*n:(j+1)*n], b.p.model.Latent.Channels)
@@ -212,7 +250,7 @@ func (b *batcher) write(some []*request) error {
 		for row := range r.n {
 			whole := scaled
 			if r.d.extra != nil {
-				whole = slices.Concat(scaled, r.d.extra[row])
+				whole = slices.Concat(scaled, r.d.extra[r.from+row])
 			}
 			tensor.ToNHWC(b.sample[at*n:(at+1)*n], whole, channels)
 			at++
@@ -261,7 +299,7 @@ func (b *batcher) writeConditions(some []*request) error {
 		}
 		values := make([]float32, 0, part.Shape(name).Len())
 		for _, r := range now {
-			for _, cond := range r.d.now[:r.n] {
+			for _, cond := range r.d.now[r.from : r.from+r.n] {
 				values = append(values, tensor.Floats(cond[name].Data)...)
 			}
 		}
@@ -269,7 +307,26 @@ func (b *batcher) writeConditions(some []*request) error {
 			return err
 		}
 	}
+	if form == nn.NoCross {
+		if err := b.writeCross(now); err != nil {
+			return err
+		}
+	}
 	b.written[form] = now
+	return nil
+}
+
+// writeCross writes what the pictures keep of cross-attention. It does not change any more once a call reads it.
+func (b *batcher) writeCross(all []rows) error {
+	for name := range all[0].d.cross {
+		var values []float32
+		for _, r := range all {
+			values = append(values, r.d.cross[name]...)
+		}
+		if err := b.part.Write(name, values); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -40,7 +40,8 @@ func (c cacheCase) request(p *Pipeline) Request {
 	return r
 }
 
-// With step caching pictures are those of diffusers' U-Net whose inner layers' result is kept and put back.
+// With step caching pictures are those of diffusers' U-Net whose inner layers' result, or cross-attention's, is kept and
+// put back.
 func TestCachesAsDiffusers(t *testing.T) {
 	for _, c := range cacheCases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -70,7 +71,8 @@ func TestCachesAsDiffusers(t *testing.T) {
 func TestCacheInABatch(t *testing.T) {
 	p := open(t, Options{Model: filepath.Join(caches, "../models/sd1")})
 	var requests []Request
-	for i, cache := range []string{"", "deepcache:every=2", "firstblock:threshold=0.15", "deepcache:every=3,layers=1", "", "firstblock:threshold=0.4"} {
+	for i, cache := range []string{"", "deepcache:every=2", "firstblock:threshold=0.15", "deepcache:every=3,layers=1", "", "firstblock:threshold=0.4",
+		"tgate:gate=3", "tgate:gate=5", "tgate:gate=2"} {
 		r := p.NewRequest("a fox")
 		r.Seed, r.Steps, r.CFG, r.Width, r.Height, r.Cache = uint64(i), 7, 4, 64, 64, cache
 		if i%2 == 1 {
@@ -134,6 +136,7 @@ func TestCacheErrors(t *testing.T) {
 		"deepcache:every=1":         "want a number",
 		"deepcache:layers=60":       "the up path of this model's U-Net",
 		"firstblock:every=2":        "no key",
+		"tgate:gate=0":              "want a number",
 		"deepcache:every=2,every=3": "twice",
 	} {
 		r := p.NewRequest("a fox")
@@ -141,5 +144,71 @@ func TestCacheErrors(t *testing.T) {
 		if _, err := p.Render(t.Context(), r, Events{}); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: %v, want an error with %q", cache, err, part)
 		}
+	}
+	r := p.NewRequest("a fox AND a table")
+	r.Cache = "tgate"
+	if _, err := p.Render(t.Context(), r, Events{}); err == nil || !strings.Contains(err.Error(), "several") {
+		t.Errorf("several prompts with tgate: %v", err)
+	}
+}
+
+// A gate at the end leaves the picture as it is, to what another order of sums gives, and warns that it does nothing. One
+// before it gives another picture, also where weights come block by block.
+func TestGateAtTheEnd(t *testing.T) {
+	p := open(t, Options{Model: filepath.Join(caches, "../models/sd1")})
+	low := open(t, Options{Model: filepath.Join(caches, "../models/sd1"), LowMemory: true})
+	render := func(p *Pipeline, cache string) (*Image, string) {
+		t.Helper()
+		warned := ""
+		r := p.NewRequest("a fox")
+		r.Steps, r.CFG, r.Width, r.Height, r.Cache = 4, 5, 64, 64, cache
+		img, err := p.Render(t.Context(), r, Events{Warn: func(text string) { warned += text }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img, warned
+	}
+	want, _ := render(p, "")
+	last, warned := render(p, "tgate:gate=4")
+	if dB := psnr(last.Pixels, want.Pixels); dB < 60 || !strings.Contains(warned, "does nothing in 4 steps") {
+		t.Errorf("%.1f dB from the picture without a gate, and the warning %q", dB, warned)
+	}
+	early, _ := render(p, "tgate:gate=1")
+	if dB := psnr(early.Pixels, want.Pixels); dB > 50 {
+		t.Errorf("%.1f dB: the gate changes nothing", dB)
+	}
+	streamed, _ := render(low, "tgate:gate=1")
+	if streamed.Recipe.Result.Latents != early.Recipe.Result.Latents { // which are decoded in tiles
+		t.Error("with --low-memory the latents are others")
+	}
+}
+
+// T-GATE with ControlNets, adapters and image prompts: a gate at the end leaves the picture as it is, and an earlier one
+// gives a picture that the control still steers.
+func TestGateWithControls(t *testing.T) {
+	for _, c := range steerCases(t) {
+		if c.ImageCFG != nil || c.Control == "" || c.Init || c.Mask {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			p := open(t, Options{Model: filepath.Join(steers, c.Model)})
+			render := func(cache, control string) *Image {
+				t.Helper()
+				r := c.request(p)
+				r.Cache, r.Control = cache, control
+				img, err := p.Render(t.Context(), r, Events{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return img
+			}
+			want, last := render("", located(c.Control)), render("tgate:gate=6", located(c.Control))
+			if dB := psnr(last.Pixels, want.Pixels); dB < 55 { // another order of float32 sums, over 6 steps
+				t.Errorf("%.1f dB from the picture without a gate", dB)
+			}
+			if dB := psnr(render("tgate:gate=1", located(c.Control)).Pixels, render("tgate:gate=1", "").Pixels); dB > 50 {
+				t.Errorf("%.1f dB: the control does nothing", dB)
+			}
+		})
 	}
 }

@@ -22,9 +22,10 @@ type denoiser struct {
 	guide      *guidance.Guide // this picture's alone: some methods remember; nil without guidance
 	step       int             // of the run, from 0
 
-	cache *stepcache.Cache // which calls are whole
-	inner []float32        // what lies deep in the network, of the latest whole call: its rows, one after the other
-	first []float32        // the first layer's result, of the latest call that asked for it
+	cache *stepcache.Cache     // which calls are whole
+	inner []float32            // what lies deep in the network, of the latest whole call: its rows, one after the other
+	cross map[string][]float32 // what each cross-attention gave in the latest call that kept it, one row: the rows' mean
+	first []float32            // the first layer's result, of the latest call that asked for it
 
 	net      family.Denoiser // the model's, or that with controls
 	prepared *family.Prepared
@@ -107,7 +108,8 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 	place := guidance.At{Step: d.step, Steps: d.plan.passSteps(), Ratio: at.Ratio()}
 	d.settle()
 	rows := 1
-	guided := d.guide != nil && d.guide.Active(place)
+	gated := d.cache.Gated(place.Step)
+	guided := d.guide != nil && d.guide.Active(place) && !gated
 	if guided || d.plan.tracks.composed {
 		rows = d.plan.rows()
 	}
@@ -123,7 +125,7 @@ func (d *denoiser) predict(ctx context.Context, x []float32, at scheduler.Level)
 	}
 	p, cond, prediction := d.split, d.rows[condRow], d.prediction
 	p.Uncond = nil
-	if d.guide != nil {
+	if d.guide != nil && !gated {
 		var uncond, empty []float32
 		if guided {
 			uncond = d.rows[uncondRow]
@@ -165,8 +167,14 @@ func (d *denoiser) form(ctx context.Context, place guidance.At, rows int, x []fl
 		}
 		first = d.first
 	}
-	if d.cache.Next(rows, place.Step, place.Steps, first) {
+	whole := d.cache.Next(rows, place.Step, place.Steps, first)
+	switch gate := d.cache.Gate() > 0; {
+	case whole && gate:
+		return nn.KeepCross, nil
+	case whole:
 		return nn.Keep, nil
+	case gate:
+		return nn.NoCross, nil
 	}
 	return nn.Outer, nil
 }

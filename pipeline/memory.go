@@ -80,7 +80,12 @@ func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 	}
 	if pl.cache.On() {
 		part := p.net(pl).Part()
-		for _, form := range []nn.Form{nn.Outer, nn.First} {
+		forms := []nn.Form{nn.Outer, nn.First}
+		if pl.cache.Gate() > 0 {
+			// The whole form is counted already; this one also has all results of cross-attention at its end.
+			forms = []nn.Form{nn.KeepCross, nn.NoCross}
+		}
+		for _, form := range forms {
 			s := part.Sizes(pl.Width, pl.Height, rows, false)
 			s.Cut = nn.Cut{Form: form, Layers: pl.cache.Layers()}
 			n.Activations += uint64(part.Graph(s).ArenaBytes(low))

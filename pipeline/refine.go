@@ -109,7 +109,7 @@ func (p *Pipeline) settleRefiner(asked *plan) error {
 	last.schedule, last.offset = second, first.Steps()
 	last.guided = p.refiner.guided(pl.Request)
 	last.adaptation, last.controls = &adaptation{}, nil // they are made for the first model
-	if err := last.settleCache(p.refiner.model.Denoiser.Layers()); err != nil {
+	if err := last.settleCache(p.refiner.model.Denoiser); err != nil {
 		return fmt.Errorf("--refiner %s: %w", p.refiner.name, err)
 	}
 	pl.schedule, pl.refined = first, &last

@@ -146,7 +146,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := pl.settleNoise(); err != nil {
 		return nil, err
 	}
-	if err := pl.settleCache(p.model.Denoiser.Layers()); err != nil {
+	if err := pl.settleCache(p.model.Denoiser); err != nil {
 		return nil, err
 	}
 	if err := pl.settleTile(p.model.Denoiser.Layers()); err != nil {
@@ -183,8 +183,9 @@ func (pl *plan) settleTile(layers int) error {
 	return nil
 }
 
-// settleCache reads Cache, for a denoiser whose way up has so many layers.
-func (pl *plan) settleCache(layers int) error {
+// settleCache reads Cache, for a denoiser.
+func (pl *plan) settleCache(d family.Denoiser) error {
+	layers := d.Layers()
 	m, err := stepcache.Parse(pl.Cache)
 	if err != nil {
 		return usagef("--cache: %w", err)
@@ -195,10 +196,16 @@ func (pl *plan) settleCache(layers int) error {
 		pl.Cache = ""
 	case layers == 0:
 		return usagef("--cache %s: it is for models with a U-Net, which this one does not have", m)
+	case m.Gate() > 0 && pl.tracks.composed:
+		return usagef("--cache %s: it keeps what one prompt gives, but this picture has several, joined by AND or --regions, or a weight at the end of its prompt", m)
+	case m.Gate() > 0 && d.Reading() == family.ReadsPicture:
+		return usagef("--cache %s: it leaves out guidance, without which this model would not edit the picture", m)
 	case m.Layers() >= layers:
 		return usagef("--cache %s: the up path of this model's U-Net has %d layers: give fewer as layers", m, layers)
 	case m.BySteps() && pl.schedule.Steps() < 0:
 		return usagef("--cache %s: %s chooses its own steps, so the last ones are not known in advance: leave out last", m, pl.schedule.Name())
+	case m.Gate() > 0 && pl.schedule.Steps() > 0 && m.Gate() >= pl.schedule.Steps():
+		pl.warnings = append(pl.warnings, fmt.Sprintf("--cache %s does nothing in %d steps: gate is how many are left as they are, so give a smaller one", m, pl.schedule.Steps()))
 	}
 	return nil
 }

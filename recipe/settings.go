@@ -271,7 +271,7 @@ func table() []Setting {
 			About: "make a seamless texture: opposite edges match along x, y or both",
 			Field: func(s *Settings) any { return &s.Tile }, Recipe: func(r *Recipe) any { return &r.Tile }},
 		{Name: "cache", Group: SamplingGroup, Kind: TextKind, Solver: true, Default: "none", Choices: CacheNames, Methods: stepcache.Methods, Open: true, Split: splitSpecs,
-			About: "skip inner layers of the denoiser in some steps: none, deepcache[:every=3,layers=2,…] or firstblock[:threshold=0.1,…]; faster, but the picture differs slightly",
+			About: "leave out part of the denoiser in some steps: none, deepcache[:every=3,layers=2,…], firstblock[:threshold=0.1,…] or tgate[:gate=10]; faster, but the picture differs slightly",
 			Field: func(s *Settings) any { return &s.Cache }, Recipe: func(r *Recipe) any { return &r.Cache }},
 		{Name: "inpaint", Group: EditingGroup, Kind: TextKind, Default: InpaintWhole, Choices: func() []string { return []string{InpaintWhole, InpaintMasked} },
 			About: "what to paint with --mask: the whole picture, or only the masked part, painted at --width × --height and put back in place",

@@ -87,7 +87,8 @@ func (p *Part) Ready(s nn.Sizes) error {
 		p.ran.Store(&s)
 		return nil
 	}
-	uncut := func(s nn.Sizes) nn.Sizes { s.Cut = nn.Cut{}; return s }
+	// A form for fewer rows, without guidance, stays beside those for all.
+	uncut := func(s nn.Sizes) nn.Sizes { s.Cut, s.Rows = nn.Cut{}, 0; return s }
 	for form, c := range p.forms {
 		// Weights that come block by block belong to one program at a time.
 		if form == s.Cut.Form || p.streamed() || uncut(c.size) != uncut(s) || c.size.Cut.Layers != s.Cut.Layers {
@@ -160,8 +161,9 @@ func (p *Part) Shape(name string) tensor.Shape {
 // Result is the shape of an output of the program that is ready.
 func (p *Part) Result(name string) tensor.Shape { return p.graph.Out(name).Shape }
 
-// Inputs lists the names of what the network reads.
-func (p *Part) Inputs() []string { return p.graph.InputNames() }
+// Inputs lists the names of what the network reads, and Outputs of what it writes.
+func (p *Part) Inputs() []string  { return p.graph.InputNames() }
+func (p *Part) Outputs() []string { return p.graph.OutputNames() }
 
 // Write fills an input of the program that is ready, whole numbers where it has them. What was written stays until it is
 // written again.

@@ -1,5 +1,6 @@
-// Package stepcache decides which calls of a denoiser are whole, and which take what lies deep in the network from an
-// earlier call: a U-Net's inner layers change slowly from one noise level to the next.
+// Package stepcache decides which calls of a denoiser are whole, and which take a part of the network's work from an
+// earlier call: a U-Net's inner layers change slowly from one noise level to the next, and what cross-attention gives
+// hardly changes in the later steps.
 //
 // A method is written NAME[:key=value,…], such as deepcache:every=3; see [Methods].
 package stepcache
@@ -27,6 +28,8 @@ func Methods() []option.Info {
 			{Name: "threshold", Default: 0.1, Low: 0, High: math.MaxFloat32, About: "relative change, mean of |now − then| ÷ mean of |then|"},
 			{Name: "most", Default: 3, Low: 1, High: 1000, About: "so many calls in a row are not whole at the most"},
 			layers}},
+		{Name: "tgate", About: "from a step on, cross-attention gives what it gave in the step before, mean of prompt and negative prompt, and there is no guidance", Paper: "Zhang et al. 2024, arXiv 2404.02747v1", Keys: []option.Key{
+			{Name: "gate", Default: 10, Low: 1, High: 1000, About: "so many steps at the beginning are whole"}}},
 	}
 }
 
@@ -37,7 +40,7 @@ func Parse(text string) (Method, error) {
 		return Method{}, err
 	}
 	m := Method{c}
-	for _, key := range []string{"every", "first", "last", "most", "layers"} {
+	for _, key := range []string{"every", "first", "last", "most", "layers", "gate"} {
 		if v, given := c.Get(key); given {
 			m.Choice = m.Choice.With(key, math.Floor(v))
 		}
@@ -48,9 +51,9 @@ func Parse(text string) (Method, error) {
 // On says whether the method leaves anything out.
 func (m Method) On() bool { return m.Name != "" && m.Name != "none" }
 
-// Layers is how many of the outermost layers every call runs; 0 where all calls are whole.
+// Layers is how many of the outermost layers every call runs; 0 where all calls run all of them.
 func (m Method) Layers() int {
-	if !m.On() {
+	if !m.On() || m.Gate() > 0 {
 		return 0
 	}
 	return int(m.Value(Methods(), "layers"))
@@ -58,6 +61,14 @@ func (m Method) Layers() int {
 
 // Probes says whether Next must be told of the first layer's result.
 func (m Method) Probes() bool { return m.Name == "firstblock" }
+
+// Gate is the number of whole steps of the method that leaves out cross-attention and guidance after them; 0 of others.
+func (m Method) Gate() int {
+	if m.Name != "tgate" {
+		return 0
+	}
+	return int(m.Value(Methods(), "gate"))
+}
 
 // BySteps says whether the method must know how many steps there are.
 func (m Method) BySteps() bool { last, _ := m.Get("last"); return m.Name == "deepcache" && last > 0 }
@@ -68,6 +79,7 @@ type Cache struct {
 	calls int       // so far
 	reuse int       // calls in a row that were not whole
 	rows  int       // of the latest whole call
+	gated bool      // what cross-attention gave is kept
 	first []float32 // of the latest whole call
 	// Whole are the calls that were whole, counted from 0.
 	Whole []int
@@ -81,6 +93,9 @@ func (c *Cache) Next(rows, step, steps int, first []float32) bool {
 	case "deepcache":
 		n := c.calls - (c.key("first") - 1)
 		whole = whole || n <= 0 || n%c.key("every") == 0 || steps >= 0 && step >= steps-c.key("last")
+	case "tgate":
+		whole = !c.Gated(step)
+		c.gated = c.gated || c.Keeps(step)
 	case "firstblock":
 		whole = whole || c.reuse >= c.key("most") || change(first, c.first) > c.Value(Methods(), "threshold")
 	default:
@@ -95,6 +110,13 @@ func (c *Cache) Next(rows, step, steps int, first []float32) bool {
 	c.calls++
 	return whole
 }
+
+// Gated says whether a call in that step takes cross-attention's results from an earlier one, and needs no guidance.
+func (c *Cache) Gated(step int) bool { return c.gated && step >= c.Gate() }
+
+// Keeps says whether what cross-attention gives in a whole call of that step is for those after it. Of several calls in
+// one step the last one counts.
+func (c *Cache) Keeps(step int) bool { return c.Gate() > 0 && step >= c.Gate()-1 }
 
 // Rows is how many rows the latest whole call had.
 func (c *Cache) Rows() int { return c.rows }

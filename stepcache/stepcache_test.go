@@ -56,6 +56,35 @@ func TestFirstBlock(t *testing.T) {
 	}
 }
 
+// From the gate on calls are not whole, but for the first one of a network that has not seen an earlier step.
+func TestGate(t *testing.T) {
+	for text, want := range map[string][]int{
+		"tgate": {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, "tgate:gate=1": {0}, "tgate:gate=3.7": {0, 1, 2}, "tgate:gate=50": {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11},
+	} {
+		if got := whole(t, text, 12, nil); !slices.Equal(got, want) {
+			t.Errorf("%s: calls %v are whole, want %v", text, got, want)
+		}
+	}
+	m, err := Parse("tgate:gate=4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cache{Method: m}
+	for step := 6; step < 9; step++ {
+		if gated := c.Gated(step); gated != (step > 6) {
+			t.Errorf("step %d of a network that begins with step 6: gated %v", step, gated)
+		}
+		c.Next(1, step, 9, nil)
+	}
+	// Two calls a step: both of the last whole step are kept.
+	c = &Cache{Method: m}
+	for call, want := range []bool{true, true, true, true, true, true, true, true, false, false} {
+		if got := c.Next(2, call/2, 9, nil); got != want {
+			t.Errorf("call %d: whole %v", call, got)
+		}
+	}
+}
+
 // More rows than the latest whole call had make the next call whole; fewer do not.
 func TestRowsThatAreNotKept(t *testing.T) {
 	m, err := Parse("deepcache:every=100")
@@ -80,7 +109,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"none:layers=1": "it has none", "deepcache:every=1": "from 2 to 1000", "teacache": "there are none, deepcache, firstblock",
+		"none:layers=1": "it has none", "deepcache:every=1": "from 2 to 1000", "teacache": "there are none, deepcache, firstblock, tgate",
 		"deepcache=2": "keys follow the name",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {

@@ -35,9 +35,33 @@ func newTransformer(l nn.Loader, c Config, level, depth int, onlyCross bool) tra
 type context struct {
 	text   *kernels.Tensor
 	images []imagePrompt
+	gate   *gate
 }
 
 type imagePrompt struct{ tokens, strength *kernels.Tensor }
+
+// gate is what becomes of cross-attention's results in a network that is written as nn.KeepCross or nn.NoCross.
+type gate struct {
+	form nn.Form
+	next int // number of the next one
+}
+
+// cross adds what cross-attention gives to x. attend writes it, with a residual.
+func (c context) cross(g *kernels.Graph, x *kernels.Tensor, attend func(residual *kernels.Tensor) *kernels.Tensor) *kernels.Tensor {
+	if c.gate == nil {
+		return attend(x)
+	}
+	name := nn.Cross(c.gate.next)
+	c.gate.next++
+	var y *kernels.Tensor
+	if c.gate.form == nn.NoCross {
+		y = g.SteadyInput(name, g.DType, x.Shape...)
+	} else {
+		y = attend(nil)
+		g.Output(name, y)
+	}
+	return g.Add(name, &kernels.Pointwise{A: x, B: y})
+}
 
 func (t transformer) forward(g *kernels.Graph, x *kernels.Tensor, read context) *kernels.Tensor {
 	n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
@@ -75,16 +99,20 @@ func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross boo
 }
 
 func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read context) *kernels.Tensor {
-	var to *kernels.Tensor // nil: to itself
 	if b.onlyCross {
-		to = read.text
-	}
-	x = b.attn1.Forward(g, b.norm1.Forward(g, x), to, x)
-	if len(b.images) > 0 {
-		x = withImages(b.images, g, b.attn2, b.norm2.Forward(g, x), read, x)
+		x = read.cross(g, x, func(residual *kernels.Tensor) *kernels.Tensor {
+			return b.attn1.Forward(g, b.norm1.Forward(g, x), read.text, residual)
+		})
 	} else {
-		x = b.attn2.Forward(g, b.norm2.Forward(g, x), read.text, x)
+		x = b.attn1.Forward(g, b.norm1.Forward(g, x), nil, x)
 	}
+	x = read.cross(g, x, func(residual *kernels.Tensor) *kernels.Tensor {
+		h := b.norm2.Forward(g, x)
+		if len(b.images) > 0 {
+			return withImages(b.images, g, b.attn2, h, read, residual)
+		}
+		return b.attn2.Forward(g, h, read.text, residual)
+	})
 	h := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
 	return b.ff[1].Forward(g, h, kernels.Identity, x)
 }

@@ -149,10 +149,17 @@ type Inputs struct {
 	Guidance *kernels.Tensor // "guidance", [N,GuidanceDim]: GuidanceProj of LCM's scale; nil for others
 	Extra    *kernels.Tensor // [N,TimeEmbedDim], what else is added to the time embedding; no input of its own
 	images   []imagePrompt   // ImageNames: tokens, [N,t,CrossAttentionDim], and the strength, [N,1], of each image prompt
+	gate     *gate           // nil where cross-attention's results are nobody else's
 	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
 }
 
-func (in Inputs) context() context { return context{in.Text, in.images} }
+func (in Inputs) context() context { return context{in.Text, in.images, in.gate} }
+
+// Ungated are the inputs for another network beside this one, whose cross-attention is its own.
+func (in Inputs) Ungated() Inputs {
+	in.gate = nil
+	return in
+}
 
 // Inputs declares the inputs of the network in g, for Rows latents of H×W and a text of Tokens.
 func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
@@ -179,6 +186,9 @@ func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
 		in.Class = g.Input("class", tensor.I32, s.Rows, 1)
 	default:
 		in.Class = g.Input("class", g.DType, s.Rows, c.ClassDim)
+	}
+	if f := s.Cut.Form; f == nn.KeepCross || f == nn.NoCross {
+		in.gate = &gate{form: f}
 	}
 	return in
 }
