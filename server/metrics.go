@@ -32,6 +32,7 @@ var families = []struct{ name, kind, help string }{
 	{"running_pictures", "gauge", "Pictures being rendered."},
 	{"jobs", "gauge", "Jobs that are remembered."},
 	{"subscribers", "gauge", "Clients that listen to events."},
+	{"queue_workers", "gauge", "Workers of the queue that make pictures for this server (--queue)."},
 }
 
 func newMetrics() *metricSet {
@@ -83,8 +84,8 @@ func (m *metricSet) model(name string, opened bool) {
 }
 
 // write writes the measurements and those of the process in Prometheus' text format.
-func (m *metricSet) write(w io.Writer, now dispatch.Status) {
-	gauges := map[string]int{"queue_pictures": now.Waiting, "running_pictures": now.Running, "jobs": now.Jobs, "subscribers": now.Subscribers}
+func (m *metricSet) write(w io.Writer, now dispatch.Status, workers int) {
+	gauges := map[string]int{"queue_pictures": now.Waiting, "running_pictures": now.Running, "jobs": now.Jobs, "subscribers": now.Subscribers, "queue_workers": workers}
 	for _, f := range families {
 		fmt.Fprintf(w, "# HELP darkroom_server_%s %s\n# TYPE darkroom_server_%s %s\n", f.name, f.help, f.name, f.kind)
 		if n, ok := gauges[f.name]; ok {

@@ -6,11 +6,17 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"time"
+
+	"darkroom/atomicfile"
+	"darkroom/server/dispatch"
 
 	"golang.org/x/net/netutil"
 )
@@ -69,6 +75,30 @@ func (o *ListenOptions) tls() (*tls.Config, error) {
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	return config, nil
+}
+
+// queueID is the file in the folder of records that says what the server's pictures are called in a queue.
+const queueID = "queue-id"
+
+// QueueID is the name of the batch, in a queue, of all pictures of the server in a folder. It is drawn once.
+func QueueID(folder string) (string, error) {
+	path := filepath.Join(folder, dispatch.Records, queueID)
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return "", fmt.Errorf("the output folder: %w", err)
+	}
+	id := "serve-" + dispatch.NewID()[:12]
+	err := atomicfile.Create(atomicfile.OS{}, path, []byte(id))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if !regexp.MustCompile(`^serve-[a-z0-9]{12}$`).Match(text) {
+		return "", fmt.Errorf("%s is damaged: remove it; pictures that are in the queue are then made again", path)
+	}
+	return string(text), nil
 }
 
 // How long clients may take, and how long pictures in work are waited for at the end.

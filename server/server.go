@@ -17,6 +17,7 @@ import (
 	"darkroom/batch/history"
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
+	"darkroom/batch/queue"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 	"darkroom/server/api"
@@ -48,6 +49,9 @@ type Options struct {
 	Security Security
 	MaxBody  int64 // bytes of a request's body; 0: 64 MiB
 	Log      *slog.Logger
+
+	// Workers make the pictures that need no files of this machine; nil: all are made on Devices.
+	Workers *queue.Service
 
 	// Engines are who renders; nil: engines on Devices. For tests.
 	Engines func() []dispatch.Engine
@@ -118,6 +122,8 @@ func (s *Server) open() (err error) {
 		Folder: o.Folder, Engines: engines, AtOnce: o.AtOnce, Queue: o.Queue, Idle: o.Idle, Log: o.Log,
 		Resolve:   reader.Resolve,
 		ModelHash: s.modelHash(reader),
+		Workers:   o.Workers,
+		Abroad:    s.abroad,
 		Made: func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error {
 			s.metrics.made(r)
 			if resolved.Model == "" {
@@ -127,6 +133,15 @@ func (s *Server) open() (err error) {
 		},
 	})
 	return err
+}
+
+// abroad is a request that names the server's model, which workers do not know.
+func (s *Server) abroad(q *jobs.Request) jobs.Request {
+	out := *q
+	if out.Model == "" {
+		out.Set("model", s.catalogue.Default())
+	}
+	return out
 }
 
 // modelHash tells the hash of the weights that a request would use; nil where others than models render.
@@ -246,7 +261,11 @@ func (s *Server) status(mux *http.ServeMux) {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(10 * time.Second))
-		s.metrics.write(w, s.jobs.Status())
+		workers := 0
+		if s.o.Workers != nil {
+			workers = s.o.Workers.Workers()
+		}
+		s.metrics.write(w, s.jobs.Status(), workers)
 	})
 }
 

@@ -59,10 +59,14 @@ func simulate(each time.Duration, devices int) func() []dispatch.Engine {
 	}
 }
 
-// stormFolder names the folder of the server that this process is to be, where another test process started it.
-const stormFolder = "DARKROOM_TEST_SERVER"
+// stormFolder names the folder of the server that this process is to be, where another test process started it; stormQueue the
+// address of its queue, if it has one.
+const stormFolder, stormQueue = "DARKROOM_TEST_SERVER", "DARKROOM_TEST_SERVER_QUEUE"
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(workerURL); url != "" {
+		beWorker(url)
+	}
 	if dir := os.Getenv(stormFolder); dir != "" {
 		beServer(dir)
 	}
@@ -73,6 +77,9 @@ func TestMain(m *testing.M) {
 func beServer(dir string) {
 	o := Options{Folder: dir, History: filepath.Join(dir, "history.jsonl"), Engines: simulate(8*time.Millisecond, 2)}
 	l, err := Listen(ListenOptions{Address: "127.0.0.1:0"}, &o.Security)
+	if url := os.Getenv(stormQueue); err == nil && url != "" {
+		o.Workers, err = serveWith(context.Background(), url, dir)
+	}
 	if err == nil {
 		var s *Server
 		if s, err = Open(o); err == nil {

@@ -165,7 +165,7 @@ func (g *gatherer) take(ctx context.Context, results []manifest.Record) error {
 				again = append(again, m)
 				continue
 			}
-			r.Status, r.Error = manifest.Failed, fmt.Sprintf("the worker %s says that it wrote %s, but %v: do both have the same -o?", r.Worker, r.File, why)
+			r.Status, r.Error = manifest.Failed, notThere(r, why).Error()
 		}
 		seen[r.Hash] = true
 		r.Index, r.Request = m.Index, m.Request // shared with the list of images
@@ -196,17 +196,22 @@ func (g *gatherer) take(ctx context.Context, results []manifest.Record) error {
 	return g.resubmit(ctx, again)
 }
 
-// verify reads the file of a result. A shared folder may show it late.
+// verify checks a result.
 func (g *gatherer) verify(ctx context.Context, r manifest.Record) error {
 	if r.Status != manifest.Done {
 		return nil
 	}
-	if m := g.todo[r.Hash]; !store.IsFree(m.File, r.File) {
-		return fmt.Errorf("%.60q is not the name of its file, which is %s", r.File, m.File)
+	return verify(ctx, g.Store, g.todo[r.Hash].File, r)
+}
+
+// verify reads the file that a worker says it wrote under a name. A shared folder may show it late.
+func verify(ctx context.Context, in store.Store, name string, r manifest.Record) error {
+	if !store.IsFree(name, r.File) {
+		return fmt.Errorf("%.60q is not the name of its file, which is %s", r.File, name)
 	}
 	var wrong error
 	for pause := 20 * time.Millisecond; pause < 3*time.Second; pause *= 2 {
-		sum, err := g.Store.Sum(ctx, r.File)
+		sum, err := in.Sum(ctx, r.File)
 		if err == nil && sum == r.SHA256 {
 			return nil
 		}
@@ -220,6 +225,11 @@ func (g *gatherer) verify(ctx context.Context, r manifest.Record) error {
 		}
 	}
 	return wrong
+}
+
+// notThere says that a worker's file cannot be found.
+func notThere(r manifest.Record, why error) error {
+	return fmt.Errorf("the worker %s says that it wrote %s, but %v: do both have the same -o?", r.Worker, r.File, why)
 }
 
 func (g *gatherer) resubmit(ctx context.Context, images []*jobs.Image) (err error) {

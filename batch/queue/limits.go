@@ -70,12 +70,14 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("the backend %s is too slow for a worker", q.Backend)
 	case q.Width < 0 || q.Height < 0 || q.Steps < 0 || q.Quality < 0:
 		return errors.New("a size, a number of steps or a quality below 0")
-	case q.Init+q.Mask+q.Control+q.Depth+q.Reference != "" || namesFiles(q.Regions):
-		return errors.New("a picture to start from or to steer with: jobs from a queue cannot name files")
-	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.TextModel+q.Parts+q.Hires+q.Refiner, `/\`):
-		return errors.New("a path to an adapter, an autoencoder, a text encoder or a refiner: jobs from a queue give only names")
 	case float64(max(q.Width, 1))*float64(max(q.Height, 1))*enlarged(q.Hires) > float64(l.Pixels):
 		return fmt.Errorf("%d×%d pixels: this worker takes at most %d in all (--max-pixels)", q.Width, q.Height, l.Pixels)
+	}
+	if err := travels(q); err != nil {
+		return err
+	}
+	if j.Previews < 0 || j.Previews > 100 {
+		return errors.New("the number of previews must be from 0 to 100")
 	}
 	if err := jobs.CheckFile(j.File); err != nil {
 		return err
@@ -84,6 +86,17 @@ func (j *Job) check(batch, hash string, l Limits, v *jobs.Validator) error {
 		return fmt.Errorf("file name %.60q: the picture's format has the extension %s", j.File, q.Extension())
 	}
 	return v.Check(q)
+}
+
+// travels says why a request cannot be made on another machine.
+func travels(q *jobs.Request) error {
+	switch {
+	case q.Init+q.Mask+q.Control+q.Depth+q.Reference != "" || namesFiles(q.Regions):
+		return errors.New("a picture to start from or to steer with: jobs from a queue cannot name files")
+	case strings.ContainsAny(q.LoRA+q.Embedding+q.VAE+q.TextModel+q.Parts+q.Hires+q.Refiner, `/\`):
+		return errors.New("a path to an adapter, an autoencoder, a text encoder or a refiner: jobs from a queue give only names")
+	}
+	return nil
 }
 
 // namesFiles reports whether a region is a mask's file.

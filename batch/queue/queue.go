@@ -7,6 +7,8 @@
 //	darkroom.results.BATCH.STATUS.HASH   the last result of each image; kept for some days
 //	darkroom.dead.BATCH.HASH             jobs that failed for good, for batch retry
 //	darkroom.wake, darkroom.cancel.BATCH without a stream: there is something new; stop it
+//	darkroom.progress.BATCH.HASH         without a stream: steps and previews, of pictures that a server waits for
+//	darkroom.watch.BATCH.HASH            without a stream: somebody looks at its previews
 package queue
 
 import (
@@ -57,6 +59,9 @@ const (
 	deadSubject    = "darkroom.dead"
 	wakeSubject    = "darkroom.wake"
 	cancelSubject  = "darkroom.cancel"
+
+	progressSubject = "darkroom.progress"
+	watchSubject    = "darkroom.watch"
 )
 
 // keepResults is how long results and dead jobs are kept: a submitter may be away for that long.
@@ -195,6 +200,9 @@ type Job struct {
 	Index   int          `json:"index"`
 	File    string       `json:"file"`
 	Request jobs.Request `json:"request"`
+	// Served says that a server waits for the picture: its progress is published, and the server writes the history.
+	Served   bool `json:"served,omitempty"`
+	Previews int  `json:"previews,omitempty"` // that are published whether or not anybody watches
 }
 
 // subject is where the job is queued.

@@ -37,7 +37,7 @@ type WorkerOptions struct {
 	Metrics *Metrics     // nil: none
 	// Batch is the only batch whose jobs are taken; "": any.
 	Batch string
-	// OnDone is called for every finished image; may be nil.
+	// OnDone is called for every finished image but those of servers, which write their own histories; may be nil.
 	OnDone func(manifest.Record)
 }
 
@@ -82,6 +82,7 @@ type task struct {
 	delivered int // how often, this time included
 	cancel    context.CancelCauseFunc
 	ended     atomic.Bool
+	watched   atomic.Int64 // until when somebody looks at previews, in nanoseconds of Unix time
 }
 
 func consumerName(priority string) string { return "workers-" + priority }
@@ -121,11 +122,16 @@ func (q *Queue) Work(ctx context.Context, o WorkerOptions) error {
 		return err
 	}
 	defer subscription.Unsubscribe()
-	cancels, err := q.conn.Subscribe(cancelSubject+".*", func(m *nats.Msg) { w.cancelBatch(m.Subject[len(cancelSubject)+1:]) })
+	cancels, err := q.conn.Subscribe(cancelSubject+".*", func(m *nats.Msg) { w.cancelBatch(m.Subject[len(cancelSubject)+1:], string(m.Data)) })
 	if err != nil {
 		return err
 	}
 	defer cancels.Unsubscribe()
+	watches, err := q.conn.Subscribe(watchSubject+".*.*", func(m *nats.Msg) { w.watch(m.Subject[len(watchSubject)+1:]) })
+	if err != nil {
+		return err
+	}
+	defer watches.Unsubscribe()
 
 	shown, hide := context.WithCancel(context.WithoutCancel(ctx))
 	var signs sync.WaitGroup
@@ -329,10 +335,11 @@ func hopeless(err error) bool {
 // errCancelled ends the rendering of a cancelled batch's image.
 var errCancelled = errors.New("the batch was cancelled")
 
-func (w *worker) cancelBatch(id string) {
+// cancelBatch drops the picture being rendered if it belongs to a batch, and is the one of that hash ("": any).
+func (w *worker) cancelBatch(id, hash string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t := w.current; t != nil && t.job.Batch == id {
+	if t := w.current; t != nil && t.job.Batch == id && (hash == "" || hash == t.job.Hash) {
 		t.cancel(errCancelled)
 	}
 }
@@ -359,7 +366,7 @@ func (w *worker) render(ctx context.Context, t *task, nearly func()) (manifest.R
 		Worker: w.ID, Attempts: t.delivered,
 	}
 	steps := 0
-	img, err := w.Renderer.Render(ctx, &t.job.Request, pipeline.Events{
+	ev := pipeline.Events{
 		Start: func(n int) { steps = n },
 		Step: func(n int) {
 			if n == steps-1 {
@@ -367,7 +374,11 @@ func (w *worker) render(ctx context.Context, t *task, nearly func()) (manifest.R
 			}
 		},
 		Warn: func(text string) { w.Log.Warn(text, "worker", w.ID, "batch", t.job.Batch, "job", t.job.Hash) },
-	})
+	}
+	if t.job.Served {
+		ev = w.told(t, ev)
+	}
+	img, err := w.Renderer.Render(ctx, &t.job.Request, ev)
 	rec.Seconds = time.Since(rec.Started).Seconds()
 	rec.Device = w.Renderer.Device()
 	return rec, img, err
@@ -422,7 +433,7 @@ func (w *worker) store(ctx context.Context, t *task, rec manifest.Record, img *p
 	w.Metrics.Finish.Update(time.Since(begun).Seconds())
 	w.Metrics.done(rec)
 	w.count(true)
-	if w.OnDone != nil {
+	if w.OnDone != nil && !t.job.Served {
 		w.OnDone(rec)
 	}
 	log.Info("job done", "file", rec.File, "sha256", rec.SHA256, "seconds", rec.Seconds, "prompt", t.job.Request.Prompt)

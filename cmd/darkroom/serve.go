@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"darkroom/batch/queue"
+	"darkroom/batch/store"
 	"darkroom/machine"
 	"darkroom/models/library"
 	"darkroom/server"
@@ -21,6 +24,7 @@ import (
 
 // serveOptions are the command line of serve.
 type serveOptions struct {
+	Queue   *queue.Options // nil: pictures are made on the devices of this machine alone
 	Server  server.Options
 	Listen  server.ListenOptions
 	Devices deviceList
@@ -36,14 +40,18 @@ func serveCommand(e *env) *cli.Command {
 go there too, and into the history. Clients call models by name (darkroom models); a model is opened on first use.
 docs/serve.md describes the APIs.
 
+With --queue, workers (darkroom worker with the same -o, a shared folder) make the pictures. Those that start from a picture
+are made here, because workers cannot read the server's files.
+
 On Ctrl-C or SIGTERM, the pictures being rendered are finished; the rest waits for the next start. Logs are JSON lines on
 stderr.
 
 Examples:
    darkroom serve
    darkroom serve --model sd15 -o pictures/ --model-memory 12
-   darkroom serve --listen 0.0.0.0:7860 --api-key SECRET --tls-cert cert.pem --tls-key key.pem`,
-		Flags: append(append(engineFlags(),
+   darkroom serve --listen 0.0.0.0:7860 --api-key SECRET --tls-cert cert.pem --tls-key key.pem
+   darkroom serve --queue nats://10.0.0.1:4222 -o /shared/pictures`,
+		Flags: append(append(append(engineFlags(), serveQueueFlags()...),
 			&cli.StringFlag{Name: "listen", Usage: "HOST:PORT", DefaultText: "127.0.0.1:7860"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for pictures and jobs", DefaultText: "pictures, beside the user's models"},
 			&cli.StringFlag{Name: "reports", Usage: "`FOLDER` with reports of darkroom compare to show", DefaultText: "none"},
@@ -123,6 +131,10 @@ func readServe(e *env, c *cli.Context) (o serveOptions, err error) {
 		Security: server.Security{Key: c.String("api-key"), Basic: c.String("api-auth"), CORS: c.StringSlice("cors"), Hosts: c.StringSlice("host"), Rate: c.Float64("rate")},
 		Log:      slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: level})),
 	}
+	if c.IsSet("queue") {
+		to := readQueueFlags(c)
+		o.Queue = &to
+	}
 	if o.Server.AtOnce, err = batchSize(c); err != nil {
 		return o, err
 	}
@@ -152,6 +164,47 @@ func (o *serveOptions) check(c *cli.Context) error {
 		o.Server.Folder = filepath.Join(filepath.Dir(folders[0]), "pictures")
 	}
 	return nil
+}
+
+// serveQueueFlags say how to reach a queue whose workers make the pictures.
+func serveQueueFlags() []cli.Flag {
+	flags := queueFlags()
+	first := *flags[0].(*cli.StringFlag)
+	first.Usage, first.DefaultText = "address of a NATS server with JetStream, whose workers make the pictures", "none: they are made on this machine"
+	flags[0] = &first
+	return flags
+}
+
+// connect connects the server with the queue's workers, if there is to be a queue.
+func (o *serveOptions) connect(ctx context.Context) (disconnect func(), err error) {
+	if o.Queue == nil {
+		return func() {}, nil
+	}
+	id, err := server.QueueID(o.Server.Folder)
+	if err != nil {
+		return nil, err
+	}
+	place, err := store.OpenFolder(o.Server.Folder)
+	if err != nil {
+		return nil, err
+	}
+	o.Queue.OnState = func(text string) { o.Server.Log.Warn(text) }
+	q, err := queue.Connect(ctx, *o.Queue)
+	if err != nil {
+		return nil, errors.Join(err, place.Close())
+	}
+	hangUp := func() {
+		q.Close()
+		place.Close()
+	}
+	if o.Server.Workers, err = q.Serve(ctx, queue.ServiceOptions{ID: id, Name: "darkroom serve on " + hostName(), Store: place}); err != nil {
+		hangUp()
+		return nil, err
+	}
+	return func() {
+		o.Server.Workers.Close()
+		hangUp()
+	}, nil
 }
 
 // checkServer is for scripts that monitor a server.
@@ -193,6 +246,12 @@ func serve(ctx context.Context, e *env, o serveOptions) error {
 	if err != nil {
 		return &usageError{"serve", err.Error()}
 	}
+	disconnect, err := o.connect(ctx)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	defer disconnect()
 	s, err := server.Open(o.Server)
 	if err != nil {
 		listener.Close()

@@ -45,6 +45,58 @@ func serving(t *testing.T, flags ...string) (url string, stop func() int) {
 	return url, stop
 }
 
+// A server with a queue has its pictures made by a worker, and they are in the history once.
+func TestServeWithAWorker(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("DARKROOM_MODELS", dir)
+	t.Setenv("DARKROOM_HISTORY", filepath.Join(dir, "history.jsonl"))
+	t.Setenv("DARKROOM_CONFIG", "off")
+	if code := run(t.Context(), &env{stdout: io.Discard, stderr: io.Discard}, []string{"serve", "-o", "out", "--queue", "nats://127.0.0.1:1"}); code != exitFailed {
+		t.Errorf("without a queue: exit code %d", code)
+	}
+	address := freeAddress(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var log lockedBuffer
+	ended := make(chan int, 1)
+	go func() {
+		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &log}
+		ended <- run(ctx, e, []string{"worker", "--embedded", "--listen", address, "--queue-dir", "queue", "-o", "out", "--id", "w1"})
+	}()
+	for i := 0; !strings.Contains(log.String(), "worker started"); i++ {
+		if i == 500 {
+			t.Fatalf("the worker does not start: %s", log.String())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	url, stop := serving(t, "-o", "out", "--queue", "nats://"+address)
+	response, err := http.Post(url+"/v1/images/generations", "application/json", strings.NewReader(`{"prompt":"a red apple","seed":3,"steps":2,"size":"64x64"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != 200 {
+		t.Fatalf("%d, %v, %s, worker %s", response.StatusCode, err, text, log.String())
+	}
+	if code := stop(); code != exitDone {
+		t.Errorf("exit code %d", code)
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), &env{stdout: &out, stderr: io.Discard}, []string{"history", "--json"}); code != exitDone || strings.Count(out.String(), "a red apple") != 1 {
+		t.Errorf("exit code %d, history %s", code, out.String())
+	}
+	records, err := os.ReadFile(filepath.Join("out", "manifest.jsonl"))
+	if err != nil || !strings.Contains(string(records), `"worker":"w1"`) {
+		t.Errorf("%v, %s", err, records)
+	}
+	interrupt()
+	if code := <-ended; code != exitDone {
+		t.Errorf("the worker's exit code: %d, %s", code, log.String())
+	}
+}
+
 func TestServe(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

@@ -238,6 +238,9 @@ func (o *workerOptions) resolve(model string) (string, error) {
 	if model == o.Engine.Model || o.AnyModel {
 		return library.Find(model)
 	}
+	if o.Engine.Model != "" && model == library.NameOf(o.Engine.Model) { // as a server calls it
+		return library.Find(o.Engine.Model)
+	}
 	if path, ok := library.Named(model); ok {
 		return path, nil
 	}

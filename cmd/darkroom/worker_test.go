@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"darkroom/batch/queue"
+	"darkroom/models/library"
 	"darkroom/pipeline"
 )
 
@@ -94,8 +95,10 @@ func TestModelsOfJobs(t *testing.T) {
 		}
 	}
 	o.Engine = pipeline.Options{Model: tiny} // what the worker itself was started with
-	if path, err := o.resolve(tiny); err != nil || path != tiny {
-		t.Errorf("%s, %v", path, err)
+	for _, name := range []string{tiny, library.NameOf(tiny)} {
+		if path, err := o.resolve(name); err != nil || path != tiny {
+			t.Errorf("%s: %s, %v", name, path, err)
+		}
 	}
 }
 

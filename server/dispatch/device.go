@@ -1,15 +1,11 @@
 package dispatch
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"image"
-	"image/jpeg"
 	"slices"
 	"time"
-
-	"github.com/disintegration/imaging"
 
 	"darkroom/batch"
 	"darkroom/batch/engine"
@@ -17,6 +13,7 @@ import (
 	"darkroom/batch/manifest"
 	"darkroom/batch/store"
 	"darkroom/pipeline"
+	"darkroom/recipe"
 	"darkroom/render"
 	"darkroom/server/wire"
 )
@@ -86,15 +83,9 @@ func (d *Dispatcher) events(t *task, _ string) pipeline.Events {
 	tell := func() {
 		d.publish(t.job.ID, wire.Event{Type: wire.ProgressType, Data: wire.ProgressEvent{Job: t.job.ID, Progress: *t.progress()}})
 	}
-	var wanted time.Time // when the preview that is being made was asked for
+	previews := engine.Previews{Sure: t.job.partials}
 	return pipeline.Events{
-		Warn: func(text string) {
-			locked(func() {
-				if w := &t.job.warnings; len(*w) < 10 && !slices.Contains(*w, text) {
-					*w = append(*w, text)
-				}
-			})
-		},
+		Warn:  func(text string) { locked(func() { t.warn(text) }) },
 		Start: func(n int) { locked(func() { t.begun, t.step, t.steps = time.Now(), 0, n; tell() }) },
 		Step:  func(n int) { locked(func() { t.step = n; tell() }) },
 		Stop: func() (err error) {
@@ -106,48 +97,32 @@ func (d *Dispatcher) events(t *task, _ string) pipeline.Events {
 			return err
 		},
 		WantPreview: func(step int) (wants bool) {
-			locked(func() { wants = d.wantsPreview(t, step) })
-			wanted = time.Now()
-			return wants
+			watched, steps := false, 0
+			locked(func() { watched, steps = d.watchedNow(t), t.steps })
+			return previews.Want(step, steps, watched)
 		},
 		Preview: func(step int, picture *image.NRGBA) error {
-			d.preview(t, step, picture, time.Since(wanted))
+			if data, err := engine.EncodePreview(picture); err == nil { // else a preview less
+				d.preview(t, step, data)
+			}
+			previews.Made()
 			return nil
 		},
 	}
 }
 
-// wantsPreview reports whether somebody looks, and the latest preview is so long ago that they take an eighth of the time at most.
-// The caller holds mu.
-func (d *Dispatcher) wantsPreview(t *task, step int) bool {
-	for k := 1; k <= t.job.partials; k++ {
-		if step == max(t.steps*k/(t.job.partials+1), 1) {
-			return true
-		}
-	}
-	if !d.wantsPreviews(t.job.ID) && time.Now().After(t.job.wanted) {
-		return false
-	}
-	return time.Since(t.previewed) > max(8*t.cost, 300*time.Millisecond)
+// watchedNow reports whether somebody looks at the task's previews. The caller holds mu.
+func (d *Dispatcher) watchedNow(t *task) bool {
+	return d.wantsPreviews(t.job.ID) || time.Now().Before(t.job.wanted)
 }
 
-// previewSide is the longer side of a preview, in pixels.
-const previewSide = 512
-
-func (d *Dispatcher) preview(t *task, step int, picture *image.NRGBA, cost time.Duration) {
-	small := picture
-	if b := picture.Bounds(); max(b.Dx(), b.Dy()) > previewSide {
-		small = imaging.Fit(picture, previewSide, previewSide, imaging.Box)
-	}
-	var buf bytes.Buffer
-	if err := jpeg.Encode(&buf, small, &jpeg.Options{Quality: 80}); err != nil {
-		return // a preview less
-	}
+// preview hands out a preview, a JPEG.
+func (d *Dispatcher) preview(t *task, step int, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t.previewed, t.cost, t.job.latest = time.Now(), cost, buf.Bytes()
+	t.job.latest = data
 	d.publish(t.job.ID, wire.Event{Type: wire.PreviewType, Data: wire.PreviewEvent{
-		Job: t.job.ID, Picture: t.index, Step: step, Image: "data:image/jpeg;base64," + base64.StdEncoding.EncodeToString(buf.Bytes()),
+		Job: t.job.ID, Picture: t.index, Step: step, Image: "data:image/jpeg;base64," + base64.StdEncoding.EncodeToString(data),
 	}})
 }
 
@@ -166,7 +141,7 @@ func (d *Dispatcher) write(ctx context.Context, m made) {
 	data, err := engine.Encode(&t.item.Request, m.image)
 	if err == nil {
 		rec = batch.Complete(rec, m.image, data)
-		err = batch.Patiently(ctx, 0, func(text string) { d.o.Log.Warn(text) }, func() (err error) {
+		err = d.patiently(ctx, func() (err error) {
 			if rec.File, err = store.PutFree(ctx, d.store, t.item.File, data); err != nil {
 				return err
 			}
@@ -178,10 +153,19 @@ func (d *Dispatcher) write(ctx context.Context, m made) {
 		d.fail(t, err)
 		return
 	}
+	d.finish(t, rec, m.image.Recipe)
+}
+
+func (d *Dispatcher) patiently(ctx context.Context, try func() error) error {
+	return batch.Patiently(ctx, 0, func(text string) { d.o.Log.Warn(text) }, try)
+}
+
+// finish ends a task whose picture is stored and written down.
+func (d *Dispatcher) finish(t *task, rec manifest.Record, c recipe.Recipe) {
 	if d.o.Made != nil {
 		resolved, err := d.o.Resolve(&t.item.Request)
 		if err == nil {
-			err = d.o.Made(rec, resolved, m.image.Recipe)
+			err = d.o.Made(rec, resolved, c)
 		}
 		if err != nil {
 			d.o.Log.Warn("a picture is not in the history", "job", t.job.ID, "file", rec.File, "error", err)

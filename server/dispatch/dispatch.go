@@ -19,6 +19,7 @@ import (
 	"darkroom/batch"
 	"darkroom/batch/jobs"
 	"darkroom/batch/manifest"
+	"darkroom/batch/queue"
 	"darkroom/batch/store"
 	"darkroom/pipeline"
 	"darkroom/recipe"
@@ -50,6 +51,11 @@ type Options struct {
 	// logged.
 	Made func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error
 
+	// Workers make the pictures that workers of a queue can make; nil: all are made here.
+	Workers *queue.Service
+	// Abroad is a request as a worker on another machine understands it. Required with Workers.
+	Abroad func(*jobs.Request) jobs.Request
+
 	AtOnce int           // pictures that a device renders at once, at most; 0: as many as make it faster
 	Retry  int           // how often a picture that failed alone is tried again
 	Queue  int           // pictures that may wait; 0: 10,000
@@ -71,7 +77,9 @@ type Dispatcher struct {
 	keys        map[string]string // client and key → job
 	order       []*job            // by number
 	number      uint64
-	queue       []*task // that wait, in order
+	queue       []*task // that wait for devices here, in order
+	far         []*task // that wait for workers, in order
+	underway    int     // pictures that workers were given
 	inFlight    map[string]*task
 	touched     []*job
 	subscribers map[*subscriber]bool
@@ -82,6 +90,7 @@ type Dispatcher struct {
 	lost        error // why there is no device now
 
 	wake    chan struct{} // there may be something to render
+	wakeFar chan struct{} // or to hand to workers
 	settled chan struct{} // Run has ended
 }
 
@@ -103,7 +112,7 @@ func Open(o Options) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		o: o, jobs: map[string]*job{}, keys: map[string]string{}, inFlight: map[string]*task{}, subscribers: map[*subscriber]bool{},
-		more: func() {}, wake: make(chan struct{}, 1), settled: make(chan struct{}),
+		more: func() {}, wake: make(chan struct{}, 1), wakeFar: make(chan struct{}, 1), settled: make(chan struct{}),
 	}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.closeFiles())
@@ -129,7 +138,11 @@ func (d *Dispatcher) open() (err error) {
 	for _, note := range d.manifest.Notes() {
 		d.o.Log.Warn(note)
 	}
-	d.store.Sweep(0) // nobody else writes here
+	age := time.Duration(0) // nobody else writes here
+	if d.o.Workers != nil {
+		age = time.Hour
+	}
+	d.store.Sweep(age)
 	d.journal, err = openJournal(filepath.Join(d.o.Folder, Records), d.replay, func(text string) { d.o.Log.Warn(text) })
 	if err == nil {
 		d.journal.compact = d.remembered
@@ -190,7 +203,8 @@ func (d *Dispatcher) add(a *accepted) *job {
 	d.number++
 	j := &job{accepted: a, number: d.number, left: len(a.Items), state: wire.Queued, done: make(chan struct{}), written: closed}
 	for i := range a.Items {
-		j.tasks = append(j.tasks, &task{job: j, index: i, item: &a.Items[i], hash: a.Items[i].Request.Hash()})
+		q := &a.Items[i].Request
+		j.tasks = append(j.tasks, &task{job: j, index: i, item: &a.Items[i], hash: q.Hash(), far: d.o.Workers != nil && d.o.Workers.Takes(q)})
 	}
 	d.jobs[a.ID] = j
 	d.order = append(d.order, j)
@@ -217,15 +231,16 @@ func (d *Dispatcher) resume() {
 					t.state, t.record = finished, r
 					continue
 				}
-				d.queue = append(d.queue, t)
+				line := d.lineOf(t)
+				*line = append(*line, t)
 			}
 		}
 		if !ended {
 			d.touch(j)
 		}
 	}
-	slices.SortFunc(d.queue, before)
-	if n := len(d.queue); n > 0 {
+	d.sort()
+	if n := d.waiting(); n > 0 {
 		d.o.Log.Info("continuing with pictures that were accepted earlier", "pictures", n)
 	}
 }
@@ -252,6 +267,11 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	defer close(d.settled)
 	d.reopen()
 	defer d.closeEngines()
+	if d.o.Workers != nil {
+		var far sync.WaitGroup
+		far.Go(func() { d.runFar(ctx) })
+		defer far.Wait()
+	}
 	idle := time.NewTicker(max(d.o.Idle/4, 10*time.Millisecond))
 	defer idle.Stop()
 	for ctx.Err() == nil {
@@ -376,9 +396,11 @@ func (d *Dispatcher) Close() error {
 
 // rouse has Run look for something to render. The caller does not hold mu.
 func (d *Dispatcher) rouse() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
+	for _, wake := range []chan struct{}{d.wake, d.wakeFar} {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 	}
 	d.mu.Lock()
 	more := d.more

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"slices"
 	"time"
@@ -50,14 +51,14 @@ type task struct {
 	state     int
 	record    manifest.Record
 	err       error
-	stop      bool // it was cancelled while it ran
+	far       bool                    // workers make it
+	stop      bool                    // it was cancelled while it ran
+	abort     context.CancelCauseFunc // of one that workers make
 	company   *company
 	followers []*task // those that wait for the same picture
 
 	begun       time.Time
 	step, steps int
-	previewed   time.Time
-	cost        time.Duration // of the latest preview
 }
 
 // kind is what tasks share that can be rendered at once and in step: model, size and sampler.
@@ -118,6 +119,13 @@ func (d *Dispatcher) view(j *job) wire.Job {
 	return v
 }
 
+// warn adds a warning to the task's job. The caller holds the dispatcher's mu.
+func (t *task) warn(text string) {
+	if w := &t.job.warnings; len(*w) < 10 && !slices.Contains(*w, text) {
+		*w = append(*w, text)
+	}
+}
+
 func (t *task) progress() *wire.Progress {
 	p := &wire.Progress{Picture: t.index, Step: t.step, Steps: t.steps}
 	if t.step > 0 && t.steps > t.step {
@@ -128,7 +136,7 @@ func (t *task) progress() *wire.Progress {
 
 // position is how many pictures come before the job's first.
 func (d *Dispatcher) position(j *job) int {
-	n, _ := slices.BinarySearchFunc(d.queue, j.tasks[0], before)
+	n, _ := slices.BinarySearchFunc(*d.lineOf(j.tasks[0]), j.tasks[0], before)
 	return n
 }
 

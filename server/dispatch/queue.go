@@ -129,16 +129,34 @@ func (d *Dispatcher) requeue(t *task) {
 
 // enqueue puts a task into its place. The caller holds mu.
 func (d *Dispatcher) enqueue(t *task) {
-	at, _ := slices.BinarySearchFunc(d.queue, t, before)
-	d.queue = slices.Insert(d.queue, at, t)
+	line := d.lineOf(t)
+	at, _ := slices.BinarySearchFunc(*line, t, before)
+	*line = slices.Insert(*line, at, t)
 }
+
+// lineOf is the queue that a task waits in. The caller holds mu.
+func (d *Dispatcher) lineOf(t *task) *[]*task {
+	if t.far {
+		return &d.far
+	}
+	return &d.queue
+}
+
+// sort puts the queues in order. The caller holds mu.
+func (d *Dispatcher) sort() {
+	slices.SortFunc(d.queue, before)
+	slices.SortFunc(d.far, before)
+}
+
+// waiting is how many pictures wait. The caller holds mu.
+func (d *Dispatcher) waiting() int { return len(d.queue) + len(d.far) }
 
 // release ends a task's hold on its picture; those that wait for the same wait again by themselves. The caller holds mu.
 func (d *Dispatcher) release(t *task) {
 	if d.inFlight[t.hash] == t {
 		delete(d.inFlight, t.hash)
 	}
-	t.company = nil
+	t.company, t.abort = nil, nil
 	for _, f := range t.followers {
 		if f.state == following {
 			f.state = waiting

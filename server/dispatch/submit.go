@@ -73,7 +73,7 @@ func (d *Dispatcher) Submit(s Submission) (id string, existed bool, err error) {
 	case d.draining:
 		d.mu.Unlock()
 		return "", false, ErrStopping
-	case len(d.queue)+len(a.Items) > d.o.Queue && len(d.queue) > 0, len(a.Items) > d.o.Queue:
+	case d.waiting()+len(a.Items) > d.o.Queue && d.waiting() > 0, len(a.Items) > d.o.Queue:
 		d.mu.Unlock()
 		return "", false, ErrFull
 	}
@@ -266,12 +266,16 @@ func (d *Dispatcher) Skip(id string) {
 func (d *Dispatcher) cancel(t *task) {
 	switch t.state {
 	case waiting, following:
-		d.queue = slices.DeleteFunc(d.queue, func(o *task) bool { return o == t })
+		line := d.lineOf(t)
+		*line = slices.DeleteFunc(*line, func(o *task) bool { return o == t })
 		t.state = cancelled
 	case running:
 		t.stop = true
 		if t.company != nil {
 			t.company.stopIfAll()
+		}
+		if t.abort != nil {
+			t.abort(ErrCancelled)
 		}
 	default:
 		return
@@ -290,7 +294,7 @@ func (d *Dispatcher) SetPriority(id string, to int) (bool, error) {
 	a := *j.accepted // the old one may be being written
 	a.Priority = to
 	j.accepted = &a
-	slices.SortFunc(d.queue, before)
+	d.sort()
 	d.publishState(j)
 	d.mu.Unlock()
 	l := line{}
@@ -313,7 +317,7 @@ type Status struct {
 func (d *Dispatcher) Status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Status{Jobs: len(d.order), Waiting: len(d.queue), Running: len(d.inFlight), Subscribers: len(d.subscribers), Lost: d.lost, Draining: d.draining}
+	return Status{Jobs: len(d.order), Waiting: d.waiting(), Running: len(d.inFlight), Subscribers: len(d.subscribers), Lost: d.lost, Draining: d.draining}
 }
 
 // Unload closes all models that are open, when the pictures in work are finished.
