@@ -176,7 +176,7 @@ func (c *Controlled) Write(g *kernels.Graph, s nn.Sizes) {
 			strengths = append(strengths, g.Input(strength, g.DType, s.Rows, 1))
 		}
 		first += len(hints)
-		own := in.Ungated()
+		own := in.Plain()
 		if n.Config.InChannels != c.UNet.Config.InChannels {
 			own.Sample = latents(s)
 		}

@@ -133,7 +133,14 @@ func (g *Graph) Add(label string, op Op) *Tensor {
 			label = ws[0].Name
 		}
 	}
-	out := g.value(g.DType, op.OutShape())
+	return g.add(label, op, g.DType)
+}
+
+// AddNumbers is Add of an operation whose result is of I32.
+func (g *Graph) AddNumbers(label string, op Op) *Tensor { return g.add(label, op, tensor.I32) }
+
+func (g *Graph) add(label string, op Op, d tensor.DType) *Tensor {
+	out := g.value(d, op.OutShape())
 	g.steps = append(g.steps, step{op, out, label})
 	return out
 }

@@ -16,6 +16,7 @@ type Sizes struct {
 	References int     // tokens of reference pictures
 	Wrap       [2]bool // seamless pictures, along rows and columns: kernels.Graph's
 	Cut        Cut     // of a U-Net
+	Merge      float64 // share of the tokens that are merged in a U-Net's largest self-attention
 }
 
 // Cut says how much of a U-Net is written, for calls that take what lies deep in it from an earlier one.

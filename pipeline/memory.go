@@ -144,7 +144,7 @@ func (p *Pipeline) canBeFrugal() bool { return !p.device.LowMemory && p.refiner 
 func (p *Pipeline) ran(pl *plan, rows int) bool {
 	part := p.net(pl).Part()
 	s := part.Size()
-	if !part.Loaded() || s.H != pl.seen().latentH || s.W != pl.seen().latentW || s.Wrap != pl.wrap || s.Rows < rows || pl.cache.On() != (s.Cut.Form != nn.Whole) {
+	if !part.Loaded() || s.H != pl.seen().latentH || s.W != pl.seen().latentW || s.Wrap != pl.wrap || s.Merge != pl.TokenMerging || s.Rows < rows || pl.cache.On() != (s.Cut.Form != nn.Whole) {
 		return false
 	}
 	return p.model.Codec.Ran(pl.area(p))

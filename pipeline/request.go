@@ -7,6 +7,7 @@ import (
 
 	"darkroom/family"
 	"darkroom/guidance"
+	"darkroom/kernels"
 	"darkroom/noise"
 	"darkroom/recipe"
 	"darkroom/scheduler"
@@ -149,6 +150,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := pl.settleCache(p.model.Denoiser); err != nil {
 		return nil, err
 	}
+	if err := p.checkMerging(r); err != nil {
+		return nil, err
+	}
 	if err := pl.settleTile(p.model.Denoiser.Layers()); err != nil {
 		return nil, err
 	}
@@ -179,6 +183,22 @@ func (pl *plan) settleTile(layers int) error {
 		pl.wrap = [2]bool{pl.Tile != "x", pl.Tile != "y"}
 	default:
 		return usagef("--tile %.40q: choose %s", pl.Tile, strings.Join(recipe.TileModes(), ", "))
+	}
+	return nil
+}
+
+// checkMerging refuses TokenMerging where it cannot be had.
+func (p *Pipeline) checkMerging(r Request) error {
+	v, b := r.TokenMerging, p.device.Backend
+	_, merges := b.(kernels.Merger)
+	switch {
+	case !(v >= 0 && v <= 0.75):
+		return usagef("--token-merging %v: it must be from 0 to 0.75: every fourth token is one that others are merged into", v)
+	case v == 0:
+	case p.model.Denoiser.Layers() == 0:
+		return usagef("--token-merging %v: it is for models with a U-Net, which this one does not have", v)
+	case !merges:
+		return usagef("--token-merging %v: the backend %s cannot merge tokens: use --backend cpu, or leave the setting out", v, b.Info().Name)
 	}
 	return nil
 }

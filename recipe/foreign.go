@@ -239,6 +239,9 @@ func (f *Foreign) setting(name, value string) bool {
 	case "guidance_rescale":
 		r.Rescale, ok = parseFinite(value)
 		ok = ok && r.Rescale >= 0 && r.Rescale <= 1
+	case "token_merging":
+		r.TokenMerging, ok = parseFinite(value)
+		ok = ok && r.TokenMerging >= 0 && r.TokenMerging <= 0.75
 	case "noise":
 		r.Noise, ok = noiseNames[strings.ToLower(value)]
 	default:

@@ -58,6 +58,7 @@ func (r Recipe) parameterFields() []Field {
 	add(r.Guidance != "", "Guidance", r.Guidance)
 	add(r.SDENoise != "", "SDE noise", r.SDENoise)
 	add(r.Cache != "", "Step cache", r.Cache)
+	add(r.TokenMerging != 0, "Token merging ratio", number(r.TokenMerging))
 	add(r.Noise == "torch-cpu", "RNG", "CPU")
 	add(r.Noise == "torch-cuda", "RNG", "NV")
 	if v, err := ParseVariation(r.Variation); err == nil && len(v) == 1 {

@@ -55,6 +55,8 @@ type Recipe struct {
 	Cache      string `json:"cache,omitempty"`
 	WholeCalls []int  `json:"whole_calls,omitempty"`
 	Calls      int    `json:"calls,omitempty"`
+	// TokenMerging is the share of tokens that were merged in the U-Net's largest self-attention.
+	TokenMerging float64 `json:"token_merging,omitempty"`
 
 	LoRA      string `json:"lora,omitempty"`      // adapters with their weights: see ParseUses
 	Embedding string `json:"embedding,omitempty"` // textual inversions, likewise

@@ -41,6 +41,8 @@ type Settings struct {
 	// Cache reports which calls of the denoiser reuse the inner layers of an earlier call, NAME[:key=value,…] as package
 	// stepcache reads it; "" is none.
 	Cache string `json:",omitempty"`
+	// TokenMerging is the share of tokens that are merged in the U-Net's largest self-attention; 0 is off.
+	TokenMerging float64 `json:",omitempty"`
 	// Tiled decodes pictures larger than the autoencoder was trained on in overlapping tiles.
 	Tiled bool
 
@@ -332,6 +334,9 @@ func table() []Setting {
 		{Name: "image-cfg", Aliases: []string{"image-cfg-scale", "image-guidance-scale"}, Group: EditingGroup, Kind: NumberKind, Zero: true, Low: 0, High: 1000, Default: "1.5",
 			About: "how closely an instruction-editing model keeps to --init",
 			Field: func(s *Settings) any { return &s.ImageCFG }, Recipe: func(r *Recipe) any { return &r.ImageCFG }},
+		{Name: "token-merging", Aliases: []string{"tome", "token-merging-ratio"}, Group: SamplingGroup, Kind: NumberKind, Solver: true, Low: 0, High: 0.75, Default: "0",
+			About: "share of the tokens to merge in the U-Net's largest self-attention (ToMe), 0 to 0.75: faster for large pictures, which lose detail",
+			Field: func(s *Settings) any { return &s.TokenMerging }, Recipe: func(r *Recipe) any { return &r.TokenMerging }},
 	}, added...)
 }
 

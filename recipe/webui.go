@@ -92,6 +92,7 @@ var settingKeys = map[string]string{
 	"guidance":       "guidance", "sdenoise": "sde-noise",
 	"variationseed": "variation-seed", "variationseedstrength": "variation-strength", "variations": "variations",
 	"hiresupscale": "hires-scale", "hiresresize": "hires-resize", "hiressteps": "hires-steps", "hiresupscaler": "hires-upscaler", "denoisingstrength": "hires-strength", "tiling": "tile", "stepcache": "cache",
+	"tokenmergingratio": "token_merging",
 }
 
 // otherKeys begin a field, too, but mean nothing here.

@@ -50,6 +50,17 @@ type Config struct {
 // PooledDim is the width of the pooled text that SDXL's U-Nets read, 0 for the others.
 func (c Config) PooledDim() int { return c.AddedDim - c.TimeIDs*c.AddedTimeDim }
 
+// firstAttention is the first level, from the top, that has attention: that of the largest.
+func (c Config) firstAttention() int {
+	last := len(c.DownBlockTypes) - 1
+	for level, kind := range c.DownBlockTypes {
+		if kind == "CrossAttnDownBlock2D" || c.UpBlockTypes[last-level] == "CrossAttnUpBlock2D" {
+			return level
+		}
+	}
+	return last // of the middle
+}
+
 // TimeEmbedDim is the width of the time embedding.
 func (c Config) TimeEmbedDim() int {
 	if c.TimeEmbeddingDim > 0 {

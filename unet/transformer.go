@@ -1,6 +1,8 @@
 package unet
 
 import (
+	"strings"
+
 	"darkroom/kernels"
 	"darkroom/nn"
 )
@@ -11,6 +13,7 @@ type transformer struct {
 	norm            nn.GroupNorm
 	projIn, projOut nn.Linear // 1×1 convolutions in older checkpoints: the same matrices
 	blocks          []transformerBlock
+	largest         bool // at the first level that has attention
 }
 
 // Epsilons that diffusers fixes, whatever norm_eps says.
@@ -24,6 +27,7 @@ func newTransformer(l nn.Loader, c Config, level, depth int, onlyCross bool) tra
 	t := transformer{
 		norm:   l.At("norm").GroupNorm(width, c.NormNumGroups, transformerNormEps),
 		projIn: l.At("proj_in").Linear(width, width), projOut: l.At("proj_out").Linear(width, width),
+		largest: level == c.firstAttention(),
 	}
 	for i := range depth {
 		t.blocks = append(t.blocks, newTransformerBlock(l.At("transformer_blocks", i), width, c.CrossAttentionDim[level], heads, onlyCross))
@@ -36,6 +40,7 @@ type context struct {
 	text   *kernels.Tensor
 	images []imagePrompt
 	gate   *gate
+	merge  float64 // share of the tokens that are merged in the largest self-attention
 }
 
 type imagePrompt struct{ tokens, strength *kernels.Tensor }
@@ -67,8 +72,12 @@ func (t transformer) forward(g *kernels.Graph, x *kernels.Tensor, read context) 
 	n, h, w, c := x.Shape[0], x.Shape[1], x.Shape[2], x.Shape[3]
 	tokens := g.Reshape(t.norm.Forward(g, x, nil), n, h*w, c)
 	y := t.projIn.Forward(g, tokens, kernels.Identity, nil)
+	var merge *kernels.Match
+	if sources := h*w - h/2*(w/2); t.largest && sources < h*w {
+		merge = &kernels.Match{H: h, W: w, Count: min(sources, int(float64(h*w)*read.merge))}
+	}
 	for _, b := range t.blocks {
-		y = b.forward(g, y, read)
+		y = b.forward(g, y, read, merge)
 	}
 	y = t.projOut.Forward(g, y, kernels.Identity, g.Reshape(x, n, h*w, c))
 	return g.Reshape(y, n, h, w, c)
@@ -98,13 +107,14 @@ func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross boo
 	}
 }
 
-func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read context) *kernels.Tensor {
+// merge says how many tokens self-attention is to merge, and of what picture; nil for none.
+func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read context, merge *kernels.Match) *kernels.Tensor {
 	if b.onlyCross {
 		x = read.cross(g, x, func(residual *kernels.Tensor) *kernels.Tensor {
 			return b.attn1.Forward(g, b.norm1.Forward(g, x), read.text, residual)
 		})
 	} else {
-		x = b.attn1.Forward(g, b.norm1.Forward(g, x), nil, x)
+		x = b.selfAttention(g, x, merge)
 	}
 	x = read.cross(g, x, func(residual *kernels.Tensor) *kernels.Tensor {
 		h := b.norm2.Forward(g, x)
@@ -115,4 +125,19 @@ func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read cont
 	})
 	h := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
 	return b.ff[1].Forward(g, h, kernels.Identity, x)
+}
+
+// selfAttention is x + attention(LN x), of fewer tokens where some are merged: which of them is found by x itself, each time
+// anew.
+func (b transformerBlock) selfAttention(g *kernels.Graph, x *kernels.Tensor, merge *kernels.Match) *kernels.Tensor {
+	h := b.norm1.Forward(g, x)
+	if merge == nil || merge.Count == 0 {
+		return b.attn1.Forward(g, h, nil, x)
+	}
+	name := strings.TrimSuffix(b.attn1.ToQ.Weight.Name, ".to_q.weight")
+	match := *merge
+	match.In = x
+	numbers := g.AddNumbers(name+" match", &match)
+	few := g.Add(name+" merge", &kernels.Merge{In: h, Numbers: numbers, To: x.Shape[1] - match.Count})
+	return g.Add(name+" spread", &kernels.Spread{In: b.attn1.Forward(g, few, nil, nil), Numbers: numbers, Residual: x})
 }

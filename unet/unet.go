@@ -149,15 +149,16 @@ type Inputs struct {
 	Guidance *kernels.Tensor // "guidance", [N,GuidanceDim]: GuidanceProj of LCM's scale; nil for others
 	Extra    *kernels.Tensor // [N,TimeEmbedDim], what else is added to the time embedding; no input of its own
 	images   []imagePrompt   // ImageNames: tokens, [N,t,CrossAttentionDim], and the strength, [N,1], of each image prompt
+	merge    float64         // see nn.Sizes
 	gate     *gate           // nil where cross-attention's results are nobody else's
 	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
 }
 
-func (in Inputs) context() context { return context{in.Text, in.images, in.gate} }
+func (in Inputs) context() context { return context{in.Text, in.images, in.gate, in.merge} }
 
-// Ungated are the inputs for another network beside this one, whose cross-attention is its own.
-func (in Inputs) Ungated() Inputs {
-	in.gate = nil
+// Plain are the inputs for another network beside this one, which has all of its attention.
+func (in Inputs) Plain() Inputs {
+	in.gate, in.merge = nil, 0
 	return in
 }
 
@@ -187,6 +188,7 @@ func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
 	default:
 		in.Class = g.Input("class", g.DType, s.Rows, c.ClassDim)
 	}
+	in.merge = s.Merge
 	if f := s.Cut.Form; f == nn.KeepCross || f == nn.NoCross {
 		in.gate = &gate{form: f}
 	}

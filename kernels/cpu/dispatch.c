@@ -66,6 +66,8 @@ void cpu_run(const isa *set, int kind, void *job, void *scratch) {
 	case RUN_PACK: set->pack(job, scratch); break;
 	case RUN_EXTREMES: set->extremes(job, scratch); break;
 	case RUN_QUANTISE: set->quantise(job, scratch); break;
+	case RUN_MATCH_PACK: set->match_pack(job, scratch); break;
+	case RUN_MATCH: set->match(job, scratch); break;
 	}
 }
 
@@ -101,5 +103,7 @@ void plan_attention(const isa *set, attention_job *a, int64_t workers) {
 }
 
 int64_t attention_scratch(const isa *set, const attention_job *a) { return set->attention_scratch(a); }
+
+int64_t match_scratch(const isa *set, int64_t channels) { return set->match_scratch(channels); }
 
 int64_t groupnorm_scratch(const groupnorm_job *g) { return 2 * (g->channels[0] + g->channels[1]) * (int64_t)sizeof(double); }

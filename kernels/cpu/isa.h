@@ -48,6 +48,7 @@
 #endif
 #include "norm.h"
 #include "rotary.h"
+#include "merge.h"
 #ifdef HALF
 #include "quantise.h"
 #endif
@@ -122,9 +123,9 @@ static double peak(int64_t rounds, int int8) { return int8 ? peak_of_bytes(round
 
 const isa GLUE(isa_, NAME) = {
 	.name = STRING(NAME), .type = TYPE, .nr = NR, .rows = MR, .depth = CHUNK, .most_rows = MOST_ROWS, .most_columns = MOST_COLUMNS,
-	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .rotary = rotary, .pack = pack,
+	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .rotary = rotary, .match_pack = match_pack, .match = match, .pack = pack,
 #ifdef HALF
 	.extremes = extremes, .quantise = quantise,
 #endif
-	.gemm_scratch = gemm_scratch_bytes, .attention_scratch = attention_scratch_bytes, .peak = peak, .peak_flops = PEAK_FLOPS,
+	.gemm_scratch = gemm_scratch_bytes, .attention_scratch = attention_scratch_bytes, .match_scratch = match_scratch_bytes, .peak = peak, .peak_flops = PEAK_FLOPS,
 };

@@ -100,6 +100,20 @@ typedef struct {
 	int32_t half;
 } rotary_job;
 
+// Both passes of finding what is alike: targets into panels, then the best target of each source.
+typedef struct {
+	int64_t items, next;
+	const void *in; // [images][tokens][channels]
+	int64_t images, tokens, channels;
+	int64_t sources, targets;
+	const int32_t *source, *target; // among the tokens
+	float *panels;                  // [images][panels][channels][nr]
+	float *best;                    // [images][sources]: cosines
+	int32_t *at;                    // [images][sources]: a token
+} match_job;
+
+#define MATCH_BLOCK 32 // sources of an item
+
 // Activations on their way to 8 bits. The first pass, for images with one range, finds the extremes of blocks of
 // pixels; the second writes q, with a range for each pixel where there are no extremes.
 typedef struct {
@@ -141,11 +155,14 @@ typedef struct {
 	void (*groupnorm)(groupnorm_job *, void *scratch);
 	void (*layernorm)(layernorm_job *, void *scratch);
 	void (*rotary)(rotary_job *, void *scratch);
+	void (*match_pack)(match_job *, void *scratch);
+	void (*match)(match_job *, void *scratch);
 	void (*pack)(pack_job *, void *scratch);
 	void (*extremes)(quantise_job *, void *scratch); // NULL in sets without int8
 	void (*quantise)(quantise_job *, void *scratch);
 	int64_t (*gemm_scratch)(const gemm_job *); // bytes that a worker needs for a planned job
 	int64_t (*attention_scratch)(const attention_job *);
+	int64_t (*match_scratch)(int64_t channels);
 	// Returns a sum; does rounds · peak_flops of the set's multiply-adds, twice as many of bytes, and nothing else.
 	double (*peak)(int64_t rounds, int int8);
 	double peak_flops;
@@ -155,7 +172,7 @@ typedef struct {
 const isa *cpu_isa(const char *name);
 
 // What Go may call with a function of the table: cgo cannot call through a pointer.
-enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_ROTARY, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE };
+enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_ROTARY, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE, RUN_MATCH_PACK, RUN_MATCH };
 void cpu_run(const isa *set, int kind, void *job, void *scratch);
 double cpu_peak(const isa *set, int64_t rounds, int int8);
 
@@ -163,6 +180,7 @@ double cpu_peak(const isa *set, int64_t rounds, int int8);
 int64_t gemm_scratch(const isa *set, const gemm_job *job);
 int64_t attention_scratch(const isa *set, const attention_job *job);
 int64_t groupnorm_scratch(const groupnorm_job *job);
+int64_t match_scratch(const isa *set, int64_t channels);
 
 // plan_gemm and plan_attention cut a job into items for so many workers.
 void plan_gemm(const isa *set, gemm_job *job, int64_t workers);
