@@ -184,7 +184,7 @@ func (b blockTest) attentions(path string, attentions []transformer) {
 		for k, block := range a.blocks {
 			path := fmt.Sprint(path, ".transformer_blocks.", k)
 			b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
-				return block.forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path))
+				return block.forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path), nil)
 			})
 			for name, attn := range map[string]nn.Attention{".attn1": block.attn1, ".attn2": block.attn2} {
 				path := path + name
