@@ -39,6 +39,7 @@ func (d *dpmSolver) third(σʹ float64) ([]float32, error) {
 	e := math.Expm1(r2 * h)
 	k := s2.Sigma * (r2 / r1) * (e/(r2*h) - 1)
 	u2 := combined(term{1, d.x}, term{-s2.Sigma*e + k, d.ε}, term{-k, d.εr1})
+	d.w.between(u2, s2)
 	εr2, err := d.w.epsilon(u2, s2)
 	if err != nil {
 		return nil, err
@@ -54,6 +55,7 @@ func (d *dpmSolver) inner(r, h float64) (err error) {
 	}
 	s1 := d.w.exploding(d.from.Sigma * math.Exp(-r*h))
 	u1 := combined(term{1, d.x}, term{-s1.Sigma * math.Expm1(r*h), d.ε})
+	d.w.between(u1, s1)
 	d.εr1, err = d.w.epsilon(u1, s1)
 	return err
 }

@@ -27,6 +27,7 @@ func dpmpp2sAncestral(w *walk, i int) error {
 	} else {
 		mid := w.exploding(math.Sqrt(from.Sigma * down))
 		m := combined(term{mid.Sigma / from.Sigma, w.x}, term{1 - mid.Sigma/from.Sigma, p.X0})
+		w.between(m, mid)
 		if p, err = w.denoise(m, mid); err != nil {
 			return err
 		}
@@ -73,6 +74,7 @@ func dpmppSDE(w *walk, i int) error {
 	if err != nil {
 		return err
 	}
+	w.between(m, to) // the end's noise, as diffusers has it
 	if p, err = w.denoise(m, mid); err != nil {
 		return err
 	}

@@ -153,6 +153,7 @@ func flowHeun(w *walk, i int) error {
 		return nil
 	}
 	xʹ := combined(term{1, w.x}, term{to.Sigma - from.Sigma, v})
+	w.between(xʹ, to)
 	pʹ, err := w.denoise(xʹ, to)
 	if err != nil {
 		return err

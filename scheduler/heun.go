@@ -33,6 +33,7 @@ func heun(w *walk, i int) error {
 		return nil
 	}
 	xʹ := combined(term{1, w.x}, term{to.Sigma - hat.Sigma, d})
+	w.between(xʹ, to)
 	pʹ, err := w.denoise(xʹ, to)
 	if err != nil {
 		return err
@@ -60,7 +61,7 @@ var rowDPM2 = sampler{
 // the midpoint taken in ln σ.
 func dpm2(w *walk, i int) error {
 	from, to := w.moves[i].from, w.moves[i].to
-	return w.midpoint(from, to.Sigma)
+	return w.midpoint(from, to, to.Sigma)
 }
 
 var rowDPM2Ancestral = sampler{
@@ -80,7 +81,7 @@ var rowDPM2Ancestral = sampler{
 func dpm2Ancestral(w *walk, i int) error {
 	from, to := w.moves[i].from, w.moves[i].to
 	down, up := ancestralStep(from.Sigma, to.Sigma, w.eta)
-	if err := w.midpoint(from, down); err != nil || down == 0 {
+	if err := w.midpoint(from, to, down); err != nil || down == 0 {
 		return err
 	}
 	z, err := w.noise(from, to)
@@ -91,8 +92,9 @@ func dpm2Ancestral(w *walk, i int) error {
 	return nil
 }
 
-// midpoint steps x from a level to σ' along the slope at the geometric mean of the two.
-func (w *walk) midpoint(from Level, σʹ float64) error {
+// midpoint steps x from a level to σ' along the slope at the geometric mean of the two. What Blend puts back there has the
+// noise of the step's end, as diffusers has it.
+func (w *walk) midpoint(from, to Level, σʹ float64) error {
 	p, err := w.denoise(w.x, from)
 	if err != nil {
 		return err
@@ -104,6 +106,7 @@ func (w *walk) midpoint(from Level, σʹ float64) error {
 	}
 	mid := w.exploding(math.Sqrt(from.Sigma * σʹ))
 	m := combined(term{1, w.x}, term{mid.Sigma - from.Sigma, d})
+	w.between(m, to)
 	if p, err = w.denoise(m, mid); err != nil {
 		return err
 	}

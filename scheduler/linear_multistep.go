@@ -160,6 +160,7 @@ func pndmCalls(s *Schedule) int {
 func (w *walk) plmsStart(m move, next Level) error {
 	e, xʹ := w.Past[0].V, make([]float32, len(w.x))
 	w.transfer(xʹ, w.x, m.from, m.to, e)
+	w.between(xʹ, next)
 	eʹ, err := w.output(xʹ, next)
 	if err != nil {
 		return err
@@ -190,6 +191,9 @@ func (w *walk) pseudoRungeKutta(i int) error {
 		}
 		add(mean, weights[k], e)
 		w.transfer(x, w.x, from, to[k], e)
+		if k+1 < len(at) {
+			w.between(x, at[k+1])
+		}
 	}
 	w.transfer(w.x, w.x, from, end, mean)
 	return nil

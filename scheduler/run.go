@@ -25,6 +25,8 @@ type Run struct {
 
 	// Blend, where not nil, is called after each step, before OnStep, and may change x: to put back a part of a picture
 	// that is to stay, say. at is the level of x now, which is that of the next step, or α = 1, σ = 0 after the last.
+	// Samplers that call the model more than once a step call it for the x of each further call too, as diffusers'
+	// pipelines do.
 	Blend func(x []float32, at Level)
 
 	// State, where not nil, is filled after each step, before OnStep. If it holds a step on entry the run
@@ -157,6 +159,13 @@ func (w *walk) denoise(x []float32, at Level) (Prediction, error) {
 	}
 	w.x0 = p.X0
 	return p, nil
+}
+
+// between blends the x of a step's second or later call of the model.
+func (w *walk) between(x []float32, at Level) {
+	if w.Blend != nil {
+		w.Blend(x, at)
+	}
 }
 
 var errNoNoise = errors.New("a stochastic sampler needs Run.Noise")

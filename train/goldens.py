@@ -19,8 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from diffusers import (AutoencoderKL, DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
-                       EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, StableDiffusionPipeline,
-                       UNet2DConditionModel)
+                       EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler,
+                       KDPM2AncestralDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel)
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -170,8 +170,9 @@ def scheduler_for(name, config):
     karras = name.endswith("-karras")
     base = name.removesuffix("-karras")
     cls = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler, "euler": EulerDiscreteScheduler, "euler-a": EulerAncestralDiscreteScheduler,
-           "dpm++2m": DPMSolverMultistepScheduler}[base]
-    extra = dict(use_karras_sigmas=True) if karras else {}
+           "dpm++2m": DPMSolverMultistepScheduler, "heun": HeunDiscreteScheduler, "dpm2-a": KDPM2AncestralDiscreteScheduler,
+           "plms": PNDMScheduler}[base]
+    extra = dict(use_karras_sigmas=True) if karras else dict(skip_prk_steps=True) if base == "plms" else {}
     return cls.from_config(config, **extra)
 
 

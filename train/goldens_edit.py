@@ -73,6 +73,10 @@ def main():
         run("xl-euler", xl, StableDiffusionXLImg2ImgPipeline, "euler", 64, strength=0.5),
         run("sd-paint", sd, StableDiffusionInpaintPipeline, "ddim", 128, strength=1.0),
         run("sd-paint-some", sd, StableDiffusionInpaintPipeline, "euler-a", 128, strength=0.7),
+        # Two calls a step: what stays is put back before the second, too.
+        run("sd-paint-heun", sd, StableDiffusionInpaintPipeline, "heun", 128, strength=0.7),
+        run("sd-paint-dpm2-a", sd, StableDiffusionInpaintPipeline, "dpm2-a", 128, strength=0.7),
+        run("sd-paint-plms", sd, StableDiffusionInpaintPipeline, "plms", 128, strength=1.0),
         run("xl-paint", xl, StableDiffusionXLInpaintPipeline, "euler", 64, strength=0.99),
         run("nine", nine, StableDiffusionInpaintPipeline, "ddim", 128, strength=1.0),
         run("nine-some", nine, StableDiffusionInpaintPipeline, "euler-a", 128, strength=0.7),
