@@ -18,7 +18,7 @@ type renderer struct {
 	options pipeline.Options
 	open    map[engine]*pipeline.Pipeline
 	warm    map[programSize]bool
-	meter   meter
+	meter   meterReader
 }
 
 type engine struct{ model, dtype string }
@@ -30,8 +30,8 @@ type programSize struct {
 	width, height int
 }
 
-// meter reads the energy that a device has used, in joules since some time in the past.
-type meter interface {
+// meterReader reads the energy that a device has used, in joules since some time in the past.
+type meterReader interface {
 	Joules() (float64, error)
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"darkroom/server/trace"
 	"darkroom/server/web"
 	"darkroom/server/wire"
 )
@@ -59,7 +61,15 @@ func logged(s *Server, next http.Handler) http.Handler {
 			id = strings.ToLower(rand.Text()[:12])
 		}
 		w.Header().Set("X-Request-Id", id)
-		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
+		ctx := context.WithValue(r.Context(), requestKey{}, id)
+		quiet := r.Method == http.MethodGet && (r.URL.Path == "/metrics" || r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasSuffix(r.URL.Path, "/progress"))
+		var parent, span trace.Context
+		if s.o.Traces != nil && !quiet {
+			parent, _ = trace.Parse(r.Header.Get("Traceparent"))
+			span = parent.Child()
+			ctx = trace.With(ctx, span)
+		}
+		r = r.WithContext(ctx)
 		out := &recorder{ResponseWriter: w, begun: time.Now(), timed: strings.HasPrefix(r.URL.Path, "/sdapi/")}
 		defer func() {
 			if p := recover(); p != nil && p != any(http.ErrAbortHandler) { //nolint:errorlint // the server compares it the same way
@@ -71,11 +81,29 @@ func logged(s *Server, next http.Handler) http.Handler {
 			took := time.Since(out.begun)
 			s.metrics.request(r, out.status, took)
 			level := slog.LevelInfo
-			if p := r.URL.Path; r.Method == http.MethodGet && out.status < 400 && (p == "/metrics" || p == "/healthz" || p == "/readyz" || strings.HasSuffix(p, "/progress")) {
+			if quiet && out.status < 400 {
 				level = slog.LevelDebug
 			}
-			s.o.Log.Log(r.Context(), level, "request", "request", id, "method", r.Method, "path", r.URL.Path, "status", out.status, "bytes", out.bytes, "seconds", took.Seconds(), "from", r.RemoteAddr)
+			about := []any{"request", id, "method", r.Method, "path", r.URL.Path, "status", out.status, "bytes", out.bytes, "seconds", took.Seconds(), "from", r.RemoteAddr}
+			if span.Valid() {
+				about = append(about, "trace", hex.EncodeToString(span.Trace[:]))
+				s.o.Traces.Add(requestSpan(r, span, parent, out, took))
+			}
+			s.o.Log.Log(r.Context(), level, "request", about...)
 		}()
 		next.ServeHTTP(out, r)
 	})
+}
+
+// requestSpan is the span of a request that is answered, with OpenTelemetry's names of attributes.
+func requestSpan(r *http.Request, c, parent trace.Context, out *recorder, took time.Duration) trace.Span {
+	_, route, _ := strings.Cut(r.Pattern, " ")
+	s := trace.Span{
+		Context: c, Parent: parent.Span, Name: strings.TrimSpace(r.Method + " " + route), Server: true, Start: out.begun, End: out.begun.Add(took),
+		Attributes: map[string]any{"http.request.method": r.Method, "url.path": r.URL.Path, "http.route": route, "http.response.status_code": out.status},
+	}
+	if out.status >= 500 {
+		s.Error = http.StatusText(out.status)
+	}
+	return s
 }

@@ -10,12 +10,15 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"darkroom/batch/manifest"
+	"darkroom/machine/meter"
 	"darkroom/server/dispatch"
 )
 
 // metricSet is what the server measures, for Prometheus.
 type metricSet struct {
-	all map[string]*metrics.Set // by the metric's name
+	all        map[string]*metrics.Set // by the metric's name
+	gpus       *meter.GPUs
+	processors *meter.Processors
 }
 
 // families are the metrics with their types and help.
@@ -25,6 +28,10 @@ var families = []struct{ name, kind, help string }{
 	{"pictures_total", "counter", "Pictures that were rendered, stored and written down, by device."},
 	{"render_seconds", "histogram", "Time to render a picture; of several that are rendered at once, each one's share."},
 	{"wait_seconds", "histogram", "Time from the beginning of a picture's rendering to its being in the store."},
+	{"stage_seconds", "histogram", "Time that a picture spent in a stage: queue (accepted, waiting for a device), encode (opening the model, encoding the prompt), denoise, decode, save. What a worker of a queue does after the last step is all in decode."},
+	{"iterations_per_second", "gauge", "Steps per second of the latest picture, by device."},
+	{"failures_total", "counter", "Pictures that failed."},
+	{"cancelled_total", "counter", "Pictures that were cancelled while they were rendered."},
 	{"steps_total", "counter", "Steps of denoising of finished pictures, by device: their rate is it/s."},
 	{"picture_bytes_total", "counter", "Bytes of pictures that were stored."},
 	{"models_total", "counter", "Models that were opened and closed."},
@@ -33,10 +40,13 @@ var families = []struct{ name, kind, help string }{
 	{"jobs", "gauge", "Jobs that are remembered."},
 	{"subscribers", "gauge", "Clients that listen to events."},
 	{"queue_workers", "gauge", "Workers of the queue that make pictures for this server (--queue)."},
+	{"device_energy_joules_total", "counter", "Energy that a device has used since some time before the server's start: GPUs, and processor packages where the system lets it be read."},
+	{"device_memory_used_bytes", "gauge", "Memory of a GPU in use, by whatever program."},
+	{"device_memory_bytes", "gauge", "Memory of a GPU."},
 }
 
 func newMetrics() *metricSet {
-	m := &metricSet{map[string]*metrics.Set{}}
+	m := &metricSet{map[string]*metrics.Set{}, meter.OpenGPUs(), meter.OpenProcessors(meter.Powercap)}
 	for _, f := range families {
 		m.all[f.name] = metrics.NewSet()
 	}
@@ -79,12 +89,46 @@ func (m *metricSet) made(r manifest.Record) {
 	m.histogram("wait_seconds", "", 0.01).Update(r.Finished.Sub(r.Started).Seconds())
 }
 
+// ended takes in how long a picture spent in each stage.
+func (m *metricSet) ended(e dispatch.Ended) {
+	switch {
+	case e.Cancel:
+		m.counter("cancelled_total", "").Inc()
+		return
+	case e.Err != nil:
+		m.counter("failures_total", "").Inc()
+		return
+	}
+	for _, s := range e.Stages() {
+		m.histogram("stage_seconds", fmt.Sprintf(`{stage=%q}`, s.Name), 0.001).Update(s.End.Sub(s.Start).Seconds())
+	}
+	if took := e.Denoised.Sub(e.Denoising).Seconds(); took > 0 && !e.Denoising.IsZero() {
+		m.all["iterations_per_second"].GetOrCreateGauge(fmt.Sprintf("darkroom_server_iterations_per_second{device=%q}", e.Record.Device), nil).Set(float64(e.Record.Steps) / took)
+	}
+}
+
+// readDevices reads what drivers tell.
+func (m *metricSet) readDevices() {
+	for _, r := range append(m.gpus.Read(), m.processors.Read()...) {
+		labels := fmt.Sprintf(`{device=%q,name=%q}`, r.Device, r.Name)
+		if r.Energy {
+			m.all["device_energy_joules_total"].GetOrCreateFloatCounter("darkroom_server_device_energy_joules_total" + labels).Set(r.Joules)
+		}
+		if r.MemoryTotal > 0 {
+			for name, v := range map[string]uint64{"device_memory_used_bytes": r.MemoryUsed, "device_memory_bytes": r.MemoryTotal} {
+				m.all[name].GetOrCreateGauge("darkroom_server_"+name+labels, nil).Set(float64(v))
+			}
+		}
+	}
+}
+
 func (m *metricSet) model(name string, opened bool) {
 	m.counter("models_total", fmt.Sprintf(`{model=%q,event=%q}`, name, map[bool]string{true: "opened", false: "closed"}[opened])).Inc()
 }
 
 // write writes the measurements and those of the process in Prometheus' text format.
 func (m *metricSet) write(w io.Writer, now dispatch.Status, workers int) {
+	m.readDevices()
 	gauges := map[string]int{"queue_pictures": now.Waiting, "running_pictures": now.Running, "jobs": now.Jobs, "subscribers": now.Subscribers, "queue_workers": workers}
 	for _, f := range families {
 		fmt.Fprintf(w, "# HELP darkroom_server_%s %s\n# TYPE darkroom_server_%s %s\n", f.name, f.help, f.name, f.kind)

@@ -110,7 +110,7 @@ func (s *Security) sameOrigin(csrf *http.CrossOriginProtection, next http.Handle
 		if r.Method == http.MethodOptions {
 			if allowed {
 				h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS")
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Request-Id, X-Stainless-Retry-Count, X-Stainless-Lang, X-Stainless-Package-Version, X-Stainless-OS, X-Stainless-Arch, X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, OpenAI-Organization, OpenAI-Project")
+				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Api-Key, X-Request-Id, Traceparent, Tracestate, X-Stainless-Retry-Count, X-Stainless-Lang, X-Stainless-Package-Version, X-Stainless-OS, X-Stainless-Arch, X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, OpenAI-Organization, OpenAI-Project")
 				h.Set("Access-Control-Max-Age", "600")
 			}
 			h.Set("Allow", "GET, HEAD, POST, PATCH, DELETE, OPTIONS")

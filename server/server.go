@@ -29,6 +29,7 @@ import (
 	"darkroom/server/openapi"
 	"darkroom/server/page"
 	"darkroom/server/sdapi"
+	"darkroom/server/trace"
 	"darkroom/server/web"
 )
 
@@ -49,6 +50,7 @@ type Options struct {
 	Security Security
 	MaxBody  int64 // bytes of a request's body; 0: 64 MiB
 	Log      *slog.Logger
+	Traces   *trace.Exporter // nil: no traces
 
 	// Workers make the pictures that need no files of this machine; nil: all are made on Devices.
 	Workers *queue.Service
@@ -123,6 +125,7 @@ func (s *Server) open() (err error) {
 		Resolve:   reader.Resolve,
 		ModelHash: s.modelHash(reader),
 		Workers:   o.Workers,
+		Ended:     s.ended,
 		Abroad:    s.abroad,
 		Made: func(r manifest.Record, resolved jobs.Request, c recipe.Recipe) error {
 			s.metrics.made(r)
@@ -133,6 +136,32 @@ func (s *Server) open() (err error) {
 		},
 	})
 	return err
+}
+
+// ended measures a picture, and tells of its way.
+func (s *Server) ended(e dispatch.Ended) {
+	s.metrics.ended(e)
+	parent, ok := trace.Parse(e.Trace)
+	if s.o.Traces == nil || !ok {
+		return
+	}
+	picture := trace.Span{Context: parent.Child(), Parent: parent.Span, Name: "picture", Start: e.Accepted, End: e.Stored, Attributes: map[string]any{
+		"darkroom.job": e.Job, "darkroom.picture": e.Index, "darkroom.origin": e.Origin, "darkroom.cancelled": e.Cancel,
+	}}
+	if e.Err != nil && !e.Cancel {
+		picture.Error = e.Err.Error()
+	}
+	if r := &e.Record; e.Err == nil {
+		for name, v := range map[string]any{"device": r.Device, "worker": r.Worker, "steps": r.Steps, "width": r.Width, "height": r.Height, "model_hash": r.ModelHash} {
+			if v != "" {
+				picture.Attributes["darkroom."+name] = v
+			}
+		}
+	}
+	s.o.Traces.Add(picture)
+	for _, stage := range e.Stages() {
+		s.o.Traces.Add(trace.Span{Context: picture.Child(), Parent: picture.Span, Name: stage.Name, Start: stage.Start, End: stage.End})
+	}
 }
 
 // abroad is a request that names the server's model, which workers do not know.

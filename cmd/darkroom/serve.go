@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,8 +17,10 @@ import (
 	"darkroom/batch/store"
 	"darkroom/machine"
 	"darkroom/models/library"
+	"darkroom/pipeline"
 	"darkroom/server"
 	"darkroom/server/ask"
+	"darkroom/server/trace"
 
 	"github.com/urfave/cli/v2"
 )
@@ -71,6 +74,7 @@ Examples:
 			&cli.StringFlag{Name: "batch-size", Usage: "how many pictures of the same size and sampler a device renders at once; does not change the pictures", DefaultText: "auto: as many as make it faster"},
 			&cli.DurationFlag{Name: "idle", Usage: "how long a model stays open unused", DefaultText: "5m"},
 			&cli.DurationFlag{Name: "drain", Usage: "how long to wait at exit for pictures being rendered", DefaultText: "5m", Value: 5 * time.Minute},
+			&cli.StringFlag{Name: "traces", Usage: "send OpenTelemetry traces to the collector at `URL` (OTLP over HTTP)", EnvVars: []string{"OTEL_EXPORTER_OTLP_ENDPOINT"}, DefaultText: "none"},
 			&cli.BoolFlag{Name: "debug", Usage: "log more"},
 			&cli.StringFlag{Name: "check", Usage: "ask the server at `URL` whether it is ready, and serve nothing"},
 		), memoryFlag(), quietFlag()),
@@ -130,6 +134,16 @@ func readServe(e *env, c *cli.Context) (o serveOptions, err error) {
 		Limits: ask.Limits{Pixels: c.Int("max-pixels"), Steps: c.Int("max-steps")}, Base: base, MaxBody: int64(c.Int("max-body")) << 20,
 		Security: server.Security{Key: c.String("api-key"), Basic: c.String("api-auth"), CORS: c.StringSlice("cors"), Hosts: c.StringSlice("host"), Rate: c.Float64("rate")},
 		Log:      slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: level})),
+	}
+	if to := c.String("traces"); to != "" {
+		headers, err := trace.ParseHeaders(os.Getenv("OTEL_EXPORTER_OTLP_HEADERS"))
+		if err != nil {
+			return o, usagef("OTEL_EXPORTER_OTLP_HEADERS: %v", err)
+		}
+		o.Server.Traces, err = trace.Open(trace.Options{Endpoint: to, Headers: headers, Service: os.Getenv("OTEL_SERVICE_NAME"), Version: pipeline.Version(), Log: o.Server.Log})
+		if err != nil {
+			return o, usagef("--traces %v", err)
+		}
 	}
 	if c.IsSet("queue") {
 		to := readQueueFlags(c)
@@ -260,6 +274,7 @@ func serve(ctx context.Context, e *env, o serveOptions) error {
 	if _, err := fmt.Fprintln(e.stdout, pageAddress(listener.Addr(), o.Listen.Cert != "")); err != nil {
 		return err
 	}
+	defer o.Server.Traces.Close()
 	e.drain.Store(true) // the pictures in work are waited for
 	return s.Serve(ctx, listener, o.Drain)
 }

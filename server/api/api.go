@@ -17,6 +17,7 @@ import (
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
 	"darkroom/server/gallery"
+	"darkroom/server/trace"
 	"darkroom/server/web"
 	"darkroom/server/wire"
 )
@@ -42,7 +43,7 @@ func (a *API) postJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	sum := sha256.Sum256(data)
-	s := dispatch.Submission{Origin: "jobs", Client: web.Client(r), Key: r.Header.Get("Idempotency-Key"), Body: hex.EncodeToString(sum[:])}
+	s := dispatch.Submission{Trace: trace.From(r.Context()).String(), Origin: "jobs", Client: web.Client(r), Key: r.Header.Get("Idempotency-Key"), Body: hex.EncodeToString(sum[:])}
 	if len(s.Key) > 255 {
 		return ask.Invalid("Idempotency-Key", "more than 255 bytes")
 	}

@@ -85,9 +85,11 @@ func (d *Dispatcher) events(t *task, _ string) pipeline.Events {
 	}
 	previews := engine.Previews{Sure: t.job.partials}
 	return pipeline.Events{
-		Warn:  func(text string) { locked(func() { t.warn(text) }) },
-		Start: func(n int) { locked(func() { t.begun, t.step, t.steps = time.Now(), 0, n; tell() }) },
-		Step:  func(n int) { locked(func() { t.step = n; tell() }) },
+		Warn: func(text string) { locked(func() { t.warn(text) }) },
+		Start: func(n int) {
+			locked(func() { t.denoising, t.stepped, t.step, t.steps = time.Now(), time.Time{}, 0, n; tell() })
+		},
+		Step: func(n int) { locked(func() { t.step, t.stepped = n, time.Now(); tell() }) },
 		Stop: func() (err error) {
 			locked(func() {
 				if t.stop {
@@ -130,6 +132,32 @@ func (d *Dispatcher) preview(t *task, step int, data []byte) {
 type made struct {
 	try   render.Try[*task]
 	image *pipeline.Image
+	at    time.Time
+}
+
+// Ended is a picture that was rendered, or failed.
+type Ended struct {
+	Job    string
+	Index  int
+	Origin string          // the API that it came through
+	Trace  string          // the header traceparent of who asked; "": none
+	Record manifest.Record // of a finished one
+	Err    error           // of one that failed
+	Cancel bool            // it was cancelled
+	// When its job was accepted, a device took it, its first step began, its last step ended, its pixels were there, and its file
+	// was. Those after a failure are zero; so is Pixels of a picture that a worker made.
+	Accepted, Begun, Denoising, Denoised, Pixels, Stored time.Time
+}
+
+// ended tells of a picture's end. The caller does not hold mu.
+func (d *Dispatcher) ended(t *task, e Ended) {
+	if d.o.Ended == nil {
+		return
+	}
+	d.mu.Lock()
+	e.Job, e.Index, e.Origin, e.Trace, e.Accepted, e.Begun, e.Denoising, e.Denoised = t.job.ID, t.index, t.job.Origin, t.job.Trace, t.job.Created, t.begun, t.denoising, t.stepped
+	d.mu.Unlock()
+	d.o.Ended(e)
 }
 
 // write encodes a picture, stores it and writes it down.
@@ -153,15 +181,16 @@ func (d *Dispatcher) write(ctx context.Context, m made) {
 		d.fail(t, err)
 		return
 	}
-	d.finish(t, rec, m.image.Recipe)
+	d.finish(t, rec, m.image.Recipe, m.at)
 }
 
 func (d *Dispatcher) patiently(ctx context.Context, try func() error) error {
 	return batch.Patiently(ctx, 0, func(text string) { d.o.Log.Warn(text) }, try)
 }
 
-// finish ends a task whose picture is stored and written down.
-func (d *Dispatcher) finish(t *task, rec manifest.Record, c recipe.Recipe) {
+// finish ends a task whose picture is stored and written down. Its pixels were there at a time, zero: not known.
+func (d *Dispatcher) finish(t *task, rec manifest.Record, c recipe.Recipe, pixels time.Time) {
+	d.ended(t, Ended{Record: rec, Pixels: pixels, Stored: time.Now()})
 	if d.o.Made != nil {
 		resolved, err := d.o.Resolve(&t.item.Request)
 		if err == nil {
@@ -194,6 +223,7 @@ func (d *Dispatcher) settle(t *task, rec manifest.Record) {
 
 // fail ends a task that failed for good or was cancelled.
 func (d *Dispatcher) fail(t *task, err error) {
+	d.ended(t, Ended{Err: err, Cancel: IsCancelled(err), Stored: time.Now()})
 	d.mu.Lock()
 	d.release(t)
 	if t.state, t.err = failed, err; t.stop {
@@ -204,4 +234,29 @@ func (d *Dispatcher) fail(t *task, err error) {
 	d.touch(t.job)
 	d.unlock()
 	d.rouse()
+}
+
+// Stage is a part of a picture's way.
+type Stage struct {
+	Name       string
+	Start, End time.Time
+}
+
+// Stages are those that the picture went through, one after the other.
+func (e *Ended) Stages() (all []Stage) {
+	names := []string{"queue", "encode", "denoise", "decode", "save"}
+	from, ok := e.Accepted, true
+	for i, until := range []time.Time{e.Begun, e.Denoising, e.Denoised, e.Pixels, e.Stored} {
+		if until.IsZero() && i == 3 { // a worker decodes and saves
+			until, ok = e.Stored, false
+		}
+		if until.IsZero() {
+			break
+		}
+		all = append(all, Stage{names[i], from, until})
+		if from = until; !ok {
+			break
+		}
+	}
+	return all
 }

@@ -56,6 +56,9 @@ type Options struct {
 	// Abroad is a request as a worker on another machine understands it. Required with Workers.
 	Abroad func(*jobs.Request) jobs.Request
 
+	// Ended is told of each picture that was rendered here or by a worker, or failed; may be nil.
+	Ended func(Ended)
+
 	AtOnce int           // pictures that a device renders at once, at most; 0: as many as make it faster
 	Retry  int           // how often a picture that failed alone is tried again
 	Queue  int           // pictures that may wait; 0: 10,000
@@ -324,7 +327,7 @@ func (d *Dispatcher) render(ctx context.Context) error {
 		Source: &source{d, map[int]kind{}}, AtOnce: d.o.AtOnce, Retry: d.o.Retry,
 		Kind:   func(t *task) any { return t.kind() },
 		Events: d.events,
-		Made:   func(t render.Try[*task], img *pipeline.Image) { pictures <- made{t, img} },
+		Made:   func(t render.Try[*task], img *pipeline.Image) { pictures <- made{t, img, time.Now()} },
 		Failed: func(t render.Try[*task], err error) { d.fail(t.Item, err) },
 		Retrying: func(t render.Try[*task], err error) {
 			d.o.Log.Warn("trying again", "job", t.Item.job.ID, "picture", t.Item.index, "error", err)

@@ -160,7 +160,7 @@ func (d *Dispatcher) takeIn(ctx context.Context, t *task, hash string, rec manif
 		t.warn(fmt.Sprintf("worker %s has other weights under the name of this model than the server", rec.Worker))
 		d.mu.Unlock()
 	}
-	d.finish(t, rec, *info.Recipe)
+	d.finish(t, rec, *info.Recipe, time.Time{})
 }
 
 func (d *Dispatcher) modelHash(t *task) (string, error) {

@@ -58,6 +58,8 @@ type task struct {
 	followers []*task // those that wait for the same picture
 
 	begun       time.Time
+	denoising   time.Time // when denoising began; zero: it has not
+	stepped     time.Time // when the latest step ended
 	step, steps int
 }
 
@@ -129,7 +131,7 @@ func (t *task) warn(text string) {
 func (t *task) progress() *wire.Progress {
 	p := &wire.Progress{Picture: t.index, Step: t.step, Steps: t.steps}
 	if t.step > 0 && t.steps > t.step {
-		p.SecondsLeft = time.Since(t.begun).Seconds() / float64(t.step) * float64(t.steps-t.step)
+		p.SecondsLeft = t.stepped.Sub(t.denoising).Seconds() / float64(t.step) * float64(t.steps-t.step)
 	}
 	return p
 }

@@ -28,6 +28,7 @@ type accepted struct {
 	Client   string    `json:"client,omitempty"` // who asked: see Submission
 	Key      string    `json:"key,omitempty"`    // of idempotency
 	Body     string    `json:"body,omitempty"`   // hash of what came with the key
+	Trace    string    `json:"trace,omitempty"`  // of the request, for spans
 	Items    []item    `json:"items"`
 }
 

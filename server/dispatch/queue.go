@@ -59,7 +59,7 @@ func (d *Dispatcher) claim(t *task) bool {
 		return false
 	}
 	d.inFlight[t.hash] = t
-	t.state, t.begun, t.step, t.steps = running, time.Now(), 0, 0
+	t.state, t.begun, t.denoising, t.stepped, t.step, t.steps = running, time.Now(), time.Time{}, time.Time{}, 0, 0
 	d.touch(t.job)
 	return true
 }

@@ -26,6 +26,7 @@ type Submission struct {
 	Client   string // who asks; keys of different clients are different
 	Key      string // a job with this key is accepted once; "": each is
 	Body     string // hash of what was asked for, to tell another use of the key
+	Trace    string // the header traceparent of the request's span; "": none
 	Partials int    // previews of each picture that are made by all means, evenly spaced
 }
 
@@ -47,7 +48,7 @@ func (d *Dispatcher) Submit(s Submission) (id string, existed bool, err error) {
 	if s.ID == "" {
 		s.ID = NewID()
 	}
-	a := &accepted{ID: s.ID, Created: time.Now().UTC(), Priority: s.Priority, Origin: s.Origin, Client: s.Client, Key: s.Key, Body: s.Body}
+	a := &accepted{ID: s.ID, Created: time.Now().UTC(), Priority: s.Priority, Origin: s.Origin, Client: s.Client, Key: s.Key, Body: s.Body, Trace: s.Trace}
 	for i, q := range s.Requests {
 		file := ""
 		if i < len(s.Files) {

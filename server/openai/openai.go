@@ -22,6 +22,7 @@ import (
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
 	"darkroom/server/gallery"
+	"darkroom/server/trace"
 	"darkroom/server/web"
 	"darkroom/server/wire"
 )
@@ -424,7 +425,7 @@ func (a *API) submit(r *http.Request, q *request, first string) (string, error) 
 			}
 		}
 	}
-	s := dispatch.Submission{ID: first, Requests: q.requests, Origin: "openai", Client: web.Client(r), Key: key, Body: q.key}
+	s := dispatch.Submission{Trace: trace.From(r.Context()).String(), ID: first, Requests: q.requests, Origin: "openai", Client: web.Client(r), Key: key, Body: q.key}
 	if q.body.Stream && q.body.PartialImages != nil {
 		s.Partials = *q.body.PartialImages
 	}

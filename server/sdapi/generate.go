@@ -15,6 +15,7 @@ import (
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
 	"darkroom/server/openai"
+	"darkroom/server/trace"
 	"darkroom/server/web"
 	"darkroom/server/wire"
 )
@@ -303,7 +304,7 @@ func (a *API) run(w http.ResponseWriter, r *http.Request, fields map[string]json
 	client := web.Client(r)
 	id := dispatch.NewID()
 	defer a.begin(client, id, text(fields, "force_task_id"))()
-	id, _, err = a.Jobs.Submit(dispatch.Submission{ID: id, Requests: requests, Origin: "sdapi", Client: client})
+	id, _, err = a.Jobs.Submit(dispatch.Submission{Trace: trace.From(r.Context()).String(), ID: id, Requests: requests, Origin: "sdapi", Client: client})
 	if err != nil {
 		return err
 	}

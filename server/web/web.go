@@ -4,6 +4,8 @@ package web
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,10 +172,12 @@ func (s *Stream) write(text string) error {
 // BeatTime is how often an idle stream has a comment.
 const BeatTime = 15 * time.Second
 
-// Client is who sends a request: its credentials, or else its address without the port.
+// Client is who sends a request: a hash of its credentials, which are not to be written down, or else its address without the
+// port.
 func Client(r *http.Request) string {
 	if auth := r.Header.Get("Authorization"); auth != "" {
-		return auth
+		sum := sha256.Sum256([]byte(auth))
+		return "credentials " + hex.EncodeToString(sum[:8])
 	}
 	host := r.RemoteAddr
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
