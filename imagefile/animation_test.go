@@ -116,6 +116,72 @@ func TestAnimatedWebP(t *testing.T) {
 	}
 }
 
+// The first picture of an animation can be loaded, also one that covers a part of the canvas, as other programs write it.
+func TestLoadAnimatedWebP(t *testing.T) {
+	file := animated(t, "x.webp", animation())
+	want, _ := moving(0)
+	got, err := LoadData(file)
+	if err != nil || !bytes.Equal(got.Pix, want.Pix) {
+		t.Fatalf("%v, other pixels than the first picture's", err)
+	}
+	if read, err := Decode(bytes.NewReader(file), int64(len(file))); err != nil || !bytes.Equal(read.Pix, want.Pix) {
+		t.Errorf("Decode: %v", err)
+	}
+	frame := bytes.Index(file, []byte("ANMF")) + 8
+	part := bytes.Clone(file)
+	canvas := bytes.Index(file, []byte("VP8X")) + 8 + 4
+	put24(part[canvas:], want.Rect.Dx()+10-1)
+	part[frame] = 3 // 6 pixels to the right
+	got, err = LoadData(part)
+	if err != nil || got.Rect.Dx() != want.Rect.Dx()+10 || got.NRGBAAt(0, 0).A != 0 || got.NRGBAAt(6, 0) != want.NRGBAAt(0, 0) {
+		t.Errorf("a part of the canvas: %v, %v", err, got.Bounds())
+	}
+	for n := range len(file) {
+		if _, err := LoadData(file[:n]); err == nil && n < frame+20 {
+			t.Fatalf("%d bytes of the file give a picture", n)
+		}
+	}
+}
+
+// Each of EXIF's eight orientations, in PNG and WebP files, whose readers know nothing of them.
+func TestTurned(t *testing.T) {
+	img := image.NewNRGBA(image.Rect(0, 0, 3, 2))
+	for i := range img.Pix {
+		img.Pix[i] = 255
+	}
+	mark := color.NRGBA{255, 0, 0, 255}
+	img.SetNRGBA(2, 0, mark) // the right upper corner
+	corners := []image.Point{1: {2, 0}, {0, 0}, {0, 1}, {2, 1}, {0, 2}, {1, 2}, {1, 0}, {0, 0}}
+	for o := 1; o <= 8; o++ {
+		exif := []byte("MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00")
+		exif[19] = byte(o)
+		var plain bytes.Buffer
+		if err := png.Encode(&plain, img); err != nil {
+			t.Fatal(err)
+		}
+		var file bytes.Buffer
+		file.Write(plain.Bytes()[:33]) // signature and IHDR
+		writeChunk(&file, "eXIf", exif)
+		file.Write(plain.Bytes()[33:])
+		plain.Reset()
+		if err := webp.Encode(&plain, img, webp.Options{Lossless: true}); err != nil {
+			t.Fatal(err)
+		}
+		var riff bytes.Buffer
+		riff.Write(plain.Bytes())
+		writeRIFFChunk(&riff, "EXIF", exif)
+		for kind, data := range map[string][]byte{"PNG": file.Bytes(), "WebP": riff.Bytes()} {
+			got, err := LoadData(data)
+			if err != nil {
+				t.Fatal(kind, err)
+			}
+			if c := corners[o]; got.NRGBAAt(c.X, c.Y) != mark || (got.Rect.Dx() == 3) != (o < 5) {
+				t.Errorf("%s, orientation %d: %v has %v at %v", kind, o, got.Rect, got.NRGBAAt(c.X, c.Y), c)
+			}
+		}
+	}
+}
+
 // 256 colours come near a picture of 851, and a picture of few colours is kept as it is.
 func TestGIF(t *testing.T) {
 	got, err := gif.DecodeAll(bytes.NewReader(animated(t, "x.gif", animation())))

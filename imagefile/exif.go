@@ -17,6 +17,7 @@ import (
 // Tags and types of EXIF 2.3 (CIPA DC-008), which is TIFF 6.0 with tags of its own.
 const (
 	tagImageDescription = 0x010e
+	tagOrientation      = 0x0112
 	tagExifIFD          = 0x8769
 	tagUserComment      = 0x9286
 	tagXPComment        = 0x9c9c // Windows' own
@@ -137,6 +138,32 @@ func exifTexts(data []byte, take func(key, value string)) error {
 	}
 	take("parameters", comment)
 	return nil
+}
+
+// exifOrientation is the orientation in an EXIF block's first directory; 1 where it has none or is damaged.
+func exifOrientation(data []byte) int {
+	if len(data) < 8 {
+		return 1
+	}
+	var order binary.ByteOrder = binary.BigEndian
+	if string(data[:2]) == "II" {
+		order = binary.LittleEndian
+	}
+	at := uint64(order.Uint32(data[4:]))
+	if at+2 > uint64(len(data)) {
+		return 1
+	}
+	entries := data[at+2:]
+	for range order.Uint16(data[at:]) {
+		if len(entries) < 12 {
+			break
+		}
+		if order.Uint16(entries) == tagOrientation && order.Uint16(entries[2:]) == typeShort {
+			return int(order.Uint16(entries[8:]))
+		}
+		entries = entries[12:]
+	}
+	return 1
 }
 
 // takeASCII gives a text field to take. ComfyUI puts its texts into the fields for the camera's name and the like, each after

@@ -136,8 +136,7 @@ type metadata struct {
 // memory for it is taken before the claim is checked.
 const MaxPixels = 1 << 26
 
-// Decode reads the pixels of a PNG, JPEG or WebP file of the given size in bytes. Only the first picture of an animation
-// is read, and WebP animations not at all.
+// Decode reads the pixels of a PNG, JPEG or WebP file of the given size in bytes; of an animation, the first picture.
 func Decode(r io.ReaderAt, size int64) (*image.NRGBA, error) {
 	info, err := Read(r, size)
 	if err != nil {
@@ -199,17 +198,28 @@ func encodeWebP(w io.Writer, img *image.NRGBA, m metadata, quality int) error {
 	return writeWebP(w, buf.Bytes(), img, m)
 }
 
-// decodeWebP uses the decoder in Go: a hostile file must not reach one in C.
+// decodeWebP reads a picture, or an animation's first. It uses the decoder in Go: a hostile file must not reach one in C.
 func decodeWebP(r io.Reader) (img image.Image, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the file is damaged (%v)", p)
 		}
 	}()
-	if img, err = xwebp.Decode(r); err == nil {
-		img = fromYUV(img)
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
 	}
-	return img, err
+	still, at, canvas, err := firstFrame(data)
+	if err != nil {
+		return nil, err
+	}
+	if int64(canvas.Dx())*int64(canvas.Dy()) > MaxPixels {
+		return nil, errors.New("it has too many pixels")
+	}
+	if img, err = xwebp.Decode(bytes.NewReader(still)); err != nil {
+		return nil, err
+	}
+	return onCanvas(fromYUV(img), at, canvas), nil
 }
 
 // ErrNotImage says that a file is none of the formats that are read.

@@ -3,6 +3,7 @@ package imagefile
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"image"
@@ -22,7 +23,8 @@ type Picture struct {
 	SHA256 string // of the file, 64 hex digits
 }
 
-// Load reads a picture of any size, depth and colour model: PNG, JPEG, WebP, TIFF, BMP, and a GIF's first frame.
+// Load reads a picture of any size, depth and colour model: PNG, JPEG, WebP, GIF (of animations the first
+// frame), TIFF and BMP.
 func Load(path string) (*Picture, error) {
 	data, err := readPicture(path)
 	if err != nil {
@@ -65,12 +67,57 @@ func decodeAny(data []byte) (*image.NRGBA, error) {
 	if kind == "webp" {
 		img, err = decodeWebP(bytes.NewReader(data))
 	} else {
-		img, err = imaging.Decode(bytes.NewReader(data), imaging.AutoOrientation(true))
+		img, err = imaging.Decode(bytes.NewReader(data), imaging.AutoOrientation(true)) // turns JPEGs
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the picture is damaged: %w", err)
 	}
-	return toNRGBA(img), nil
+	return toNRGBA(turned(img, orientation(kind, data))), nil
+}
+
+// orientation is what the EXIF block of a PNG or WebP says of how the picture is to be turned, 1 to 8; 1 is as it lies.
+func orientation(kind string, data []byte) int {
+	switch kind {
+	case "webp":
+		for name, chunk := range webpChunks(data) {
+			if name == "EXIF" {
+				return exifOrientation(bytes.TrimPrefix(chunk, []byte("Exif\x00\x00")))
+			}
+		}
+	case "png":
+		for rest := data[min(8, len(data)):]; len(rest) >= 12; {
+			size := int64(binary.BigEndian.Uint32(rest))
+			if size > int64(len(rest)-12) {
+				return 1
+			}
+			if string(rest[4:8]) == "eXIf" {
+				return exifOrientation(rest[8 : 8+size])
+			}
+			rest = rest[12+size:]
+		}
+	}
+	return 1
+}
+
+// turned is a picture as a viewer shows it.
+func turned(img image.Image, orientation int) image.Image {
+	switch orientation {
+	case 2:
+		return imaging.FlipH(img)
+	case 3:
+		return imaging.Rotate180(img)
+	case 4:
+		return imaging.FlipV(img)
+	case 5:
+		return imaging.Transpose(img)
+	case 6:
+		return imaging.Rotate270(img)
+	case 7:
+		return imaging.Transverse(img)
+	case 8:
+		return imaging.Rotate90(img)
+	}
+	return img
 }
 
 // Flatten puts a picture with transparent parts on a colour.

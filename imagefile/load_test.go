@@ -86,6 +86,11 @@ func FuzzLoad(f *testing.F) {
 	_ = png.Encode(&b, image.NewGray(image.Rect(0, 0, 2, 2)))
 	f.Add(b.Bytes())
 	f.Add([]byte("GIF89a"))
+	b.Reset()
+	if err := EncodeAnimation(&b, "x.webp", animation()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
 	f.Add([]byte("RIFF\x00\x00\x00\x00WEBPVP8 "))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if img, err := decodeAny(data); err == nil && img.Bounds().Empty() {
