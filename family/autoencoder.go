@@ -53,9 +53,9 @@ func (c *autoencoder) Tiled(h, w int) bool { return c.tiles(h, w) != nil }
 // sizes are those of what the decoder is given at once.
 func (c *autoencoder) sizes(a Area) nn.Sizes {
 	if t := c.tiles(a.H, a.W); t != nil && a.Tiled {
-		return nn.Sizes{Rows: 1, H: min(a.H, t.Tile), W: min(a.W, t.Tile)}
+		return nn.Sizes{Rows: 1, H: min(a.H, t.Tile), W: min(a.W, t.Tile), Winograd: a.Winograd}
 	}
-	return nn.Sizes{Rows: 1, H: a.H, W: a.W, Wrap: a.Wrap}
+	return nn.Sizes{Rows: 1, H: a.H, W: a.W, Wrap: a.Wrap, Winograd: a.Winograd}
 }
 
 func (c *autoencoder) Beside() bool {
@@ -168,7 +168,7 @@ func (c *autoencoder) run(ctx context.Context, p *stage.Part, latents []float32,
 	nhwc := make([]float32, len(z))
 	tensor.ToNHWC(nhwc, z, c.config.LatentChannels)
 	decode := func(z []float32, h, w int, wrap [2]bool) ([]float32, error) {
-		out, err := p.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap}, stage.Values{"latent": tensor.Of(z, 1, h, w, c.config.LatentChannels)}, "image")
+		out, err := p.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap, Winograd: a.Winograd}, stage.Values{"latent": tensor.Of(z, 1, h, w, c.config.LatentChannels)}, "image")
 		if err != nil {
 			return nil, err
 		}
@@ -204,7 +204,7 @@ func (c *autoencoder) Encode(ctx context.Context, picture []float32, a Area) (me
 	}
 	height, width := a.H*c.config.Factor(), a.W*c.config.Factor()
 	encode := func(x []float32, h, w int, wrap [2]bool) ([]float32, error) {
-		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, name)
+		out, err := c.encoder.Run(ctx, nn.Sizes{Rows: 1, H: h, W: w, Wrap: wrap, Winograd: a.Winograd}, stage.Values{"image": tensor.Of(x, 1, h, w, colours)}, name)
 		if err != nil {
 			return nil, err
 		}

@@ -187,6 +187,8 @@ type Area struct {
 	H, W  int     // of latents
 	Tiled bool    // in tiles, where it is large
 	Wrap  [2]bool // rows and columns: the picture's sides fit each other
+	// Winograd lets convolutions multiply less: nn.Sizes.
+	Winograd bool
 }
 
 // Decoded is a picture, and the type that it was decoded in.

@@ -76,7 +76,9 @@ type Info struct {
 	// DTypes lists the activation types that the operations accept, the preferred one first.
 	DTypes []tensor.DType
 	TF32   bool // products of float32 values are rounded to TF32
-	Int8   bool // tolerant weights, and what they are multiplied with, are rounded to 8 bits
+	// Winograd says that convolutions that allow it may be computed with fewer multiplications.
+	Winograd bool
+	Int8     bool // tolerant weights, and what they are multiplied with, are rounded to 8 bits
 	// Kernels names the instructions in use and Threads how many processors; "" and 0 where that says nothing.
 	Kernels string
 	Threads int

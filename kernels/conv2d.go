@@ -27,6 +27,9 @@ type Conv2D struct {
 	Stride     int    // 0 means 1
 	Pad        [2]int // zeros before and after, on both axes
 	Upsample   [2]int // height and width to read the input at; zero: as it is
+	// Winograd lets the backend multiply less, by a minimal filtering algorithm, where it has one for this shape and gains
+	// by it. The result is the same sum, rounded differently. Backends choose by the shape of one image alone.
+	Winograd bool
 }
 
 func (op *Conv2D) Kind() string { return "conv2d" }

@@ -15,6 +15,8 @@ type Graph struct {
 	DType tensor.DType
 	// Wrap makes images tile a plane, along rows and columns: layers that look beyond an edge see the other side.
 	Wrap [2]bool
+	// Winograd is set in the graph's convolutions: see Conv2D.
+	Winograd bool
 
 	values  []*Tensor
 	steps   []step

@@ -74,7 +74,7 @@ func (c Conv2D) Forward(g *kernels.Graph, x *kernels.Tensor, o Conv) *kernels.Te
 	}
 	return g.Add("", &kernels.Conv2D{
 		In: x, In2: o.In2, W: c.Weight, Bias: c.Bias, PerChannel: o.PerChannel, Residual: o.Residual,
-		Act: o.Act, Stride: c.Stride, Pad: c.Pad, Upsample: o.Upsample,
+		Act: o.Act, Stride: c.Stride, Pad: c.Pad, Upsample: o.Upsample, Winograd: g.Winograd,
 	})
 }
 

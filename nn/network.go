@@ -15,6 +15,7 @@ type Sizes struct {
 	Skip       int     // layers left off at the end of a text encoder
 	References int     // tokens of reference pictures
 	Wrap       [2]bool // seamless pictures, along rows and columns: kernels.Graph's
+	Winograd   bool    // convolutions may multiply less: kernels.Graph's
 	Cut        Cut     // of a U-Net
 	Merge      float64 // share of the tokens that are merged in a U-Net's largest self-attention
 }
@@ -48,7 +49,7 @@ type Network interface {
 // Graph is a new graph of a network with activations of that type.
 func Graph(n Network, dtype tensor.DType, s Sizes) *kernels.Graph {
 	g := kernels.NewGraph(dtype)
-	g.Wrap = s.Wrap
+	g.Wrap, g.Winograd = s.Wrap, s.Winograd
 	n.Write(g, s)
 	return g
 }

@@ -68,7 +68,7 @@ func (p *Pipeline) denoiseBatches(ctx context.Context, all []batched, done func(
 	var order []batchKey
 	batches := map[batchKey][]batched{}
 	for _, m := range all {
-		k := batchKey{m.seen().latentH, m.seen().latentW, m.denoiser.tokens, m.references.count(), m.wrap, m.TokenMerging, m.denoiser.net}
+		k := batchKey{m.seen().latentH, m.seen().latentW, m.denoiser.tokens, m.references.count(), m.wrap, m.winograd, m.TokenMerging, m.denoiser.net}
 		if batches[k] == nil {
 			order = append(order, k)
 		}
@@ -108,6 +108,7 @@ func (m *picture) nextSafely(ctx context.Context) (next *picture, err error) {
 type batchKey struct {
 	h, w, tokens, references int
 	wrap                     [2]bool
+	winograd                 bool
 	merge                    float64
 	net                      family.Denoiser
 }

@@ -349,7 +349,7 @@ func (b *batcher) prepare(some []*request) error {
 		}
 		b.part, b.written = part, nil
 	}
-	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, References: d.plan.references.count(), Wrap: d.plan.wrap, Cut: some[0].cut(), Merge: d.plan.TokenMerging}
+	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, References: d.plan.references.count(), Wrap: d.plan.wrap, Winograd: d.plan.winograd, Cut: some[0].cut(), Merge: d.plan.TokenMerging}
 	if b.written == nil {
 		b.written = map[nn.Form][]rows{}
 	}

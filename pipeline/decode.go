@@ -60,7 +60,7 @@ func (p *Pipeline) decode(ctx context.Context, pl *plan, latents []float32, warn
 
 // area is what the codec works on.
 func (pl *plan) area(p *Pipeline) family.Area {
-	return family.Area{H: pl.latentH, W: pl.latentW, Tiled: p.tiled(pl), Wrap: pl.wrap}
+	return family.Area{H: pl.latentH, W: pl.latentW, Tiled: p.tiled(pl), Wrap: pl.wrap, Winograd: pl.winograd}
 }
 
 // tiled reports whether the plan's picture may be decoded in tiles. Small ones are whole all the same.

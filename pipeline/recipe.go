@@ -7,8 +7,15 @@ import (
 	"darkroom/recipe"
 )
 
-// Numerics names this program's arithmetic. It changes whenever the same recipe may give different bits.
-const Numerics = "1"
+// Numerics names this program's arithmetic. It changes whenever the same request may give different bits.
+//
+// "1" summed all convolutions plainly. "2" does so where the recipe says so, and for the recipes of "1".
+const Numerics = "2"
+
+// SameArithmetic says whether this program computes recipes of that numerics id as the program that wrote them did.
+func SameArithmetic(numerics string) bool { return numerics == Numerics || numerics == plainNumerics }
+
+const plainNumerics = "1"
 
 // recipe records everything that determines the picture.
 func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error) {
@@ -23,6 +30,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	settled := pl.Settings
 	eta := pl.schedule.Eta()
 	settled.Noise, settled.Scheduler, settled.Sigmas, settled.Eta = kind, pl.schedule.Name(), pl.schedule.Sigmas(), &eta
+	settled.Convolution = pl.convolution(p)
 	settled.Tiled = p.tiled(pl) && p.model.Codec.Tiled(pl.latentH, pl.latentW)
 	r := recipe.Recipe{
 		Version: Version(), Numerics: Numerics,
@@ -69,5 +77,8 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 func FromRecipe(r recipe.Recipe) Request {
 	s := r.Settings()
 	s.Model, s.Backend, s.DType = "", "", ""
+	if r.Numerics == plainNumerics {
+		s.Convolution = recipe.PlainSums
+	}
 	return Request{Settings: s}
 }

@@ -67,6 +67,7 @@ type plan struct {
 	latentValues int // C·h·w of one image
 
 	windows    *windows      // nil: the network sees the whole picture
+	winograd   bool          // convolutions multiply less where that pays
 	wrap       [2]bool       // rows and columns: the picture's sides fit each other
 	hires      *recipe.Hires // nil without a second pass
 	second     *plan         // that pass
@@ -153,6 +154,9 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := p.checkMerging(r); err != nil {
 		return nil, err
 	}
+	if err := p.settleConvolution(pl); err != nil {
+		return nil, err
+	}
 	if err := pl.settleTile(p.model.Denoiser.Layers()); err != nil {
 		return nil, err
 	}
@@ -169,6 +173,29 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, err
 	}
 	return pl, p.settleRefiner(pl)
+}
+
+// settleConvolution reads Convolution, for backends that have a choice.
+func (p *Pipeline) settleConvolution(pl *plan) error {
+	switch pl.Convolution {
+	case "", recipe.Winograd:
+		pl.winograd = p.device.Backend.Info().Winograd
+	case recipe.PlainSums:
+	default:
+		return usagef("--convolution %.40q: choose %s", pl.Convolution, strings.Join(recipe.Convolutions(), " or "))
+	}
+	return nil
+}
+
+// convolution is what a recipe says of it.
+func (pl *plan) convolution(p *Pipeline) string {
+	switch {
+	case !p.device.Backend.Info().Winograd:
+		return ""
+	case pl.winograd:
+		return recipe.Winograd
+	}
+	return recipe.PlainSums
 }
 
 // settleTile reads Tile, for a denoiser whose way up has so many layers.

@@ -105,6 +105,9 @@ type Recipe struct {
 
 	VAETiling bool `json:"vae_tiling,omitempty"` // decoded in overlapping tiles
 
+	// Convolution is winograd or plain where the backend had the choice, else "".
+	Convolution string `json:"convolution,omitempty"`
+
 	DType   string `json:"dtype"`   // fp32, tf32, bf16, fp16 or int8: never auto
 	Backend string `json:"backend"` // cpu, cuda or ref: never auto
 	Device  string `json:"device"`  // what computed it, for people to read

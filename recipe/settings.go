@@ -86,6 +86,9 @@ type Settings struct {
 	Reference string   `json:",omitempty"`
 	ImageCFG  *float64 `json:",omitempty"`
 
+	// Convolution is how 3×3 convolutions are summed where the backend has a choice: Convolutions; "" is the first.
+	Convolution string `json:",omitempty"`
+
 	// Which model, where it computes, and how the file is written. An open pipeline ignores these: they are already fixed.
 	Model      string `json:",omitempty"` // a folder, a file or a name; "" is the embedded model
 	VAE        string `json:",omitempty"` // likewise; "" is the model's own
@@ -108,6 +111,12 @@ const (
 	Plain    = "plain"
 )
 
+// How 3×3 convolutions are summed: with fewer multiplications where that pays, or term by term.
+const (
+	Winograd  = "winograd"
+	PlainSums = "plain"
+)
+
 // The sources of noise for stochastic samplers.
 const (
 	SDETorch    = "torch"
@@ -115,10 +124,13 @@ const (
 )
 
 // Syntaxes, SDENoises, Backends, DTypes and Formats list the names that these settings accept, the default first.
-func Syntaxes() []string    { return []string{Weighted, Plain} }
-func SDENoises() []string   { return []string{SDETorch, SDEBrownian} }
-func Backends() []string    { return []string{"auto", "cpu", "cuda", "ref"} }
-func DTypes() []string      { return []string{"auto", "fp32", "tf32", "bf16", "fp16", "int8"} }
+func Syntaxes() []string  { return []string{Weighted, Plain} }
+func SDENoises() []string { return []string{SDETorch, SDEBrownian} }
+func Backends() []string  { return []string{"auto", "cpu", "cuda", "ref"} }
+func DTypes() []string    { return []string{"auto", "fp32", "tf32", "bf16", "fp16", "int8"} }
+func Convolutions() []string {
+	return []string{Winograd, PlainSums}
+}
 func Formats() []string     { return []string{"png", "jpg", "webp"} }
 func Resizes() []string     { return []string{"fill", "fit", "stretch"} }
 func TileModes() []string   { return []string{"off", "x", "y", "both"} }
@@ -337,6 +349,9 @@ func table() []Setting {
 		{Name: "token-merging", Aliases: []string{"tome", "token-merging-ratio"}, Group: SamplingGroup, Kind: NumberKind, Solver: true, Low: 0, High: 0.75, Default: "0",
 			About: "share of the tokens to merge in the U-Net's largest self-attention (ToMe), 0 to 0.75: faster for large pictures, which lose detail",
 			Field: func(s *Settings) any { return &s.TokenMerging }, Recipe: func(r *Recipe) any { return &r.TokenMerging }},
+		{Name: "convolution", Group: ComputeGroup, Kind: TextKind, Default: Winograd, Choices: Convolutions,
+			About: "how the CPU computes 3×3 convolutions in fp32: winograd (fewer multiplications, faster) or plain (as version 1 did)",
+			Field: func(s *Settings) any { return &s.Convolution }, Recipe: func(r *Recipe) any { return &r.Convolution }},
 	}, added...)
 }
 

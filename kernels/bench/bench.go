@@ -62,7 +62,7 @@ func Kernels(ctx context.Context, b kernels.Backend, cases []Case, o Options) ([
 func single(ctx context.Context, b kernels.Backend, g *kernels.Graph, op kernels.Op, o Options) (Row, error) {
 	for _, w := range op.Weights() {
 		if w.Host == nil {
-			w.Host = tensor.Stored(tensor.Of(random(w.Shape.Len(), 0.05), w.Shape...))
+			w.Host = tensor.Stored(tensor.Of(Random(w.Shape.Len(), 0.05), w.Shape...))
 		}
 	}
 	g.Output("out", g.Add("", op))
@@ -75,7 +75,7 @@ func single(ctx context.Context, b kernels.Backend, g *kernels.Graph, op kernels
 	}
 	defer p.Close()
 	for _, in := range op.Inputs() {
-		if err := p.Write(in, random(in.Shape.Len(), 1)); err != nil {
+		if err := p.Write(in, Random(in.Shape.Len(), 1)); err != nil {
 			return Row{}, err
 		}
 	}
@@ -193,8 +193,8 @@ func traffic(op kernels.Op) int {
 	return n
 }
 
-// random draws values of the given deviation, always the same ones.
-func random(n int, scale float32) []float32 {
+// Random draws values of the given deviation, always the same ones.
+func Random(n int, scale float32) []float32 {
 	r := rand.New(rand.NewPCG(1, uint64(n)))
 	values := make([]float32, n)
 	for i := range values {
@@ -210,5 +210,5 @@ func sized(role kernels.Role, shape ...int) *kernels.Weight {
 
 func weight(role kernels.Role, shape ...int) *kernels.Weight {
 	s := tensor.Shape(shape)
-	return kernels.NewWeight("weight", role, tensor.Of(random(s.Len(), 0.05), shape...))
+	return kernels.NewWeight("weight", role, tensor.Of(Random(s.Len(), 0.05), shape...))
 }

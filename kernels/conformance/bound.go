@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"darkroom/kernels"
+	"darkroom/kernels/ref"
 	"darkroom/tensor"
 )
 
@@ -97,6 +98,9 @@ func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 	switch op := op.(type) {
 	case *kernels.Conv2D:
 		w := op.W.Shape
+		if op.Winograd && w[2] == 3 && w[3] == 3 && op.Step() == 1 {
+			return o.winogradBound(op)
+		}
 		return o.sumBound(o.magnitudeConv2D(op), w[1]*w[2]*w[3])
 	case *kernels.Linear:
 		if op.Act.Gated() {
@@ -139,6 +143,26 @@ func (o *operands) magnitudeConv2D(op *kernels.Conv2D) *kernels.Conv2D {
 	m.In, m.In2, m.PerChannel, m.Residual = o.abs(op.In), o.abs(op.In2), o.abs(op.PerChannel), o.abs(op.Residual)
 	m.W, m.Bias, m.Act = o.absWeight(op.W), o.absWeight(op.Bias), kernels.Identity
 	return &m
+}
+
+// winogradBound is that of the plain sum or, where that is larger, of F(4×4, 3×3): as many terms as channels, whose sizes
+// the absolute values of all matrices bound, and a rounding for each step of the six passes through the matrices, three at
+// most.
+func (o *operands) winogradBound(op *kernels.Conv2D) ([]float64, error) {
+	w := op.W.Shape
+	magnitude := o.magnitudeConv2D(op)
+	bound, err := o.sumBound(magnitude, w[1]*w[2]*w[3])
+	if err != nil {
+		return nil, err
+	}
+	shape := op.OutShape()
+	dst := o.place(make([]float32, shape.Len()), shape)
+	defer delete(o.host, dst)
+	o.b.(*ref.Backend).Winograd(dst, magnitude, ref.F4(0.75, 1.5).Abs())
+	for i, m := range kernels.Floats(dst) {
+		bound[i] = max(bound[i], steepest*(growth(w[1])+18)*u*float64(m))
+	}
+	return bound, nil
 }
 
 func (o *operands) magnitudeLinear(op *kernels.Linear) *kernels.Linear {

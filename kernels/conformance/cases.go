@@ -36,6 +36,7 @@ type conv struct {
 	residual       bool
 	scale          float64 // of the inputs, 0 means 1
 	stored         tensor.DType
+	winograd       bool
 	slow           bool
 }
 
@@ -58,6 +59,9 @@ func (c conv) name() string {
 	if c.residual {
 		s += " residual"
 	}
+	if c.winograd {
+		s += " winograd"
+	}
 	if c.scale != 0 {
 		s += fmt.Sprintf(" scale %g", c.scale)
 	}
@@ -73,7 +77,7 @@ func (c conv) testCase() testCase {
 		if c.scale != 0 {
 			o.scale = c.scale
 		}
-		op := &kernels.Conv2D{Stride: c.stride, Pad: c.pad, Upsample: c.up, Act: c.act}
+		op := &kernels.Conv2D{Stride: c.stride, Pad: c.pad, Upsample: c.up, Act: c.act, Winograd: c.winograd}
 		op.In = o.in(n, c.h, c.w, c.c)
 		if c.c2 > 0 {
 			op.In2 = o.in(n, c.h, c.w, c.c2)
@@ -171,6 +175,22 @@ func conv2DCases() []testCase {
 		{h: 4, w: 4, c: 1280, o: 64, k: 3, pad: same, slow: true},
 		{h: 4, w: 4, c: 640, c2: 320, o: 96, k: 3, pad: same, slow: true},
 		{h: 40, w: 40, c: 48, o: 48, k: 3, pad: same, act: kernels.SiLU, slow: true},
+		// With fewer multiplications: tiles cut off at each edge, outputs and channels that fill no vector and straddle blocks,
+		// two inputs, every padding, and what follows the sum.
+		{n: 2, h: 8, w: 8, c: 64, o: 64, k: 3, pad: same, winograd: true},
+		{h: 8, w: 8, c: 61, o: 67, k: 3, pad: same, bare: true, winograd: true},
+		{n: 3, h: 13, w: 7, c: 64, o: 48, k: 3, pad: same, perChannel: true, residual: true, winograd: true},
+		{n: 2, h: 9, w: 14, c: 40, c2: 37, o: 65, k: 3, pad: same, act: kernels.SiLU, winograd: true},
+		{h: 11, w: 16, c: 1, c2: 83, o: 50, k: 3, pad: same, act: kernels.GELU, residual: true, winograd: true},
+		{h: 15, w: 10, c: 70, o: 96, k: 3, act: kernels.QuickGELU, winograd: true},
+		{h: 12, w: 12, c: 64, o: 64, k: 3, pad: [2]int{0, 1}, stored: tensor.F16, winograd: true},
+		{n: 2, h: 4, w: 5, c: 64, o: 64, k: 3, pad: same, up: [2]int{8, 11}, winograd: true},
+		{h: 16, w: 16, c: 33, o: 31, k: 3, pad: same, scale: 1000, winograd: true},
+		{n: 2, h: 31, w: 30, c: 40, o: 33, k: 3, pad: same, winograd: true, slow: true},
+		{n: 2, h: 8, w: 8, c: 30, c2: 10, o: 352, k: 3, pad: same, perChannel: true, winograd: true, slow: true},
+		{h: 8, w: 8, c: 325, c2: 35, o: 64, k: 3, pad: same, residual: true, winograd: true, slow: true},
+		{h: 4, w: 4, c: 16, o: 16, k: 3, pad: same, winograd: true}, // does not pay
+		{h: 16, w: 16, c: 16, o: 16, k: 3, stride: 2, pad: same, winograd: true},
 	}
 	var out []testCase
 	for _, c := range list {

@@ -6,7 +6,7 @@ import "strings"
 // done with in a moment: what takes time is the reference on the CPU.
 var quick = []string{
 	"conv2d/3×8×8×4 to 48", "conv2d/2×8×8×16 to 16, 3×3 stride 2", "conv2d/2×6×6×16+16", "conv2d/1×4×4×1280 to 64",
-	"conv2d/2×8×8×64+32", "conv2d/2×8×8×320 to 176", "conv2d/1×16×16×320 to 320",
+	"conv2d/2×8×8×64+32", "conv2d/2×8×8×320 to 176", "conv2d/1×16×16×320 to 320", "conv2d/2×9×14×40+37",
 	"linear/2×77×64", "linear/2×31×33", "linear/2×13×40 to 64 geglu", "linear/2×64×320 to 256 geglu",
 	"attention/2×64 queries, 77 keys, 2×40", "attention/2×64 queries, 64 keys, 1×64", "attention/1×65 queries, 65 keys, 2×80",
 	"attention/1×17 queries, 129 keys, 2×160", "attention/2×6 queries, 10 keys, 1×512", "attention/1×24 queries, 24 keys, 4×32 causal",

@@ -11,7 +11,7 @@ import (
 	"darkroom/kernels"
 )
 
-// Conv2D is a matrix product whose rows are windows of the input: gemm.h.
+// Conv2D is a matrix product whose rows are windows of the input, gemm.h, or many small ones: winograd.h.
 func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	in, out, w := op.In.Shape, dst.Shape, op.W.Shape
 	h, wd := op.InSize()
@@ -31,6 +31,12 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	var err error
 	if job.zeros, err = b.pixelOfZeros(widest); err != nil {
 		b.fail(err)
+		return
+	}
+	if b.winograd(op) {
+		job.tiles = C.int64_t(in[0] * winogradTiles(out[1], out[2]))
+		C.plan_winograd(b.set, job, C.int64_t(b.Threads()))
+		b.run(C.RUN_WINOGRAD, unsafe.Pointer(job), job.items, C.winograd_scratch(b.set, job), op.FLOPs())
 		return
 	}
 	b.gemm(job, in[0], op.FLOPs())

@@ -111,7 +111,7 @@ func find(name string) *C.isa {
 
 // Info says that this is the host's processor, in the one type that it was opened for.
 func (b *Backend) Info() kernels.Info {
-	return kernels.Info{Kind: "cpu", Name: "cpu", Device: runtime.GOOS + "/" + runtime.GOARCH, DTypes: []tensor.DType{b.dtype}, Int8: b.int8, FullAt: kernels.HostFullAt,
+	return kernels.Info{Kind: "cpu", Name: "cpu", Device: runtime.GOOS + "/" + runtime.GOARCH, DTypes: []tensor.DType{b.dtype}, Int8: b.int8, Winograd: b.set.winograd != nil, FullAt: kernels.HostFullAt,
 		Kernels: b.Instructions(), Threads: b.Threads(), Peak: b.Peak}
 }
 

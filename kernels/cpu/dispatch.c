@@ -58,6 +58,7 @@ const isa *cpu_isa(const char *name) {
 void cpu_run(const isa *set, int kind, void *job, void *scratch) {
 	switch (kind) {
 	case RUN_GEMM: set->gemm(job, scratch); break;
+	case RUN_WINOGRAD: set->winograd(job, scratch); break;
 	case RUN_ATTENTION: set->attention(job, scratch); break;
 	case RUN_GROUPNORM_SUMS: set->groupnorm_sums(job, scratch); break;
 	case RUN_GROUPNORM: set->groupnorm(job, scratch); break;
@@ -89,7 +90,23 @@ void plan_gemm(const isa *set, gemm_job *g, int64_t workers) {
 	g->items = g->row_blocks * g->col_blocks;
 }
 
+// The same for tiles of a Winograd convolution, which transforms its pixels once for each block of columns and its weights
+// once for each block of tiles.
+void plan_winograd(const isa *set, gemm_job *g, int64_t workers) {
+	int64_t groups = ceil_div(g->tiles, set->rows), panels = ceil_div(g->outs, set->nr);
+	g->row_blocks = ceil_div(g->tiles, set->most_tiles);
+	g->col_blocks = ceil_div(panels, max64(1, set->most_columns / set->nr));
+	if (workers > 1)
+		while (g->row_blocks * g->col_blocks < 4 * workers) {
+			if (g->col_blocks * 2 <= panels) g->col_blocks *= 2;
+			else if (g->row_blocks * 2 <= groups) g->row_blocks *= 2;
+			else break;
+		}
+	g->items = g->row_blocks * g->col_blocks;
+}
+
 int64_t gemm_scratch(const isa *set, const gemm_job *g) { return set->gemm_scratch(g); }
+int64_t winograd_scratch(const isa *set, const gemm_job *g) { return set->winograd_scratch(g); }
 
 // A block of queries shares the copies of K and V, so it is as long as lets its own state stay in the L2
 // cache, unless that leaves workers idle.

@@ -35,6 +35,15 @@
 #define CHUNK 1
 #define MOST_ROWS 144
 #define MOST_COLUMNS 320
+#ifndef WINOGRAD_TILES
+#define WINOGRAD_TILES 64
+#endif
+#ifndef WINOGRAD_DEPTH
+#define WINOGRAD_DEPTH 64
+#endif
+#ifndef WINOGRAD_CHANNELS
+#define WINOGRAD_CHANNELS 320
+#endif
 #endif
 
 #include "windows.h"
@@ -44,6 +53,7 @@
 #include "attention_half.h"
 #else
 #include "gemm.h"
+#include "winograd.h"
 #include "attention.h"
 #endif
 #include "norm.h"
@@ -126,6 +136,8 @@ const isa GLUE(isa_, NAME) = {
 	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .rotary = rotary, .match_pack = match_pack, .match = match, .pack = pack,
 #ifdef HALF
 	.extremes = extremes, .quantise = quantise,
+#else
+	.most_tiles = WINOGRAD_TILES, .winograd = winograd, .winograd_scratch = winograd_scratch_bytes,
 #endif
 	.gemm_scratch = gemm_scratch_bytes, .attention_scratch = attention_scratch_bytes, .match_scratch = match_scratch_bytes, .peak = peak, .peak_flops = PEAK_FLOPS,
 };

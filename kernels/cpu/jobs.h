@@ -50,7 +50,9 @@ typedef struct {
 	void *dst;
 	int32_t act;
 
-	// Blocking, see plan_gemm: items = row_blocks · col_blocks.
+	int64_t tiles; // of 4×4 pixels, of all images, in a Winograd convolution; there row_blocks are of tiles
+
+	// Blocking, see plan_gemm and plan_winograd: items = row_blocks · col_blocks.
 	int64_t row_blocks, col_blocks;
 } gemm_job;
 
@@ -149,7 +151,9 @@ typedef struct {
 	int64_t depth;            // K of a packed panel is a multiple of it
 	int64_t most_rows;        // of an item of a matrix product; a multiple of rows
 	int64_t most_columns;     // of an item of a matrix product
+	int64_t most_tiles;       // of an item of a Winograd convolution
 	void (*gemm)(gemm_job *, void *scratch);
+	void (*winograd)(gemm_job *, void *scratch); // NULL in sets of bfloat16
 	void (*attention)(attention_job *, void *scratch);
 	void (*groupnorm_sums)(groupnorm_job *, void *scratch);
 	void (*groupnorm)(groupnorm_job *, void *scratch);
@@ -161,6 +165,7 @@ typedef struct {
 	void (*extremes)(quantise_job *, void *scratch); // NULL in sets without int8
 	void (*quantise)(quantise_job *, void *scratch);
 	int64_t (*gemm_scratch)(const gemm_job *); // bytes that a worker needs for a planned job
+	int64_t (*winograd_scratch)(const gemm_job *);
 	int64_t (*attention_scratch)(const attention_job *);
 	int64_t (*match_scratch)(int64_t channels);
 	// Returns a sum; does rounds · peak_flops of the set's multiply-adds, twice as many of bytes, and nothing else.
@@ -172,18 +177,20 @@ typedef struct {
 const isa *cpu_isa(const char *name);
 
 // What Go may call with a function of the table: cgo cannot call through a pointer.
-enum { RUN_GEMM, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_ROTARY, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE, RUN_MATCH_PACK, RUN_MATCH };
+enum { RUN_GEMM, RUN_WINOGRAD, RUN_ATTENTION, RUN_GROUPNORM_SUMS, RUN_GROUPNORM, RUN_LAYERNORM, RUN_ROTARY, RUN_PACK, RUN_EXTREMES, RUN_QUANTISE, RUN_MATCH_PACK, RUN_MATCH };
 void cpu_run(const isa *set, int kind, void *job, void *scratch);
 double cpu_peak(const isa *set, int64_t rounds, int int8);
 
 // Bytes of scratch that a worker needs for a job.
 int64_t gemm_scratch(const isa *set, const gemm_job *job);
+int64_t winograd_scratch(const isa *set, const gemm_job *job);
 int64_t attention_scratch(const isa *set, const attention_job *job);
 int64_t groupnorm_scratch(const groupnorm_job *job);
 int64_t match_scratch(const isa *set, int64_t channels);
 
-// plan_gemm and plan_attention cut a job into items for so many workers.
+// plan_gemm, plan_winograd and plan_attention cut a job into items for so many workers.
 void plan_gemm(const isa *set, gemm_job *job, int64_t workers);
+void plan_winograd(const isa *set, gemm_job *job, int64_t workers);
 void plan_attention(const isa *set, attention_job *job, int64_t workers);
 
 #define QUERY_STATE 40960     // queries · d of an item of attention: Q and O are twice as many floats

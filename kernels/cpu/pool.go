@@ -65,9 +65,13 @@ func (p *pool) reserve(n, size int) error {
 		if w.size >= size {
 			continue
 		}
-		C.free_aligned(w.scratch)
-		w.scratch, w.size = nil, 0
-		if w.scratch = C.aligned(C.size_t(size)); w.scratch == nil {
+		w.release()
+		if size >= mapped {
+			w.scratch = C.map_pages(C.size_t(size))
+		} else {
+			w.scratch = C.aligned(C.size_t(size))
+		}
+		if w.scratch == nil {
 			return fmt.Errorf("no memory for %d KiB of scratch: close other programs or make a smaller picture", size>>10)
 		}
 		w.size = size
@@ -80,7 +84,14 @@ func (p *pool) close() {
 		if w.work != nil {
 			close(w.work)
 		}
-		C.free_aligned(w.scratch)
-		w.scratch, w.size = nil, 0
+		w.release()
 	}
+}
+
+// release frees the scratch memory.
+func (w *worker) release() {
+	if w.scratch != nil {
+		release(w.scratch, w.size)
+	}
+	w.scratch, w.size = nil, 0
 }

@@ -1,0 +1,1 @@
+../winograd.h
