@@ -30,6 +30,8 @@ type Row struct {
 type Options struct {
 	Runs int     // 0 means 5
 	Peak float64 // floating-point operations a second that the device can make; 0 if unknown
+	// Winograd lets convolutions multiply less, where the backend does. They are counted as if they did not.
+	Winograd bool
 	// Match keeps the rows for whose names it returns true; nil keeps all.
 	Match func(op, shape string) bool
 }
@@ -64,6 +66,9 @@ func single(ctx context.Context, b kernels.Backend, g *kernels.Graph, op kernels
 		if w.Host == nil {
 			w.Host = tensor.Stored(tensor.Of(Random(w.Shape.Len(), 0.05), w.Shape...))
 		}
+	}
+	if c, ok := op.(*kernels.Conv2D); ok {
+		c.Winograd = o.Winograd
 	}
 	g.Output("out", g.Add("", op))
 	p, err := g.Compile(b)
