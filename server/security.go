@@ -12,12 +12,14 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"darkroom/server/api"
 	"darkroom/server/web"
 	"darkroom/server/wire"
 )
@@ -190,7 +192,7 @@ func (s *Security) authenticated(next http.Handler) http.Handler {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		user, password, basic := r.BasicAuth()
 		ok := public(r) || strings.EqualFold(scheme, "Bearer") && same(strings.TrimSpace(token), s.Key) || same(r.Header.Get("X-Api-Key"), s.Key) ||
-			basic && same(user+":"+password, s.Basic) || basic && same(password, s.Key) || s.signed(r)
+			basic && same(user+":"+password, s.Basic) || basic && same(password, s.Key) || s.signed(r) || s.passed(r)
 		if !ok {
 			if s.Basic != "" {
 				w.Header().Set("WWW-Authenticate", `Basic realm="darkroom"`)
@@ -202,6 +204,33 @@ func (s *Security) authenticated(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// reportTime is how long the path of a report is good.
+const reportTime = 24 * time.Hour
+
+// reportPath is the path of a report, with a pass in it where there are credentials: a frame cannot send any.
+func (s *Security) reportPath(name string) string {
+	path := "/v1/reports/" + url.PathEscape(name) + "/"
+	if s.open() {
+		return path
+	}
+	until := strconv.FormatInt(time.Now().Add(reportTime).Unix(), 36)
+	return path + api.ReportPass + until + "-" + s.sign("report\x00"+name+"\x00"+until) + "/"
+}
+
+// passed reports whether the request is for a file of a report, with a pass for this report that is still good.
+func (s *Security) passed(r *http.Request) bool {
+	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/reports/")
+	name, rest, _ := strings.Cut(rest, "/")
+	pass, _, inside := strings.Cut(rest, "/")
+	pass, marked := strings.CutPrefix(pass, api.ReportPass)
+	until, given, _ := strings.Cut(pass, "-")
+	if !ok || !marked || !inside || r.Method != http.MethodGet {
+		return false
+	}
+	end, err := strconv.ParseInt(until, 36, 64)
+	return subtle.ConstantTimeCompare([]byte(given), []byte(s.sign("report\x00"+name+"\x00"+until))) == 1 && err == nil && time.Now().Unix() < end
 }
 
 // signed reports whether the request has a signature for the file that it asks for.

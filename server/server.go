@@ -220,11 +220,13 @@ func (s *Server) engines() (all []dispatch.Engine) {
 // route puts the handlers together.
 func (s *Server) route() error {
 	reader := s.reader()
+	enlarger := &enlarge.Enlarger{Device: s.o.Devices[0]}
 	own := &api.API{
-		Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Gallery: s.gallery, Uploads: s.uploads, MaxBody: s.o.MaxBody, Reports: s.o.Reports,
+		Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Gallery: s.gallery, Uploads: s.uploads, Enlarger: enlarger, MaxBody: s.o.MaxBody,
+		Reports: s.o.Reports, ReportPath: s.o.Security.reportPath,
 	}
 	images := &openai.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, MaxBody: s.o.MaxBody, Link: s.link}
-	webui := &sdapi.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, Enlarger: &enlarge.Enlarger{Device: s.o.Devices[0]}, MaxBody: s.o.MaxBody, Folder: filepath.Join(s.o.Folder, dispatch.Records)}
+	webui := &sdapi.API{Jobs: s.jobs, Read: reader, Catalogue: s.catalogue, Uploads: s.uploads, Enlarger: enlarger, MaxBody: s.o.MaxBody, Folder: filepath.Join(s.o.Folder, dispatch.Records)}
 	mux := http.NewServeMux()
 	described := append(own.Routes(), images.Routes()...)
 	for _, r := range described {

@@ -5,6 +5,7 @@ package history
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"darkroom/atomicfile"
 	"darkroom/batch/jobs"
+	"darkroom/recipe"
 )
 
 // History is an open history: a header, and a line for each picture. Several programs may have it open at once: a
@@ -43,6 +45,14 @@ type Entry struct {
 	Width     int          `json:"width"`
 	Height    int          `json:"height"`
 	Request   jobs.Request `json:"request"`
+	// Enlarged is set for a picture that an upscaler made from another one, which Request makes.
+	Enlarged *Enlarged `json:"enlarged,omitempty"`
+}
+
+// Enlarged says from what a picture was enlarged.
+type Enlarged struct {
+	From     string `json:"from"` // a file; "": one that is not kept
+	Upscaler string `json:"upscaler"`
 }
 
 // header is the first line.
@@ -300,6 +310,9 @@ func median(v []float64) float64 {
 
 // Command is the command line that makes the picture again.
 func (e *Entry) Command() string {
+	if e.Enlarged != nil {
+		return "darkroom upscale " + recipe.ShellWord(cmp.Or(e.Enlarged.From, "FILE")) + " --upscaler " + recipe.ShellWord(e.Enlarged.Upscaler)
+	}
 	g := e.Request.Given
 	for name, value := range map[string]string{"backend": e.Backend, "dtype": e.DType} {
 		if !g.Has(name) && value != "" {

@@ -194,6 +194,11 @@ func showHistory(e *env, h *history.History, word string, asJSON bool) error {
 	if asJSON {
 		return printJSON(e.stdout, entry)
 	}
+	if entry.Enlarged != nil {
+		_, err = fmt.Fprintf(e.stdout, "%s\n%s, %d×%d, enlarged from %s by %s in %.2f s\nsha256 %s\n\n%s\n",
+			entry.File, entry.At.Format(time.DateTime), entry.Width, entry.Height, cmp.Or(entry.Enlarged.From, "a file"), entry.Enlarged.Upscaler, entry.Seconds, entry.SHA256, entry.Command())
+		return err
+	}
 	_, err = fmt.Fprintf(e.stdout, "%s\n%s, %d×%d, %d steps in %.2f s, model %s (%.12s) on %s in %s\nsha256 %s\n\n%s\n",
 		entry.File, entry.At.Format(time.DateTime), entry.Width, entry.Height, entry.Steps, entry.Seconds, entry.Model, entry.ModelHash, entry.Backend, entry.DType, entry.SHA256, entry.Command())
 	return err

@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
-	"image"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"darkroom/atomicfile"
-	"darkroom/checkpoint"
 	"darkroom/family"
 	"darkroom/imagefile"
 	"darkroom/models/library"
 	"darkroom/pipeline"
-	"darkroom/recipe"
+	"darkroom/server/enlarge"
 	"darkroom/stage"
 
 	"github.com/urfave/cli/v2"
@@ -111,7 +107,11 @@ func upscale(ctx context.Context, e *env, o upscaleOptions) error {
 	if err != nil {
 		return err
 	}
-	data, err := o.encode(larger, path, u.Scale, format)
+	info, err := imagefile.Inspect(o.File)
+	if err != nil {
+		info = imagefile.Info{} // it has no recipe to keep
+	}
+	data, _, err := enlarge.Encode(larger, info, enlarge.Upscaler{Path: path, Scale: u.Scale, HashCache: o.Engine.HashCache}, format)
 	if err != nil {
 		return err
 	}
@@ -120,25 +120,4 @@ func upscale(ctx context.Context, e *env, o upscaleOptions) error {
 	}
 	_, err = fmt.Fprintln(e.stdout, out)
 	return err
-}
-
-// encode writes the picture with the recipe of the one that was enlarged, if that has one of this program's own.
-func (o *upscaleOptions) encode(larger *image.NRGBA, upscaler string, scale int, format imagefile.Format) ([]byte, error) {
-	var buf bytes.Buffer
-	options := imagefile.Options{Format: format, Source: imagefile.Composite}
-	info, err := imagefile.Inspect(o.File)
-	if err != nil || info.Recipe == nil || info.Recipe.Version == "" {
-		err = imagefile.EncodePlain(&buf, larger, options)
-		return buf.Bytes(), err
-	}
-	hash, err := checkpoint.HashFile(upscaler, o.Engine.HashCache)
-	if err != nil {
-		return nil, err
-	}
-	r := *info.Recipe
-	r.Upscale = max(r.Upscale, 1) * scale
-	r.Files = append(slices.Clone(r.Files), recipe.File{Kind: "upscaler", Name: library.PartName(upscaler), SHA256: hash})
-	r.Result.Pixels = "" // those that the recipe makes are not these
-	err = imagefile.Encode(&buf, larger, r, options)
-	return buf.Bytes(), err
 }

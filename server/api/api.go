@@ -16,6 +16,7 @@ import (
 	"darkroom/batch/jobs"
 	"darkroom/server/ask"
 	"darkroom/server/dispatch"
+	"darkroom/server/enlarge"
 	"darkroom/server/gallery"
 	"darkroom/server/trace"
 	"darkroom/server/web"
@@ -30,7 +31,10 @@ type API struct {
 	Gallery   *gallery.Gallery
 	Uploads   *gallery.Uploads
 	MaxBody   int64
+	Enlarger  *enlarge.Enlarger
 	Reports   string // the folder of compare's reports; "": none
+	// ReportPath is the path of a report for a browser that sends no key, with a slash at its end.
+	ReportPath func(name string) string
 }
 
 // maxJobs is the largest body of a job, in bytes.

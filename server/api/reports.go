@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"darkroom/server/web"
@@ -19,6 +20,10 @@ type Report struct {
 	URL      string    `json:"url"`
 	Modified time.Time `json:"modified"`
 }
+
+// ReportPass begins the part of a report's path, after its name, that opens it without a key. It is in the path because the
+// files that a report refers to are asked for without anything else: the report's page is in a sandbox.
+const ReportPass = "@"
 
 // reportPage is the file that makes a folder a report.
 const reportPage = "index.html"
@@ -33,7 +38,7 @@ func (a *API) reports(w http.ResponseWriter, _ *http.Request) error {
 		}
 		for _, e := range entries {
 			if st, err := root.Stat(path.Join(e.Name(), reportPage)); err == nil {
-				all = append(all, Report{e.Name(), "/v1/reports/" + e.Name() + "/", st.ModTime().UTC()})
+				all = append(all, Report{e.Name(), a.ReportPath(e.Name()), st.ModTime().UTC()})
 			}
 		}
 	}
@@ -54,6 +59,9 @@ func (a *API) openReports() (*os.Root, error) {
 func (a *API) report(w http.ResponseWriter, r *http.Request) error {
 	missing := web.NotFound("there is no such report, or no such file in it")
 	name, file := r.PathValue("name"), r.PathValue("file")
+	if pass, rest, _ := strings.Cut(file, "/"); strings.HasPrefix(pass, ReportPass) { // it was looked at
+		file = rest
+	}
 	if file == "" {
 		file = reportPage
 	}

@@ -37,6 +37,8 @@ func (a *API) Routes() []web.Route {
 		{Method: "GET", Path: "/v1/pictures/{id}/thumbnail", Handle: a.thumbnail, Summary: "a small JPEG of it", AnswerMedia: "image/jpeg"},
 		{Method: "DELETE", Path: "/v1/pictures/{id}", Handle: a.deletePicture, Summary: "delete a picture of this server", Status: http.StatusNoContent},
 
+		{Method: "POST", Path: "/v1/upscale", Handle: a.upscale, Summary: "enlarge a picture with an upscaler's network", Body: UpscaleRequest{}, Answer: wire.Picture{}, Status: http.StatusCreated,
+			Example: map[string]any{"picture": "picture:0123456789abcdef0123456789abcdef", "upscaler": "RealESRGAN_x4plus"}},
 		{Method: "POST", Path: "/v1/files", Handle: a.postFile, Summary: "send a picture to start from: settings name it as upload:ID", Media: []string{bytes}, Answer: gallery.Upload{}, Status: http.StatusCreated},
 		{Method: "POST", Path: "/v1/inspect", Handle: a.inspect, Summary: "read the settings in a picture of any program", Media: []string{bytes}, Answer: Inspected{}},
 		{Method: "POST", Path: "/v1/tokenize", Handle: a.tokenize, Summary: "count a prompt's tokens", Body: TokenizeRequest{}, Answer: Tokens{}, Example: map[string]any{"prompt": "a (red:1.3) apple"}},

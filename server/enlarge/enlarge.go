@@ -48,7 +48,7 @@ func (e *Enlarger) To(ctx context.Context, name string, img *image.NRGBA, width,
 		filter = imaging.NearestNeighbor
 	default:
 		var err error
-		if img, err = e.network(ctx, name, img, most); err != nil {
+		if img, _, err = e.network(ctx, name, img, most); err != nil {
 			return nil, err
 		}
 	}
@@ -58,11 +58,20 @@ func (e *Enlarger) To(ctx context.Context, name string, img *image.NRGBA, width,
 	return imaging.Resize(img, width, height, filter), nil
 }
 
+// By enlarges a picture by an upscaler's own factor.
+func (e *Enlarger) By(ctx context.Context, name string, img *image.NRGBA) (*image.NRGBA, Upscaler, error) {
+	most := e.Pixels
+	if most == 0 {
+		most = imagefile.MaxPixels
+	}
+	return e.network(ctx, name, img, most)
+}
+
 // network runs an upscaler's network.
-func (e *Enlarger) network(ctx context.Context, name string, img *image.NRGBA, most int) (_ *image.NRGBA, err error) {
+func (e *Enlarger) network(ctx context.Context, name string, img *image.NRGBA, most int) (_ *image.NRGBA, by Upscaler, err error) {
 	path, err := library.NamedPart(library.Upscalers, name)
 	if err != nil {
-		return nil, err
+		return nil, by, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -73,17 +82,18 @@ func (e *Enlarger) network(ctx context.Context, name string, img *image.NRGBA, m
 	}()
 	b, err := pipeline.NewBackend(e.Device)
 	if err != nil {
-		return nil, err
+		return nil, by, err
 	}
 	defer b.Close()
 	u, err := family.OpenUpscaler(path, &stage.Device{Backend: b, DType: b.Info().DTypes[0], LowMemory: e.Device.LowMemory})
 	if err != nil {
-		return nil, err
+		return nil, by, err
 	}
 	defer u.Close()
 	size := img.Bounds().Size()
 	if w, h := size.X*u.Scale, size.Y*u.Scale; w > most/h {
-		return nil, fmt.Errorf("%s makes %d×%d pixels of %d×%d: at most %d in all are made", name, w, h, size.X, size.Y, most)
+		return nil, by, fmt.Errorf("%s makes %d×%d pixels of %d×%d: at most %d in all are made", name, w, h, size.X, size.Y, most)
 	}
-	return u.Upscale(ctx, img, 0, nil)
+	larger, err := u.Upscale(ctx, img, 0, nil)
+	return larger, Upscaler{path, u.Scale, e.Device.HashCache}, err
 }

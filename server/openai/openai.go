@@ -71,7 +71,7 @@ type Generation struct {
 	Background        string `json:"background,omitempty" enum:"auto,opaque,transparent" doc:"transparent is refused: no model here makes it"`
 	OutputFormat      string `json:"output_format,omitempty" enum:"png,jpeg,webp"`
 	OutputCompression *int   `json:"output_compression,omitempty" doc:"0 to 100, the quality of JPEG and WebP"`
-	ResponseFormat    string `json:"response_format,omitempty" enum:"b64_json,url" doc:"b64_json is the default"`
+	ResponseFormat    string `json:"response_format,omitempty" enum:"b64_json,url" doc:"without it, both are there"`
 	Stream            bool   `json:"stream,omitempty"`
 	PartialImages     *int   `json:"partial_images,omitempty" doc:"previews of each picture in a stream, 0 to 3"`
 	Style             string `json:"style,omitempty" doc:"ignored"`
@@ -506,8 +506,10 @@ func (a *API) picture(r *http.Request, q *request, result dispatch.Result) (Pict
 	if p.Recipe, err = info.Recipe.MarshalJSON(); err != nil {
 		return p, err
 	}
-	if q.body.ResponseFormat == "url" {
+	if q.body.ResponseFormat != "b64_json" { // some clients that ask for neither read url, others b64_json
 		p.URL = a.Link(r, p.ID)
+	}
+	if q.body.ResponseFormat == "url" {
 		return p, nil
 	}
 	p.B64JSON = base64.StdEncoding.EncodeToString(data)

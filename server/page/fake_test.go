@@ -114,7 +114,7 @@ func (f *fake) handler() http.Handler {
 	api("GET /v1/events", f.events)
 	api("GET /v1/pictures/{id}", f.onePicture)
 	api("DELETE /v1/pictures/{id}", f.deletePicture)
-	api("POST /sdapi/v1/extra-single-image", f.enlarge)
+	api("POST /v1/upscale", f.enlarge)
 	api("GET /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) { f.withJob(w, r, func(*fakeJob) {}) })
 	api("PATCH /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) { f.withJob(w, r, func(*fakeJob) {}) })
 	api("DELETE /v1/jobs/{id}", f.cancel)
@@ -137,7 +137,7 @@ var fakeLists = map[string]string{
 	"/v1/embeddings": `{"data":[]}`,
 	"/v1/upscalers":  `{"data":[{"name":"4x-soft"}]}`,
 	"/v1/schedulers": `{"data":[{"name":"ddim","text":"First order, deterministic."},{"name":"euler","text":"Euler's method."},{"name":"dpm++2m","text":"Second order, multistep."}]}`,
-	"/v1/reports":    `{"data":[{"name":"schedulers"}]}`,
+	"/v1/reports":    `{"data":[{"name":"schedulers","url":"/v1/reports/schedulers/"}]}`,
 	"/v1/settings": `{"data":[
 		{"name":"model","kind":"text","group":"Model","default":"the embedded one","help":"a name"},
 		{"name":"prompt","kind":"text","group":"Prompt","default":"none","help":"the prompt"},
@@ -474,22 +474,19 @@ func (f *fake) deletePicture(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(204)
 }
 
-// enlarge answers with a picture of four times the size, in colours of its own.
+// enlarge makes a picture of four times the size.
 func (f *fake) enlarge(w http.ResponseWriter, r *http.Request) {
-	var ask struct {
-		Image    string
-		Upscaler string `json:"upscaler_1"`
-	}
+	var ask struct{ Picture, Upscaler string }
 	json.NewDecoder(r.Body).Decode(&ask)
-	data, _ := base64.StdEncoding.DecodeString(ask.Image)
-	c, err := png.DecodeConfig(bytes.NewReader(data))
-	if err != nil || ask.Upscaler != "4x-soft" {
-		fault(w, 400, "image", "this cannot be enlarged")
-		return
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.pictures {
+		if ask.Picture == fmt.Sprint("picture:", p["id"]) && ask.Upscaler == "4x-soft" {
+			answer(w, 201, f.newPicture(fmt.Sprint(p["prompt"]), 4*p["width"].(int), 4*p["height"].(int), p["settings"].(map[string]any)))
+			return
+		}
 	}
-	var out bytes.Buffer
-	png.Encode(&out, draw(4*c.Width, 4*c.Height, .6))
-	answer(w, 200, map[string]any{"html_info": "", "image": base64.StdEncoding.EncodeToString(out.Bytes())})
+	fault(w, 400, "picture", "this cannot be enlarged")
 }
 
 // draw is a disc before a gradient, whose colours turn with t.

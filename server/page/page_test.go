@@ -6,6 +6,8 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -371,8 +373,12 @@ func TestUpscale(t *testing.T) {
 	b.click("#actions [data-action=upscale]")
 	b.until(`document.getElementById("upscaler").open && document.querySelector("#upscaler-ways input:checked").value === "net:4x-soft"`)
 	b.click("#upscaler-form .primary")
-	b.until(`document.getElementById("picture").naturalWidth === 1024 && document.querySelector("#actions [data-action=again]").disabled && !document.querySelector("#actions [data-action=save]").disabled`)
-	b.click("#strip .shot")
+	b.until(`document.getElementById("picture").naturalWidth === 1024 && document.querySelectorAll("#strip .shot").length === 2`)
+	b.click(`nav a[href="#gallery"]`)
+	b.until(`document.querySelectorAll("#grid .shot").length === 2`)
+	b.click(`nav a[href="#create"]`)
+	b.click("#strip .shot:last-child")
+	b.until(`document.getElementById("picture").naturalWidth === 256`)
 	b.click("#actions [data-action=upscale]")
 	b.until(`document.getElementById("upscaler").open`)
 	b.click("#upscaler-ways input[value=redraw]")
@@ -416,6 +422,44 @@ func TestCompare(t *testing.T) {
 	b.until(`!document.getElementById("report-frame").hidden`)
 	if got := js[string](b, `document.getElementById("report-frame").getAttribute("sandbox")`); got != "allow-scripts" {
 		t.Errorf("the frame's sandbox: %q", got)
+	}
+}
+
+// TestNoCircles: no script imports one that imports it, by whatever way.
+func TestNoCircles(t *testing.T) {
+	imports := map[string][]string{}
+	statement := regexp.MustCompile(`(?m)^(?:import|export) [^;]*?"\./([a-z]+\.js)";`)
+	names, err := filepath.Glob("static/*.js")
+	if err != nil || len(names) < 10 {
+		t.Fatalf("%d scripts, %v", len(names), err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range statement.FindAllStringSubmatch(string(text), -1) {
+			imports[filepath.Base(name)] = append(imports[filepath.Base(name)], m[1])
+		}
+	}
+	done := map[string]bool{}
+	var visit func(name string, path []string)
+	visit = func(name string, path []string) {
+		if slices.Contains(path, name) {
+			t.Errorf("a circle: %s", strings.Join(append(path, name), " → "))
+			return
+		}
+		if done[name] {
+			return
+		}
+		for _, next := range imports[name] {
+			visit(next, append(slices.Clone(path), name))
+		}
+		done[name] = true
+	}
+	visit("app.js", nil)
+	if len(imports["app.js"]) < 10 {
+		t.Errorf("imports of app.js: %v", imports["app.js"])
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 func init() { page.RealServer = realServer }
 
 // realServer is a server on the embedded model, with pictures in folder.
-func realServer(t *testing.T, folder, reports string) (handler http.Handler, stop func()) {
+func realServer(t *testing.T, folder, reports, key string) (handler http.Handler, stop func()) {
 	t.Helper()
-	s, err := server.Open(server.Options{Folder: folder, History: filepath.Join(folder, "history.jsonl"), Reports: reports})
+	s, err := server.Open(server.Options{Folder: folder, History: filepath.Join(folder, "history.jsonl"), Reports: reports, Security: server.Security{Key: key}})
 	if err != nil {
 		t.Fatal(err)
 	}

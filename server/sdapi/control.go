@@ -2,6 +2,7 @@ package sdapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"darkroom/models/library"
@@ -9,24 +10,27 @@ import (
 	"darkroom/server/ask"
 )
 
-// unit is a unit of the ControlNet extension.
-type unit struct {
-	Enabled       *bool           `json:"enabled"`
-	Module        string          `json:"module"`
-	Model         string          `json:"model"`
-	Weight        *float64        `json:"weight"`
-	Image         json.RawMessage `json:"image"`
-	InputImage    json.RawMessage `json:"input_image"`
-	ThresholdA    float64         `json:"threshold_a"`
-	ThresholdB    float64         `json:"threshold_b"`
-	GuidanceStart float64         `json:"guidance_start"`
-	GuidanceEnd   *float64        `json:"guidance_end"`
-}
-
 // modules are that extension's preprocessors that are here, by its names.
 var modules = map[string]string{
 	"": "", "none": "", "canny": "canny", "scribble_xdog": "sketch", "scribble_pidinet": "sketch", "invert": "invert", "invert (from white bg & black line)": "invert",
 	"tile_resample": "tile", "recolor_luminance": "recolour", "recolor_intensity": "grey", "softedge_hed": "edges", "softedge_pidinet": "edges",
+}
+
+// module is the preprocessor that has a name there; "" is none.
+func module(name string) (string, error) {
+	pre, ok := modules[strings.ToLower(name)]
+	if !ok {
+		return "", fmt.Errorf("there is no preprocessor %.40q here: send its picture, with the module none", name)
+	}
+	return pre, nil
+}
+
+// thresholds are those of Canny's, where a client has set them; 0 and 0: the usual ones.
+func thresholds(pre string, low, high float64) (float64, float64) {
+	if pre != "canny" || low <= 1 || high <= 1 {
+		return 0, 0
+	}
+	return low, high
 }
 
 // scripts reads what extensions are asked for: ControlNet's units. A script by name is refused; others of the many extensions
@@ -46,12 +50,12 @@ func (a *API) scripts(asked *ask.Asked, fields map[string]json.RawMessage) error
 		if !strings.EqualFold(name, "controlnet") {
 			continue
 		}
-		var units []unit
+		var units []map[string]json.RawMessage // numbers may be texts
 		if err := json.Unmarshal(s.Args, &units); err != nil {
 			return ask.Invalid("alwayson_scripts", "ControlNet: units are needed: %v", err)
 		}
 		for _, u := range units {
-			if u.Enabled != nil && !*u.Enabled || u.Model == "" || u.Model == "None" {
+			if model := text(u, "model"); u["enabled"] != nil && !truth(u, "enabled") || model == "" || model == "None" {
 				continue
 			}
 			c, err := a.control(u, asked.Init)
@@ -68,26 +72,20 @@ func (a *API) scripts(asked *ask.Asked, fields map[string]json.RawMessage) error
 }
 
 // control is a unit as a setting. Without a picture of its own it reads the one that the request starts from.
-func (a *API) control(u unit, init string) (recipe.Control, error) {
-	model := u.Model
+func (a *API) control(u map[string]json.RawMessage, init string) (recipe.Control, error) {
+	model := text(u, "model")
 	if i := strings.LastIndex(model, " ["); i > 0 {
 		model = model[:i]
 	}
-	pre, ok := modules[strings.ToLower(u.Module)]
-	if !ok {
-		return recipe.Control{}, ask.Invalid("alwayson_scripts", "ControlNet: there is no preprocessor %.40q here: send its picture, with the module none", u.Module)
+	pre, err := module(text(u, "module"))
+	if err != nil {
+		return recipe.Control{}, ask.Invalid("alwayson_scripts", "ControlNet: %v", err)
 	}
-	c := recipe.Control{Model: library.NameOf(model), Image: init, Scale: 1, Start: u.GuidanceStart, End: 1, Pre: pre}
-	if u.Weight != nil {
-		c.Scale = *u.Weight
+	c := recipe.Control{Model: library.NameOf(model), Image: init, Scale: number(u, "weight", 1), Start: number(u, "guidance_start", 0), End: number(u, "guidance_end", 1), Pre: pre}
+	if low, high := thresholds(pre, number(u, "threshold_a", 0), number(u, "threshold_b", 0)); low > 0 {
+		c.Low, c.High = low, high
 	}
-	if u.GuidanceEnd != nil {
-		c.End = *u.GuidanceEnd
-	}
-	if pre == "canny" && u.ThresholdA > 1 && u.ThresholdB > 1 {
-		c.Low, c.High = u.ThresholdA, u.ThresholdB
-	}
-	for _, raw := range []json.RawMessage{u.Image, u.InputImage} {
+	for _, raw := range []json.RawMessage{u["image"], u["input_image"]} {
 		b64 := pictureText(raw)
 		if b64 == "" {
 			continue

@@ -29,7 +29,18 @@ func (a *API) addLists(add adder) {
 		web.JSON(w, http.StatusOK, map[string][]string{"txt2img": {"controlnet"}, "img2img": {"controlnet"}})
 		return nil
 	}, nil, map[string][]string{})
-	add("GET", "script-info", "none here", empty, nil, []Named{})
+	add("GET", "script-info", "extensions that are understood", func(w http.ResponseWriter, _ *http.Request) error {
+		web.JSON(w, http.StatusOK, []Script{{"controlnet", true, false, []any{}}, {"controlnet", true, true, []any{}}})
+		return nil
+	}, nil, []Script{})
+}
+
+// Script is an entry of script-info.
+type Script struct {
+	Name     string `json:"name"`
+	AlwaysOn bool   `json:"is_alwayson"`
+	Img2Img  bool   `json:"is_img2img"`
+	Args     []any  `json:"args"`
 }
 
 func empty(w http.ResponseWriter, _ *http.Request) error {

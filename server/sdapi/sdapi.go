@@ -4,7 +4,9 @@ package sdapi
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -44,7 +46,10 @@ func (a *API) Routes() []web.Route {
 	a.addState(add)
 	a.addLists(add)
 	a.addExtras(add)
-	return routes
+	for _, path := range slices.Sorted(maps.Keys(refused)) {
+		add("POST", path, "is refused", refuse(refused[path]), struct{}{}, nil)
+	}
+	return append(routes, a.extensions()...)
 }
 
 // failure is how this API tells errors.
@@ -58,7 +63,7 @@ type failure struct {
 // names are its kinds of errors, by status.
 var names = map[int]string{
 	http.StatusBadRequest: "RequestValidationError", http.StatusNotFound: "HTTPException", http.StatusUnprocessableEntity: "RequestValidationError",
-	http.StatusInternalServerError: "RuntimeError",
+	http.StatusInternalServerError: "RuntimeError", http.StatusNotImplemented: "NotImplementedError",
 }
 
 // Error answers with an error.

@@ -2,6 +2,7 @@
 // picture, queue, gallery and compare what comes of them; mask, drop and upscale start from a picture; keys is the keyboard.
 import { $, fail, later, notice, say, stored } from "./dom.js";
 import { onLocked, setKey, submit } from "./api.js";
+import { actions } from "./actions.js";
 import * as compare from "./compare.js";
 import * as drop from "./drop.js";
 import * as form from "./form.js";
@@ -133,7 +134,8 @@ function composer() {
 	$("advanced").addEventListener("toggle", () => stored.set("advanced", $("advanced").open));
 }
 
-for (const m of [picture, stage, queue, gallery, compare, mask, drop, upscale, tokens, keys, views, weight]) m.setup();
+picture.setup(actions);
+for (const m of [stage, queue, gallery, compare, mask, drop, upscale, tokens, keys, views, weight]) m.setup();
 theme();
 lock();
 connection();

@@ -1,6 +1,6 @@
 // Two settings of one prompt and seed, one over the other with a slider or side by side; and the reports of darkroom compare.
 import { $, el, fail, notice, say } from "./dom.js";
-import { all, hasKey, show, submit } from "./api.js";
+import { all, show, submit } from "./api.js";
 import { field, labelOf } from "./fields.js";
 import * as form from "./form.js";
 import * as queue from "./queue.js";
@@ -8,6 +8,7 @@ import { go } from "./views.js";
 
 const sides = { a: { picture: null, job: null }, b: { picture: null, job: null } };
 const pairs = []; // { name, a, b }: fields
+let reports = []; // of darkroom compare: { name, url }
 let next = "a"; // the side that choose fills
 
 // choose takes a picture as A, then another as B.
@@ -146,14 +147,13 @@ export async function enter() {
 	const r = form.request();
 	$("compare-base").textContent = r.prompt ? `“${r.prompt}”, with the settings of Create${r.seed === undefined ? " and a random seed" : ` and seed ${r.seed}`}.` : "The prompt and all else are those of Create.";
 	draw();
-	let reports;
 	try {
 		reports = await all("/v1/reports");
 	} catch (err) {
 		fail(err);
 		return;
 	}
-	const names = reports.map((x) => x.name ?? x);
+	const names = reports.map((x) => x.name);
 	const chosen = $("report").value;
 	$("report").replaceChildren(el("option", { value: "" }, names.length ? "Choose…" : "None yet"), ...names.map((n) => el("option", { value: n }, n)));
 	$("report").value = names.includes(chosen) ? chosen : "";
@@ -162,18 +162,12 @@ export async function enter() {
 }
 
 function openReport() {
-	const name = $("report").value;
 	const frame = $("report-frame");
-	frame.hidden = true;
-	if (!name) return;
-	const url = `/v1/reports/${encodeURIComponent(name)}/index.html`;
-	if (hasKey()) {
-		notice("Reports cannot be shown here while the server asks for a key.", { kind: "error", hint: "A frame cannot send one. Open the report's index.html from its folder." });
-		return;
-	}
-	frame.src = url;
-	frame.hidden = false;
-	say(`The report ${name} is open`);
+	const report = reports.find((x) => x.name === $("report").value);
+	frame.hidden = !report;
+	if (!report) return;
+	frame.src = `${report.url}index.html`; // which has a signature in it where the server asks for a key
+	say(`The report ${report.name} is open`);
 }
 
 export function setup() {

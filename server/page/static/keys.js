@@ -1,6 +1,7 @@
 // The keyboard: what each key does is written in one list, from which the help is made.
 import { $, el, stored, wire } from "./dom.js";
-import { actions, can, viewed } from "./picture.js";
+import { actions } from "./actions.js";
+import { can, viewed } from "./picture.js";
 import * as gallery from "./gallery.js";
 import * as queue from "./queue.js";
 import * as stage from "./stage.js";

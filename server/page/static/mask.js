@@ -3,7 +3,8 @@ import { $, fail, ready, say, wire } from "./dom.js";
 import { postBytes, show } from "./api.js";
 import { Mask } from "./brush.js";
 import * as form from "./form.js";
-import * as picture from "./picture.js";
+import { basisOf } from "./requests.js";
+import * as stage from "./stage.js";
 import { go } from "./views.js";
 
 let subject = null; // { init, url, thumbnail, width, height, prompt, settings, local }
@@ -172,11 +173,11 @@ async function paint() {
 	try {
 		const file = await upload();
 		if (!file) return;
-		const request = { ...picture.basisOf({ settings: subject.settings ?? form.request() }), prompt: $("painter-prompt").value, init: subject.init, mask: file, mask_blur: Number($("mask-blur").value),
+		const request = { ...basisOf({ settings: subject.settings ?? form.request() }), prompt: $("painter-prompt").value, init: subject.init, mask: file, mask_blur: Number($("mask-blur").value),
 			strength: Number($("painter-strength").value) };
 		if ($("painter-masked").checked && !$("painter-masked-row").hidden) request.inpaint = "masked";
 		$("painter").close();
-		await picture.make(request);
+		await stage.make(request);
 	} catch (err) {
 		fail(err);
 	}

@@ -1,104 +1,14 @@
-// A picture, what can be done with it, its recipe, and the view of it alone.
+// A picture: the toolbar of what can be done with it, its recipe, and the view of it alone.
 import { $, el, fail, notice, roving, say, wire } from "./dom.js";
-import { bytes, del, get, show, submit } from "./api.js";
+import { del, get, show } from "./api.js";
 import { labelOf } from "./fields.js";
-import * as compare from "./compare.js";
 import * as form from "./form.js";
-import * as mask from "./mask.js";
-import * as queue from "./queue.js";
-import * as stage from "./stage.js";
-import * as upscale from "./upscale.js";
-import { go } from "./views.js";
+import { settingsOf } from "./requests.js";
 
-// settingsOf are a picture's settings as a request takes them: what the server's table has, without what is only told.
-export function settingsOf(picture) {
-	const known = new Set(form.settingRows().map((r) => r.name));
-	return Object.fromEntries(Object.entries(picture.settings ?? {}).map(([name, v]) => [name.replaceAll("-", "_"), v])
-		.filter(([name, v]) => known.has(name) && v !== null));
-}
-
-// basisOf are the settings for a picture that starts from this one: what turned or enlarged its noise is done, and another seed
-// is drawn.
-export function basisOf(picture) {
-	const { seed, init, mask, mask_blur, invert_mask, inpaint, padding, outpaint, variation, hires, count, strength, ...rest } = settingsOf(picture);
-	return rest;
-}
-
-// make puts a request into the queue and shows it.
-export async function make(request) {
-	try {
-		const job = queue.add(await submit({ request }));
-		stage.follow(job);
-		go("create");
-		say("In the queue");
-		return job;
-	} catch (err) {
-		fail(err, err.status === 0 ? { text: "Try again", run: () => make(request) } : undefined);
-		return null;
-	}
-}
-
-function again(picture) {
-	const { seed, ...rest } = settingsOf(picture);
-	return make(rest);
-}
-
-// vary stays near the picture: with the same noise turned a little where the server can, else by starting from the picture.
-function vary(picture) {
-	const settings = settingsOf(picture);
-	const count = form.request().count;
-	const more = count > 1 ? { count } : {};
-	if (form.settingRows().some((r) => r.name === "variation")) {
-		const seed = crypto.getRandomValues(new Uint32Array(1))[0];
-		return make({ ...settings, ...more, variation: [settings.variation, `${seed}:0.3`].filter(Boolean).join(",") });
-	}
-	return make({ ...basisOf(picture), ...more, init: `picture:${picture.id}`, strength: 0.6, width: picture.width, height: picture.height });
-}
-
-function start(picture) {
-	form.startFrom({ init: `picture:${picture.id}`, url: picture.thumbnail, full: picture.url, text: picture.prompt || "A picture of the gallery", width: picture.width, height: picture.height });
-	go("create");
-	$("prompt").focus();
-	say("The next picture starts from this one");
-}
-
-function use(picture) {
-	form.apply(settingsOf(picture));
-	go("create");
-	$("prompt").focus();
-	say("The settings are in the form");
-}
-
-async function save(picture) {
-	try {
-		const blob = picture.blob ?? await bytes(picture.url);
-		const end = { "image/jpeg": "jpg", "image/webp": "webp" }[blob.type] ?? "png";
-		const a = el("a", { href: URL.createObjectURL(blob), download: `${slug(picture.prompt)}-${picture.seed ?? picture.id}.${end}` });
-		a.click();
-		setTimeout(() => URL.revokeObjectURL(a.href), 60_000);
-	} catch (err) {
-		fail(err);
-	}
-}
-
-const slug = (text) => (text || "picture").toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40) || "picture";
-
-// The actions. file: they need the picture's file to be there still; gallery: they need it to be in the gallery.
-export const actions = [
-	{ name: "again", text: "Again", key: "a", title: "The same settings with another seed", run: again, gallery: true },
-	{ name: "vary", text: "Vary", key: "v", title: "Near this picture, and another", run: vary, file: true, gallery: true },
-	{ name: "upscale", text: "Upscale", key: "u", title: "Larger", run: (p) => upscale.open({ ...p, id: `picture:${p.id}` }), file: true, gallery: true },
-	{ name: "inpaint", text: "Inpaint", key: "i", title: "Paint a part of it anew", file: true, gallery: true,
-		run: (p) => mask.open({ init: `picture:${p.id}`, url: p.url, thumbnail: p.thumbnail, width: p.width, height: p.height, prompt: p.prompt, settings: basisOf(p) }) },
-	{ name: "start", text: "Start from", key: "f", title: "Start the next picture from this one", run: start, file: true, gallery: true },
-	{ name: "compare", text: "Compare", key: "c", title: "Choose it as A, then another as B", run: (p) => compare.choose(p), file: true },
-	{ name: "use", text: "Use settings", key: "e", title: "Put its settings, and its seed, into the form", run: use },
-	{ name: "recipe", text: "Recipe", key: "r", title: "All that it was made from", run: (p) => open(p, stage.latest()), stage: true },
-	{ name: "save", text: "Save", key: "s", title: "Save the file", run: save, file: true },
-];
+let actions = []; // what can be done with a picture: actions.js has them
 
 // can says whether an action can be done with a picture.
-export const can = (action, p) => !(p.missing && action.file) && !(p.local && action.gallery);
+export const can = (action, p) => !(p.missing && action.file);
 
 // toolbar fills an element with the actions on what picture() tells, and answers what brings it up to date.
 export function toolbar(bar, picture, { viewer = false, before = () => {} } = {}) {
@@ -151,7 +61,7 @@ function view(picture) {
 	if (!picture.missing) show(img, picture.url);
 	$("viewer-prompt").textContent = picture.prompt || "Without a prompt";
 	tellRecipe(picture);
-	if (!picture.local) whole(picture);
+	whole(picture);
 	$("viewer-delete").hidden = !picture.own || picture.missing === true;
 	$("viewer-delete").textContent = "Delete…";
 	const at = list.findIndex((p) => p.id === picture.id);
@@ -216,7 +126,9 @@ const removed = [];
 // onRemove calls f with the id of each picture that is deleted.
 export function onRemove(f) { removed.push(f); }
 
-export function setup() {
+// setup takes the actions of all toolbars.
+export function setup(all) {
+	actions = all;
 	$("viewer-copy").addEventListener("click", copy);
 	$("viewer-delete").addEventListener("click", remove);
 	const dialog = wire($("viewer"));

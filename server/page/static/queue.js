@@ -27,6 +27,9 @@ export function add(job) {
 	return now;
 }
 
+// made tells of a picture that no job has made.
+export const made = (picture) => emit("picture", picture, { count: 1, pictures: [picture] });
+
 export const errorText = (job) => job.error?.message ?? job.error ?? "It failed.";
 
 // start follows the server's events for as long as the page is open.

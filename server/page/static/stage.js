@@ -1,9 +1,10 @@
 // The picture in the middle: the one that is being made, or one that is chosen, and the latest ones below it.
 import { $, el, fail, roving, say } from "./dom.js";
-import { all, show } from "./api.js";
+import { all, show, submit } from "./api.js";
 import * as form from "./form.js";
 import * as picture from "./picture.js";
 import * as queue from "./queue.js";
+import { settingsOf } from "./requests.js";
 import { go } from "./views.js";
 
 let job = null; // id of the job that is shown
@@ -131,7 +132,21 @@ function ended(j) {
 	if (j.state === "done") say(`Done: ${j.settings?.prompt ?? ""}`);
 }
 
-const again = (j) => picture.make({ ...picture.settingsOf(j), ...(j.count > 1 ? { count: j.count } : {}) });
+// make puts a request into the queue and shows it.
+export async function make(request) {
+	try {
+		const job = queue.add(await submit({ request }));
+		follow(job);
+		go("create");
+		say("In the queue");
+		return job;
+	} catch (err) {
+		fail(err, err.status === 0 ? { text: "Try again", run: () => make(request) } : undefined);
+		return null;
+	}
+}
+
+const again = (j) => make({ ...settingsOf(j), ...(j.count > 1 ? { count: j.count } : {}) });
 
 function mark() {
 	for (const b of $("strip").children) b.setAttribute("aria-pressed", String(!job && b.dataset.id === shown?.id));

@@ -1,12 +1,13 @@
 // Enlarging a picture: by an upscaler's network, or by drawing it again, larger, from itself.
 import { $, el, fail, say, wire } from "./dom.js";
-import { all, bytes, post } from "./api.js";
+import { all, post } from "./api.js";
 import * as form from "./form.js";
-import * as picture from "./picture.js";
+import * as queue from "./queue.js";
+import { basisOf } from "./requests.js";
 import * as stage from "./stage.js";
 import { go } from "./views.js";
 
-let subject = null; // { id: "picture:…" or "upload:…", width, height, prompt, settings, url, blob }
+let subject = null; // { id: "picture:…" or "upload:…", width, height, prompt, settings }
 
 export async function open(s) {
 	subject = s;
@@ -42,30 +43,21 @@ async function enlarge() {
 		const scale = Number($("redraw-scale").value);
 		const size = (v) => Math.round((v * scale) / 8) * 8;
 		const settings = s.settings ?? form.request();
-		await picture.make({ ...picture.basisOf({ settings }), init: s.id, strength: Number($("redraw-strength").value), width: size(s.width), height: size(s.height) });
+		await stage.make({ ...basisOf({ settings }), init: s.id, strength: Number($("redraw-strength").value), width: size(s.width), height: size(s.height) });
 		return;
 	}
 	await network(s, chosen().slice("net:".length));
 }
 
-// network enlarges with an upscaler. The server answers with the large picture: it is not in the gallery.
+// network enlarges with an upscaler. The large picture is in the gallery, like others.
 async function network(s, name) {
 	go("create");
 	stage.wait(`${name} enlarges the picture…`);
 	try {
-		const blob = s.blob ?? await bytes(s.url);
-		const image = await new Promise((done, failed) => {
-			const r = new FileReader();
-			r.onload = () => done(r.result.slice(r.result.indexOf(",") + 1));
-			r.onerror = () => failed(r.error);
-			r.readAsDataURL(blob);
-		});
-		const answer = await post("/sdapi/v1/extra-single-image", { image, upscaler_1: name, resize_mode: 0 });
-		const large = new Blob([Uint8Array.from(atob(answer.image), (c) => c.charCodeAt(0))], { type: "image/png" });
-		const url = URL.createObjectURL(large);
-		const size = await createImageBitmap(large);
-		stage.showPicture({ local: true, blob: large, id: url, url, thumbnail: url, prompt: s.prompt, seed: s.seed ?? "–", width: size.width, height: size.height, settings: s.settings ?? {} }, { pin: true });
-		say("The picture is enlarged: save it to keep it");
+		const large = await post("/v1/upscale", { picture: s.id, upscaler: name });
+		queue.made(large);
+		stage.showPicture(large, { pin: true });
+		say("The picture is enlarged");
 	} catch (err) {
 		stage.waited();
 		fail(err);
