@@ -425,7 +425,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestNoCircles: no script imports one that imports it, by whatever way.
+// TestNoCircles: no script imports one that imports it, by whatever way, and all are asked for at once.
 func TestNoCircles(t *testing.T) {
 	imports := map[string][]string{}
 	statement := regexp.MustCompile(`(?m)^(?:import|export) [^;]*?"\./([a-z]+\.js)";`)
@@ -458,6 +458,15 @@ func TestNoCircles(t *testing.T) {
 		done[name] = true
 	}
 	visit("app.js", nil)
+	html, err := os.ReadFile("static/index.html") // what is not named there is found late, one script after the other
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range done {
+		if name != "app.js" && !strings.Contains(string(html), `<link rel="modulepreload" href="/static/`+name+`">`) {
+			t.Errorf("index.html does not preload %s", name)
+		}
+	}
 	if len(imports["app.js"]) < 10 {
 		t.Errorf("imports of app.js: %v", imports["app.js"])
 	}
