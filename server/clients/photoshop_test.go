@@ -105,7 +105,7 @@ func TestPhotoshopPlugin(t *testing.T) {
 			t.Fatal(err)
 		}
 		response.Body.Close()
-		if response.StatusCode != 501 {
+		if response.StatusCode != 403 {
 			t.Errorf("%s: %s", path, response.Status)
 		}
 	}

@@ -41,7 +41,7 @@ var refused = map[string]string{
 
 func refuse(text string) func(http.ResponseWriter, *http.Request) error {
 	return func(http.ResponseWriter, *http.Request) error {
-		return &wire.Error{Status: http.StatusNotImplemented, Type: "invalid_request_error", Message: text}
+		return &wire.Error{Status: http.StatusForbidden, Type: "invalid_request_error", Message: text} // no client sends it again
 	}
 }
 

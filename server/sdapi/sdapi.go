@@ -63,7 +63,7 @@ type failure struct {
 // names are its kinds of errors, by status.
 var names = map[int]string{
 	http.StatusBadRequest: "RequestValidationError", http.StatusNotFound: "HTTPException", http.StatusUnprocessableEntity: "RequestValidationError",
-	http.StatusInternalServerError: "RuntimeError", http.StatusNotImplemented: "NotImplementedError",
+	http.StatusInternalServerError: "RuntimeError",
 }
 
 // Error answers with an error.
