@@ -64,6 +64,7 @@ type Backend interface {
 	PixelShuffle(dst *Tensor, op *PixelShuffle)
 	Surround(dst *Tensor, op *Surround)
 	Cut(dst *Tensor, op *Cut)
+	Swap(dst *Tensor, op *Swap)
 	Rotary(dst *Tensor, op *Rotary)
 }
 

@@ -149,3 +149,25 @@ func (op *Cut) Inputs() []*Tensor          { return present(op.In) }
 func (op *Cut) Weights() []*Weight         { return nil }
 func (op *Cut) FLOPs() float64             { return 0 }
 func (op *Cut) Run(b Backend, dst *Tensor) { b.Cut(dst, op) }
+
+// Swap exchanges two neighbouring axes: the frames of films and their pixels change places for attention from frame to frame.
+//
+//	dst[n, b, a, c] = In[n, a, b, c]
+type Swap struct {
+	In *Tensor // [N,A,B,C]
+}
+
+func (op *Swap) Kind() string { return "swap" }
+
+func (op *Swap) OutShape() tensor.Shape {
+	s := op.In.Shape
+	if len(s) != 4 {
+		panic(fmt.Sprintf("swap: input %v", s))
+	}
+	return tensor.Shape{s[0], s[2], s[1], s[3]}
+}
+
+func (op *Swap) Inputs() []*Tensor          { return present(op.In) }
+func (op *Swap) Weights() []*Weight         { return nil }
+func (op *Swap) FLOPs() float64             { return 0 }
+func (op *Swap) Run(b Backend, dst *Tensor) { b.Swap(dst, op) }

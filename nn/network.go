@@ -14,6 +14,7 @@ type Sizes struct {
 	Tokens     int     // of a text
 	Skip       int     // layers left off at the end of a text encoder
 	References int     // tokens of reference pictures
+	Frames     int     // of a film, for each row; 0 and 1 are a picture
 	Wrap       [2]bool // seamless pictures, along rows and columns: kernels.Graph's
 	Winograd   bool    // convolutions may multiply less: kernels.Graph's
 	Cut        Cut     // of a U-Net

@@ -11,6 +11,7 @@ type downBlock struct {
 	resnets     []nn.ResBlock
 	attentions  []transformer // empty in a DownBlock2D
 	downsampler *nn.Conv2D    // nil at the lowest level
+	motions     []motion      // a layer each; empty without a motion module
 }
 
 func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsample bool) downBlock {
@@ -36,7 +37,7 @@ func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsam
 
 // The feature of an adapter, if there is one, joins the last layer's result, or that of the whole block where it has no
 // attention. The way ends where there are most skips.
-func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, join func(*kernels.Tensor) *kernels.Tensor, skips *[]*kernels.Tensor, most int) *kernels.Tensor {
+func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, join func(*kernels.Tensor) *kernels.Tensor, film filmed, skips *[]*kernels.Tensor, most int) *kernels.Tensor {
 	last, downs := len(b.resnets)-1, b.downsampler != nil
 	for i, r := range b.resnets {
 		if len(*skips) == most {
@@ -46,6 +47,7 @@ func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read conte
 		if b.attentions != nil {
 			x = b.attentions[i].forward(g, x, read)
 		}
+		x = film.move(g, b.motions, i, x)
 		if i == last && (b.attentions != nil || !downs) {
 			x = join(x)
 		}
@@ -65,6 +67,7 @@ func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read conte
 type midBlock struct {
 	resnets   []nn.ResBlock
 	attention *transformer // nil in a UNetMidBlock2D
+	motions   []motion     // one or none
 }
 
 func newMidBlock(l nn.Loader, c Config) *midBlock {
@@ -78,13 +81,13 @@ func newMidBlock(l nn.Loader, c Config) *midBlock {
 	}
 	// only_cross_attention does not reach the middle of a UNetMidBlock2DCrossAttn.
 	t := newTransformer(l.At("attentions", 0), c, level, c.MidTransformerLayers, false)
-	return &midBlock{[]nn.ResBlock{resnet(0), resnet(1)}, &t}
+	return &midBlock{resnets: []nn.ResBlock{resnet(0), resnet(1)}, attention: &t}
 }
 
-func (b *midBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context) *kernels.Tensor {
+func (b *midBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, film filmed) *kernels.Tensor {
 	x = b.resnets[0].Forward(g, x, nil, temb)
 	if b.attention != nil {
-		x = b.attention.forward(g, x, read)
+		x = film.move(g, b.motions, 0, b.attention.forward(g, x, read))
 		x = b.resnets[1].Forward(g, x, nil, temb)
 	}
 	return x
@@ -97,6 +100,7 @@ type upBlock struct {
 	widths     []int         // of x before each of resnets
 	attentions []transformer // empty in an UpBlock2D
 	upsampler  *nn.Conv2D    // nil at the top
+	motions    []motion      // a layer each; empty without a motion module
 }
 
 func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample bool) upBlock {
@@ -123,13 +127,14 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 }
 
 // layer writes layer i of the block, which takes the last of the skips.
-func (b upBlock) layer(g *kernels.Graph, i int, x, temb *kernels.Tensor, read context, skips *[]*kernels.Tensor) *kernels.Tensor {
+func (b upBlock) layer(g *kernels.Graph, i int, x, temb *kernels.Tensor, read context, film filmed, skips *[]*kernels.Tensor) *kernels.Tensor {
 	last := len(*skips) - 1
 	x = b.resnets[i].Forward(g, x, (*skips)[last], temb)
 	*skips = (*skips)[:last]
 	if b.attentions != nil {
 		x = b.attentions[i].forward(g, x, read)
 	}
+	x = film.move(g, b.motions, i, x)
 	if b.upsampler != nil && i == len(b.resnets)-1 {
 		// To the size of the next skip: not always twice, for sizes that are odd on the way down.
 		next := (*skips)[len(*skips)-1].Shape

@@ -66,7 +66,7 @@ func (m *Model) WithImage(l nn.Loader, tokens int) (*Model, error) {
 	}
 	if m.midBlock != nil && m.midBlock.attention != nil {
 		t := attach([]transformer{*m.midBlock.attention}, c.BlockOutChannels[last], c.CrossAttentionDim[last])[0]
-		w.midBlock = &midBlock{m.midBlock.resnets, &t}
+		w.midBlock = &midBlock{m.midBlock.resnets, &t, m.midBlock.motions}
 	}
 	return &w, l.Err()
 }

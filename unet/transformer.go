@@ -109,20 +109,33 @@ func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross boo
 
 // merge says how many tokens self-attention is to merge, and of what picture; nil for none.
 func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read context, merge *kernels.Match) *kernels.Tensor {
+	shape, rows := x.Shape, read.text.Shape[0]
+	joined := func(x *kernels.Tensor) *kernels.Tensor { // a row's frames read the same text: as one image
+		if shape[0] == rows {
+			return x
+		}
+		return g.Reshape(x, rows, shape[0]/rows*shape[1], shape[2])
+	}
+	apart := func(x *kernels.Tensor) *kernels.Tensor {
+		if shape[0] == rows {
+			return x
+		}
+		return g.Reshape(x, shape...)
+	}
 	if b.onlyCross {
-		x = read.cross(g, x, func(residual *kernels.Tensor) *kernels.Tensor {
-			return b.attn1.Forward(g, b.norm1.Forward(g, x), read.text, residual)
-		})
+		x = apart(read.cross(g, joined(x), func(residual *kernels.Tensor) *kernels.Tensor {
+			return b.attn1.Forward(g, joined(b.norm1.Forward(g, x)), read.text, residual)
+		}))
 	} else {
 		x = b.selfAttention(g, x, merge)
 	}
-	x = read.cross(g, x, func(residual *kernels.Tensor) *kernels.Tensor {
-		h := b.norm2.Forward(g, x)
+	x = apart(read.cross(g, joined(x), func(residual *kernels.Tensor) *kernels.Tensor {
+		h := joined(b.norm2.Forward(g, x))
 		if len(b.images) > 0 {
 			return withImages(b.images, g, b.attn2, h, read, residual)
 		}
 		return b.attn2.Forward(g, h, read.text, residual)
-	})
+	}))
 	h := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
 	return b.ff[1].Forward(g, h, kernels.Identity, x)
 }

@@ -53,6 +53,7 @@ type Half struct {
 	downBlocks []downBlock
 	midBlock   *midBlock // nil where config.json says null
 	features   int       // of an adapter; 0 without one
+	frames     int       // the most that a motion module knows; 0 without one
 }
 
 // NewHalf puts half a network together. What is missing stays with the loader; the error is of the configuration.
@@ -90,18 +91,18 @@ func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
 
 // DownTo is Down as far as there are most skips. The bottom is there where the way is not cut off.
 func (h Half) DownTo(g *kernels.Graph, in Inputs, added *kernels.Tensor, most int) Down {
-	d := Down{temb: h.embedding.forward(g, in)}
+	d := Down{temb: Each(g, h.embedding.forward(g, in), in.frames)}
 	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
 	d.Skips = []*kernels.Tensor{x}
 	join := h.joiner(g, in.Sample.Shape[0])
 	for _, b := range h.downBlocks {
-		x = b.forward(g, x, d.temb, in.context(), join, &d.Skips, most)
+		x = b.forward(g, x, d.temb, in.context(), join, in.filmed, &d.Skips, most)
 	}
 	if len(d.Skips) == most {
 		return d
 	}
 	if h.midBlock != nil {
-		x = h.midBlock.forward(g, x, d.temb, in.context())
+		x = h.midBlock.forward(g, x, d.temb, in.context(), in.filmed)
 	}
 	d.Middle = join(x)
 	return d
@@ -141,7 +142,7 @@ func (m *Model) WithFeatures(n int) (*Model, error) {
 
 // Inputs are the tensors that the network reads, by the names of a graph's inputs.
 type Inputs struct {
-	Sample   *kernels.Tensor // "sample", [N,h,w,InChannels]: the scaled latents, and what an editing model reads beside them
+	Sample   *kernels.Tensor // "sample", [N,h,w,InChannels]: the scaled latents, and what an editing model reads beside them; of a film, [N·frames,…]
 	Time     *kernels.Tensor // "time", [N,BlockOutChannels[0]]: TimeProj of the timestep
 	Text     *kernels.Tensor // "text", [N,T,CrossAttentionDim]: the text encoder's hidden states
 	Pooled   *kernels.Tensor // "pooled", [N,PooledDim]: the projected text of SDXL; nil for others
@@ -152,6 +153,7 @@ type Inputs struct {
 	merge    float64         // see nn.Sizes
 	gate     *gate           // nil where cross-attention's results are nobody else's
 	Class    *kernels.Tensor // "class", [N,ClassDim], or [N,1] of type I32 for a table; nil where Class is ""
+	filmed
 }
 
 func (in Inputs) context() context { return context{in.Text, in.images, in.gate, in.merge} }
@@ -164,11 +166,15 @@ func (in Inputs) Plain() Inputs {
 
 // Inputs declares the inputs of the network in g, for Rows latents of H×W and a text of Tokens.
 func (m *Model) Inputs(g *kernels.Graph, s nn.Sizes) Inputs {
-	c := m.Config
+	c, frames := m.Config, max(s.Frames, 1)
 	in := Inputs{
-		Sample: g.Input("sample", g.DType, s.Rows, s.H, s.W, c.InChannels),
+		filmed: filmed{frames: frames},
+		Sample: g.Input("sample", g.DType, s.Rows*frames, s.H, s.W, c.InChannels),
 		Time:   g.Input("time", g.DType, s.Rows, c.BlockOutChannels[0]),
 		Text:   g.SteadyInput("text", g.DType, s.Rows, s.Tokens, c.CrossAttentionDim[0]),
+	}
+	if m.frames > 0 {
+		in.frame = g.SteadyInput(FrameName, tensor.I32, s.Rows*frames, 1)
 	}
 	for i, tokens := range m.imageTokens {
 		image, strength := ImageNames(i)
@@ -222,7 +228,7 @@ func (m *Model) UpCut(g *kernels.Graph, in Inputs, d Down, cut nn.Cut) *kernels.
 			}
 			left--
 			if x != nil {
-				x = b.layer(g, i, x, d.temb, in.context(), &skips)
+				x = b.layer(g, i, x, d.temb, in.context(), in.filmed, &skips)
 			}
 		}
 	}

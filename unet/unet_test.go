@@ -97,7 +97,7 @@ func (b blockTest) down(path string, d downBlock) {
 	b.t.Run(path, func(t *testing.T) {
 		b.call.Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
 			var skips []*kernels.Tensor
-			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, &skips, math.MaxInt)
+			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, filmed{}, &skips, math.MaxInt)
 			results := golden.Results{path + "@out": out}
 			for i, s := range skips {
 				results[fmt.Sprintf("%s@left%d", path, i)] = s
@@ -120,7 +120,7 @@ func (b blockTest) down(path string, d downBlock) {
 
 func (b blockTest) middle(path string, m *midBlock) {
 	b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
-		return m.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path))
+		return m.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), filmed{})
 	})
 	b.resnets(path, m.resnets, nil)
 	if m.attention != nil {
@@ -144,7 +144,7 @@ func (b blockTest) up(path string, u upBlock) {
 		}
 		x := in.Value(path+"@hidden_states", nil)
 		for i := range u.resnets {
-			x = u.layer(g, i, x, b.temb(in, path), b.text(in, path), &skips)
+			x = u.layer(g, i, x, b.temb(in, path), b.text(in, path), filmed{}, &skips)
 		}
 		return x
 	})

@@ -117,7 +117,7 @@ func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 		return o.pointwiseBound(op), nil
 	case *kernels.Rotary:
 		return o.rotaryBound(op), nil
-	case *kernels.Concat, *kernels.PixelShuffle, *kernels.Surround, *kernels.Cut:
+	case *kernels.Concat, *kernels.PixelShuffle, *kernels.Surround, *kernels.Cut, *kernels.Swap:
 		return make([]float64, len(want)), nil // nothing is computed
 	case *kernels.Embed:
 		return make([]float64, len(want)), nil // one addition, rounded once by everybody

@@ -130,6 +130,10 @@ func rearrangeCases() []testCase {
 			return &kernels.Cut{In: o.in(c.shape...), Axis: c.axis, From: c.from, To: c.to}
 		}})
 	}
+	for _, s := range [][4]int{{1, 1, 1, 1}, {2, 3, 5, 8}, {3, 16, 7, 20}, {2, 33, 4, 13}, {1, 2, 300, 320}} {
+		name := fmt.Sprintf("swap/%d×%d×%d×%d", s[0], s[1], s[2], s[3])
+		out = append(out, testCase{name: name, batch: s[0], op: func(o *operands) kernels.Op { return &kernels.Swap{In: o.in(s[:]...)} }})
+	}
 	for _, s := range []struct{ n, h, w, c, factor int }{{1, 1, 1, 1, 1}, {2, 3, 5, 12, 2}, {1, 4, 3, 48, 4}, {3, 2, 2, 9, 3}, {1, 37, 41, 12, 2}} {
 		out = append(out, testCase{name: fmt.Sprintf("pixelshuffle/%d×%d×%d×%d by %d", s.n, s.h, s.w, s.c, s.factor), batch: s.n, op: func(o *operands) kernels.Op {
 			return &kernels.PixelShuffle{In: o.in(s.n, s.h, s.w, s.c), Factor: s.factor}

@@ -93,3 +93,18 @@ func (b *Backend) Cut(dst *kernels.Tensor, op *kernels.Cut) {
 		}
 	})
 }
+
+// Swap copies bytes, whatever they mean.
+func (b *Backend) Swap(dst *kernels.Tensor, op *kernels.Swap) {
+	in, out := op.In.Mem.(kernels.HostMem), dst.Mem.(kernels.HostMem)
+	s := op.In.Shape
+	run := s[3] * dst.DType.Size()
+	b.rows(s[0]*s[2], dst.Bytes(), func(start, end int) {
+		for row := start; row < end; row++ { // of the result
+			n, j := row/s[2], row%s[2]
+			for i := range s[1] {
+				copy(out[(row*s[1]+i)*run:][:run], in[((n*s[1]+i)*s[2]+j)*run:])
+			}
+		}
+	})
+}

@@ -42,7 +42,16 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	if op.Causal {
 		a.causal = 1
 	}
-	launch(b, k, [3]int{ceil(q[1], queries), op.Heads, q[0]}, threads, shared, &a)
+	const most = 65535 // of a grid's third axis; frames that attend to each other have an image a pixel
+	for first := 0; first < q[0]; first += most {
+		launch(b, k, [3]int{ceil(q[1], queries), op.Heads, min(q[0]-first, most)}, threads, shared, &a)
+		a.q, a.o = a.q+cu.DevicePtr(most*q[1]*q[2]*dst.DType.Size()), a.o+cu.DevicePtr(most*q[1]*q[2]*dst.DType.Size())
+		past := cu.DevicePtr(most * op.K.Shape[1] * op.K.Shape[2] * dst.DType.Size())
+		a.k, a.v = a.k+past, a.v+past
+		if op.Lengths != nil {
+			a.lengths += 4 * most
+		}
+	}
 }
 
 // attentionKernel gives the kernel for a head size, its threads and shared memory, and the queries a

@@ -30,6 +30,7 @@ var parameters = []struct {
 	{place{}, "Place", "pointwise.cu"},
 	{cut{}, "Cut", "pointwise.cu"},
 	{shuffle{}, "Shuffle", "pointwise.cu"},
+	{swap{}, "Swap", "pointwise.cu"},
 	{surround{}, "Surround", "pointwise.cu"},
 }
 

@@ -127,10 +127,28 @@ __device__ void surround(const Surround& s) {
   static_cast<T*>(s.d)[i] = v;
 }
 
+// Swap is filled by pointwise.go.
+struct Swap {
+  const void* a; // [images, first, second, channels]
+  void* d;       // [images, second, first, channels]
+  long long count;
+  int first, second, channels;
+};
+
+template <class T>
+__device__ void swap(const Swap& s) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; // of the result
+  if (i >= s.count) return;
+  int64_t row = i / s.channels, line = row / s.first; // line: image · second + j
+  int64_t from = (line / s.second * s.first + row % s.first) * s.second + line % s.second;
+  static_cast<T*>(s.d)[i] = static_cast<const T*>(s.a)[from * s.channels + i % s.channels];
+}
+
 #define MOVE(bits)                                                        \
   KERNEL(place_##bits, 256, Place, p) { place<uint##bits##_t>(p); }       \
   KERNEL(cut_##bits, 256, Cut, c) { cut<uint##bits##_t>(c); }             \
   KERNEL(shuffle_##bits, 256, Shuffle, s) { shuffle<uint##bits##_t>(s); } \
+  KERNEL(swap_##bits, 256, Swap, s) { swap<uint##bits##_t>(s); }          \
   KERNEL(surround_##bits, 256, Surround, s) { surround<uint##bits##_t>(s); }
 MOVE(16)
 MOVE(32)

@@ -34,7 +34,7 @@ func (b *Backend) Pointwise(dst *kernels.Tensor, op *kernels.Pointwise) {
 	launch(b, kernel{"pointwise", "pointwise_" + b.suffix()}, [3]int{ceil(s.Len(), 256), 1, 1}, 256, 0, &p)
 }
 
-// place, cut, shuffle and surround are pointwise.cu's Place, Cut, Shuffle and Surround.
+// place, cut, shuffle, swap and surround are pointwise.cu's Place, Cut, Shuffle, Swap and Surround.
 type place struct {
 	a, d            cu.DevicePtr
 	count           int64
@@ -51,6 +51,12 @@ type shuffle struct {
 	a, d                   cu.DevicePtr
 	count                  int64
 	h, w, channels, factor int32
+}
+
+type swap struct {
+	a, d                    cu.DevicePtr
+	count                   int64
+	first, second, channels int32
 }
 
 type surround struct {
@@ -85,6 +91,15 @@ func (b *Backend) Cut(dst *kernels.Tensor, op *kernels.Cut) {
 	from, length, pitch := op.Span()
 	c := cut{at(op.In), at(dst), int64(dst.Shape.Len()), int32s(from), int32s(length), int32s(pitch)}
 	launch(b, b.moving("cut"), [3]int{ceil(dst.Shape.Len(), 256), 1, 1}, 256, 0, &c)
+}
+
+// Swap is one thread an element of the result.
+func (b *Backend) Swap(dst *kernels.Tensor, op *kernels.Swap) {
+	defer b.enter()()
+	b.want(dst, op.In)
+	in := op.In.Shape
+	s := swap{at(op.In), at(dst), int64(dst.Shape.Len()), int32s(in[1]), int32s(in[2]), int32s(in[3])}
+	launch(b, b.moving("swap"), [3]int{ceil(dst.Shape.Len(), 256), 1, 1}, 256, 0, &s)
 }
 
 // PixelShuffle is one thread an element of the result.

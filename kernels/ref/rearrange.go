@@ -54,3 +54,15 @@ func (b *Backend) Cut(dst *kernels.Tensor, op *kernels.Cut) {
 		copy(result[i*length:][:length], in[i*pitch+from:])
 	}
 }
+
+// Swap is the contract's loop.
+func (b *Backend) Swap(dst *kernels.Tensor, op *kernels.Swap) {
+	in, result, s := kernels.Floats(op.In), kernels.Floats(dst), op.In.Shape
+	for n := range s[0] {
+		for i := range s[1] {
+			for j := range s[2] {
+				copy(result[((n*s[2]+j)*s[1]+i)*s[3]:][:s[3]], in[((n*s[1]+i)*s[2]+j)*s[3]:])
+			}
+		}
+	}
+}
