@@ -23,6 +23,7 @@ const (
 	KindControlNet  Kind = "controlnet"
 	KindT2IAdapter  Kind = "t2i-adapter"
 	KindIPAdapter   Kind = "ip-adapter"
+	KindMotion      Kind = "motion module"
 	KindVision      Kind = "vision" // CLIP's image encoder
 	KindUpscaler    Kind = "upscaler"
 	KindOther       Kind = "other"
@@ -41,7 +42,7 @@ type Description struct {
 func Describe(s *Source) Description {
 	t := table(s.arrays)
 	for _, test := range []func(*Source, table) (Description, bool){
-		describeControl, describeAdapter, describeEmbedding, describeModel, describeTAESD, describeUpscaler, describeTransformer, describeVAE, describeText,
+		describeControl, describeMotion, describeAdapter, describeEmbedding, describeModel, describeTAESD, describeUpscaler, describeTransformer, describeVAE, describeText,
 	} {
 		if d, ok := test(s, t); ok {
 			return d

@@ -151,7 +151,7 @@ func (s *renderer) render(ctx context.Context, j job) (*Record, []byte, []float3
 	}
 	joules = s.joules() - joules
 	var png bytes.Buffer
-	if err := imagefile.Encode(&png, picture.Pixels, picture.Recipe, imagefile.Options{}); err != nil {
+	if err := imagefile.Encode(&png, picture.Pixels, picture.Recipe, picture.Options(imagefile.Options{})); err != nil {
 		return nil, nil, nil, err
 	}
 	r := picture.Recipe

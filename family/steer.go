@@ -38,16 +38,28 @@ type Steered struct {
 	images   []int // by use: which image prompt
 	nets     []control.Net
 	features int
+	motion   *Motion // nil for a picture
+	frames   int     // of the film; 0 for a picture
 }
 
-// Steer puts controls on the denoiser. Hints of one Union meet within it if they are of different types.
-func (m *Model) Steer(uses []Steer) (*Steered, error) {
+// Steer puts controls on the denoiser. Hints of one Union meet within it if they are of different types. With a motion module it
+// makes films of so many frames.
+func (m *Model) Steer(uses []Steer, motion *Motion, frames int) (*Steered, error) {
 	base := m.Denoiser.(*unetDenoiser)
-	s := &Steered{Denoiser: m.Denoiser, model: m, uses: uses}
+	s := &Steered{Denoiser: m.Denoiser, model: m, uses: uses, motion: motion}
 	u := base.net
 	of := make([]int, len(uses)) // by use: its net
 	var err error
+	if motion != nil {
+		s.frames = frames
+		if u, err = u.WithMotion(motion.config, motion.loader); err != nil {
+			return nil, fmt.Errorf("%s: %w", motion.path, err)
+		}
+	}
 	for i, use := range uses {
+		if motion != nil && use.Kind != checkpoint.KindIPAdapter {
+			return nil, fmt.Errorf("%s: with a motion module, only IP-Adapters steer: leave --motion or this network out", use.path)
+		}
 		s.images = append(s.images, -1)
 		of[i] = -1
 		switch use.Kind {
@@ -78,7 +90,15 @@ func (m *Model) Steer(uses []Steer) (*Steered, error) {
 			return nil, err
 		}
 	}
-	s.part = (&stage.Part{Name: base.part.Name, Title: "the U-Net with its control", Net: net, Sizes: base.part.Sizes}).On(base.part.Device())
+	title := "the U-Net with its control"
+	if motion != nil {
+		title = "the U-Net with its motion module"
+	}
+	s.part = (&stage.Part{Name: base.part.Name, Title: title, Net: net, Sizes: func(width, height, rows int, tiled bool) nn.Sizes {
+		sizes := base.part.Sizes(width, height, rows, tiled)
+		sizes.Frames = s.frames
+		return sizes
+	}}).On(base.part.Device())
 	return s, s.checkFeatures()
 }
 
@@ -147,6 +167,9 @@ const LatentsName = control.SampleName
 
 // Part is the network with the controls. It implements Denoiser.
 func (s *Steered) Part() *stage.Part { return s.part }
+
+// Frames is how many a film has that it makes; 0 of what makes a picture.
+func (s *Steered) Frames() int { return s.frames }
 
 // Multiple is what a picture's sides must be multiples of for the adapters, in pixels; 1 without any.
 func (s *Steered) Multiple() int {
@@ -221,6 +244,14 @@ func (s *Steered) Prepare(ctx context.Context, pictures []*image.NRGBA, h, w int
 		if err != nil {
 			return nil, err
 		}
+	}
+	if s.frames > 0 {
+		numbers := make([]float32, s.frames)
+		for i := range numbers {
+			numbers[i] = float32(i)
+		}
+		p.prompt[unet.FrameName] = tensor.Of(numbers, s.frames)
+		p.other[unet.FrameName] = p.prompt[unet.FrameName]
 	}
 	for i, n := range s.nets {
 		if len(n.Types) > 0 {

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/gen2brain/webp"
+
+	"darkroom/recipe"
 )
 
 // Animation is pictures that follow one another.
@@ -33,15 +35,35 @@ type Animation struct {
 // EncodeAnimation writes an animated PNG (.png or .apng), WebP (.webp) or GIF (.gif, with 256 colours a picture), as the file's name
 // says. PNG and WebP say in XMP that the pictures are machine-made.
 func EncodeAnimation(w io.Writer, path string, a Animation) error {
+	m := metadata{source: a.Source}
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".png", ".apng":
-		return a.apng(w)
+		return a.apng(w, m)
 	case ".webp":
-		return a.webp(w)
+		return a.webp(w, m)
 	case ".gif":
 		return a.gif(w)
 	}
 	return fmt.Errorf("%s: no animation has that ending: use .png, .webp or .gif", path)
+}
+
+// encodeFilm writes the frames of a film with its recipe.
+func encodeFilm(w io.Writer, r recipe.Recipe, m metadata, o Options) error {
+	film, err := recipe.ParseMotion(r.Motion)
+	if err != nil {
+		return err
+	}
+	a := &Animation{Frames: len(o.Frames), Frame: func(i int) (*image.NRGBA, error) { return o.Frames[i], nil }, FPS: 8, Quality: o.Quality}
+	if film != nil {
+		a.FPS = film.FPS
+	}
+	switch o.Format {
+	case PNG:
+		return a.apng(w, m)
+	case WebP:
+		return a.webp(w, m)
+	}
+	return errors.New("this format holds one picture, and this is a film: use .png or .webp, or darkroom animate for .gif and .mp4")
 }
 
 func (a *Animation) frame(i int, size *image.Point) (*image.NRGBA, error) {
@@ -63,7 +85,7 @@ func (a *Animation) milliseconds() int { return max(int(1000/a.FPS+0.5), 1) }
 
 // apng writes the pictures as PNG's third edition has them (sec. 11.3.6): acTL, then fcTL and the pixels of each, the first in IDAT, the
 // others in fdAT.
-func (a *Animation) apng(w io.Writer) error {
+func (a *Animation) apng(w io.Writer, m metadata) error {
 	var size image.Point
 	sequence := uint32(0)
 	out := new(bytes.Buffer)
@@ -81,7 +103,7 @@ func (a *Animation) apng(w io.Writer) error {
 			out.Write(one.Bytes()[:header])
 			writeChunk(out, "acTL", binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(a.Frames)), uint32(a.Loops)))
 			writeColourChunks(out)
-			writeInternationalTextChunk(out, xmpKey, writeXMP("", a.Source))
+			m.writePNG(out)
 		}
 		control := binary.BigEndian.AppendUint32(nil, sequence)
 		sequence++
@@ -111,8 +133,8 @@ func (a *Animation) apng(w io.Writer) error {
 }
 
 // webp writes the pictures as an animated file: VP8X, ANIM, an ANMF for each (RFC 9649, sec. 2.7.1).
-func (a *Animation) webp(w io.Writer) error {
-	const hasXMP, animated = 1 << 2, 1 << 1
+func (a *Animation) webp(w io.Writer, m metadata) error {
+	const hasXMP, hasEXIF, animated = 1 << 2, 1 << 3, 1 << 1
 	var size image.Point
 	var body bytes.Buffer
 	for i := range a.Frames {
@@ -122,7 +144,9 @@ func (a *Animation) webp(w io.Writer) error {
 		}
 		if i == 0 {
 			vp8x := make([]byte, 10)
-			vp8x[0] = hasXMP | animated
+			if vp8x[0] = hasXMP | animated; m.json != "" {
+				vp8x[0] |= hasEXIF
+			}
 			put24(vp8x[4:], size.X-1)
 			put24(vp8x[7:], size.Y-1)
 			body.WriteString("WEBP")
@@ -153,7 +177,7 @@ func (a *Animation) webp(w io.Writer) error {
 		}
 		writeRIFFChunk(&body, "ANMF", frame.Bytes())
 	}
-	writeRIFFChunk(&body, "XMP ", []byte(writeXMP("", a.Source)))
+	m.writeWebP(&body)
 	if body.Len() > 1<<32-10 {
 		return errors.New("the animation has more than 4 GiB: use fewer or smaller pictures")
 	}
@@ -163,6 +187,77 @@ func (a *Animation) webp(w io.Writer) error {
 	}
 	_, err := body.WriteTo(w)
 	return err
+}
+
+// Frames reads all frames of an animated PNG, each as large as the picture, as this program writes them; of another file, the one
+// picture that Decode reads.
+func Frames(r io.ReaderAt, size int64) ([]*image.NRGBA, error) {
+	first, err := Decode(r, size)
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, len(pngSignature)+8+13+4)
+	if _, err := r.ReadAt(head, 0); err != nil || string(head[:len(pngSignature)]) != pngSignature {
+		return []*image.NRGBA{first}, nil
+	}
+	var all []*image.NRGBA
+	var pixels bytes.Buffer // of the frame at hand
+	finish := func() error {
+		if pixels.Len() == 0 {
+			return nil
+		}
+		one := bytes.NewBuffer(bytes.Clone(head))
+		writeChunk(one, "IDAT", pixels.Bytes())
+		writeChunk(one, "IEND", nil)
+		pixels.Reset()
+		img, err := Decode(bytes.NewReader(one.Bytes()), int64(one.Len()))
+		if err != nil {
+			return fmt.Errorf("frame %d: %w", len(all)+1, err)
+		}
+		if all = append(all, img); len(all)*len(img.Pix)/4 > MaxPixels {
+			return errors.New("the film has too many pixels to be read")
+		}
+		return nil
+	}
+	for at := int64(len(pngSignature)); ; {
+		var chunk [8]byte
+		if err := readAt(r, chunk[:], at); err != nil {
+			return nil, err
+		}
+		n, kind := int64(binary.BigEndian.Uint32(chunk[:])), string(chunk[4:])
+		if n > size-at-12 {
+			return nil, fmt.Errorf("the PNG's %q chunk claims %d bytes, more than the file has", kind, n)
+		}
+		data := []byte(nil)
+		if slices.Contains([]string{"fcTL", "IDAT", "fdAT"}, kind) {
+			data = make([]byte, n)
+			if err := readAt(r, data, at+8); err != nil {
+				return nil, err
+			}
+		}
+		switch kind {
+		case "fcTL":
+			if err := finish(); err != nil {
+				return nil, err
+			}
+			if len(data) != 26 || !bytes.Equal(data[4:12], head[16:24]) || !bytes.Equal(data[12:20], make([]byte, 8)) {
+				return nil, errors.New("a frame is smaller than the picture: this film was not written by this program")
+			}
+		case "IDAT":
+			pixels.Write(data)
+		case "fdAT":
+			pixels.Write(data[min(4, len(data)):])
+		case "IEND":
+			if err := finish(); err != nil {
+				return nil, err
+			}
+			if len(all) <= 1 {
+				return []*image.NRGBA{first}, nil
+			}
+			return all, nil
+		}
+		at += 12 + n
+	}
 }
 
 // gif writes pictures of 256 colours, chosen for each.

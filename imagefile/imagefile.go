@@ -64,6 +64,8 @@ type Options struct {
 	Quality int
 	// Source is what made a picture that EncodePlain writes.
 	Source Source
+	// Frames are those of a film, which PNG and WebP hold; nil for a picture.
+	Frames []*image.NRGBA
 }
 
 // Encode writes img with its recipe to w.
@@ -76,12 +78,14 @@ func Encode(w io.Writer, img *image.NRGBA, r recipe.Recipe, o Options) error {
 		return err
 	}
 	m := metadata{r.Parameters(), string(json), SourceOf(r)}
-	switch o.Format {
-	case PNG:
+	switch {
+	case len(o.Frames) > 1:
+		err = encodeFilm(w, r, m, o)
+	case o.Format == PNG:
 		err = encodePNG(w, img, m)
-	case JPEG:
+	case o.Format == JPEG:
 		err = encodeJPEG(w, img, m, o.Quality)
-	case WebP:
+	case o.Format == WebP:
 		err = encodeWebP(w, img, m, o.Quality)
 	default:
 		panic(fmt.Sprintf("imagefile: unknown format %d", o.Format))

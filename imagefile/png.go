@@ -31,14 +31,19 @@ func encodePNG(w io.Writer, img *image.NRGBA, m metadata) error {
 	encoded := buf.Bytes()
 	out := bytes.NewBuffer(bytes.Clone(encoded[:header]))
 	writeColourChunks(out)
+	m.writePNG(out)
+	out.Write(encoded[header:])
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+// writePNG writes the chunks of texts.
+func (m metadata) writePNG(out *bytes.Buffer) {
 	if m.json != "" {
 		writeTextChunk(out, "parameters", m.parameters)
 		writeInternationalTextChunk(out, "darkroom", m.json)
 	}
 	writeInternationalTextChunk(out, xmpKey, writeXMP("", m.source))
-	out.Write(encoded[header:])
-	_, err := w.Write(out.Bytes())
-	return err
 }
 
 // writeColourChunks says that the pixels are sRGB, and, for readers that do not know sRGB, its gamma and

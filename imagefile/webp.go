@@ -36,14 +36,18 @@ func writeWebP(w io.Writer, encoded []byte, img *image.NRGBA, m metadata) error 
 		}
 		rest = rest[min(len(rest), 8+size+size%2):]
 	}
-	if m.json != "" {
-		writeRIFFChunk(&body, "EXIF", writeEXIF(m.parameters))
-	}
-	writeRIFFChunk(&body, "XMP ", []byte(writeXMP(m.json, m.source)))
-
+	m.writeWebP(&body)
 	out := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, uint32(body.Len()))...)
 	_, err := w.Write(append(out, body.Bytes()...))
 	return err
+}
+
+// writeWebP writes the chunks of texts.
+func (m metadata) writeWebP(body *bytes.Buffer) {
+	if m.json != "" {
+		writeRIFFChunk(body, "EXIF", writeEXIF(m.parameters))
+	}
+	writeRIFFChunk(body, "XMP ", []byte(writeXMP(m.json, m.source)))
 }
 
 func writeRIFFChunk(w *bytes.Buffer, kind string, data []byte) {

@@ -189,7 +189,7 @@ func (p *Pipeline) BatchSize(r Request, most int) int {
 	}
 	n := most
 	if n <= 0 {
-		n = min(max(p.device.Backend.Info().FullAt/(pl.Width*pl.Height), 1), mostAtOnce)
+		n = min(max(p.device.Backend.Info().FullAt/(pl.Width*pl.Height*pl.film.count()), 1), mostAtOnce)
 	}
 	return max(p.rowsThatFit(pl.largest(), pl.rows()*n)/pl.rows(), 1)
 }

@@ -350,6 +350,9 @@ func (b *batcher) prepare(some []*request) error {
 		b.part, b.written = part, nil
 	}
 	s := nn.Sizes{Rows: rowsOf(some), H: d.plan.latentH, W: d.plan.latentW, Tokens: d.tokens, References: d.plan.references.count(), Wrap: d.plan.wrap, Winograd: d.plan.winograd, Cut: some[0].cut(), Merge: d.plan.TokenMerging}
+	if d.plan.film != nil {
+		s.Frames = d.plan.film.Frames
+	}
 	if b.written == nil {
 		b.written = map[nn.Form][]rows{}
 	}

@@ -21,6 +21,7 @@ import (
 // controls are a request's pictures that steer, and the networks that read them.
 type controls struct {
 	list     []recipe.Control
+	film     *film // nil for a picture
 	networks []*family.Control
 	pictures []*image.NRGBA // at the size of the picture that is made, but for image prompts
 	sums     []string       // of the pictures' files
@@ -34,6 +35,7 @@ type steering struct {
 	key         string
 	steered     *family.Steered
 	networks    map[string]*family.Control // by path and image encoder
+	motions     map[string]*family.Motion  // by path
 	preparedKey string
 	prepared    *family.Prepared
 	shown       []shown
@@ -54,20 +56,25 @@ func (s *steering) close() error {
 	for _, c := range s.networks {
 		errs = append(errs, c.Close())
 	}
+	for _, m := range s.motions {
+		errs = append(errs, m.Close())
+	}
 	return errors.Join(errs...)
 }
 
-// loadControls opens the networks and reads the pictures of a request whose size is settled, and what it starts from; nil without any.
-func (p *Pipeline) loadControls(r *Request, e *edit) (*controls, error) {
+// loadControls opens the networks and reads the pictures of a request whose size is settled, and what it starts from, or which is
+// a film; nil without any.
+func (p *Pipeline) loadControls(r *Request, e *edit, f *film) (*controls, error) {
 	list, err := recipe.ParseControls(r.Control)
 	if err != nil {
 		return nil, usagef("--control %w", err)
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && f == nil {
 		return nil, nil
 	}
-	c := &controls{list: list}
+	c := &controls{list: list, film: f}
 	key := strings.Builder{}
+	key.WriteString(describeFilm(f))
 	var uses []family.Steer
 	for i := range list {
 		use, err := p.openControl(&list[i])
@@ -81,7 +88,11 @@ func (p *Pipeline) loadControls(r *Request, e *edit) (*controls, error) {
 		fmt.Fprintf(&key, "%p %v %d\n", use.Control, use.Guess, use.Type)
 	}
 	if p.steering.key != key.String() {
-		steered, err := p.model.Steer(uses)
+		var module *family.Motion
+		if f != nil {
+			module = f.module
+		}
+		steered, err := p.model.Steer(uses, module, f.count())
 		if err != nil {
 			return nil, usagef("--control: %w", err)
 		}
@@ -212,6 +223,9 @@ func (p *Pipeline) steer(ctx context.Context, pl *plan) error {
 		for _, n := range c.networks {
 			n.BeginHash() // for the recipe
 		}
+		if c.film != nil {
+			c.film.module.BeginHash()
+		}
 	}
 	key := fmt.Sprint(pl.latentH, pl.latentW, pl.wrap)
 	for i, use := range c.list {
@@ -294,5 +308,5 @@ func networksOf(r Request) (key string) {
 	for _, c := range list {
 		key += fmt.Sprintf("\x00%s %s %v %s %s", c.Model, c.Encoder, c.Guess, c.Type, c.Pre)
 	}
-	return key
+	return key + "\x00" + r.Motion
 }

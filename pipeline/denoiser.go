@@ -87,7 +87,7 @@ func (d *denoiser) settle() {
 		return
 	}
 	d.strength = strength
-	d.steers = slices.ContainsFunc(strength, func(v float64) bool { return v != 0 })
+	d.steers = d.plan.film != nil || slices.ContainsFunc(strength, func(v float64) bool { return v != 0 })
 	d.epoch++
 	prompt, other := d.prepared.Conds(strength)
 	d.now = make([]family.Cond, len(d.conds))

@@ -80,7 +80,7 @@ func (p *Pipeline) planHires(pl *plan) error {
 	}
 	if pl.controls != nil { // their pictures are as large as the second one, too
 		r := second.Request
-		if second.controls, err = p.loadControls(&r, nil); err != nil {
+		if second.controls, err = p.loadControls(&r, nil, nil); err != nil {
 			return err
 		}
 		second.controls.steered = pl.controls.steered

@@ -31,6 +31,7 @@ func (p *Pipeline) preview(ctx context.Context, pl *plan, x0 []float32) (family.
 		// A preview that cannot be read must not end a rendering.
 		p.previewer.codec, p.previewer.set, _ = family.OpenSmall(p.model, path, p.device)
 	})
+	x0 = pl.frame(x0, 0)
 	if p.previewer.codec == nil {
 		return p.decode(ctx, pl, x0, func(string) {}) // the picture will warn
 	}

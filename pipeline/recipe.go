@@ -45,10 +45,14 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	if settled.Control, controlFiles, err = pl.controls.recorded(); err != nil {
 		return recipe.Recipe{}, err
 	}
+	var filmFiles []recipe.File
+	if settled.Motion, filmFiles, err = pl.film.recorded(); err != nil {
+		return recipe.Recipe{}, err
+	}
 	settled.VAE, settled.TextModel, settled.Prediction = p.vaeName(), p.textModelName(), p.options.Prediction
 	settled.Refiner, settled.Parts = pl.Refiner, p.lender.name
 	r.Set(settled)
-	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, referenceFiles, pl.hiresFiles, pl.tracks.files)
+	r.Files = slices.Concat(pl.adaptation.files, pl.edit.recipeFiles(), pl.depth.recipeFiles(), controlFiles, filmFiles, referenceFiles, pl.hiresFiles, pl.tracks.files)
 	if p.lender.name != "" && len(p.lender.parts) > 0 {
 		hash, err := p.lender.hash()
 		if err != nil {

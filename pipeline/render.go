@@ -20,6 +20,8 @@ import (
 type Image struct {
 	Pixels *image.NRGBA
 	Recipe recipe.Recipe
+	// Frames are those of a film, of which Pixels is the first; nil of a picture.
+	Frames []*image.NRGBA
 }
 
 // Events are called while a picture is made, from the goroutine that called Render. All may be nil.
@@ -175,20 +177,20 @@ func (m *picture) runSteps(ctx context.Context, pl *plan, d *denoiser) error {
 // finish decodes the latents and writes the recipe.
 func (m *picture) finish(ctx context.Context) (*Image, error) {
 	m.result.Latents = hashFloats(m.x)
-	d, err := m.p.decode(ctx, m.plan, m.x, func(text string) {
+	d, frames, err := m.p.decodeFrames(ctx, m.plan, m.x, func(text string) {
 		_ = m.event(func() error { m.ev.Warn(text); return nil })
 	})
 	if err != nil {
 		return nil, err
 	}
-	d.Pixels = m.edit.paste(d.Pixels)
-	if m.Watermark && !imagefile.Mark(d.Pixels) {
+	frames[0] = m.edit.paste(d.Pixels)
+	if m.Watermark && !markAll(frames) {
 		_ = m.event(func() error {
 			m.ev.Warn(fmt.Sprintf("--watermark: a picture smaller than %d pixels per side, or with as many edges as this one, cannot hold the mark", imagefile.MinMarked))
 			return nil
 		})
 	}
-	m.result.Pixels = recipe.HashPixels(d.Pixels)
+	m.result.Pixels = recipe.HashPixels(frames...)
 	out, err := m.p.recipe(m.asked(), m.result)
 	if err != nil {
 		return nil, err
@@ -197,7 +199,20 @@ func (m *picture) finish(ctx context.Context) (*Image, error) {
 	if d.DType != m.p.device.DType {
 		out.DecodeDType = d.DType.Name()
 	}
-	return &Image{d.Pixels, out}, nil
+	img := &Image{Pixels: frames[0], Recipe: out}
+	if len(frames) > 1 {
+		img.Frames = frames
+	}
+	return img, nil
+}
+
+// markAll puts the invisible mark into pictures and reports whether all could hold it.
+func markAll(pictures []*image.NRGBA) bool {
+	all := true
+	for _, p := range pictures {
+		all = imagefile.Mark(p) && all
+	}
+	return all
 }
 
 // calls are those of the denoiser that a cache left whole, and how many there were, over all passes; none without a cache.

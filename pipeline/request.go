@@ -55,6 +55,7 @@ type plan struct {
 	depth        *depth      // nil without a depth map
 	references   *references // shown beside the prompt; nil for none
 	controls     *controls   // nil without pictures that steer
+	film         *film       // nil for a picture
 	guided       bool        // the unconditional prediction is needed
 	warnings     []string
 	sampling     scheduler.Options // that the schedule was made with
@@ -80,6 +81,10 @@ const MaxPrompt = 64 << 10
 
 func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err := p.checkReading(&r); err != nil {
+		return nil, err
+	}
+	film, err := p.loadMotion(&r)
+	if err != nil {
 		return nil, err
 	}
 	e, err := p.loadEdit(&r)
@@ -117,7 +122,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	}
 	sampling := scheduler.Options{Name: r.Scheduler, Steps: r.Steps, Sigmas: r.Sigmas, Eta: r.Eta, Strength: p.strength(r),
 		Tokens: p.model.Latent.Tokens(r.Width, r.Height)}
-	s, err := scheduler.New(p.model.Sampling, sampling)
+	s, err := scheduler.New(film.sampling(p.model.Sampling), sampling)
 	if err != nil {
 		return nil, &UsageError{err}
 	}
@@ -129,7 +134,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.loadControls(&r, e)
+	c, err := p.loadControls(&r, e, film)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +142,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, usagef("--control: %s chooses its own steps, so a share of the steps is not known in advance: leave start and end out", s.Name())
 	}
 	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
-	pl := &plan{Request: r, edit: e, depth: d, controls: c, references: refs, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w}
+	pl := &plan{Request: r, edit: e, depth: d, controls: c, film: film, references: refs, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w * film.count()}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := p.settleTracks(pl, 0); err != nil {
 		return nil, err

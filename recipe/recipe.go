@@ -79,6 +79,7 @@ type Recipe struct {
 	Toward    string `json:"toward,omitempty"`    // see ParseToward
 	Move      string `json:"move,omitempty"`      // see ParseMove
 	Watermark bool   `json:"watermark,omitempty"` // an invisible mark is in the pixels
+	Motion    string `json:"motion,omitempty"`    // a film by a motion module: see ParseMotion
 	Windows   string `json:"windows,omitempty"`   // see ParseWindows
 	Tile      string `json:"tile,omitempty"`      // x, y or both: sides that fit each other
 
@@ -126,7 +127,7 @@ type Recipe struct {
 
 // File is a file beside the model that decides the picture.
 type File struct {
-	Kind   string `json:"kind"` // lora, embedding, vae, refiner, init, mask, upscaler, control, hint, encoder, depth
+	Kind   string `json:"kind"` // lora, embedding, vae, refiner, init, mask, upscaler, control, hint, encoder, depth, motion
 	Name   string `json:"name"` // without its folder
 	SHA256 string `json:"sha256"`
 	AutoV3 string `json:"auto_v3,omitempty"` // of a lora: see checkpoint.AutoV3
@@ -137,21 +138,22 @@ type File struct {
 type Result struct {
 	Noise   string `json:"noise"`   // x_T: float32, little-endian, NCHW
 	Latents string `json:"latents"` // x_0: likewise
-	Pixels  string `json:"pixels"`  // RGB, 8 bits each, row by row
+	Pixels  string `json:"pixels"`  // RGB, 8 bits each, row by row; of a film, frame by frame
 }
 
-// HashPixels is the hash of a picture that Result.Pixels holds. Alpha is left out: no model makes any.
-func HashPixels(picture *image.NRGBA) string {
+// HashPixels is the hash of a picture, or of a film's frames, that Result.Pixels holds. Alpha is left out: no model makes any.
+func HashPixels(frames ...*image.NRGBA) string {
 	sum := sha256.New()
-	w := picture.Rect.Dx()
-	row := make([]byte, 0, 3*w)
-	for y := range picture.Rect.Dy() {
-		row = row[:0]
-		for x := range w {
-			i := y*picture.Stride + 4*x
-			row = append(row, picture.Pix[i:i+3]...)
+	var row []byte
+	for _, picture := range frames {
+		for y := range picture.Rect.Dy() {
+			row = row[:0]
+			for x := range picture.Rect.Dx() {
+				i := y*picture.Stride + 4*x
+				row = append(row, picture.Pix[i:i+3]...)
+			}
+			sum.Write(row)
 		}
-		sum.Write(row)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

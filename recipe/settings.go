@@ -71,6 +71,8 @@ type Settings struct {
 	Move string `json:",omitempty"`
 	// Watermark puts an invisible mark into the picture: see imagefile.Mark.
 	Watermark bool `json:",omitempty"`
+	// Motion is a film by a motion module: see ParseMotion.
+	Motion string `json:",omitempty"`
 	// Windows are parts of a large picture that the denoiser sees one at a time: see ParseWindows.
 	Windows string `json:",omitempty"`
 	// Regions are parts of the picture with prompts of their own. Toward is another prompt to blend towards. See
@@ -311,6 +313,9 @@ func table() []Setting {
 			About: "draw a picture too large for memory or for the model in overlapping windows, `PIXELS[:overlap=F]` per side (MultiDiffusion)",
 			Field: func(s *Settings) any { return &s.Windows }, Recipe: func(r *Recipe) any { return &r.Windows }},
 
+		{Name: "motion", Aliases: []string{"motion-module"}, Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none", Split: whole,
+			About: "make a film instead of a picture with an AnimateDiff motion module: `MODULE[:frames=16,fps=8,betas=linear]`; written as animated PNG or WebP (darkroom animate: GIF and MP4, too)",
+			Field: func(s *Settings) any { return &s.Motion }, Recipe: func(r *Recipe) any { return &r.Motion }},
 		{Name: "refiner", Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "a model that takes over the last steps, MODEL[:start=0.8], from that share of the steps on",
 			Field: func(s *Settings) any { return &s.Refiner }, Recipe: func(r *Recipe) any { return &r.Refiner }},

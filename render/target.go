@@ -61,7 +61,7 @@ func (t *Target) Preview(i int, prompt string, seed uint64) *Preview {
 // Write writes picture i and returns its path, "-" for a stream, and what is in the file.
 func (t *Target) Write(i int, picture *pipeline.Image) (path string, data []byte, err error) {
 	var buf bytes.Buffer
-	if err := imagefile.Encode(&buf, picture.Pixels, picture.Recipe, t.Encode); err != nil {
+	if err := imagefile.Encode(&buf, picture.Pixels, picture.Recipe, picture.Options(t.Encode)); err != nil {
 		return "", nil, err
 	}
 	data = buf.Bytes()

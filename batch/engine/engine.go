@@ -369,7 +369,7 @@ func Encode(q *jobs.Request, img *pipeline.Image) ([]byte, error) {
 		return nil, err
 	}
 	var buf bytes.Buffer
-	if err := imagefile.Encode(&buf, img.Pixels, img.Recipe, imagefile.Options{Format: format, Quality: q.Quality}); err != nil {
+	if err := imagefile.Encode(&buf, img.Pixels, img.Recipe, img.Options(imagefile.Options{Format: format, Quality: q.Quality})); err != nil {
 		return nil, err
 	}
 	return buf.Bytes(), nil

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"darkroom/checkpoint"
 	"darkroom/imagefile"
+	"darkroom/machine"
+	"darkroom/models/library"
 	"darkroom/recipe"
 )
 
@@ -229,13 +232,68 @@ func inputs(q *Request) (files []string, err error) {
 	return files, nil
 }
 
-// sum puts the hash of what the request's pictures hold into it, so that changed ones are another request.
-func (x *expander) sum(q *Request) error {
-	files, err := inputs(q)
-	if err != nil || len(files) == 0 || !x.options.Pictures {
-		return err
+// networks are the files and folders of the networks that a request names beside its model and adapters, as far as they are
+// there: what is missing is reported when the picture is made.
+func networks(q *Request) (paths []string) {
+	add := func(k library.Kind, name string) {
+		if path, err := library.FindPart(k, name); name != "" && err == nil {
+			paths = append(paths, path)
+		}
+	}
+	list, _ := recipe.ParseControls(q.Control) // inputs reports its mistakes
+	for _, c := range list {
+		add(library.Controls, c.Model)
+		add(library.Visions, c.Encoder)
+	}
+	if m, err := recipe.ParseMotion(q.Motion); err == nil && m != nil {
+		add(library.Motions, m.Model)
+	}
+	return paths
+}
+
+// networkSum is the hash of a network's file, or of the files in its folder.
+func networkSum(path string) (string, error) {
+	files := []string{path}
+	if entries, err := os.ReadDir(path); err == nil {
+		files = nil
+		for _, e := range entries {
+			if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
 	}
 	all := sha256.New()
+	for _, f := range files {
+		sum, err := checkpoint.HashFile(f, machine.HashFolder())
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(all, filepath.Base(f), sum)
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
+}
+
+// sum puts the hash of what the request's pictures and networks hold into it, so that changed ones are another request.
+func (x *expander) sum(q *Request) error {
+	files, err := inputs(q)
+	if err != nil || !x.options.Pictures {
+		return err
+	}
+	nets := networks(q)
+	if len(files)+len(nets) == 0 {
+		return nil
+	}
+	all := sha256.New()
+	for _, path := range nets {
+		sum, known := x.sums[path]
+		if !known {
+			if sum, err = networkSum(path); err != nil {
+				return err
+			}
+			x.sums[path] = sum
+		}
+		fmt.Fprintln(all, sum)
+	}
 	for _, f := range files {
 		sum, known := x.sums[f]
 		if !known {

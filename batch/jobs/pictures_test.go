@@ -157,3 +157,46 @@ func TestPicturesElsewhere(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
+
+// A control network, an image encoder or a motion module that changed makes another request; one that is not there is no mistake yet.
+func TestChangedNetworksAreOtherRequests(t *testing.T) {
+	dir := photos(t, "a.png")
+	net, folder := filepath.Join(dir, "net.safetensors"), filepath.Join(dir, "module")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	write(net, "one")
+	write(filepath.Join(folder, "model.safetensors"), "one")
+	write(filepath.Join(folder, "config.json"), "{}")
+	inputs := func(text string) string {
+		l, err := parsePictures(t, "- {prompt: x, "+text+"}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Images[0].Request.Inputs
+	}
+	control := "control: '" + net + "=" + filepath.Join(dir, "a.png") + "'"
+	motion := "motion: '" + folder + ":frames=4'"
+	for text, change := range map[string]func(){
+		control:                    func() { write(net, "other") },
+		motion:                     func() { write(filepath.Join(folder, "model.safetensors"), "another") },
+		"motion: '" + folder + "'": func() { write(filepath.Join(folder, "config.json"), "{ }") },
+	} {
+		was := inputs(text)
+		if len(was) != 64 || inputs(text) != was {
+			t.Errorf("%s: inputs %q, then %q", text, was, inputs(text))
+		}
+		if change(); inputs(text) == was {
+			t.Errorf("%s: a changed file is the same request", text)
+		}
+	}
+	if inputs("motion: none-of-that-name") != "" {
+		t.Error("a module that is not there has a hash")
+	}
+}

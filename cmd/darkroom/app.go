@@ -33,6 +33,7 @@ func newApp(e *env) app {
 			varyCommand(e),
 			gridCommand(e),
 			walkCommand(e),
+			animateCommand(e),
 			batchCommand(e),
 			serveCommand(e),
 			workerCommand(e),

@@ -215,7 +215,7 @@ func (f *film) warn() func(string) {
 
 func (f *film) save(i int, picture *pipeline.Image) error {
 	var buf bytes.Buffer
-	if err := imagefile.Encode(&buf, picture.Pixels, picture.Recipe, imagefile.Options{}); err != nil {
+	if err := imagefile.Encode(&buf, picture.Pixels, picture.Recipe, picture.Options(imagefile.Options{})); err != nil {
 		return err
 	}
 	if err := atomicfile.WriteData(framePath(f.dir, i), buf.Bytes()); err != nil {
@@ -233,7 +233,7 @@ func (f *film) write(ctx context.Context) error {
 	f.e.status.set("writing %s", f.o.Out)
 	switch strings.ToLower(filepath.Ext(f.o.Out)) {
 	case ".mp4", ".webm":
-		return f.ffmpeg(ctx)
+		return ffmpeg(ctx, f.o.Out, f.o.FPS, f.dir)
 	}
 	a := imagefile.Animation{
 		Frames: f.o.Frames, FPS: f.o.FPS, Quality: f.o.Request.Quality, Source: imagefile.Trained,
@@ -254,14 +254,14 @@ func (f *film) write(ctx context.Context) error {
 	return atomicfile.Write(f.o.Out, func(w io.Writer) error { return imagefile.EncodeAnimation(w, f.o.Out, a) })
 }
 
-// ffmpeg writes the film to a temporary file beside its place, then renames it.
-func (f *film) ffmpeg(ctx context.Context) error {
-	beside := filepath.Join(f.dir, "film"+filepath.Ext(f.o.Out))
+// ffmpeg writes a film of the pictures in dir, there first and then to its place.
+func ffmpeg(ctx context.Context, out string, fps float64, dir string) error {
+	beside := filepath.Join(dir, "film"+filepath.Ext(out))
 	codec := []string{"-c:v", "libx264", "-crf", "16", "-movflags", "+faststart"}
-	if strings.EqualFold(filepath.Ext(f.o.Out), ".webm") {
+	if strings.EqualFold(filepath.Ext(out), ".webm") {
 		codec = []string{"-c:v", "libvpx-vp9", "-crf", "20", "-b:v", "0"}
 	}
-	args := []string{"-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-framerate", strconv.FormatFloat(f.o.FPS, 'f', -1, 64), "-i", filepath.Join(f.dir, "frame-%05d.png")}
+	args := []string{"-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-framerate", strconv.FormatFloat(fps, 'f', -1, 64), "-i", filepath.Join(dir, "frame-%05d.png")}
 	args = append(args, codec...)
 	args = append(args, "-pix_fmt", "yuv420p", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-metadata", "comment="+imagefile.Trained.URL(), beside)
 	var said bytes.Buffer
@@ -271,13 +271,13 @@ func (f *film) ffmpeg(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("ffmpeg could not write %s: %w: %.500s (the pictures are in %s)", f.o.Out, err, strings.TrimSpace(said.String()), f.dir)
+		return fmt.Errorf("ffmpeg could not write %s: %w: %.500s (the pictures are in %s)", out, err, strings.TrimSpace(said.String()), dir)
 	}
 	data, err := os.ReadFile(beside)
 	if err != nil {
 		return fmt.Errorf("ffmpeg wrote no file: %w", err)
 	}
-	if err := atomicfile.WriteData(f.o.Out, data); err != nil {
+	if err := atomicfile.WriteData(out, data); err != nil {
 		return err
 	}
 	return os.Remove(beside)

@@ -47,6 +47,8 @@ Examples:
 func inspect(ctx context.Context, e *env, path string, asJSON bool) error {
 	st, err := os.Stat(path)
 	switch {
+	case err == nil && st.IsDir() && partFile(path) != "":
+		return inspectFile(ctx, e, partFile(path), asJSON)
 	case err == nil && st.IsDir():
 		return inspectModel(ctx, e, path, asJSON)
 	case err == nil && (strings.HasSuffix(path, ".safetensors") || checkpoint.IsSource(path)):

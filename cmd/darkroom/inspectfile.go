@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -74,6 +76,22 @@ type embeddingFacts struct {
 	Token   string `json:"token"`
 	Note    string `json:"note,omitempty"`
 	Vectors int    `json:"vectors"`
+}
+
+// partFile is the only file of weights of a folder that is one network and no whole model, as diffusers writes a ControlNet or a
+// motion module; "" of other folders.
+func partFile(folder string) string {
+	if _, err := os.Stat(filepath.Join(folder, "model_index.json")); err == nil {
+		return ""
+	}
+	files, _ := filepath.Glob(filepath.Join(folder, "*.safetensors"))
+	if len(files) == 0 {
+		files, _ = filepath.Glob(filepath.Join(folder, "*.bin"))
+	}
+	if len(files) != 1 {
+		return ""
+	}
+	return files[0]
 }
 
 // inspectFile reports what a file of weights is, by its content.

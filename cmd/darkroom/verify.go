@@ -124,7 +124,7 @@ func compareSeams(ctx context.Context, e *env, p *pipeline.Pipeline, src *source
 	v.compare("noise", was.Noise, is.Noise)
 	v.compare("latents", was.Latents, is.Latents)
 	v.compare("pixels", was.Pixels, is.Pixels)
-	return v, v.compareFile(was, picture.Pixels)
+	return v, v.compareFile(was, picture)
 }
 
 func (v *verdict) compare(name, was, is string) {
@@ -137,20 +137,20 @@ func (v *verdict) compare(name, was, is string) {
 
 // compareFile looks at the file's own pixels, where the format keeps them: are they those of the recipe, and how far
 // from the new ones?
-func (v *verdict) compareFile(was recipe.Result, now *image.NRGBA) error {
-	picture, lossless, err := filePixels(v.File)
+func (v *verdict) compareFile(was recipe.Result, now *pipeline.Image) error {
+	frames, lossless, err := filePixels(v.File)
 	if err != nil || !lossless {
 		return err
 	}
-	v.Edit = recipe.HashPixels(picture) != was.Pixels
-	if d := differ(picture, now); d.Pixels > 0 {
+	v.Edit = recipe.HashPixels(frames...) != was.Pixels
+	if d := differ(frames[0], now.Pixels); d.Pixels > 0 { // of a film, the first frame's
 		v.Diff = &d
 	}
 	return nil
 }
 
 // filePixels decodes the file. It is lossless if the file is an image in a format that keeps every pixel.
-func filePixels(path string) (picture *image.NRGBA, lossless bool, err error) {
+func filePixels(path string) (frames []*image.NRGBA, lossless bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, false, err
@@ -167,8 +167,8 @@ func filePixels(path string) (picture *image.NRGBA, lossless bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	picture, err = imagefile.Decode(f, st.Size())
-	return picture, true, err
+	frames, err = imagefile.Frames(f, st.Size())
+	return frames, true, err
 }
 
 // difference is how far two pictures are apart.

@@ -117,6 +117,8 @@ func (o *walkOptions) check() error {
 		return usagef("one prompt and one seed do not make a film: give several prompts, --seeds or --move")
 	case chain && len(o.Seeds) > 1:
 		return usagef("--move begins each picture with the one before: it goes from prompt to prompt, not from seed to seed")
+	case o.Request.Has("motion"):
+		return usagef("--motion makes a film by itself: darkroom animate")
 	case o.Request.Has("toward") || o.Request.Has("variation"):
 		return usagef("--toward and --variation are what a walk sets itself: leave them out")
 	case o.Frames < 2 || o.Frames > 100_000:

@@ -27,6 +27,7 @@ var (
 	Upscalers  = Kind{"upscaler", "upscalers", []string{"upscale_models", "ESRGAN", "RealESRGAN"}}
 	Judges     = Kind{"judge", "judges", []string{"judges"}}
 	Controls   = Kind{"control", "control networks", []string{"controlnet", "ControlNet", "ipadapter", "ip-adapter", "t2i_adapter", "T2IAdapter", "../extensions/sd-webui-controlnet/models"}}
+	Motions    = Kind{"motion", "motion modules", []string{"animatediff_models", "AnimateDiff", "../custom_nodes/ComfyUI-AnimateDiff-Evolved/models", "../extensions/sd-webui-animatediff/model"}}
 	Visions    = Kind{"vision", "image encoders", []string{"clip_vision"}}
 	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
 )
@@ -36,7 +37,7 @@ func (k Kind) Folders() []string { return k.folders }
 
 // Kinds lists what is used beside a model.
 func Kinds() []Kind {
-	return []Kind{LoRAs, Embeddings, VAEs, TextModels, Upscalers, Judges, Controls, Visions}
+	return []Kind{LoRAs, Embeddings, VAEs, TextModels, Upscalers, Judges, Controls, Motions, Visions}
 }
 
 // Place is the folder of root for one kind of files: of those names the first that is there below it, or else the first.

@@ -32,6 +32,7 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"text-encoder": part(library.TextModels),
 	"regions":      (*Reader).regions,
 	"reference":    (*Reader).references,
+	"motion":       (*Reader).motion,
 }
 
 // plain are settings whose texts do not name files, though the table does not list all of their values.
@@ -230,3 +231,13 @@ func (r *Reader) regions(text string) (string, error) {
 
 // IsDefault reports whether a name is that of the embedded model, or of none.
 func IsDefault(name string) bool { return name == "" || name == defaultmodel.Name }
+
+// motion is a motion module with its options.
+func (r *Reader) motion(text string) (string, error) {
+	m, err := recipe.ParseMotion(text)
+	if err != nil || m == nil {
+		return text, err
+	}
+	m.Model, err = part(library.Motions)(r, m.Model)
+	return m.String(), err
+}
