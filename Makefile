@@ -15,6 +15,7 @@
 # make bench-gpu, cuda-report    for a machine with a GPU: side by side with PyTorch; the compiler's numbers
 # make batch-speed    a batch against generate --count and single runs: for a quiet machine, some minutes
 # make schedulers-measured       docs/schedulers-measured.md again
+# make caching-measured          docs/caching-measured.md again: caches and guidance in part of the steps
 # make train-setup, train-smoke    the Python that trains the default model; a tiny run of it
 # make eval-model  the default model's pictures measured: the table of docs/model.md, the sheets of samples/model
 
@@ -25,7 +26,7 @@ PYTHON ?= train/work/venv/bin/python
 TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: release build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured train-setup train-smoke eval-model clean
+.PHONY: release build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-report bench-gpu bench batch-speed schedulers-measured caching-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/ ./cmd/darkroom ./cmd/darkroom-queue
@@ -113,6 +114,19 @@ schedulers-measured: build
 	rm -rf build/schedulers
 	bin/darkroom compare --schedulers $(MEASURED) --steps $(MEASURED_STEPS) --prompts $(MEASURED_PROMPTS) --seeds $(MEASURED_SEEDS) --rank-by ssim -o build/schedulers
 	sed 's|docs/compare.md says|[compare.md](compare.md) says|' build/schedulers/results.md > $(MEASURED_OUT)
+
+# The table of docs/caching-measured.md: what leaving work out costs and brings. Also on a machine that does other work: the seconds of
+# the processor tell.
+CACHES = none,deepcache:every=2,deepcache:every=3,firstblock,tgate:gate=5,tgate:gate=10
+CACHES_GUIDANCE = cfg,cfg:stop=0.5
+CACHES_SCHEDULERS = ddim,dpm++2m-karras
+CACHES_STEPS = 12,20
+CACHES_PROMPTS = samples/compare-prompts.txt
+CACHES_OUT = docs/caching-measured.md
+caching-measured: build
+	rm -rf build/caching
+	bin/darkroom compare --schedulers $(CACHES_SCHEDULERS) --steps $(CACHES_STEPS) --cache "$(CACHES)" --guidance $(CACHES_GUIDANCE) --prompts $(CACHES_PROMPTS) --rank-by ssim -o build/caching
+	sed 's|^# Schedulers, measured|# Work left out, measured|; s|docs/compare.md says|[compare.md](compare.md) says|' build/caching/results.md > $(CACHES_OUT)
 
 train-setup:
 	python3 -m venv train/work/venv

@@ -62,6 +62,29 @@ func TestGuidanceAndNoiseAxes(t *testing.T) {
 	}
 }
 
+// TestGuidanceLeftOut: guidance in a share of the steps is another way to the same solution; by noise levels, or of another
+// method, it is another one.
+func TestGuidanceLeftOut(t *testing.T) {
+	ids := map[string]string{}
+	for _, text := range []string{"", "cfg", "cfg:stop=0.5", "cfg:start=0.2,stop=0.8", "cfg:high=5", "cfg:high=5,stop=0.5", "apg", "apg:stop=0.5"} {
+		var s Setting
+		if text != "" {
+			if err := s.Parse("guidance", text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids[text] = s.problemID()
+	}
+	for text, same := range map[string]string{"cfg": "", "cfg:stop=0.5": "", "cfg:start=0.2,stop=0.8": "", "cfg:high=5,stop=0.5": "cfg:high=5", "apg:stop=0.5": "apg"} {
+		if ids[text] != ids[same] {
+			t.Errorf("%s is another problem than %q", text, same)
+		}
+	}
+	if ids["cfg:high=5"] == ids[""] || ids["apg"] == ids[""] {
+		t.Error("other guidance is the same problem")
+	}
+}
+
 // TestProblemsApart: pictures of two guidance scales have two converged solutions; which scale is better, nearness to them does not
 // say, and the answer says so.
 func TestProblemsApart(t *testing.T) {

@@ -131,7 +131,7 @@ func (e *evaluation) measureItem(ctx context.Context, n int, item Item) error {
 		}
 		e.report.Pictures = append(e.report.Pictures, PictureResult{
 			File: path.Join(imagesDir, x.record.ID+".png"), Setting: row.ID, Prompt: item.Prompt, PromptText: e.Grid.Prompts[item.Prompt], Seed: item.Seed,
-			Seconds: x.record.Seconds, Joules: x.record.Joules, Calls: x.record.Calls, Values: v, Command: e.Grid.Command(set, item),
+			Seconds: x.record.Seconds, Processor: x.record.Processor, Joules: x.record.Joules, Calls: x.record.Calls, Values: v, Command: e.Grid.Command(set, item),
 		})
 		e.report.Device = deviceText(x.record.Device)
 	}

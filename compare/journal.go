@@ -60,7 +60,10 @@ type Record struct {
 	Calls      int     `json:"calls"` // of the model
 	Seconds    float64 `json:"seconds"`
 	Joules     float64 `json:"joules,omitempty"` // of the GPU; 0: not measured
-	Device     string  `json:"device"`
+	// Processor is the seconds of all of the processor's threads together, which other work on the machine hardly changes; 0:
+	// not measured, or a GPU computed.
+	Processor float64 `json:"processorSeconds,omitempty"`
+	Device    string  `json:"device"`
 }
 
 // line is one of these, by its only field.

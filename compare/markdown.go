@@ -33,8 +33,8 @@ func (r *Report) writeMarkdown(w io.Writer) error {
 	for _, text := range r.Buys {
 		fmt.Fprintf(&b, "- %s\n", cell(text))
 	}
-	b.WriteString("\n| setting | against the best | calls | seconds (quartiles) |")
-	line := "|:--|:--|--:|--:|"
+	b.WriteString("\n| setting | against the best | calls | seconds (quartiles) | processor seconds |")
+	line := "|:--|:--|--:|--:|--:|"
 	for _, m := range r.Measures {
 		if m.Better != 0 {
 			fmt.Fprintf(&b, " %s |", m.Title)
@@ -48,6 +48,11 @@ func (r *Report) writeMarkdown(w io.Writer) error {
 			front = "●"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %g | %.3g (%.3g–%.3g) |", cell(s.Name), s.Said(), s.Calls, s.Seconds.Median, s.Seconds.Q1, s.Seconds.Q3)
+		if s.Processor != nil {
+			fmt.Fprintf(&b, " %.3g |", *s.Processor)
+		} else {
+			b.WriteString(" – |")
+		}
 		for _, m := range r.Measures {
 			if m.Better == 0 {
 				continue

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"darkroom/imagefile"
+	"darkroom/machine"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 )
@@ -141,11 +142,16 @@ func (s *renderer) render(ctx context.Context, j job) (*Record, []byte, []float3
 	}
 	var begun time.Time
 	var joules float64
+	var processor time.Duration
 	picture, latents, calls, err := p.RenderLatents(ctx, j.request, pipeline.Events{Start: func(int) {
 		joules = s.joules()
-		begun = time.Now()
+		begun, processor = time.Now(), machine.ProcessorTime()
 	}})
 	took := time.Since(begun)
+	processor = machine.ProcessorTime() - processor
+	if r := picture; r == nil || r.Recipe.Backend != pipeline.CPU {
+		processor = 0
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -158,7 +164,7 @@ func (s *renderer) render(ctx context.Context, j job) (*Record, []byte, []float3
 	return &Record{
 		Key: j.key, ID: recipeID(r), Setting: j.Setting, Item: j.Item,
 		Scheduler: r.Scheduler, Sigmas: r.Sigmas, Stochastic: j.plan.Stochastic, Calls: calls,
-		Seconds: took.Seconds(), Joules: joules, Device: r.Device,
+		Seconds: took.Seconds(), Processor: processor.Seconds(), Joules: joules, Device: r.Device,
 	}, png.Bytes(), latents, nil
 }
 

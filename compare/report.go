@@ -46,9 +46,11 @@ type SettingResult struct {
 	Comparable bool    `json:"comparable"` // has the converged solution as its limit
 	Calls      float64 `json:"calls"`      // of the model for a picture, median
 
-	Seconds Spread   `json:"seconds"`
-	Joules  *float64 `json:"joules,omitempty"` // of the GPU, median
-	Cost    *float64 `json:"cost,omitempty"`   // of a thousand pictures
+	Seconds Spread `json:"seconds"`
+	// Processor is the seconds of all of the processor's threads together, median; nil of a GPU.
+	Processor *float64 `json:"processorSeconds,omitempty"`
+	Joules    *float64 `json:"joules,omitempty"` // of the GPU, median
+	Cost      *float64 `json:"cost,omitempty"`   // of a thousand pictures
 
 	Values map[string]Estimate `json:"values"`
 	// Paired are intervals of values as far as they differ from the best's, which has none: what prompts have in common is not in
@@ -99,6 +101,7 @@ type PictureResult struct {
 	PromptText string  `json:"promptText"`
 	Seed       uint64  `json:"seed"`
 	Seconds    float64 `json:"seconds"`
+	Processor  float64 `json:"processorSeconds,omitempty"`
 	Joules     float64 `json:"joules,omitempty"`
 	Calls      int     `json:"calls"`
 	Values     Values  `json:"values"`

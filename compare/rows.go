@@ -16,7 +16,7 @@ func (e *evaluation) settingRows() error {
 			ID: set.ID(), Name: set.Name(varies), Group: set.Group().ID(), GroupName: set.Group().Name(varies),
 			Setting: set, Problem: problems[set.problemID()], Values: map[string]Estimate{},
 		}
-		var seconds, joules, calls []float64 // item by item
+		var seconds, processor, joules, calls []float64 // item by item
 		for _, item := range e.items {
 			j, err := e.renderer.job(&e.Grid, set, item, "")
 			if err != nil {
@@ -24,6 +24,9 @@ func (e *evaluation) settingRows() error {
 			}
 			r := e.folder.pictures[j.key]
 			seconds = append(seconds, r.Seconds)
+			if r.Processor > 0 {
+				processor = append(processor, r.Processor)
+			}
 			if r.Joules > 0 {
 				joules = append(joules, r.Joules)
 			}
@@ -34,6 +37,7 @@ func (e *evaluation) settingRows() error {
 		e.seconds = append(e.seconds, seconds)
 		q := stats.Quantiles(seconds, 0.25, 0.5, 0.75)
 		row.Seconds = Spread{Q1: q[0], Median: q[1], Q3: q[2]}
+		row.Processor = finite(stats.Quantiles(processor, 0.5)[0])
 		row.Joules = finite(stats.Quantiles(joules, 0.5)[0])
 		row.Calls = stats.Quantiles(calls, 0.5)[0]
 		if e.PricePerHour > 0 {

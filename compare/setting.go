@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"darkroom/guidance"
 	"darkroom/recipe"
 )
 
@@ -261,6 +262,13 @@ func (s Setting) problem() Setting {
 	for _, row := range recipe.All() {
 		if row.Solver {
 			s.Drop(row.Name)
+		}
+	}
+	// Guidance that is left out in a share of the steps is a shortcut to the same, as is a cache.
+	if m, err := guidance.Parse(s.Guidance); err == nil && s.Guidance != "" {
+		m = m.Without("start").Without("stop")
+		if s.Guidance = m.String(); m.Plain() {
+			s.Drop("guidance")
 		}
 	}
 	return s

@@ -70,7 +70,7 @@ func (r *Report) writeSettings(w io.Writer) error {
 	out := textCells{csv.NewWriter(w)}
 	head := r.axisColumns()
 	head = append(head, "problem", "verdict", "more_prompts", "rank", "front", "loss", "loss_low", "loss_high",
-		"calls", "seconds", "seconds_q1", "seconds_q3", "joules", "cost")
+		"calls", "seconds", "seconds_q1", "seconds_q3", "processor_seconds", "joules", "cost")
 	for _, m := range r.Measures {
 		head = append(head, m.Key)
 		if !m.OfSet {
@@ -83,7 +83,7 @@ func (r *Report) writeSettings(w io.Writer) error {
 	for _, s := range r.Settings {
 		row := append(r.axisCells(s), s.Problem, string(s.Verdict), positive(s.MorePrompts), positive(s.Rank), strconv.FormatBool(s.Pareto))
 		row = append(row, cells(s.Loss)...)
-		row = append(row, number(s.Calls), number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Joules), optional(s.Cost))
+		row = append(row, number(s.Calls), number(s.Seconds.Median), number(s.Seconds.Q1), number(s.Seconds.Q3), optional(s.Processor), optional(s.Joules), optional(s.Cost))
 		for _, m := range r.Measures {
 			v, ok := s.Values[m.Key]
 			values := cells(nil)
@@ -106,7 +106,7 @@ func (r *Report) writeSettings(w io.Writer) error {
 // writePictures writes a row for each picture, with its setting's ID and axes.
 func (r *Report) writePictures(w io.Writer) error {
 	out := textCells{csv.NewWriter(w)}
-	head := append(r.axisColumns(), "prompt", "seed", "calls", "seconds", "joules")
+	head := append(r.axisColumns(), "prompt", "seed", "calls", "seconds", "processor_seconds", "joules")
 	var ofPictures []Measure
 	for _, m := range r.Measures {
 		if !m.OfSet {
@@ -121,11 +121,14 @@ func (r *Report) writePictures(w io.Writer) error {
 		byID[s.ID] = s
 	}
 	for _, p := range r.Pictures {
-		joules := ""
+		processor, joules := "", ""
+		if p.Processor > 0 {
+			processor = number(p.Processor)
+		}
 		if p.Joules > 0 {
 			joules = number(p.Joules)
 		}
-		row := append(r.axisCells(byID[p.Setting]), p.PromptText, strconv.FormatUint(p.Seed, 10), strconv.Itoa(p.Calls), number(p.Seconds), joules)
+		row := append(r.axisCells(byID[p.Setting]), p.PromptText, strconv.FormatUint(p.Seed, 10), strconv.Itoa(p.Calls), number(p.Seconds), processor, joules)
 		for _, m := range ofPictures {
 			text := ""
 			if v, ok := p.Values[m.Key]; ok {
