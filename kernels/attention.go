@@ -19,7 +19,7 @@ import (
 //
 // Scores and sums are float32; the score matrix is never stored (FlashAttention, Dao et al. 2022).
 type Attention struct {
-	Q, K, V *Tensor // [N,Tq,C], [N,Tk,C'], [N,Tk,C'] with C' = C·KVHeads/Heads
+	Q, K, V *Tensor // [N,Tq,C], [N,Tk,C'], [N,Tk,C'] with C' = C·KVHeads/Heads; K and V of one pitch
 	Heads   int
 	KVHeads int     // of keys and values; 0 means Heads
 	Scale   float32 // 0 means 1/√D
@@ -50,6 +50,9 @@ func (op *Attention) OutShape() tensor.Shape {
 	shared := op.Shared()
 	if len(q) != 3 || len(k) != 3 || !k.Equal(v) || q[0] != k[0] || op.Heads < 1 || shared < 1 || op.Heads%shared != 0 || q[2]%op.Heads != 0 || q[2]/op.Heads*shared != k[2] {
 		panic(fmt.Sprintf("attention: queries %v, keys %v, values %v, %d heads, %d of keys", q, k, v, op.Heads, shared))
+	}
+	if op.K.Row() != op.V.Row() {
+		panic(fmt.Sprintf("attention: rows of keys are %d apart, of values %d", op.K.Row(), op.V.Row()))
 	}
 	if l := op.Lengths; l != nil && (l.DType != tensor.I32 || !l.Shape.Equal(tensor.Shape{q[0]})) {
 		panic(fmt.Sprintf("attention: lengths %v of %v for %d images", l.Shape, l.DType, q[0]))

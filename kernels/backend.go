@@ -99,8 +99,21 @@ type Tensor struct {
 	DType tensor.DType
 	Mem   Mem
 
+	// Pitch is how many elements lie between the beginnings of two rows, where they are columns of a wider tensor, as
+	// Graph.Columns has them; 0: the rows lie one after the other. Only Attention reads such columns.
+	Pitch int
+
 	base *Tensor // the tensor whose memory this one views, nil for its own
+	off  int     // bytes from the beginning of base
 	id   int     // index in the graph's list of values
+}
+
+// Row is how many elements lie between the beginnings of two rows.
+func (t *Tensor) Row() int {
+	if t.Pitch != 0 {
+		return t.Pitch
+	}
+	return t.Shape[len(t.Shape)-1]
 }
 
 // Bytes is the memory it takes.

@@ -111,11 +111,24 @@ func (g *Graph) OutputNames() []string {
 // Reshape views a tensor with other axes of the same total length.
 func (g *Graph) Reshape(t *Tensor, shape ...int) *Tensor {
 	s := tensor.Shape(slices.Clone(shape))
-	if s.Len() != t.Shape.Len() {
+	if s.Len() != t.Shape.Len() || t.Pitch != 0 {
 		panic(fmt.Sprintf("reshape: %v to %v", t.Shape, s))
 	}
 	v := g.value(t.DType, s)
-	v.base = root(t)
+	v.base, v.off = root(t), t.off
+	return v
+}
+
+// Columns views columns [from, to) of a tensor, for Attention: keys beside queries and values, of one product.
+func (g *Graph) Columns(t *Tensor, from, to int) *Tensor {
+	last := len(t.Shape) - 1
+	if t.Pitch != 0 || from < 0 || from >= to || to > t.Shape[last] {
+		panic(fmt.Sprintf("columns %d to %d of %v", from, to, t.Shape))
+	}
+	s := slices.Clone(t.Shape)
+	s[last] = to - from
+	v := g.value(t.DType, s)
+	v.Pitch, v.base, v.off = t.Shape[last], root(t), t.off+from*t.DType.Size()
 	return v
 }
 
@@ -142,6 +155,13 @@ func (g *Graph) Add(label string, op Op) *Tensor {
 func (g *Graph) AddNumbers(label string, op Op) *Tensor { return g.add(label, op, tensor.I32) }
 
 func (g *Graph) add(label string, op Op, d tensor.DType) *Tensor {
+	if _, reads := op.(*Attention); !reads {
+		for _, t := range op.Inputs() {
+			if t.Pitch != 0 {
+				panic(fmt.Sprintf("kernels: %s %s reads columns of a wider tensor", op.Kind(), label))
+			}
+		}
+	}
 	out := g.value(d, op.OutShape())
 	g.steps = append(g.steps, step{op, out, label})
 	return out

@@ -64,7 +64,9 @@ func (g *Graph) place(b Backend, steps []step, steady int) (*Program, error) {
 	}
 	for _, t := range g.values {
 		if t.base != nil {
-			t.Mem = t.base.Mem
+			if t.Mem = t.base.Mem; t.off > 0 {
+				t.Mem = b.Slice(t.base.Mem, t.off, t.base.Bytes()-t.off)
+			}
 		}
 	}
 	return &Program{backend: b, graph: g, steps: steps, steady: steady, arena: arena}, nil

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"darkroom/kernels"
+	"darkroom/tensor"
 )
 
 // Linear is y = act(x·Wᵀ + b) + residual.
@@ -127,8 +128,10 @@ func (n LayerNorm) Forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor 
 // Attention is multi-head attention with its four projections (Vaswani et al. 2017).
 type Attention struct {
 	ToQ, ToK, ToV, ToOut Linear
-	Heads                int
-	Causal               bool
+	// ToQKV, of attention to itself alone, is the first three in one, which are not there then.
+	ToQKV  *Linear
+	Heads  int
+	Causal bool
 }
 
 // AttentionNames are a checkpoint's names of the four projections.
@@ -136,18 +139,52 @@ type AttentionNames struct{ Q, K, V, Out string }
 
 // Attention loads the projections: queries from width channels, keys and values from context channels.
 func (l Loader) Attention(names AttentionNames, width, context, heads int) Attention {
-	if heads < 1 || width%heads != 0 {
-		l.fail("%d channels do not make %d attention heads", width, heads)
-		heads = 1
-	}
+	heads = l.heads(width, heads)
 	return Attention{
 		ToQ: l.At(names.Q).Linear(width, width), ToK: l.At(names.K).Linear(context, width),
 		ToV: l.At(names.V).Linear(context, width), ToOut: l.At(names.Out).Linear(width, width), Heads: heads,
 	}
 }
 
+// SelfAttention loads the projections of attention from width channels to themselves, the first three as one matrix: each
+// row gives the same numbers as in a matrix of its own.
+func (l Loader) SelfAttention(names AttentionNames, width, heads int) Attention {
+	q, k, v := l.At(names.Q), l.At(names.K), l.At(names.V)
+	if q.Has("bias") != k.Has("bias") || q.Has("bias") != v.Has("bias") {
+		return l.Attention(names, width, width, heads)
+	}
+	part := func(name string, shape ...int) *kernels.Weight {
+		role, all := kernels.Vector, tensor.Shape{3 * width}
+		if len(shape) > 1 {
+			role, all = kernels.Matrix, tensor.Shape{3 * width, width}
+		}
+		return l.Made(", k and v", role, all, func(a []tensor.Array) tensor.Array { return tensor.Stack(a...) },
+			Part{names.Q + "." + name, shape}, Part{names.K + "." + name, shape}, Part{names.V + "." + name, shape})
+	}
+	fused := Linear{Weight: part("weight", width, width)}
+	if q.Has("bias") {
+		fused.Bias = part("bias", width)
+	}
+	return Attention{ToQKV: &fused, ToOut: l.At(names.Out).Linear(width, width), Heads: l.heads(width, heads)}
+}
+
+// heads is their number, 1 where it does not divide the width, which is noted.
+func (l Loader) heads(width, heads int) int {
+	if heads < 1 || width%heads != 0 {
+		l.fail("%d channels do not make %d attention heads", width, heads)
+		return 1
+	}
+	return heads
+}
+
 // Forward attends from x, [N,T,C], to context, [N,Tk,C'] (nil: to x itself), and adds the residual.
 func (a Attention) Forward(g *kernels.Graph, x, context, residual *kernels.Tensor) *kernels.Tensor {
+	if a.ToQKV != nil {
+		all := a.ToQKV.Forward(g, x, kernels.Identity, nil)
+		width := all.Shape[2] / 3
+		y := a.Attend(g, g.Columns(all, 0, width), g.Columns(all, width, 2*width), g.Columns(all, 2*width, 3*width))
+		return a.ToOut.Forward(g, y, kernels.Identity, residual)
+	}
 	if context == nil {
 		context = x
 	}
@@ -159,6 +196,15 @@ func (a Attention) Forward(g *kernels.Graph, x, context, residual *kernels.Tenso
 
 // Attend is what lies between the projections.
 func (a Attention) Attend(g *kernels.Graph, q, k, v *kernels.Tensor) *kernels.Tensor {
-	label := strings.TrimSuffix(a.ToQ.Weight.Name, ".weight") + " attention"
+	label := a.label() + " attention"
 	return g.Add(label, &kernels.Attention{Q: q, K: k, V: v, Heads: a.Heads, Causal: a.Causal})
+}
+
+// label names the layer after its first weight.
+func (a Attention) label() string {
+	w := a.ToQ.Weight
+	if a.ToQKV != nil {
+		w = a.ToQKV.Weight
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(w.Name, ", k and v"), ".weight")
 }

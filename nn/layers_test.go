@@ -31,6 +31,9 @@ func TestLayers(t *testing.T) {
 		"self-attention": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, _ func(string) *kernels.Tensor) *kernels.Tensor {
 			return l.Attention(names, 12, 12, 3).Forward(g, x, nil, nil)
 		},
+		"self-attention in one": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, _ func(string) *kernels.Tensor) *kernels.Tensor {
+			return l.SelfAttention(names, 12, 3).Forward(g, x, nil, nil)
+		},
 		"cross-attention": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, value func(string) *kernels.Tensor) *kernels.Tensor {
 			return l.Attention(names, 12, 10, 2).Forward(g, x, value("context"), nil)
 		},
@@ -53,7 +56,7 @@ func TestLayers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			net := golden.Open(t, "testdata/layers.safetensors").Network(t, name)
+			net := golden.Open(t, "testdata/layers.safetensors").Network(t, strings.TrimSuffix(name, " in one"))
 			net.Call("run").Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
 				value := func(key string) *kernels.Tensor { return in.Value(key, nil) }
 				out := write(g, net.Loader, value("in"), value)

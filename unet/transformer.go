@@ -94,12 +94,14 @@ type transformerBlock struct {
 
 func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross bool) transformerBlock {
 	names := nn.AttentionNames{Q: "to_q", K: "to_k", V: "to_v", Out: "to_out.0"}
-	context := width
+	own := l.At("attn1").SelfAttention
 	if onlyCross {
-		context = textWidth
+		own = func(names nn.AttentionNames, width, heads int) nn.Attention {
+			return l.At("attn1").Attention(names, width, textWidth, heads)
+		}
 	}
 	return transformerBlock{
-		norm1: l.At("norm1").LayerNorm(width, layerNormEps), attn1: l.At("attn1").Attention(names, width, context, heads),
+		norm1: l.At("norm1").LayerNorm(width, layerNormEps), attn1: own(names, width, heads),
 		norm2: l.At("norm2").LayerNorm(width, layerNormEps), attn2: l.At("attn2").Attention(names, width, textWidth, heads),
 		norm3:     l.At("norm3").LayerNorm(width, layerNormEps),
 		ff:        [2]nn.Linear{l.At("ff.net.0.proj").LinearGEGLU(width, 4*width), l.At("ff.net.2").Linear(4*width, width)},
@@ -147,7 +149,7 @@ func (b transformerBlock) selfAttention(g *kernels.Graph, x *kernels.Tensor, mer
 	if merge == nil || merge.Count == 0 {
 		return b.attn1.Forward(g, h, nil, x)
 	}
-	name := strings.TrimSuffix(b.attn1.ToQ.Weight.Name, ".to_q.weight")
+	name := strings.TrimSuffix(b.norm1.Gamma.Name, ".norm1.weight") + ".attn1"
 	match := *merge
 	match.In = x
 	numbers := g.AddNumbers(name+" match", &match)

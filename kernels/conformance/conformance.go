@@ -143,9 +143,27 @@ func (s *suite) check(c testCase) (out []Verdict) {
 		for i, b := range s.some {
 			verdict(fmt.Sprintf("threads #%d %v", i, d), func() (float64, error) { return same(b, f) })
 		}
+		if strings.HasPrefix(c.name, "attention/") {
+			verdict("columns "+d.String(), func() (float64, error) {
+				got, err := s.columns(c, f)
+				if err != nil {
+					return 0, err
+				}
+				return 0, sameBits(got, full)
+			})
+		}
 		verdict("NaN "+d.String(), func() (float64, error) { return 0, s.propagates(c, d) })
 	}
 	return out
+}
+
+// columns is an attention whose queries, keys and values are columns of wider tensors.
+func (s *suite) columns(c testCase, v variant) ([]float32, error) {
+	o := newOperands(s.b, c, v)
+	defer o.free()
+	op := c.op(o).(*kernels.Attention)
+	op.Q, op.K, op.V = o.within(op.Q, 16, 24), o.within(op.K, 8, 40), o.within(op.V, 40, 8)
+	return o.result(op)
 }
 
 // propagates puts one NaN into each input in turn: wherever the reference then has NaN, the backend

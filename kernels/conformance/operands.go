@@ -92,6 +92,25 @@ func (o *operands) place(values []float32, s tensor.Shape) *kernels.Tensor {
 	return t
 }
 
+// within is a copy of a tensor among others' columns, which are NaN: so many before it and after it, multiples of 8 as those
+// of a model.
+func (o *operands) within(t *kernels.Tensor, before, after int) *kernels.Tensor {
+	values, width := o.host[t], t.Shape[len(t.Shape)-1]
+	pitch := before + width + after
+	wide := make([]float32, len(values)/width*pitch)
+	for i := range wide {
+		wide[i] = float32(math.NaN())
+	}
+	for row := range len(values) / width {
+		copy(wide[row*pitch+before:], values[row*width:][:width])
+	}
+	size := o.v.dtype.Size()
+	data := encoded(o.v.dtype, wide, tensor.Shape{len(wide)}).Data
+	m := o.alloc(len(data))
+	must(o.b.Write(m, data))
+	return &kernels.Tensor{Shape: t.Shape, DType: o.v.dtype, Pitch: pitch, Mem: o.b.Slice(m, before*size, len(data)-before*size)}
+}
+
 // ids draws tokens below n.
 func (o *operands) ids(n int, shape ...int) *kernels.Tensor {
 	s := append(tensor.Shape{}, shape...)

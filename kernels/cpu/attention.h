@@ -111,11 +111,11 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 	for (int64_t c = 0; c < d; c++) m.v_rows[c] = m.v + c * KEYS_PER_BLOCK;
 
 	float scale = a->scale * 1.44269504f;
-	const float *q = (const float *)a->q + (image * a->queries + from) * a->channels + head * d;
+	const float *q = (const float *)a->q + (image * a->queries + from) * a->pitch + head * d;
 	for (int64_t p = 0; p < panels; p++)
 		for (int64_t i = 0; i < NR; i++)
 			for (int64_t c = 0; c < d; c++)
-				m.q[(p * d + c) * NR + i] = p * NR + i < queries ? q[(p * NR + i) * a->channels + c] * scale : 0;
+				m.q[(p * d + c) * NR + i] = p * NR + i < queries ? q[(p * NR + i) * a->pitch + c] * scale : 0;
 
 	int64_t seen = seen_keys(a, image, from + queries), stride = a->shared_channels, shared = head / (a->heads / a->shared);
 	for (int64_t first = 0; first < seen; first += KEYS_PER_BLOCK) {

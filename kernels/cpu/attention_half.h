@@ -140,9 +140,9 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 	attention_memory m = attention_layout(a, scratch);
 	int negative = a->scale < 0;
 	float scale = (negative ? -a->scale : a->scale) * 1.44269504f;
-	const elem *q = (const elem *)a->q + (image * a->queries + from) * stride + head * d;
+	const elem *q = (const elem *)a->q + (image * a->queries + from) * a->pitch + head * d;
 	for (int64_t p = 0; p < panels; p++)
-		pack_queries(q + p * W * stride, min64(W, queries - p * W), d, stride, negative, &m, m.q + p * m.chunks * SQUARE);
+		pack_queries(q + p * W * a->pitch, min64(W, queries - p * W), d, a->pitch, negative, &m, m.q + p * m.chunks * SQUARE);
 
 	int64_t seen = seen_keys(a, image, from + queries), pitch = a->shared_channels, shared = head / (a->heads / a->shared);
 	for (int64_t first = 0; first < seen; first += KEYS_PER_BLOCK) {

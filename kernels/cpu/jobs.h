@@ -61,7 +61,8 @@ typedef struct {
 	const void *q, *k, *v;
 	void *dst;
 	int64_t images, queries, keys, channels, heads;
-	int64_t shared, shared_channels; // heads and channels of keys and values
+	int64_t pitch;                   // of rows of queries; those of dst are channels apart
+	int64_t shared, shared_channels; // heads of keys and values, and the pitch of their rows
 	const int32_t *lengths;          // [images]: keys that are there; NULL: all
 	float scale; // of the scores
 	int32_t causal;

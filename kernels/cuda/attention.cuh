@@ -10,14 +10,15 @@
 // Attention is the parameter of every kernel of this family, filled by attention.go.
 struct Attention {
   const void *q, *k, *v; // [N, queries, channels], [N, keys, channels] twice
-  void* o;               // as q
+  void* o;               // [N, queries, channels]
   const int* lengths;    // [N]: keys that are there; null: all
   int queries, keys, channels;
   int size;              // of a head
   int causal;
   float scale;
-  int shared_channels;   // of keys and values, of which `group` heads in a row share a head
+  int shared_channels;   // pitch of rows of keys and values, of which `group` heads in a row share a head
   int group;
+  int pitch;             // of rows of queries; those of o are `channels` apart
 
   // there is how many keys the block's image has.
   __device__ __forceinline__ int there() const { return lengths ? lengths[blockIdx.z] : keys; }
@@ -36,7 +37,7 @@ __device__ void attention_simple(const Attention& a, float* shared) {
   int query = blockIdx.x * 4 + warp;
   if (query >= a.queries) return;
   const int64_t head = blockIdx.y * a.size;
-  const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + query) * a.channels + head;
+  const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + query) * a.pitch + head;
   const T* k = static_cast<const T*>(a.k) + a.shared_head();
   const T* v = static_cast<const T*>(a.v) + a.shared_head();
   float* mine = shared + warp * a.size; // the query in float32
@@ -181,7 +182,7 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int q0 = blockIdx.x * F::kQueries, mine = q0 + warp * 16 * kParts + lane / 4;
   const int64_t head = blockIdx.y * a.size, pitch = a.channels;
-  const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + q0) * pitch + head;
+  const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + q0) * a.pitch + head;
   const T* k = static_cast<const T*>(a.k) + a.shared_head();
   const T* v = static_cast<const T*>(a.v) + a.shared_head();
   const int there = a.there();
@@ -189,7 +190,7 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
   int tiles = ceil_div(end, kKeys);
 
   const Shared queries = shared_address(shared), keys = queries + F::kQueries * D * 2, values = keys + 2 * F::kTile;
-  RowLoader<T, D, F::kQueries, F::kThreads>(a.channels, a.size).load(queries, q, a.queries - q0);
+  RowLoader<T, D, F::kQueries, F::kThreads>(a.pitch, a.size).load(queries, q, a.queries - q0);
   RowLoader<T, D, kKeys, F::kThreads> loader(a.shared_channels, a.size);
   const int64_t step = int64_t(kKeys) * a.shared_channels;
   int left = there; // rows that are not loaded yet
@@ -319,14 +320,14 @@ __device__ __forceinline__ void attention_wide(const Attention& a, WideTiles<T>*
   int g = lane / 4, t = lane % 4;
   int q0 = blockIdx.x * kWideQueries;
   const int64_t head = blockIdx.y * a.size, pitch = a.channels;
-  const T* q = static_cast<const T*>(a.q) + int64_t(blockIdx.z) * a.queries * pitch + head;
+  const T* q = static_cast<const T*>(a.q) + int64_t(blockIdx.z) * a.queries * a.pitch + head;
   const T* k = static_cast<const T*>(a.k) + a.shared_head();
   const T* v = static_cast<const T*>(a.v) + a.shared_head();
   const int there = a.there();
   int end = a.causal ? min(there, q0 + kWideQueries) : there;
   float scale = a.scale * kLog2E;
   Shared queries = shared_address(s->q), tile = shared_address(s->kv), weights = shared_address(s->weight);
-  RowLoader<T, kWide, kWideQueries, kThreads>(a.channels, a.size).load(queries, q + q0 * pitch, a.queries - q0);
+  RowLoader<T, kWide, kWideQueries, kThreads>(a.pitch, a.size).load(queries, q + q0 * int64_t(a.pitch), a.queries - q0);
   RowLoader<T, kWide, kWideKeys, kThreads> loader(a.shared_channels, a.size);
   // Where this lane's rows of the operands lie, of the first 128 bytes: see attention_mma.
   int query_at[4], key_at[2], value_at[4];

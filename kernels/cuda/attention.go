@@ -18,6 +18,7 @@ type attention struct {
 	channels, size, causal int32
 	scale                  float32
 	sharedChannels, group  int32
+	pitch                  int32
 }
 
 // flashTile is one of attention.cuh's Flash: the queries of a block, and the keys that it takes at a time.
@@ -36,7 +37,7 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	size := q[2] / op.Heads
 	k, threads, shared, queries := b.attentionKernel(size, op.Factor())
 	a := attention{
-		q: at(op.Q), k: at(op.K), v: at(op.V), o: at(dst), lengths: at(op.Lengths), sharedChannels: int32s(op.K.Shape[2]), group: int32s(op.Heads / op.Shared()),
+		q: at(op.Q), k: at(op.K), v: at(op.V), o: at(dst), lengths: at(op.Lengths), pitch: int32s(op.Q.Row()), sharedChannels: int32s(op.K.Row()), group: int32s(op.Heads / op.Shared()),
 		queries: int32s(q[1]), keys: int32s(op.K.Shape[1]), channels: int32s(q[2]), size: int32s(size), scale: op.Factor(),
 	}
 	if op.Causal {

@@ -11,7 +11,7 @@ import (
 func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	batch, queries, channels := op.Q.Shape[0], op.Q.Shape[1], op.Q.Shape[2]
 	keys, d := op.K.Shape[1], channels/op.Heads
-	group, width := op.Heads/op.Shared(), op.K.Shape[2]
+	group, width, pitch := op.Heads/op.Shared(), op.K.Row(), op.Q.Row()
 	q, k, v, result := kernels.Floats(op.Q), kernels.Floats(op.K), kernels.Floats(op.V), kernels.Floats(dst)
 	scale := float64(op.Factor())
 
@@ -28,7 +28,7 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 		acc := make([]float64, d)
 		for h := range op.Heads {
 			at := func(t int) int { return (n*keys+t)*width + h/group*d }
-			query := q[row*channels+h*d:][:d]
+			query := q[row*pitch+h*d:][:d]
 			top := math.Inf(-1)
 			for j := range p {
 				p[j] = scale * dot(query, k[at(j):])
