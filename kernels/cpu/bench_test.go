@@ -22,6 +22,11 @@ func BenchmarkStableDiffusion15(b *testing.B) {
 			b.Run(set, func(b *testing.B) { benchmarkSet(b, backend(b, cpu.Options{DType: d, Instructions: set})) })
 		}
 	}
+	for _, set := range cpu.Int8Instructions() {
+		b.Run("int8-"+set, func(b *testing.B) {
+			benchmarkSet(b, backend(b, cpu.Options{DType: tensor.BF16, Int8: true, Instructions: set}))
+		})
+	}
 }
 
 func benchmarkSet(b *testing.B, back *cpu.Backend) {

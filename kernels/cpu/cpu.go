@@ -61,6 +61,9 @@ func New(o Options) (*Backend, error) {
 		return start((*C.isa)(o.Kernels), o), nil
 	}
 	names := Instructions(o.DType)
+	if o.Int8 {
+		names = present(bytes)
+	}
 	if o.Instructions != "" {
 		if !slices.Contains(names, o.Instructions) {
 			return nil, fmt.Errorf("this processor cannot run the %q kernels in %v; choose one of %v", o.Instructions, o.DType, names)
@@ -80,6 +83,9 @@ func New(o Options) (*Backend, error) {
 	if failed != nil {
 		return nil, failed
 	}
+	if o.Int8 {
+		return nil, errors.New("this processor has no instructions for products of bytes: that takes AVX2. Use fp32")
+	}
 	return nil, fmt.Errorf("this processor does not compute in %v: that takes %s. Use fp32", o.DType, needs[o.DType])
 }
 
@@ -98,9 +104,18 @@ var sets = map[tensor.DType][]string{
 	tensor.BF16: {"amx", "avx512bf16"},
 }
 
+// bytes are those for weights of 8 bits. The last two keep activations in bfloat16 without computing in it: they are not worth
+// it for weights that are not in 8 bits.
+var bytes = []string{"amx", "avx512bf16", "avxvnni", "avx2bf16"}
+
 // Instructions lists the sets of kernels for a type that this processor can run, the fastest first.
-func Instructions(d tensor.DType) []string {
-	return slices.DeleteFunc(slices.Clone(sets[d]), func(name string) bool { return find(name) == nil })
+func Instructions(d tensor.DType) []string { return present(sets[d]) }
+
+// Int8Instructions lists those for Options.Int8.
+func Int8Instructions() []string { return present(bytes) }
+
+func present(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return find(name) == nil })
 }
 
 func find(name string) *C.isa {

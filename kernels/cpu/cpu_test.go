@@ -3,6 +3,7 @@
 package cpu_test
 
 import (
+	"strings"
 	"testing"
 
 	"darkroom/kernels"
@@ -45,6 +46,18 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// The sets for weights of 8 bits on processors without AVX-512, in what is not of 8 bits.
+func TestHalfOnAVX2(t *testing.T) {
+	for _, set := range []string{"avxvnni", "avx2bf16"} {
+		t.Run(set, func(t *testing.T) {
+			open := func(threads int) *cpu.Backend {
+				return backend(t, cpu.Options{Threads: threads, DType: tensor.BF16, Int8: true, Instructions: set})
+			}
+			suite.Run(t, open(3), conformance.Options{Short: true, WithThreads: func(n int) kernels.Backend { return open(n) }})
+		})
+	}
+}
+
 // The logic of the sets that a processor may lack.
 func TestLowered(t *testing.T) {
 	for _, set := range []string{"wide", "lowered_avx512bf16", "lowered_amx"} {
@@ -63,6 +76,19 @@ func TestSameBitsOnEveryInstructionSet(t *testing.T) {
 	for _, set := range []string{"avx2", "avx512"} {
 		t.Run(set, func(t *testing.T) {
 			suite.Same(t, backend(t, cpu.Options{Instructions: set}), first, conformance.Options{Short: testing.Short()})
+		})
+	}
+}
+
+// AVX2 has other instructions for products of bfloat16 and bytes than AVX-512, and other widths; the bits are the same.
+// Attention to more than 256 keys is not: where one query of a vector has a new maximum, all of its queries are scaled.
+func TestSameBitsWithoutAVX512(t *testing.T) {
+	for _, set := range []string{"avxvnni", "avx2bf16"} {
+		t.Run(set, func(t *testing.T) {
+			b := backend(t, cpu.Options{DType: tensor.BF16, Int8: true, Instructions: set})
+			suite.Same(t, b, emulated(t, "lowered_avx512bf16", 2), conformance.Options{Short: testing.Short(), Match: func(name string) bool {
+				return !strings.HasPrefix(name, "attention/") || !strings.Contains(name, " 300 keys")
+			}})
 		})
 	}
 }

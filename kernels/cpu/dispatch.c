@@ -9,7 +9,17 @@
 
 extern const isa isa_base;
 #if defined(__x86_64__)
-extern const isa isa_avx2, isa_avx512, isa_avx512bf16, isa_amx;
+extern const isa isa_avx2, isa_avx512, isa_avx512bf16, isa_amx, isa_avxvnni, isa_avx2bf16;
+
+// has_avxvnni says whether the processor has AVX-VNNI, which GCC 12 cannot ask for by name.
+static int has_avxvnni(void) {
+	unsigned a = 0, b, c = 0, d;
+	__asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	if (a < 7) return 0;
+	a = 7, c = 1;
+	__asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	return a >> 4 & 1;
+}
 
 // has_tiles says whether the processor has AMX for bfloat16 and int8, and the system lends its 8 KiB of registers to this
 // process: Linux does on request (5.16 and later), because they make every thread's state so much larger.
@@ -46,6 +56,8 @@ const isa *cpu_isa(const char *name) {
 	           __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 	if (!strcmp(name, "avx512")) return avx512 ? &isa_avx512 : 0;
 	if (!strcmp(name, "avx2")) return avx2 ? &isa_avx2 : 0;
+	if (!strcmp(name, "avx2bf16")) return avx2 ? &isa_avx2bf16 : 0;
+	if (!strcmp(name, "avxvnni")) return avx2 && has_avxvnni() ? &isa_avxvnni : 0;
 	if (!strcmp(name, "avx512bf16")) return half ? &isa_avx512bf16 : 0;
 #if !defined(_WIN32)
 	if (!strcmp(name, "amx")) return half && has_tiles() ? &isa_amx : 0;

@@ -5,6 +5,7 @@
 //	        micro-kernel reads is one stream (TALL 32), or one for each row (TALL 1)
 //	B       panels of NV·16 columns: [chunk][NV][16 pairs][16 columns][2], squares of 1 KiB
 //	        With int8 weights a chunk of 64 bytes is 64 values, and a square 16 times 4 of them
+//	        (numbers are those of W = 16; with W = 8 chunks, squares and panels are half as wide)
 //	sums    [square of columns][row][16] in float32, kept between blocks of K
 //
 // A row's sums depend on nothing but K's order, which chunks of 32 from 0 on fix. How they are taken within a
@@ -141,10 +142,20 @@ INLINE void micro_half(const int mr, const int nv, const int int8, const product
 typedef void (*micro_kernel)(const product *, int begin);
 #define MICRO(mr, nv, int8) \
 	static void micro_##mr##_##nv##_##int8(const product *m, int begin) { micro_half(mr, nv, int8, m, begin); }
+#if NV == 3
 #define MICROS(mr) MICRO(mr, 1, 0) MICRO(mr, 2, 0) MICRO(mr, 3, 0) MICRO(mr, 1, 1) MICRO(mr, 2, 1) MICRO(mr, 3, 1)
 #define ROW(mr, int8) {micro_##mr##_1_##int8, micro_##mr##_2_##int8, micro_##mr##_3_##int8}
+#else
+#define MICROS(mr) MICRO(mr, 1, 0) MICRO(mr, 2, 0) MICRO(mr, 1, 1) MICRO(mr, 2, 1)
+#define ROW(mr, int8) {micro_##mr##_1_##int8, micro_##mr##_2_##int8}
+#endif
+MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6)
+#if MR == 8
+MICROS(7) MICROS(8)
 #define TABLE(int8) {ROW(1, int8), ROW(2, int8), ROW(3, int8), ROW(4, int8), ROW(5, int8), ROW(6, int8), ROW(7, int8), ROW(8, int8)}
-MICROS(1) MICROS(2) MICROS(3) MICROS(4) MICROS(5) MICROS(6) MICROS(7) MICROS(8)
+#else
+#define TABLE(int8) {ROW(1, int8), ROW(2, int8), ROW(3, int8), ROW(4, int8), ROW(5, int8), ROW(6, int8)}
+#endif
 static const micro_kernel micros[2][MR][NV] = {TABLE(0), TABLE(1)};
 
 INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int kind) {
@@ -159,7 +170,7 @@ INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, c
 }
 #endif
 
-#define LINE 64 // bytes of a chunk of one row
+#define LINE (4 * W) // bytes of a chunk of one row
 
 // copy_windows copies the next bytes of every row's window to A, with zeros at the end of the last chunk and in rows
 // that a square needs and the item has not. A channel takes size bytes.

@@ -35,12 +35,14 @@ INLINE void write_part(elem *p, vec v, int64_t n) {
 }
 #endif
 
-// copy_chunk copies n ≤ 32 values and fills the 32 up with zeros.
+// copy_chunk copies n ≤ 2·W values, a chunk, and fills it up with zeros.
 INLINE void copy_chunk(elem *to, const elem *from, int64_t n) {
 #ifdef HALF_NATIVE
 	_mm512_storeu_si512(to, _mm512_maskz_loadu_epi16((__mmask32)((1ull << n) - 1), from));
 #else
-	for (int64_t i = 0; i < 32; i++) to[i] = i < n ? from[i] : 0;
+	if (n == 2 * W) __builtin_memcpy(to, from, 2 * W * sizeof(elem));
+	else
+		for (int64_t i = 0; i < 2 * W; i++) to[i] = i < n ? from[i] : 0;
 #endif
 }
 
@@ -58,6 +60,13 @@ INLINE vec dot2(vec acc, vecu a, vecu b) {
 INLINE veci dot4(veci acc, vecu a, vecu b) {
 #ifdef HALF_NATIVE
 	return (veci)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
+#elif defined(BYTES_NATIVE)
+	return (veci)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)a, (__m256i)b);
+#elif defined(HALF_AVX2)
+	// VPMADDUBSW adds two products in 16 bits, where 255·127 twice has no room. Even and odd bytes in 16 bits each have.
+	__m256i even = _mm256_madd_epi16(_mm256_and_si256((__m256i)a, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16((__m256i)b, 8), 8));
+	__m256i odd = _mm256_madd_epi16(_mm256_srli_epi16((__m256i)a, 8), _mm256_srai_epi16((__m256i)b, 8));
+	return acc + (veci)even + (veci)odd;
 #else
 	for (int i = 0; i < 32; i += 8) acc += (veci)(a >> i & 255) * ((veci)(b << (24 - i)) >> 24);
 	return acc;
@@ -84,6 +93,8 @@ INLINE vecu pairs(vec even, vec odd) {
 INLINE vec exp2_half(vec x) {
 #ifdef HALF_NATIVE
 	vec r = (vec)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF);
+#elif defined(HALF_AVX2)
+	vec n = (vec)_mm256_floor_ps((__m256)x), r = choose(x == splat(-INFINITY), splat(0), x - n);
 #else
 	vec n, r;
 	for (int i = 0; i < W; i++) n[i] = __builtin_floorf(x[i]), r[i] = x[i] - n[i];
@@ -95,6 +106,11 @@ INLINE vec exp2_half(vec x) {
 	p = fma_(p, r, splat(1));
 #ifdef HALF_NATIVE
 	return (vec)_mm512_scalef_ps((__m512)p, (__m512)x);
+#elif defined(HALF_AVX2)
+	// p is from 1 to 2, so that below 2⁻¹²⁶ the result is subnormal and counts as 0. Two factors: one has no room for 2¹²⁸.
+	veci whole = (veci)_mm256_cvttps_epi32((__m256)at_most(254, at_least(-126, n))), half = whole >> 1;
+	p = p * (vec)((half + 127) << 23) * (vec)((whole - half + 127) << 23);
+	return choose(n < splat(-126), splat(0), p);
 #else
 	for (int i = 0; i < W; i++) {
 		// Below 2⁻³⁰⁰ everything is 0, and every power of two is exact in float64.
@@ -118,6 +134,29 @@ INLINE vec exp2_half(vec x) {
 #endif
 
 INLINE void transpose(vecu *v) {
+#if W == 8
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 1)) {
+			vecu a = v[i], b = v[i + 1];
+			v[i] = SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+			v[i + 1] = SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+		}
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 2)) {
+			vecu a = v[i], b = v[i + 2];
+			v[i] = SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+			v[i + 2] = SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+		}
+	UNROLL_ALL
+	for (int i = 0; i < W; i++)
+		if (!(i & 4)) {
+			vecu a = v[i], b = v[i + 4];
+			v[i] = SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+			v[i + 4] = SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+		}
+#else
 	UNROLL_ALL
 	for (int i = 0; i < W; i++)
 		if (!(i & 1)) {
@@ -146,6 +185,7 @@ INLINE void transpose(vecu *v) {
 			v[i] = SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
 			v[i + 8] = SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 		}
+#endif
 }
 
 // The kernels run with subnormals as zero, as the instructions for products do by themselves.

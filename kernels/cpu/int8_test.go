@@ -151,7 +151,7 @@ func (c int8Case) run(t *testing.T, b kernels.Backend, in [][]float32, w, bias [
 // the integer sums are exact, so that nothing but the rounding of the result to bfloat16 and the ulps of an activation is
 // between them. A value on the edge between two of the 256 may fall to either side, which is one step of one product.
 func TestInt8(t *testing.T) {
-	for _, set := range []string{"amx", "avx512bf16", "lowered_amx", "lowered_avx512bf16"} {
+	for _, set := range []string{"amx", "avx512bf16", "avxvnni", "avx2bf16", "lowered_amx", "lowered_avx512bf16"} {
 		t.Run(set, func(t *testing.T) {
 			open := func(threads int) *cpu.Backend {
 				if strings.HasPrefix(set, "lowered") {
@@ -210,6 +210,9 @@ func TestInt8(t *testing.T) {
 							t.Fatalf("%s: %s: value %d is %g and was %g", c.name, what, i, again[i], v)
 						}
 					}
+				}
+				if strings.HasPrefix(set, "avx") {
+					same("AVX-512", c.run(t, emulated(t, "lowered_avx512bf16", 2), in, w, bias, 0, c.n), got)
 				}
 				same("one thread", c.run(t, one, in, w, bias, 0, c.n), got)
 				for i := range c.n {

@@ -6,7 +6,8 @@
 //	            broadcast value must fit the registers
 //	FMA_NATIVE  if multiply-add is one instruction
 //	HALF        if activations and weights are bfloat16; with HALF_NATIVE where the processor computes
-//	            with them, and AMX where that is done in tiles (tiles.h)
+//	            with them, and AMX where that is done in tiles (tiles.h); with HALF_AVX2 where it has AVX2
+//	            alone, and BYTES_NATIVE where that multiplies bytes (AVX-VNNI)
 //
 // and includes this one.
 #if defined(__clang__)
@@ -18,14 +19,14 @@
 
 #define NR (NV * W) // columns of a packed panel
 #ifdef HALF
-#define CHUNK 32 // K is packed in multiples of it
+#define CHUNK (2 * W) // K is packed in multiples of it
 #ifdef AMX
 #define BLOCK_CHUNKS 18   // chunks of K in a block: 36 KiB of weights stay in the L1 cache
 #define MOST_ROWS 256     // of an item: with 320 columns, copies, sums and weights are 900 KiB of the L2 cache
 #define MOST_COLUMNS 320
 #include "tiles.h"
 #else
-#define BLOCK_CHUNKS 12
+#define BLOCK_CHUNKS (192 / W)
 #define MOST_ROWS 144
 #define MOST_COLUMNS 320
 #define BEGIN_TILES

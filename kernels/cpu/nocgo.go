@@ -22,8 +22,9 @@ func New(Options) (*Backend, error) {
 	return nil, errors.New("this program was built without the CPU kernels: build it with CGO_ENABLED=1 and a C compiler")
 }
 
-// Instructions lists the sets of kernels that can run: none.
+// Instructions lists the sets of kernels that can run, and Int8Instructions those for weights of 8 bits: none.
 func Instructions(tensor.DType) []string { return nil }
+func Int8Instructions() []string         { return nil }
 
 func (*Backend) Instructions() string       { return "" }
 func (*Backend) Threads() int               { return 0 }

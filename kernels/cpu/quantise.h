@@ -56,6 +56,14 @@ INLINE void to_bytes(uint8_t *to, vec x, step8 r, int64_t n) {
 #ifdef HALF_NATIVE
 	__m128i bytes = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32((__m512)at_most(255, at_least(0, q))));
 	_mm_mask_storeu_epi8(to, (__mmask16)((1u << n) - 1), bytes);
+#elif defined(HALF_AVX2)
+	__m256i whole = _mm256_cvtps_epi32((__m256)at_most(255, at_least(0, q)));
+	__m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+	uint8_t bytes[16];
+	_mm_storeu_si128((__m128i *)bytes, _mm_packus_epi16(words, words));
+	if (n == W) __builtin_memcpy(to, bytes, W);
+	else
+		for (int64_t i = 0; i < n; i++) to[i] = bytes[i];
 #else
 	q = at_most(255, at_least(0, q));
 	for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)__builtin_rintf(q[i]);

@@ -4,6 +4,7 @@ package devices
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"darkroom/kernels/cpu"
 	"darkroom/kernels/cuda"
@@ -47,6 +48,11 @@ func List(cache string) Info {
 	d := Info{Processor: machine.Processor(), Kernels: []string{}, Threads: runtime.GOMAXPROCS(0), CUDA: []GPU{}}
 	if cpu.Available {
 		d.Kernels = append(cpu.Instructions(tensor.F32), cpu.Instructions(tensor.BF16)...)
+		for _, name := range cpu.Int8Instructions() {
+			if !slices.Contains(d.Kernels, name) {
+				d.Kernels = append(d.Kernels, name)
+			}
+		}
 	}
 	d.MemoryTotal, _ = machine.Memory()
 	d.MemoryFree, _ = machine.FreeMemory()
