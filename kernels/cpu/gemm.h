@@ -3,16 +3,16 @@
 // indirection of Dukhan 2019). A Linear is a convolution with one tap on a picture one pixel high.
 //
 //	item: up to 144 rows × up to 320 columns of dst
-//	  for each block of K, about 384 deep          K = taps · channels, in that order
-//	    for each panel of NR columns               B: 384·NR floats stay in the L1 cache
-//	      for each MR rows                         A: 144 rows of 384 floats stay in the L2 cache
+//	  for each block of K, KC deep                 K = taps · channels, in that order
+//	    for each panel of NR columns               B: KC·NR floats stay in the L1 cache
+//	      for each MR rows                         A: 144 rows of KC floats stay in the L2 cache
 //	        micro-kernel: MR × NR sums in registers, over the block
 //	  finish: bias, activation, residual → dst
 //
 // Each sum starts at 0 and adds its products one by one in the order of K, whatever the blocks are:
 // the same bits for every blocking, tile and width of vector.
 
-#define KC 384         // depth of a block of K
+#define KC (6144 / NR) // depth of a block of K: 24 KiB of a panel stay in the L1 cache
 #define MAX_SEGMENTS 64
 
 // A segment is a stretch of K whose values lie side by side in the pixels of one tap and one input.

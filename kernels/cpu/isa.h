@@ -36,15 +36,9 @@
 #define CHUNK 1
 #define MOST_ROWS 144
 #define MOST_COLUMNS 320
-#ifndef WINOGRAD_TILES
-#define WINOGRAD_TILES 64
-#endif
-#ifndef WINOGRAD_DEPTH
-#define WINOGRAD_DEPTH 64
-#endif
-#ifndef WINOGRAD_CHANNELS
-#define WINOGRAD_CHANNELS 320
-#endif
+#define WINOGRAD_TILES 80     // of an item
+#define WINOGRAD_DEPTH 80     // channels of transformed weights that are there at once
+#define WINOGRAD_CHANNELS 320 // of transformed pixels; a multiple of that
 #endif
 
 #include "windows.h"

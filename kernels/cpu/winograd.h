@@ -6,10 +6,10 @@
 // for the 6×6 pixels d that it depends on and the filters g. ⊙ is by position: the sums over channels are 36 independent
 // matrix products, [tiles × channels] · [channels × outs], for the same micro-kernel as other products.
 //
-//	item: up to 64 tiles × up to 320 columns
+//	item: up to 80 tiles × up to 320 columns
 //	  for each stretch of 320 channels
-//	    Bᵀ d B of all its tiles                       2.9 MB, read once a panel
-//	    for each panel of NR columns, each 64 channels
+//	    Bᵀ d B of all its tiles                       3.7 MB, read once a panel
+//	    for each panel of NR columns, each 80 channels
 //	      G g Gᵀ of the panel, from the packed weights   stays in the L2 cache: transformed weights are never kept
 //	      for each of the 36 positions: micro-kernels
 //	  Aᵀ m A, bias, activation, residual → dst
