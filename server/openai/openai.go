@@ -71,7 +71,7 @@ type Generation struct {
 	Background        string `json:"background,omitempty" enum:"auto,opaque,transparent" doc:"transparent is refused: no model here makes it"`
 	OutputFormat      string `json:"output_format,omitempty" enum:"png,jpeg,webp"`
 	OutputCompression *int   `json:"output_compression,omitempty" doc:"0 to 100, the quality of JPEG and WebP"`
-	ResponseFormat    string `json:"response_format,omitempty" enum:"b64_json,url" doc:"without it, both are there"`
+	ResponseFormat    string `json:"response_format,omitempty" enum:"b64_json,url" doc:"b64_json is the default; without it, answers for dall-e-2 and dall-e-3 have both"`
 	Stream            bool   `json:"stream,omitempty"`
 	PartialImages     *int   `json:"partial_images,omitempty" doc:"previews of each picture in a stream, 0 to 3"`
 	Style             string `json:"style,omitempty" doc:"ignored"`
@@ -506,7 +506,9 @@ func (a *API) picture(r *http.Request, q *request, result dispatch.Result) (Pict
 	if p.Recipe, err = info.Recipe.MarshalJSON(); err != nil {
 		return p, err
 	}
-	if q.body.ResponseFormat != "b64_json" { // some clients that ask for neither read url, others b64_json
+	// Clients that ask for neither read what OpenAI's model of that name gives: url from DALL·E. Where GPT Image is named there
+	// must be none, because Open WebUI prefers it and then refuses addresses of a local network.
+	if f := q.body.ResponseFormat; f == "url" || f == "" && strings.HasPrefix(q.body.Model, "dall-e") {
 		p.URL = a.Link(r, p.ID)
 	}
 	if q.body.ResponseFormat == "url" {
