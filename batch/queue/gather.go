@@ -229,7 +229,7 @@ func verify(ctx context.Context, in store.Store, name string, r manifest.Record)
 
 // notThere says that a worker's file cannot be found.
 func notThere(r manifest.Record, why error) error {
-	return fmt.Errorf("the worker %s says that it wrote %s, but %v: do both have the same -o?", r.Worker, r.File, why)
+	return fmt.Errorf("the worker %s says that it wrote %s, but %w: do both have the same -o?", r.Worker, r.File, why)
 }
 
 func (g *gatherer) resubmit(ctx context.Context, images []*jobs.Image) (err error) {

@@ -16,8 +16,8 @@ type GPUs struct {
 	memory  func(device uintptr, m *memory) int32
 }
 
-// memory is nvmlMemory_t, in bytes.
-type memory struct{ total, free, used uint64 }
+// memory is nvmlMemory_t, in bytes; the second is what is free.
+type memory struct{ total, _, used uint64 }
 
 // OpenGPUs finds the GPUs; none where there is no driver.
 func OpenGPUs() *GPUs {
