@@ -141,10 +141,8 @@ func (c *Control) allRead() error {
 }
 
 func (c *Control) buildImagePrompt(base *unetDenoiser, o ControlOptions) error {
-	for _, name := range c.file.Weights.Names() {
-		if strings.Contains(name, "lora") || strings.HasPrefix(name, "image_proj.perceiver") || strings.HasPrefix(name, "image_proj.proj.0.") {
-			return fmt.Errorf("this kind of IP-Adapter (FaceID or full-face: it has %s) is not supported", name)
-		}
+	if err := otherImagePrompt(c.file.Weights); err != nil {
+		return err
 	}
 	var err error
 	if c.projection, err = control.NewImageProjection(c.file.Weights, c.loader.At("image_proj"), base.config.CrossAttentionDim[0]); err != nil {
@@ -163,6 +161,25 @@ func (c *Control) buildImagePrompt(base *unetDenoiser, o ControlOptions) error {
 		Name: "image_proj", Title: "the image prompt's projection", Net: c.projection, Once: true,
 		Sizes: func(int, int, int, bool) nn.Sizes { return c.projectSizes() },
 	}).On(base.part.Device())
+	return nil
+}
+
+// faceWidth is how many numbers InsightFace gives for a face; CLIP gives more.
+const faceWidth = 512
+
+// otherImagePrompt says what is wrong with kinds of IP-Adapters that read something else than CLIP's view of a picture.
+func otherImagePrompt(w checkpoint.Weights) error {
+	for _, name := range w.Names() {
+		a, _ := w.Array(name)
+		s := a.Shape()
+		first := strings.HasPrefix(name, "image_proj.proj.0.")
+		switch {
+		case strings.Contains(name, "lora"), strings.HasPrefix(name, "image_proj.perceiver"), first && len(s) == 2 && s[1] == faceWidth:
+			return fmt.Errorf("this is a FaceID IP-Adapter (it has %s): it reads embeddings of faces that the network InsightFace makes, which is not included. Use an IP-Adapter of the plain or the plus kind, such as ip-adapter-plus-face, which reads the picture itself", name)
+		case first:
+			return fmt.Errorf("this is a full-face IP-Adapter (it has %s), which is not supported: use ip-adapter-plus-face", name)
+		}
+	}
 	return nil
 }
 
