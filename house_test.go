@@ -17,7 +17,7 @@ import (
 // layers lists the folders from the bottom up. An import points to a lower layer or to another
 // package of the same folder, never up and never sideways.
 var layers = [][]string{
-	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "prompt", "option"},
+	{"config", "atomicfile", "machine", "similar", "scheduler", "noise", "tensor", "prompt", "option", "c2pa"},
 	{"guidance", "stepcache"},
 	{"recipe"},
 	{"imagefile", "preprocess"},

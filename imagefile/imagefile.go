@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"darkroom/c2pa"
 	"darkroom/recipe"
 
 	"github.com/gen2brain/webp"
@@ -64,6 +65,8 @@ type Options struct {
 	Quality int
 	// Source is what made a picture that EncodePlain writes.
 	Source Source
+	// Signer signs a C2PA manifest in the file, which PNG and JPEG hold; nil for none.
+	Signer *c2pa.Signer
 	// Frames are those of a film, which PNG and WebP hold; nil for a picture.
 	Frames []*image.NRGBA
 }
@@ -78,6 +81,20 @@ func Encode(w io.Writer, img *image.NRGBA, r recipe.Recipe, o Options) error {
 		return err
 	}
 	m := metadata{r.Parameters(), string(json), SourceOf(r)}
+	if o.Signer != nil {
+		signer := o.Signer
+		o.Signer = nil
+		var plain bytes.Buffer
+		if err := Encode(&plain, img, r, o); err != nil {
+			return err
+		}
+		signed, err := signer.Embed(plain.Bytes(), c2pa.Claim{Generator: "Darkroom", Version: r.Version, Source: m.source.URL()})
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(signed)
+		return err
+	}
 	switch {
 	case len(o.Frames) > 1:
 		err = encodeFilm(w, r, m, o)

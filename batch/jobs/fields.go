@@ -67,6 +67,8 @@ var elsewhere = map[string]string{
 	"style":      "write its words into the prompt, or into a variable",
 	"quiet":      "it is a flag of the command line",
 	"json":       "it is a flag of the command line",
+	"c2pa-cert":  "a batch signs no pictures: darkroom generate does",
+	"c2pa-key":   "a batch signs no pictures: darkroom generate does",
 }
 
 // Fields lists the names of a job's fields.

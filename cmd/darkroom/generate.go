@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"darkroom/batch/jobs"
+	"darkroom/c2pa"
+	"darkroom/imagefile"
 	"darkroom/pipeline"
 	"darkroom/recipe"
 	sharing "darkroom/render"
@@ -27,9 +29,10 @@ type generateOptions struct {
 	Drawn     bool   // --seed random: the seed in Request was drawn
 	From      string // a picture to make again
 	Count     int
-	Out       string  // file, folder, "-" for stdout, "" for the current folder
-	Preview   int     // a preview every so many steps; 0: none
-	Terminal  bool    // in the terminal instead of a file
+	Out       string // file, folder, "-" for stdout, "" for the current folder
+	Preview   int    // a preview every so many steps; 0: none
+	Terminal  bool   // in the terminal instead of a file
+	Signer    *c2pa.Signer
 	Grid      bool    // a contact sheet of all pictures, too
 	Wildcards string  // the folder of __name__; "": wildcards, if there is one
 	Further   float64 // the share of another seed's noise that is mixed into the picture of From; 0: none
@@ -60,7 +63,7 @@ Examples:
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with consecutive seeds", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},
 			&cli.StringFlag{Name: "preview", Usage: "every `N` steps, write a preview to NAME.preview.png, removed at the end; term or term:N shows it in the terminal (kitty, iTerm2, sixel)", DefaultText: "0, none"},
-			wildcardsFlag(),
+			wildcardsFlag(), certFlag(), keyFlag(),
 			&cli.BoolFlag{Name: "grid", Usage: "also put the pictures of --count on a contact sheet, NAME-grid.png"},
 			quietFlag(),
 			jsonFlag("print one line of JSON per picture: path, seed, seconds, recipe"),
@@ -72,6 +75,9 @@ Examples:
 			}
 			override(&o.Count, given(c, "count", c.Int))
 			var err error
+			if o.Signer, err = readSigner(c); err != nil {
+				return err
+			}
 			if o.Preview, o.Terminal, err = previewOption(c.String("preview")); err != nil {
 				return err
 			}
@@ -125,6 +131,9 @@ func generate(ctx context.Context, e *env, o generateOptions) error {
 	out, err := newTarget(e, o.Out, o.Request.Format, quality, o.Count)
 	if err != nil {
 		return err
+	}
+	if out.Encode.Signer = o.Signer; o.Signer != nil && out.Encode.Format == imagefile.WebP {
+		return usagef("--c2pa-cert: manifests are supported in PNG and JPEG files, not in WebP")
 	}
 	var from *source
 	if o.From != "" {

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"darkroom/c2pa"
 	"darkroom/checkpoint"
 	"darkroom/imagefile"
 	"darkroom/machine"
@@ -95,6 +96,9 @@ func inspectImage(e *env, path string, asJSON bool) error {
 			t.AppendRow(table.Row{"watermark", fmt.Sprintf("found: machine-made (%.1f standard deviations above chance)", score)})
 		}
 	}
+	if text := credentials(path); text != "" {
+		t.AppendRow(table.Row{"c2pa", printable(text)})
+	}
 	for _, x := range info.Texts {
 		switch {
 		case x.Problem != "":
@@ -109,6 +113,29 @@ func inspectImage(e *env, path string, asJSON bool) error {
 }
 
 // inspectText shows a recipe as JSON, or another program's text.
+// credentials says what a file's C2PA manifest says, and whether it fits; "" without one.
+func credentials(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	r, err := c2pa.Check(data)
+	switch {
+	case err != nil:
+		return err.Error()
+	case r == nil:
+		return ""
+	}
+	what := fmt.Sprintf("the manifest by %s, signed by %s (vouched for by %s)", r.Generator, r.Signer, r.Issuer)
+	if r.Source != "" {
+		what += ", says " + r.Source[strings.LastIndexByte(r.Source, '/')+1:]
+	}
+	if r.Problems != nil {
+		return what + ", does not fit: " + strings.Join(r.Problems, "; ")
+	}
+	return what + ", fits: its hashes and its signature are right. Whether to trust the signer is for you to decide"
+}
+
 func inspectText(e *env, path string, asJSON bool) error {
 	s, err := readTextSource(path)
 	if err != nil {
