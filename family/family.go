@@ -39,6 +39,9 @@ type Model struct {
 	References int
 	// Reads lists the settings beside the prompt that condition it.
 	Reads Reads
+	// EditsScaled says that a model which edits by instruction reads the picture's latents as the denoiser has them, and not as the
+	// autoencoder has them: CosXL's.
+	EditsScaled bool
 	// Small is the name of the small autoencoder for its latents, which is good enough for previews; "": there is none.
 	Small string
 	// Warnings are what the user should know of its files.

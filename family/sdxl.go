@@ -37,6 +37,7 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 	if m.Sampling, err = readSampling(x); err != nil {
 		return nil, err
 	}
+	m.EditsScaled = options.Bool("is_cosxl_edit", m.Sampling.SigmaData > 0)
 	text := &xlText{zeros: options.Bool("force_zeros_for_empty_prompt", true)}
 	for _, e := range []struct{ part, title string }{{"text_encoder", "the text encoder"}, {"text_encoder_2", "the second text encoder"}} {
 		if index.Components[e.part].Class == "" {

@@ -176,7 +176,9 @@ func (m *picture) beginInstruct(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.p.model.Codec.Unscale(mean)
+	if !m.p.model.EditsScaled {
+		m.p.model.Codec.Unscale(mean)
+	}
 	m.beginNoise()
 	m.denoiser.extra = slices.Repeat([][]float32{mean}, m.rows())
 	if m.baseRows() > emptyRow {

@@ -59,8 +59,36 @@ def run_case(name, cls, config, ask):
     return case
 
 
+def run_edit():
+    """CosXL's model for editing by instruction: a U-Net of 8 channels, in edit-unet/, which reads scaled latents of the picture."""
+    from diffusers import StableDiffusionXLInstructPix2PixPipeline
+    base = StableDiffusionXLPipeline.from_pretrained(MODEL, torch_dtype=torch.float32, add_watermarker=False)
+    config = {k: v for k, v in base.unet.config.items() if k != "_name_or_path"} | dict(in_channels=8)
+    torch.manual_seed(31)
+    unet = type(base.unet).from_config(config)
+    state = base.unet.state_dict()
+    state["conv_in.weight"] = torch.cat([state["conv_in.weight"], 0.5 * torch.randn(state["conv_in.weight"].shape)], 1)
+    unet.load_state_dict(state)
+    folder = os.path.join(OUT, "edit-unet")
+    unet.half().save_pretrained(folder)
+    unet = type(base.unet).from_pretrained(folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionXLInstructPix2PixPipeline(vae=base.vae, text_encoder=base.text_encoder, text_encoder_2=base.text_encoder_2, tokenizer=base.tokenizer,
+                                                    tokenizer_2=base.tokenizer_2, unet=unet, scheduler=EDMEulerScheduler(**COSXL), add_watermarker=False,
+                                                    is_cosxl_edit=True)
+    pipe.set_progress_bar_config(disable=True)
+    init = Image.open(os.path.join(goldens.OUT, "edit", "init-64.png"))
+    with torch.no_grad():
+        latents = pipe(prompt=goldens.PROMPT, image=init, num_inference_steps=5, guidance_scale=4.0, image_guidance_scale=1.5, height=64, width=64,
+                       generator=torch.Generator("cpu").manual_seed(7), output_type="latent").images
+        image = pipe.image_processor.postprocess(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample, output_type="np")[0]
+    save_file({"latents": latents.contiguous()}, os.path.join(OUT, "cosxl-edit.safetensors"))
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(os.path.join(OUT, "cosxl-edit.png"))
+    print(f"cosxl-edit           picture std {image.std():.3f} latents std {latents.std():.2f}")
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
+    run_edit()
     with open(os.path.join(OUT, "cases.json"), "w") as f:
         json.dump([run_case(*c) for c in CASES], f, indent=1)
 
