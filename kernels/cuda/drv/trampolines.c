@@ -1,4 +1,4 @@
-//go:build cuda && linux && amd64
+//go:build cuda && linux && (amd64 || arm64)
 
 // One stub for each driver function of symbols.h. The first call of a stub finds the function in the
 // driver and remembers it; later calls jump straight there. So the program links without a driver,
@@ -55,8 +55,11 @@ __attribute__((visibility("hidden"))) void *drv_resolve(const char *name) {
   return f ? f : (void *)missing;
 }
 
-// drv_first resolves the function named by r10, stores it in the slot at r11 and jumps to it with every
-// argument register as it was (System V: rdi rsi rdx rcx r8 r9, xmm0-3; the driver takes no more floats).
+// A stub jumps to what its slot holds. While that is nothing, it goes to drv_first with the function's name and the slot's address
+// in two registers that calls do not use; drv_first resolves the name, fills the slot and jumps there with every
+// argument register as it was. The driver takes no more than four floats.
+#if defined(__x86_64__)
+// System V: arguments in rdi rsi rdx rcx r8 r9 and xmm0-3; name in r10, slot in r11.
 __asm__(
     ".text\n"
     "drv_first:\n"
@@ -71,11 +74,33 @@ __asm__(
     " movups 64(%rsp),%xmm0\n movups 80(%rsp),%xmm1\n movups 96(%rsp),%xmm2\n movups 112(%rsp),%xmm3\n"
     " leave\n jmp *%rax\n");
 
+#define STUB(name)                                                                      \
+  " movq slot_" #name "(%rip),%rax\n testq %rax,%rax\n jz 1f\n jmp *%rax\n"            \
+  "1: leaq text_" #name "(%rip),%r10\n leaq slot_" #name "(%rip),%r11\n"               \
+  " jmp drv_first\n"
+#elif defined(__aarch64__)
+// AAPCS64: arguments in x0-x7 and d0-3 (x8 is the address of a large result); name in x16, slot in x17.
+__asm__(
+    ".text\n"
+    "drv_first:\n"
+    " stp x29,x30,[sp,#-128]!\n mov x29,sp\n"
+    " stp x0,x1,[sp,#16]\n stp x2,x3,[sp,#32]\n stp x4,x5,[sp,#48]\n stp x6,x7,[sp,#64]\n stp x8,x17,[sp,#80]\n"
+    " stp d0,d1,[sp,#96]\n stp d2,d3,[sp,#112]\n"
+    " mov x0,x16\n bl drv_resolve\n mov x16,x0\n"
+    " ldp x8,x17,[sp,#80]\n str x16,[x17]\n"
+    " ldp x0,x1,[sp,#16]\n ldp x2,x3,[sp,#32]\n ldp x4,x5,[sp,#48]\n ldp x6,x7,[sp,#64]\n"
+    " ldp d0,d1,[sp,#96]\n ldp d2,d3,[sp,#112]\n"
+    " ldp x29,x30,[sp],#128\n br x16\n");
+
+#define STUB(name)                                                                      \
+  " adrp x17,slot_" #name "\n ldr x16,[x17,#:lo12:slot_" #name "]\n cbz x16,1f\n br x16\n" \
+  "1: add x17,x17,#:lo12:slot_" #name "\n adrp x16,text_" #name "\n"                   \
+  " add x16,x16,#:lo12:text_" #name "\n b drv_first\n"
+#endif
+
 #define CU(name)                                                                        \
-  __asm__(".text\n.globl " #name "\n.type " #name ",@function\n" #name ":\n"            \
-          " movq slot_" #name "(%rip),%rax\n testq %rax,%rax\n jz 1f\n jmp *%rax\n"     \
-          "1: leaq text_" #name "(%rip),%r10\n leaq slot_" #name "(%rip),%r11\n"        \
-          " jmp drv_first\n.size " #name ",.-" #name "\n"                               \
-          ".section .rodata\ntext_" #name ": .asciz \"" #name "\"\n"                    \
+  __asm__(".text\n.balign 4\n.globl " #name "\n.type " #name ",%function\n" #name ":\n"  \
+          STUB(name) ".size " #name ",.-" #name "\n"                                    \
+          ".section .rodata\ntext_" #name ": .asciz \"" #name "\"\n"                   \
           ".bss\n.balign 8\nslot_" #name ": .zero 8\n.text\n");
 #include "symbols.h"

@@ -1,6 +1,5 @@
 // async.cc: mbarriers, TMA and wgmma, as late and as badly ordered as they may be. Nothing is copied when it is asked for:
 // block.cc and ptx_run.cc choose when, and which of the copies under way comes first.
-#include <immintrin.h>
 #include <string.h>
 
 #include <vector>
@@ -139,7 +138,7 @@ void perform_copy(size_t which) {
 // ---- wgmma ----
 
 static float widen(uint16_t bits, bool bfloat) {
-  if (!bfloat) return _cvtsh_ss(bits);
+  if (!bfloat) return half_to_float(bits);
   uint32_t u = uint32_t(bits) << 16;
   float f;
   memcpy(&f, &u, 4);
@@ -174,9 +173,9 @@ void multiply_rows(int warp, int n, bool bfloat, uint64_t a, uint64_t b, bool ad
     float* to = c + r * n;
     if (!add) memset(to, 0, n * sizeof(float));
     for (int k = 0; k < 16; k++) {
-      __m256 x = _mm256_set1_ps(widen(element(a, 16 * warp + r, k), bfloat));
+      Floats8 x = Floats8::all(widen(element(a, 16 * warp + r, k), bfloat));
       for (int j = 0; j < n; j += 8)
-        _mm256_storeu_ps(to + j, _mm256_fmadd_ps(x, _mm256_load_ps(columns[k] + j), _mm256_loadu_ps(to + j)));
+        Floats8::fma(x, Floats8::load(columns[k] + j), Floats8::load(to + j)).store(to + j);
     }
   }
 }

@@ -73,19 +73,7 @@ static void shuffle(Warp& w) {
 
 // ---- fibers ----
 
-// emu_switch saves the callee-saved registers on the stack, stores the stack pointer in *save and goes on
-// where `to` was saved. It ends in a jump, not a return, because the CPU's prediction of returns would be
-// wrong every time.
-extern "C" void emu_switch(void** save, void* to);
-extern "C" void emu_start();
-__asm__(
-    ".text\n"
-    "emu_switch:\n"
-    " push %rbp\n push %rbx\n push %r12\n push %r13\n push %r14\n push %r15\n"
-    " mov %rsp,(%rdi)\n mov %rsi,%rsp\n"
-    " pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbx\n pop %rbp\n"
-    " pop %rcx\n jmp *%rcx\n"
-    "emu_start:\n and $-16,%rsp\n call emu_thread_main\n ud2\n");
+#include "fiber.h"
 
 void fail(const char* format, ...) {
   char text[360];
@@ -265,9 +253,9 @@ static void start_block() {
     t.barrier = nullptr;
     t.wgmma_fenced = false;
     for (Flight& f : t.flight) f.acc = nullptr;
-    void** sp = (void**)(t.stack + kStack) - 2;
-    *--sp = (void*)emu_start;
-    for (int k = 0; k < 6; k++) *--sp = nullptr; // the callee-saved registers
+    void** sp = (void**)(t.stack + kStack) - 2 - kSavedWords;
+    std::fill(sp, sp + kSavedWords, nullptr);
+    sp[kReturnWord] = (void*)emu_start;
     t.stack_pointer = sp;
   }
 }

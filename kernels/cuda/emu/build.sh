@@ -6,7 +6,7 @@
 # --ptx builds the interpreter of what nvcc made of the kernels (build/emu-ptx); it needs the PTX files of
 # ../build.sh. --check builds the checker: slower, and finds races on shared memory and accesses out of bounds by the
 # byte (build/emu-check). OUT is the folder for the library; KERNELS is the folder of the .cu files, if it
-# is not kernels/cuda: the tests build copies with planted bugs.
+# is not kernels/cuda: the tests build copies with planted bugs. CXX is another compiler, for another processor (arm64) too.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
@@ -17,7 +17,12 @@ out=${1:-$root/build/emu${check:+-check}${ptx:+-ptx}}
 kernels=${2:-$here/..}
 "$here/../fetch.sh"
 mkdir -p "$out"
-flags="-std=c++17 -O2 -march=x86-64-v3 -fPIC -fvisibility=hidden -DCUDA_EMU -Wall -I$here -I$root/build/cuda/cuda12/nvidia/cuda_runtime/include"
+cxx=${CXX:-g++}
+case $($cxx -dumpmachine) in
+x86_64*) processor=-march=x86-64-v3 ;;
+*) processor= ;;
+esac
+flags="-std=c++17 -O2 $processor -fPIC -fvisibility=hidden -DCUDA_EMU -Wall -I$here -I$root/build/cuda/cuda12/nvidia/cuda_runtime/include"
 
 newer() { # newer TARGET SOURCE...: whether the target is there and newer than each source
 	target=$1
@@ -28,10 +33,10 @@ build() { # build OBJECT SOURCE FLAGS...
 	object=$1 source=$2
 	shift 2
 	newer "$object" "$source" "$here"/*.h "$kernels"/*.cuh && return
-	g++ $flags "$@" -c "$source" -o "$object"
+	$cxx $flags "$@" -c "$source" -o "$object"
 }
 link() {
-	g++ -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1.tmp" "$out"/*.o
+	$cxx -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1.tmp" "$out"/*.o
 	mv "$out/libcuda.so.1.tmp" "$out/libcuda.so.1"
 }
 for f in memory driver async; do build "$out/$f.o" "$here/$f.cc"; done

@@ -2,8 +2,6 @@
 // device instead of by nvcc. A thread is a fiber; threadIdx and the rest read the fiber that runs.
 // The twins of the PTX wrappers are in ptx_emu.h.
 #pragma once
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -65,19 +63,35 @@ T __shfl_down_sync(uint32_t mask, T v, int by) {
   return emu_shuffle(mask, v, lane + by < 32 ? lane + by : lane);
 }
 
+inline bool __any_sync(uint32_t mask, bool v) {
+  unsigned any = v;
+  for (int i = 16; i; i >>= 1) any |= __shfl_xor_sync(mask, any, i);
+  return any;
+}
+
 inline float __expf(float x) { return expf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 template <class T>
 T __ldg(const T* p) { return *p; }
+template <class T>
+T __ldcg(const T* p) { return *p; }
+
+// Blocks run one after the other, so an addition is atomic and nothing needs a fence.
+inline unsigned atomicAdd(unsigned* at, unsigned by) {
+  unsigned was = *at;
+  *at += by;
+  return was;
+}
+inline void __threadfence() {}
 
 // ---- half and bfloat16, rounded to nearest, ties to even ----
 
 struct __half {
   uint16_t bits;
   __half() = default;
-  __half(float f) : bits(_cvtss_sh(f, 0)) {}
-  operator float() const { return _cvtsh_ss(bits); }
+  __half(float f) : bits(float_to_half(f)) {}
+  operator float() const { return half_to_float(bits); }
 };
 struct __nv_bfloat16 {
   uint16_t bits;

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "simd.h"
+
 namespace emu {
 
 struct Index { unsigned x, y, z; };
@@ -18,7 +20,7 @@ struct Warp;
 
 // Operations that the lanes of a warp perform together.
 enum Collective { kSyncWarp = 1, kShuffle, kLoadMatrix, kMma, kWgmma };
-enum MmaKind { kF16K16, kBF16K16, kF16K8, kTF32K8 };
+enum MmaKind { kF16K16, kBF16K16, kF16K8, kBF16K8, kTF32K8 };
 
 // A multiplication that a lane has asked for and not yet seen the result of. Its operands are values,
 // so it can be done later, when all lanes have met: 32 at once, for a fraction of the fiber switches.

@@ -51,6 +51,11 @@ inline void mma_m16n8k16(Acc& c, const uint32_t (&a)[4], uint32_t b0, uint32_t b
   uint32_t b[2] = {b0, b1};
   emu_mma(emu::kBF16K16, c, a, 4, b, 2);
 }
+inline void mma_m16n8k8(Acc& c, uint32_t a0, uint32_t a1, uint32_t b, __nv_bfloat16) {
+  if (emu::compute_capability < 80) emu::fail("mma with bfloat16 needs sm_80");
+  uint32_t a[2] = {a0, a1};
+  emu_mma(emu::kBF16K8, c, a, 2, &b, 1);
+}
 inline void mma_m16n8k8_tf32(Acc& c, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   uint32_t b[2] = {b0, b1};
   emu_mma(emu::kTF32K8, c, a, 4, b, 2);

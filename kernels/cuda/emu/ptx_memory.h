@@ -111,6 +111,21 @@ void store(const Op& o) {
   });
 }
 
+// atomic_add adds to 32 bits of global memory, lane by lane, and gives what was there.
+void atomic_add(const Op& o) { // d, [at], by
+  u64 at[32];
+  gather_addresses(o, 1, at);
+  count_access(o, at, 4);
+  each([&](int l) {
+    char* p = address(o, at[l], 4, l);
+    u32 was, sum;
+    memcpy(&was, p, 4);
+    sum = was + get<u32>(o.arg[2][0], l);
+    memcpy(p, &sum, 4);
+    put(o.arg[0][0], l, was);
+  });
+}
+
 // ---- cp.async: as on the emulated device, nothing is copied before the wait, and until then there is poison ----
 
 void copy_async(const Op& o) { // [shared], [global], 16, bytes to read (the rest is zero)

@@ -1,5 +1,4 @@
 // ptx_ops.cc: what each instruction does, as the PTX manual says, for the lanes of `mask`.
-#include <immintrin.h>
 #include <string.h>
 
 #include <algorithm>
@@ -124,8 +123,8 @@ u32 high_u32(u32 a, u32 b) { return u32((u64(a) * b) >> 32); }
 
 // ---- floating point ----
 
-u16 to_half(float f) { return _cvtss_sh(f, 0); }
-float from_half(u16 h) { return _cvtsh_ss(h); }
+u16 to_half(float f) { return float_to_half(f); }
+float from_half(u16 h) { return half_to_float(h); }
 u16 to_bfloat(float f) {
   u32 i;
   memcpy(&i, &f, 4);
@@ -169,6 +168,12 @@ void shuffle(const Op& o) { // d, a, b, c (0x1f for whole warps), member mask
     if (!(mask >> from & 1)) emu::fail("lane %d shuffles from lane %d, which does not take part (line %d)", l, from, o.line);
     put(o.arg[0][0], l, v[from]);
   });
+}
+
+void vote_any(const Op& o) { // p, q, member mask
+  bool any = false;
+  each([&](int l) { any = any || get<u16>(o.arg[1][0], l); });
+  each([&](int l) { put(o.arg[0][0], l, u16(any)); });
 }
 
 template <bool transposed>
@@ -405,6 +410,7 @@ std::map<std::string, Handler> table() {
   all["fma.rm.f32"] = op3<float, fma_down>;
   all["ex2.approx.f32"] = op1<float, [](float a) { return exp2f(a); }>;
   all["ex2.approx.ftz.f32"] = op1<float, [](float a) { return flushed(exp2f(flushed(a))); }>;
+  all["rsqrt.approx.f32"] = op1<float, [](float a) { return 1 / sqrtf(a); }>;
   all["rcp.approx.ftz.f32"] = op1<float, [](float a) { return flushed(1 / flushed(a)); }>;
   all["cvt.sat.f32.f32"] = op1<float, [](float a) { return 0 < a ? fminf(a, 1) : 0.0f; }>; // NaN gives 0
   all["cvt.rzi.f32.f32"] = op1<float, [](float a) { return truncf(a); }>;
@@ -423,10 +429,13 @@ std::map<std::string, Handler> table() {
   all["cvt.u32.u16"] = op1<u16, [](u16 a) { return u32(a); }>;
   all["cvt.u16.u32"] = op1<u32, [](u32 a) { return u16(a); }>;
 
+  all["atom.global.add.u32"] = atomic_add;
+  all["membar.gl"] = nothing; // warps run one after the other
   all["cp.async.cg.shared.global"] = copy_async;
   all["cp.async.commit_group"] = commit_copies;
   all["cp.async.wait_group"] = wait_copies;
   all["shfl.sync.bfly.b32"] = shuffle<[](int l, int b) { return l ^ b; }>;
+  all["vote.sync.any.pred"] = vote_any;
   all["shfl.sync.idx.b32"] = shuffle<[](int, int b) { return b & 31; }>;
   all["shfl.sync.down.b32"] = shuffle<[](int l, int b) { return l + b; }>;
   all["ldmatrix.sync.aligned.m8n8.x4.shared.b16"] = load_matrix<false>;
@@ -434,6 +443,7 @@ std::map<std::string, Handler> table() {
   all["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"] = multiply<16, from_half>;
   all["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = multiply<16, from_bfloat>;
   all["mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"] = multiply<8, from_half>;
+  all["mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32"] = multiply<8, from_bfloat>;
   all["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = multiply<8, from_tf32>;
   all["mbarrier.init.shared::cta.b64"] = barrier_init;
   all["fence.mbarrier_init.release.cluster"] = [](const Op&) { emu::barrier_fence(); };
@@ -465,7 +475,7 @@ uint8_t width(const std::string& name) { return uint8_t(std::stoi(name.substr(na
 Handler handler(const std::string& name, Op& op) {
   static const std::map<std::string, Handler> all = table();
   if (auto i = all.find(name); i != all.end()) {
-    if (starts(name, "shfl") || starts(name, "ldmatrix") || starts(name, "mma") || starts(name, "wgmma")) op.kind = kWarpWide;
+    if (starts(name, "shfl") || starts(name, "vote") || starts(name, "ldmatrix") || starts(name, "mma") || starts(name, "wgmma")) op.kind = kWarpWide;
     return i->second;
   }
   if (name == "bra" || name == "bra.uni") return op.kind = kBranch, nothing;

@@ -38,7 +38,7 @@ static void load_matrix(Warp& w) {
 }
 
 static float widen(uint16_t bits, bool bfloat) {
-  if (!bfloat) return _cvtsh_ss(bits);
+  if (!bfloat) return half_to_float(bits);
   uint32_t u = uint32_t(bits) << 16;
   float f;
   memcpy(&f, &u, 4);
@@ -65,7 +65,7 @@ static void multiply(Warp& w, int at) {
         memcpy(&b[t + 4 * i][g], &u, 4);
       }
     } else {
-      bool bf = kind == kBF16K16;
+      bool bf = kind == kBF16K16 || kind == kBF16K8;
       for (int i = 0; i < depth / 4; i++)
         for (int h = 0; h < 2; h++) a[g + i % 2 * 8][2 * t + h + i / 2 * 8] = widen(uint16_t(m.a[i] >> 16 * h), bf);
       for (int i = 0; i < depth / 8; i++)
@@ -75,12 +75,12 @@ static void multiply(Warp& w, int at) {
     memcpy(&c[g + 8][2 * t], m.acc + 2, 8);
   }
   for (int r = 0; r < 16; r++) {
-    __m256 even = _mm256_setzero_ps(), odd = _mm256_load_ps(c[r]);
+    Floats8 even = Floats8::zero(), odd = Floats8::load(c[r]);
     for (int k = 0; k < depth; k += 2) {
-      even = _mm256_fmadd_ps(_mm256_set1_ps(a[r][k]), _mm256_load_ps(b[k]), even);
-      odd = _mm256_fmadd_ps(_mm256_set1_ps(a[r][k + 1]), _mm256_load_ps(b[k + 1]), odd);
+      even = Floats8::fma(Floats8::all(a[r][k]), Floats8::load(b[k]), even);
+      odd = Floats8::fma(Floats8::all(a[r][k + 1]), Floats8::load(b[k + 1]), odd);
     }
-    _mm256_store_ps(c[r], _mm256_add_ps(even, odd));
+    (even + odd).store(c[r]);
   }
   for (int l = 0; l < 32; l++) {
     const PendingMma& m = w.lane[l]->mma[at];
