@@ -29,24 +29,26 @@ var (
 // Layer is an operation and how often a step runs it with these sizes.
 type Layer struct {
 	Case
-	Count int
+	Count  int
+	Steady bool // depends on the text alone, and so runs once a prompt
 }
 
-// Step lists the operations of one step for a batch of n (2 with guidance), alike ones together. The text has 77 tokens, and
-// cross-attention's keys and values are counted in every step.
+// Step lists the operations of one step for a batch of n (2 with guidance), alike ones together. The text has 77 tokens;
+// cross-attention's keys and values are among them, and marked.
 func (u UNet) Step(n int) []Layer {
 	const layers, tokens = 2, 77
 	var all []Layer
 	at := map[string]int{}
+	steady := false
 	add := func(c Case) {
 		weights := len(c.Build(kernels.NewGraph(tensor.F16)).Weights()) // with a bias or without
-		key := fmt.Sprint(c.Kind, c.Shape, weights)
+		key := fmt.Sprint(c.Kind, c.Shape, weights, steady)
 		if i, ok := at[key]; ok {
 			all[i].Count++
 			return
 		}
 		at[key] = len(all)
-		all = append(all, Layer{c, 1})
+		all = append(all, Layer{c, 1, steady})
 	}
 	ch := u.Channels
 	time := 4 * ch[0]
@@ -77,8 +79,10 @@ func (u UNet) Step(n int) []Layer {
 				}
 				add(layerNorm(n*t, c))
 				rows(t, c, c, kernels.Identity, false)
+				steady = keys == tokens
 				rows(keys, from, c, kernels.Identity, false)
 				rows(keys, from, c, kernels.Identity, false)
+				steady = false
 				add(attention(n, t, keys, heads, c/heads))
 				rows(t, c, c, kernels.Identity, true)
 			}

@@ -154,6 +154,9 @@ func conv2DCases() []testCase {
 		{h: 6, w: 7, c: 48, c2: 1, o: 16, k: 1},
 		{h: 6, w: 7, c: 1, c2: 48, o: 16, k: 3, pad: same, stride: 2},
 		{n: 2, h: 8, w: 8, c: 64, c2: 32, o: 48, k: 1, residual: true},
+		// Sums that a GPU splits.
+		{n: 2, h: 5, w: 5, c: 72, o: 40, k: 3, pad: same, perChannel: true, residual: true},
+		{n: 2, h: 3, w: 5, c: 70, o: 33, k: 3, pad: same, act: kernels.SiLU},
 		// What follows the sum.
 		{n: 3, h: 5, w: 5, c: 16, o: 20, k: 3, pad: same, perChannel: true},
 		{n: 3, h: 5, w: 5, c: 16, o: 20, k: 3, pad: same, residual: true},
@@ -231,6 +234,9 @@ func linearCases() []testCase {
 		{n: 1, t: 1, c: 8, o: 1, act: kernels.SwiGLU},
 		{n: 2, t: 13, c: 40, o: 33, act: kernels.SwiGLU, bias: true, residual: true},
 		{n: 3, t: 5, c: 16, o: 64, act: kernels.SwiGLU},
+		// Sums that a GPU splits.
+		{n: 2, t: 5, c: 1032, o: 72, bias: true, residual: true},
+		{n: 1, t: 3, c: 520, o: 35, act: kernels.GEGLU, bias: true},
 		{n: 2, t: 64, c: 320, o: 256, act: kernels.GEGLU, bias: true, slow: true},
 		{n: 2, t: 64, c: 1280, o: 320, bias: true, residual: true, slow: true},
 		{n: 1, t: 3, c: 5120, o: 130, bias: true, slow: true},
@@ -378,6 +384,7 @@ func groupNormCases() []testCase {
 		{n: 2, h: 30, c: 48, groups: 16, tokens: true},
 		{n: 2, h: 9, w: 9, c: 16, groups: 4, offset: 100},
 		{n: 1, h: 6, w: 6, c: 16, groups: 4, eps: 1e-6},
+		{n: 2, h: 40, w: 41, c: 64, groups: 2, act: kernels.SiLU}, // more of a group than a CUDA block takes by itself
 		{n: 1, h: 61, w: 67, c: 32, groups: 8, act: kernels.SiLU, slow: true},
 		{n: 1, h: 100, w: 100, c: 10, c2: 6, groups: 4, offset: 30, slow: true},
 	}

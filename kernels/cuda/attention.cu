@@ -18,6 +18,7 @@ SIMPLE(bf16, bfloat_t)
 #define ALL(name, T)                                                    \
   MMA(name, T, 16)                                                      \
   MMA(name, T, 32)                                                      \
+  MMA(name, T, 40)                                                      \
   MMA(name, T, 48)                                                      \
   MMA(name, T, 64)                                                      \
   MMA(name, T, 80)                                                      \

@@ -83,7 +83,7 @@ __device__ void attention_simple(const Attention& a, float* shared) {
 template <class T, int D>
 struct Rows {
   static constexpr int kChunks = D / 8, kPitch = D;
-  static constexpr int kPeriod = kChunks % 8 == 0 ? 1 : kChunks % 4 == 0 ? 2 : 4; // rows that fill whole 128 bytes
+  static constexpr int kPeriod = kChunks % 8 == 0 ? 1 : kChunks % 4 == 0 ? 2 : kChunks % 2 == 0 ? 4 : 8; // rows that fill whole 128 bytes
   // at is where a chunk lies, in bytes.
   static __device__ __forceinline__ int at(int r, int chunk) {
     return ((r * kChunks + chunk) ^ (r / kPeriod & (8 / kPeriod - 1))) * 16;
@@ -95,8 +95,8 @@ struct Rows {
 template <class T, int D, int rows, int threads>
 struct RowLoader {
   using R = Rows<T, D>;
-  static constexpr int kEach = (rows * R::kChunks + threads - 1) / threads;
-  static_assert(rows * R::kChunks % threads == 0, "the threads must divide the tile");
+  static constexpr int kEach = (rows * R::kChunks + threads - 1) / threads, kRest = rows * R::kChunks % threads;
+  static_assert(kRest % 32 == 0, "whole warps must divide the tile");
   int row[kEach], from[kEach], to[kEach]; // row of the tile; elements from its first; bytes from its place
 
   __device__ __forceinline__ RowLoader(int pitch, int size) {
@@ -111,7 +111,8 @@ struct RowLoader {
   // load brings the first `there` rows, at most `rows` of them, to a tile.
   __device__ __forceinline__ void load(Shared tile, const T* first, int there) const {
 #pragma unroll
-    for (int i = 0; i < kEach; i++) cp_async16(tile + to[i], first + from[i], row[i] < there ? 16 : 0);
+    for (int i = 0; i < kEach; i++)
+      if (kRest == 0 || i < kEach - 1 || threadIdx.x < kRest) cp_async16(tile + to[i], first + from[i], row[i] < there ? 16 : 0);
   }
 };
 
@@ -130,8 +131,11 @@ struct Softmax {
         if (8 * j + 2 * t + e % 2 >= (e < 2 ? seen0 : seen1)) s[j][e] = -INFINITY;
   }
 
-  // step turns the scores of a tile into weights relative to the new maximum, and gives the factors of what was summed
-  // before. The weight of score x is 2^(x·scale - top·scale): scale > 0 holds log₂e.
+  // step turns the scores of a tile into weights relative to the maximum, and gives the factors of what was summed before.
+  // The weight of score x is 2^(x·scale - top·scale): scale > 0 holds log₂e. A maximum that grows by less than 2^kSlack is
+  // left as it was, so that the factors are mostly 1: weights up to 2^kSlack lose nothing, their sums are float32. Each row
+  // decides for itself, by its own scores.
+  static constexpr float kSlack = 6;
   template <int n>
   __device__ __forceinline__ void step(Acc (&s)[n], float scale, float (&rescale)[2]) {
 #pragma unroll
@@ -142,6 +146,7 @@ struct Softmax {
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
       if (m == -INFINITY) m = 0; // nothing seen yet: weights 0, not NaN
+      if ((m - top[h]) * scale < kSlack) m = top[h];
       rescale[h] = exp2_fast((top[h] - m) * scale);
       top[h] = m;
       float less = m * scale, add = 0;
@@ -206,6 +211,11 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 
   // Where this lane's rows of operand B lie: of chunk pairs 0 to 3; pair c lies 128·(c/4) bytes behind pair c%4.
   constexpr int kPairs = D / 16 < 4 ? D / 16 : 4;
+  // Of an odd number of chunks the last has no partner: it is half as deep (keys), or half as wide (values), and a ldmatrix
+  // brings it for 32 keys.
+  constexpr bool kOdd = D / 8 % 2;
+  constexpr int kChunks = (D + 15) / 16; // of queries, in operand A
+  const int odd_at = kOdd ? kept(R::at(lane, D / 8 - 1)) : 0;
   int key_at[kPairs], value_at[kPairs];
 #pragma unroll
   for (int c = 0; c < kPairs; c++) {
@@ -216,7 +226,7 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 
   Acc o[kParts][D / 8];
   Softmax softmax[kParts];
-  uint32_t qa[kParts][D / 16][4]; // the warp's queries, as operand A, for the whole run
+  uint32_t qa[kParts][kChunks][4]; // the warp's queries, as operand A, for the whole run
   float scale = a.scale * kLog2E;
   int stage = 0;
 #pragma unroll 1
@@ -229,7 +239,7 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 #pragma unroll
       for (int i = 0; i < kParts; i++)
 #pragma unroll
-        for (int c = 0; c < D / 16; c++) ldmatrix_x4(qa[i][c], queries + R::at((warp * kParts + i) * 16 + lane % 16, 2 * c + lane / 16));
+        for (int c = 0; c < kChunks; c++) ldmatrix_x4(qa[i][c], queries + R::at((warp * kParts + i) * 16 + lane % 16, min(2 * c + lane / 16, D / 8 - 1)));
     }
     Acc scores[kParts][kKeys / 8];
 #pragma unroll
@@ -243,6 +253,17 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 #pragma unroll
           for (int h = 0; h < 2; h++) mma_m16n8k16(scores[i][2 * j + h], qa[i][c], b[2 * h], b[2 * h + 1], T());
       }
+    if constexpr (kOdd) {
+#pragma unroll
+      for (int j = 0; j < kKeys / 32; j++) {
+        uint32_t b[4];
+        ldmatrix_x4(b, keys + stage + odd_at + 2 * j * k16Rows);
+#pragma unroll
+        for (int i = 0; i < kParts; i++)
+#pragma unroll
+          for (int h = 0; h < 4; h++) mma_m16n8k8(scores[i][4 * j + h], qa[i][kChunks - 1][0], qa[i][kChunks - 1][1], b[h], T());
+      }
+    }
 
     int k0 = tile * kKeys;
 #pragma unroll
@@ -252,13 +273,16 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
         Softmax::hide(scores[i], (a.causal ? min(there, row + 1) : there) - k0, (a.causal ? min(there, row + 9) : there) - k0);
       float rescale[2];
       softmax[i].step(scores[i], scale, rescale);
+      if (__any_sync(~0u, rescale[0] != 1 || rescale[1] != 1)) {
 #pragma unroll
-      for (int c = 0; c < D / 8; c++)
+        for (int c = 0; c < D / 8; c++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) o[i][c][e] *= rescale[e / 2];
+          for (int e = 0; e < 4; e++) o[i][c][e] *= rescale[e / 2];
+      }
     }
 
     // The weights' places in C are those that A wants for 16 keys: no exchange between lanes.
+    uint32_t last[4]; // the odd chunk of 32 keys
 #pragma unroll
     for (int j = 0; j < kKeys / 16; j++) {
       uint32_t p[kParts][4];
@@ -277,6 +301,11 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
         for (int i = 0; i < kParts; i++)
 #pragma unroll
           for (int h = 0; h < 2; h++) mma_m16n8k16(o[i][2 * c + h], p[i], b[2 * h], b[2 * h + 1], T());
+      }
+      if constexpr (kOdd) {
+        if (j % 2 == 0) ldmatrix_x4_trans(last, values + stage + odd_at + j * k16Rows);
+#pragma unroll
+        for (int i = 0; i < kParts; i++) mma_m16n8k16(o[i][D / 8 - 1], p[i], last[j % 2 * 2], last[j % 2 * 2 + 1], T());
       }
     }
     stage ^= F::kTile;

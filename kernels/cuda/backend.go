@@ -37,6 +37,7 @@ type Backend struct {
 	staging [2]stage
 	copying copying // of weights that come and go
 	scratch scratch
+	tickets mem   // ticketCount zeros, with which the last part of a divided work knows itself
 	err     error // first since the last Sync
 	broken  error // a *DeviceError after which nothing works any more; nil as long as the device does
 }
@@ -108,6 +109,13 @@ func start(d Device, o Options) (*Backend, error) {
 		b.gpu.ReleasePrimaryCtx()
 		return nil, b.explain("starting", err)
 	}
+	if b.tickets, err = b.alloc(4 * ticketCount); err == nil {
+		err = b.Write(b.tickets, make([]byte, 4*ticketCount))
+	}
+	if err != nil {
+		_ = b.Close()
+		return nil, err
+	}
 	return b, nil
 }
 
@@ -156,6 +164,9 @@ func (b *Backend) Close() error {
 		b.staging[i].free()
 	}
 	b.scratch.free()
+	if b.tickets.bytes > 0 {
+		cu.MemFree(b.tickets.at)
+	}
 	b.copying.close()
 	for _, m := range b.modules {
 		m.Unload()

@@ -75,6 +75,16 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
+// The last part of a split sum adds all of them as a kernel of its own would, to the bit.
+func TestTickets(t *testing.T) {
+	for _, o := range []Options{{DType: tensor.F16}, {DType: tensor.F32, TF32: true}} {
+		b, apart := open(t, o), open(t, o)
+		apart.Free(apart.tickets) // which GroupNorm would need: it is not among them
+		apart.tickets = mem{}
+		suite.Same(t, apart, b, conformance.Options{Short: testing.Short(), Match: product})
+	}
+}
+
 // A shape's class is that of one image: neither the batch nor what was measured may change it.
 func TestClass(t *testing.T) {
 	b := open(t, Options{DType: tensor.F16})

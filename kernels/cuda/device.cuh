@@ -119,6 +119,14 @@ __device__ __forceinline__ void store(T* p, const float (&v)[n]) {
   }
 }
 
+// load_fresh reads what another block may have written during this kernel: past the L1 cache, which does not see it.
+__device__ __forceinline__ float load_fresh(const float* p) { return __ldcg(p); }
+__device__ __forceinline__ void load_fresh(float (&v)[4], const float* p) {
+  float4 f = __ldcg(reinterpret_cast<const float4*>(p));
+  v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
+}
+__device__ __forceinline__ float2 load_fresh(const float2* p) { return __ldcg(p); }
+
 // kernels.Activation
 enum Activation { kIdentity, kSiLU, kGELU, kQuickGELU, kGEGLU, kSwiGLU };
 __device__ __forceinline__ bool gated(int act) { return act == kGEGLU || act == kSwiGLU; }

@@ -52,6 +52,14 @@ func chunked(b *Backend, g gemm) bool {
 	return g.c1%chunk == 0 && g.c2%chunk == 0
 }
 
+// warps are those that hold results: all, but for Hopper's producers.
+func (f *family) warps() int {
+	if f.class == wgmma {
+		return hopperRows / 16
+	}
+	return f.threads / 32
+}
+
 func (f *family) kernel(b *Backend) kernel {
 	switch f.class {
 	case plain:

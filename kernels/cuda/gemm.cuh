@@ -33,6 +33,7 @@ struct Gemm {
   int up_h, up_w;           // the size that the input is read at
   int out_h, out_w;
   Divisor pixels, row, by_up_h, by_up_w; // by out_h·out_w, out_w, up_h, up_w
+  unsigned* ticket;         // if splits > 1: zeros, one for each warp of a tile, or null: then gemm_reduce follows
 };
 
 // Pixel is the place in the input that an output pixel's filter begins at.
@@ -352,6 +353,45 @@ __device__ __forceinline__ void store_partial(const Gemm& g, float* to, int n, f
     if (n + e < g.n) to[e] = v[e];
 }
 
+// load_partial reads four columns of a part that another block may just have written.
+__device__ __forceinline__ void load_partial(const Gemm& g, const float* from, int n, float (&v)[4]) {
+  if (g.n % 4 == 0) {
+    load_fresh(v, from);
+    return;
+  }
+  for (int e = 0; e < 4; e++) v[e] = n + e < g.n ? load_fresh(from + e) : 0;
+}
+
+// add_parts ends a warp's part of a split sum, whose rows×columns results begin at (m0, n0). The last of the parts to
+// come adds them all, in their order, and finishes the results: whichever that is, the bits are the same. The ticket counts
+// the parts, and is left as zero for the next product. No block waits for another.
+template <class T, int rows, int columns>
+__device__ __forceinline__ void add_parts(const Gemm& g, unsigned* ticket, int m0, int n0) {
+  int lane = threadIdx.x % 32, parts = 0;
+  __threadfence(); // before the count says that they are there, this lane's sums are
+  __syncwarp();
+  if (lane == 0) parts = int(atomicAdd(ticket, 1u)) + 1;
+  if (__shfl_sync(~0u, parts, 0) != g.splits) return;
+  if (lane == 0) *ticket = 0;
+  __threadfence();
+  constexpr int kQuads = columns / 4 < 32 ? columns / 4 : 32;
+#pragma unroll 1
+  for (int n = n0 + lane % kQuads * 4; n < min(g.n, n0 + columns); n += 4 * kQuads) {
+    Epilogue<T> epilogue(g, n);
+#pragma unroll 1
+    for (int m = m0 + lane / kQuads; m < min(g.m, m0 + rows); m += 32 / kQuads) {
+      float v[4] = {};
+#pragma unroll 1
+      for (int s = 0; s < g.splits; s++) {
+        float part[4];
+        load_partial(g, g.partial + (int64_t(s) * g.m + m) * g.n + n, n, part);
+        for (int e = 0; e < 4; e++) v[e] += part[e];
+      }
+      epilogue.store(m, v);
+    }
+  }
+}
+
 // gemm_mma makes the tile (blockIdx.x, blockIdx.y) of the result, or of part blockIdx.z of its sum.
 template <class T, class Tile, bool wide>
 __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
@@ -386,8 +426,13 @@ __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
   even.load(base + a_at[0], base + b_at[0]);
 #pragma unroll 1
   for (int i = 0; i < count; i++) {
+#ifdef OLD_GPU // copies go through registers, which are needed twice otherwise
+    loader.next(write, i + kStages - 1 < count);
+    odd.load(base + read + a_at[1], base + read + b_at[1]);
+#else
     odd.load(base + read + a_at[1], base + read + b_at[1]);
     loader.next(write, i + kStages - 1 < count);
+#endif
     cp_async_commit();
     sums.multiply(even);
     loader.step();
@@ -423,9 +468,14 @@ __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
     }
     __syncwarp();
   }
+  if (g.splits > 1 && g.ticket) {
+    int w = kept(threadIdx.x) / 32; // worked out again: no register holds it during the main loop
+    add_parts<T, Tile::kWarpM, Tile::kWarpN>(g, g.ticket + (blockIdx.y * gridDim.x + blockIdx.x) * (Tile::kThreads / 32) + w,
+      blockIdx.x * Tile::kM + w % Tile::kWarpsM * Tile::kWarpM, blockIdx.y * Tile::kN + w / Tile::kWarpsM * Tile::kWarpN);
+  }
 }
 
-// gemm_reduce adds the parts of split sums, in order, and finishes four columns a thread.
+// gemm_reduce adds the parts of split sums, in order, and finishes four columns a thread: where there are too few tickets.
 template <class T>
 __device__ void gemm_reduce(const Gemm& g) {
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -435,11 +485,8 @@ __device__ void gemm_reduce(const Gemm& g) {
   float v[4] = {};
   for (int s = 0; s < g.splits; s++) {
     const float* p = g.partial + (int64_t(s) * g.m + m) * g.n + n;
-    float part[4] = {};
-    if (g.n % 4 == 0) load(part, p);
-    else
-      for (int e = 0; e < 4; e++)
-        if (n + e < g.n) part[e] = p[e];
+    float part[4];
+    load_partial(g, p, n, part);
     for (int e = 0; e < 4; e++) v[e] += part[e];
   }
   Epilogue<T>(g, n).store(m, v);

@@ -20,6 +20,7 @@ type gemm struct {
 	h, w, c1, c2, kh, kw              int32
 	stride, pad, upH, upW, outH, outW int32
 	pixels, row, byUpH, byUpW         divisor
+	ticket                            cu.DevicePtr
 }
 
 // divisor is gemm.cuh's Divisor.
@@ -81,12 +82,16 @@ func (b *Backend) planned(g gemm) gemm {
 	g.pixels, g.row = divide(g.outH*g.outW), divide(g.outW)
 	g.byUpH, g.byUpW = divide(g.upH), divide(g.upW)
 	if b.products != plain {
-		g.splits = int32(splits(int(g.outH*g.outW), int(g.n), int(g.k)))
+		g.splits = int32(Splits(int(g.outH*g.outW), int(g.n), int(g.k)))
 	}
 	return g
 }
 
-// product queues a family's kernel, and the sum of its parts.
+// ticketCount is how many counters of split sums a backend has: one for each warp of each tile. A product of more is
+// summed up by a kernel of its own, with the same bits.
+const ticketCount = 1 << 16
+
+// product queues a family's kernel. The last part of a split sum to come adds all of them, in order.
 func (b *Backend) product(g gemm, f *family) {
 	m, n, splits := int(g.m), int(g.n), int(g.splits)
 	if splits > 1 {
@@ -94,13 +99,16 @@ func (b *Backend) product(g gemm, f *family) {
 		if g.partial, ok = b.scratchFor(4 * splits * m * n); !ok {
 			return
 		}
+		if ceil(m, f.m)*ceil(n, f.n)*f.warps() <= ticketCount {
+			g.ticket = b.tickets.at
+		}
 	}
 	if f.class == wgmma {
 		b.hopper(g, f)
 	} else {
 		launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, f.shared, &g)
 	}
-	if splits > 1 {
+	if splits > 1 && g.ticket == 0 {
 		launch(b, kernel{"gemm", "gemm_reduce_" + b.suffix()}, [3]int{ceil(m*ceil(n, 4), 256), 1, 1}, 256, 0, &g)
 	}
 }
@@ -118,15 +126,3 @@ func divide(d int32) divisor {
 	shift := 31 + bits.Len(uint(d-1)) // 31 + ⌈log₂ d⌉
 	return divisor{uint32((uint64(1)<<shift + uint64(d) - 1) / uint64(d)), int32(shift)}
 }
-
-// splits is into how many parts the sum over K is split, so that a small result with a deep sum keeps
-// more than a few processors busy. It is fixed by the shape for one image, not by the batch or the
-// device: the order of a sum decides its last bits, and these must not depend on either.
-func splits(rows, n, k int) int {
-	const wanted = 128 // blocks of 64×64; about the processors of a large GPU
-	blocks := ceil(rows, 64) * ceil(n, 64)
-	// At least 8 tiles deep: less would not fill the pipeline of 4 stages.
-	return max(1, min(wanted/blocks, ceil(k, depth)/8, 16))
-}
-
-func ceil[T int | int32](a, b T) T { return (a + b - 1) / b }

@@ -146,6 +146,7 @@ __device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shar
         else if (m < g.m && n < g.n) store_partial(g, g.partial + (int64_t(work.part) * g.m + m) * g.n + n, n, v);
       }
     }
+    if (g.splits > 1 && g.ticket) add_parts<T, 16, N>(g, g.ticket + tile % p.part_tiles * 8 + warp, work.m0 + 16 * warp, work.n0);
   }
 }
 

@@ -1,24 +1,33 @@
 // norm.cu: GroupNorm with SiLU over one or two inputs, and LayerNorm.
 //
-// GroupNorm takes three launches. groupnorm_chunks: each block reads some pixels of some groups and gives mean and
-// sum of squared deviations of each group there. groupnorm_scale: these are joined, in order (Chan et al. 1979),
-// into a scale and shift for each channel. groupnorm_apply: dst = act(x·scale + shift).
+// GroupNorm of a small image takes one launch: in groupnorm_whole a block has some groups of an image to itself, reads
+// them three times (they stay in the cache), and writes the result. A large image takes two. groupnorm_chunks: each block
+// reads some pixels of some groups and gives mean and sum of squared deviations of each group there; the last block of an
+// image joins these, in order (Chan et al. 1979), into a scale and shift for each channel. groupnorm_apply: dst =
+// act(x·scale + shift).
 #include "device.cuh"
 
-// GroupNorm is the parameter of the three, filled by norm.go.
+// GroupNorm is the parameter of all three, filled by norm.go.
 struct GroupNorm {
   const void *a, *a2;      // [N, pixels, c1], [N, pixels, c2] or null
   const float *gamma, *beta;
   void* d;
   float2* chunk;           // [N, groups, chunks]: mean, sum of squared deviations
   float2* scale;           // [N, channels]: scale, shift
+  unsigned* ticket;        // [N] zeros
   int c1, c2, pixels, groups;
   int chunk_pixels, chunks; // pixels a block of groupnorm_chunks, and how many such chunks
   int slab;                // groups a block
   int act;
-  float eps;
+  float eps, each;         // each: 1 over the values of a group
   int images;
 };
+
+// inverse_root is 1/√x, to a unit or two in the last place, without the branches of a division.
+__device__ __forceinline__ float inverse_root(float x) {
+  float r = rsqrtf(x);
+  return r * (1.5f - 0.5f * x * r * r);
+}
 
 // value_at is where channel c of a pixel (counted over all images) lies.
 template <class T>
@@ -28,74 +37,128 @@ __device__ __forceinline__ const T* value_at(const GroupNorm& g, int64_t pixel, 
 
 constexpr int kNormThreads = 256;
 
-// A thread owns `wide` neighbouring channels of every few pixels; shared memory holds a sum for each channel and row
-// of threads. The block makes two passes over its pixels, which stay in the cache: mean, then deviations.
-template <class T, int wide>
-__device__ void groupnorm_chunks(const GroupNorm& g, float* shared) {
-  int per_group = (g.c1 + g.c2) / g.groups;
-  int first_group = blockIdx.y * g.slab, count = min(g.slab, g.groups - first_group);
-  int first_channel = first_group * per_group, channels = count * per_group;
-  int columns = channels / wide, rows = kNormThreads / columns; // threads along channels and pixels
-  int column = threadIdx.x % columns, row = threadIdx.x / columns;
-  int p0 = blockIdx.x * g.chunk_pixels, p1 = min(g.pixels, p0 + g.chunk_pixels);
-  int64_t image = int64_t(blockIdx.z) * g.pixels;
-  int n = (p1 - p0) * per_group;
-  // sums[channel][row], channel column·wide + e at e·columns + column; the odd pitch spreads a warp's writes over the banks.
-  int pitch = rows | 1;
-  float* sums = shared;
-  float* mean = shared + 2 * kNormThreads * wide; // [count]
+// Slab is a block's groups, and how its threads divide them: a thread owns `wide` neighbouring channels of every few pixels.
+template <int wide>
+struct Slab {
+  int per_group, first_group, count, first_channel, columns, rows, column, row;
+  __device__ __forceinline__ Slab(const GroupNorm& g) {
+    per_group = (g.c1 + g.c2) / g.groups;
+    first_group = blockIdx.y * g.slab;
+    count = min(g.slab, g.groups - first_group);
+    first_channel = first_group * per_group;
+    columns = count * per_group / wide;
+    rows = kNormThreads / columns; // threads along channels and pixels
+    column = threadIdx.x % columns;
+    row = threadIdx.x / columns;
+  }
+};
 
+// statistics makes two passes over the pixels p0 to p1, which stay in the cache: mean, then deviations. It leaves mean and sum
+// of squared deviations of the slab's groups in shared memory, which holds a sum for each channel and row of threads besides.
+template <class T, int wide>
+__device__ __forceinline__ void statistics(const GroupNorm& g, const Slab<wide>& s, int64_t image, int p0, int p1, float* sums, float* mean, float* squares) {
+  int n = (p1 - p0) * s.per_group;
+  // sums[channel][row], channel column·wide + e at e·columns + column; the odd pitch spreads a warp's writes over the banks.
+  int pitch = s.rows | 1;
   for (int pass = 0; pass < 2; pass++) {
-    if (row < rows) {
+    if (s.row < s.rows) {
       float sum[wide] = {}, center[wide] = {};
       if (pass == 1)
-        for (int e = 0; e < wide; e++) center[e] = mean[(column * wide + e) / per_group];
-      for (int p = p0 + row; p < p1; p += rows) {
+        for (int e = 0; e < wide; e++) center[e] = mean[(s.column * wide + e) / s.per_group];
+      for (int p = p0 + s.row; p < p1; p += s.rows) {
         float v[wide];
-        load(v, value_at<T>(g, image + p, first_channel + column * wide));
+        load(v, value_at<T>(g, image + p, s.first_channel + s.column * wide));
         for (int e = 0; e < wide; e++) {
           float x = v[e] - center[e];
           sum[e] += pass == 0 ? x : x * x;
         }
       }
-      for (int e = 0; e < wide; e++) sums[(e * columns + column) * pitch + row] = sum[e];
+      for (int e = 0; e < wide; e++) sums[(e * s.columns + s.column) * pitch + s.row] = sum[e];
     }
     __syncthreads();
     // A warp a group: lanes along rows and channels, in a fixed order.
-    for (int i = threadIdx.x / 32; i < count; i += kNormThreads / 32) {
+    for (int i = threadIdx.x / 32; i < s.count; i += kNormThreads / 32) {
       float sum = 0;
-      for (int j = threadIdx.x % 32; j < per_group * rows; j += 32) {
-        int c = i * per_group + j / rows;
-        sum += sums[(c % wide * columns + c / wide) * pitch + j % rows];
+      for (int j = threadIdx.x % 32; j < s.per_group * s.rows; j += 32) {
+        int c = i * s.per_group + j / s.rows;
+        sum += sums[(c % wide * s.columns + c / wide) * pitch + j % s.rows];
       }
       sum = warp_sum(sum);
       if (threadIdx.x % 32) continue;
       if (pass == 0) mean[i] = sum / n;
-      else g.chunk[(int64_t(blockIdx.z) * g.groups + first_group + i) * g.chunks + blockIdx.x] = make_float2(mean[i], sum);
+      else squares[i] = sum;
     }
     __syncthreads();
   }
 }
 
-// One warp a group and image.
-__device__ __forceinline__ void join_chunks(const GroupNorm& g) {
-  int i = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (i >= g.images * g.groups) return;
-  int channels = g.c1 + g.c2, per_group = channels / g.groups;
-  const float2* chunk = g.chunk + int64_t(i) * g.chunks;
+// join_chunks makes scale and shift of one group of an image from its chunks: a warp's work.
+__device__ __forceinline__ void join_chunks(const GroupNorm& g, int image, int group) {
+  int lane = threadIdx.x % 32, channels = g.c1 + g.c2, per_group = channels / g.groups;
+  const float2* chunk = g.chunk + (int64_t(image) * g.groups + group) * g.chunks;
   auto count = [&](int j) { return float(min(g.chunk_pixels, g.pixels - j * g.chunk_pixels)) * per_group; };
-  float total = float(g.pixels) * per_group, mean = 0, squares = 0;
-  for (int j = lane; j < g.chunks; j += 32) mean += chunk[j].x * (count(j) / total);
+  float mean = 0, squares = 0;
+#pragma unroll 1
+  for (int j = lane; j < g.chunks; j += 32) mean += load_fresh(chunk + j).x * (count(j) * g.each);
   mean = warp_sum(mean);
+#pragma unroll 1
   for (int j = lane; j < g.chunks; j += 32) {
-    float off = chunk[j].x - mean;
-    squares += chunk[j].y + count(j) * off * off;
+    float2 c = load_fresh(chunk + j);
+    float off = c.x - mean;
+    squares += c.y + count(j) * off * off;
   }
-  float inverse = 1 / sqrtf(warp_sum(squares) / total + g.eps);
-  int image = i / g.groups, first = i % g.groups * per_group;
+  float inverse = inverse_root(warp_sum(squares) * g.each + g.eps);
+  int first = group * per_group;
+#pragma unroll 1
   for (int c = first + lane; c < first + per_group; c += 32) {
     float s = inverse * g.gamma[c];
     g.scale[int64_t(image) * channels + c] = make_float2(s, g.beta[c] - mean * s);
+  }
+}
+
+template <class T, int wide>
+__device__ __forceinline__ void groupnorm_chunks(const GroupNorm& g, float* sums) {
+  float *mean = sums + 2 * kNormThreads * wide, *squares = mean + g.slab;
+  Slab<wide> s(g);
+  int image = blockIdx.z, p0 = blockIdx.x * g.chunk_pixels;
+  statistics<T>(g, s, int64_t(image) * g.pixels, p0, min(g.pixels, p0 + g.chunk_pixels), sums, mean, squares);
+  for (int i = threadIdx.x; i < s.count; i += kNormThreads)
+    g.chunk[(int64_t(image) * g.groups + s.first_group + i) * g.chunks + blockIdx.x] = make_float2(mean[i], squares[i]);
+  // The last block of the image to come this far joins the chunks, and leaves the ticket as zero.
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) sums[0] = atomicAdd(g.ticket + image, 1u) + 1 == gridDim.x * gridDim.y ? 1.0f : 0.0f;
+  __syncthreads();
+  if (sums[0] == 0) return;
+  if (threadIdx.x == 0) g.ticket[image] = 0;
+  __threadfence();
+#pragma unroll 1
+  for (int i = threadIdx.x / 32; i < g.groups; i += kNormThreads / 32) join_chunks(g, image, i);
+}
+
+template <class T, int wide>
+__device__ __forceinline__ void groupnorm_whole(const GroupNorm& g, float* sums) {
+  float *mean = sums + 2 * kNormThreads * wide, *squares = mean + g.slab;
+  Slab<wide> s(g);
+  int channels = g.c1 + g.c2;
+  int64_t image = int64_t(blockIdx.z) * g.pixels;
+  statistics<T>(g, s, image, 0, g.pixels, sums, mean, squares);
+  if (s.row >= s.rows) return;
+  float scale[wide], shift[wide];
+  int first = s.first_channel + s.column * wide;
+  for (int e = 0; e < wide; e++) {
+    int i = (s.column * wide + e) / s.per_group;
+    scale[e] = inverse_root(squares[i] * g.each + g.eps) * g.gamma[first + e];
+    shift[e] = g.beta[first + e] - mean[i] * scale[e];
+  }
+  for (int p = s.row; p < g.pixels; p += s.rows) {
+    float v[wide];
+    load(v, value_at<T>(g, image + p, first));
+    for (int e = 0; e < wide; e++) {
+      v[e] = v[e] * scale[e] + shift[e];
+      if (g.act == kSiLU) v[e] = silu(v[e]);
+    }
+    store(static_cast<T*>(g.d) + (image + p) * channels + first, v);
   }
 }
 
@@ -218,6 +281,10 @@ KERNEL(rotary_bf16, kNormThreads, Rotary, r) { rotary<bfloat_t>(r); }
     SHARED(float, sums);                                                                                      \
     groupnorm_chunks<T, wide>(g, sums);                                                                       \
   }                                                                                                           \
+  KERNEL(groupnorm_whole_##name##_##wide, kNormThreads, GroupNorm, g) {                                       \
+    SHARED(float, sums);                                                                                      \
+    groupnorm_whole<T, wide>(g, sums);                                                                        \
+  }                                                                                                           \
   KERNEL(groupnorm_apply_##name##_##wide, kNormThreads, GroupNorm, g) { groupnorm_apply<T, wide>(g); }        \
   KERNEL(layernorm_##name##_##wide, kNormThreads, LayerNorm, n) { layernorm<T, wide>(n); }
 NORM(f32, float, 1)
@@ -226,4 +293,3 @@ NORM(f16, half_t, 1)
 NORM(f16, half_t, 8)
 NORM(bf16, bfloat_t, 1)
 NORM(bf16, bfloat_t, 8)
-KERNEL(groupnorm_scale, kNormThreads, GroupNorm, g) { join_chunks(g); }

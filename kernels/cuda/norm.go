@@ -10,15 +10,13 @@ import (
 	"darkroom/kernels"
 )
 
-const normThreads = 256
-
 // groupNorm, layerNorm and rotary are norm.cu's GroupNorm, LayerNorm and Rotary.
 type groupNorm struct {
-	a, a2, gamma, beta, d, chunk, scale cu.DevicePtr
-	c1, c2, pixels, groups              int32
-	chunkPixels, chunks, slab, act      int32
-	eps                                 float32
-	images                              int32
+	a, a2, gamma, beta, d, chunk, scale, ticket cu.DevicePtr
+	c1, c2, pixels, groups                      int32
+	chunkPixels, chunks, slab, act              int32
+	eps, each                                   float32
+	images                                      int32
 }
 
 type layerNorm struct {
@@ -34,19 +32,9 @@ type rotary struct {
 	eps                     float32
 }
 
-// wide is how many neighbouring channels a thread moves at once: 16 bytes, if all counts are multiples
-// of that, else one element.
-func (b *Backend) wide(counts ...int) int {
-	n := 16 / b.dtype.Size()
-	for _, c := range counts {
-		if c%n != 0 {
-			return 1
-		}
-	}
-	return n
-}
+func (b *Backend) wide(counts ...int) int { return wideOf(b.dtype, counts...) }
 
-// GroupNorm takes three launches: norm.cu.
+// GroupNorm takes one launch for a small image, two for a large one: norm.cu.
 func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	defer b.enter()()
 	b.want(dst, op.In, op.In2)
@@ -57,63 +45,32 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 		return
 	}
 	c1 := op.In.Shape[len(s)-1]
-	p := planGroupNorm(channels, op.Groups, pixels, b.wide(c1, channels-c1))
+	p := planGroupNorm(channels, op.Groups, pixels, b.wide(c1, channels-c1), b.dtype.Size())
+	g := groupNorm{
+		a: at(op.In), a2: at(op.In2), gamma: b.weightAt(op.Gamma), beta: b.weightAt(op.Beta), d: at(dst), ticket: b.tickets.at,
+		c1: int32s(c1), c2: int32s(channels - c1), pixels: int32s(pixels), groups: int32s(op.Groups),
+		chunkPixels: int32s(p.chunkPixels), chunks: int32s(p.chunks), slab: int32s(p.slab), act: int32(op.Act), eps: op.Eps, each: float32(1 / (float64(pixels) * float64(channels/op.Groups))), images: int32s(images),
+	}
+	run := func(name string, grid [3]int, shared int) {
+		launch(b, kernel{"norm", fmt.Sprintf("groupnorm_%s_%s_%d", name, b.suffix(), p.wide)}, grid, normThreads, shared, &g)
+	}
+	slabs, sums := ceil(op.Groups, p.slab), 4*(2*normThreads*p.wide+2*p.slab)
+	if p.whole {
+		run("whole", [3]int{1, slabs, images}, sums)
+		return
+	}
 
 	// scratch: chunk means and deviations, then scales and shifts: two float32 each. An even number of the
 	// former keeps the latter aligned to 16 bytes.
 	n := ceil(images*op.Groups*p.chunks, 2) * 2
-	chunk, ok := b.scratchFor(8 * (n + images*channels))
-	if !ok {
+	var ok bool
+	if g.chunk, ok = b.scratchFor(8 * (n + images*channels)); !ok {
 		return
 	}
-	g := groupNorm{
-		a: at(op.In), a2: at(op.In2), gamma: b.weightAt(op.Gamma), beta: b.weightAt(op.Beta), d: at(dst),
-		chunk: chunk, scale: chunk + cu.DevicePtr(8*n),
-		c1: int32s(c1), c2: int32s(channels - c1), pixels: int32s(pixels), groups: int32s(op.Groups),
-		chunkPixels: int32s(p.chunkPixels), chunks: int32s(p.chunks), slab: int32s(p.slab), act: int32(op.Act), eps: op.Eps, images: int32s(images),
-	}
-	run := func(name string, grid [3]int, shared int) {
-		launch(b, kernel{"norm", name}, grid, normThreads, shared, &g)
-	}
-	suffix := fmt.Sprintf("_%s_%d", b.suffix(), p.wide)
-	run("groupnorm_chunks"+suffix, [3]int{p.chunks, ceil(op.Groups, p.slab), images}, 4*(2*normThreads*p.wide+p.slab))
-	run("groupnorm_scale", [3]int{ceil(images*op.Groups, normThreads/32), 1, 1}, 0)
-	elements := b.wide(c1, channels-c1)
-	run(fmt.Sprintf("groupnorm_apply_%s_%d", b.suffix(), elements), [3]int{ceil(s.Len()/elements, normThreads), 1, 1}, 0)
-}
-
-// groupNormPlan shares the reading of a GroupNorm between blocks. It depends on one image's shape
-// alone, as does therefore the order of its sums.
-type groupNormPlan struct {
-	wide        int // channels a thread
-	slab        int // groups a block
-	chunkPixels int // pixels a block
-	chunks      int
-}
-
-func planGroupNorm(channels, groups, pixels, wide int) groupNormPlan {
-	size := channels / groups
-	p := groupNormPlan{wide: wide}
-	// A block has normThreads·wide channels at most, and whole groups that begin on a multiple of wide.
-	for unit := 1; ; unit++ {
-		if unit > groups || unit*size > normThreads*wide {
-			if wide == 1 {
-				panic(fmt.Sprintf("cuda: groupnorm with groups of %d channels; at most %d are supported", size, normThreads))
-			}
-			return planGroupNorm(channels, groups, pixels, 1)
-		}
-		if unit*size%wide == 0 {
-			p.slab = min(groups, max(1, 1024/(unit*size))*unit)
-			for p.slab*size > normThreads*wide {
-				p.slab -= unit
-			}
-			break
-		}
-	}
-	// About 16,384 values a block: they stay in the L1 cache for the second pass.
-	p.chunkPixels = min(pixels, max(1, 16384/(p.slab*size)))
-	p.chunks = ceil(pixels, p.chunkPixels)
-	return p
+	g.scale = g.chunk + cu.DevicePtr(8*n)
+	run("chunks", [3]int{p.chunks, slabs, images}, sums)
+	p.wide = b.wide(c1, channels-c1)
+	run("apply", [3]int{ceil(s.Len()/p.wide, normThreads), 1, 1}, 0)
 }
 
 // LayerNorm is a warp a row.

@@ -94,7 +94,7 @@ func TestPlantedBugs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the kernels a dozen times")
 	}
-	const gemm, attention = "gemm.cuh", "attention.cuh"
+	const gemm, attention, norm = "gemm.cuh", "attention.cuh", "norm.cu"
 	for _, bug := range []struct {
 		name      string
 		file      string
@@ -116,6 +116,12 @@ func TestPlantedBugs(t *testing.T) {
 		{"gemm: the same to the byte", gemm, "n + i * kRows < g.n ?", "n + i * kRows <= g.n ?",
 			"conv2d", true, `gemm_mma_f16_64x64\w* block .* global read out of bounds: offset \d+, 16 bytes of an allocation of \d+`},
 		{"gemm: results exchanged without __syncwarp", gemm, "    __syncwarp();\n#pragma", "#pragma", "conv2d", true, `race: `},
+		{"gemm: the last part but one adds up", gemm, "parts, 0) != g.splits) return;", "parts, 0) != g.splits - 1) return;", "(conv2d|linear)", false, `is NaN|the error is|differs`},
+		{"gemm: a ticket is not given back", gemm, "  if (lane == 0) *ticket = 0;\n", "", "(conv2d|linear)", false, `is NaN|the error is|differs`},
+		{"gemm: a part is left out", gemm, "for (int s = 0; s < g.splits; s++) {\n        float part[4];", "for (int s = 1; s < g.splits; s++) {\n        float part[4];", "(conv2d|linear)", false, `the error is`},
+		{"groupnorm: the last block but one joins", norm, "+ 1 == gridDim.x * gridDim.y ?", "+ 2 == gridDim.x * gridDim.y ?", "groupnorm", false, `is NaN|the error is|differs`},
+		{"groupnorm: a ticket is not given back", norm, "  if (threadIdx.x == 0) g.ticket[image] = 0;\n", "", "groupnorm", false, `is NaN|the error is|differs`},
+		{"groupnorm: a pixel too many", norm, "  for (int p = s.row; p < g.pixels; p += s.rows) {", "  for (int p = s.row; p <= g.pixels; p += s.rows) {", "groupnorm", false, `wrote outside the result|illegal address|the error is`},
 		{"attention: no barrier after a tile", attention, "    __syncthreads(); // before the next tile but one overwrites these", "",
 			"attention", true, `race: `},
 		{"attention: a key too many", attention, "a.causal ? min(there, row + 1)", "a.causal ? min(there, row + 2)", "attention", false, `the error is`},
@@ -177,7 +183,7 @@ func plant(t *testing.T, file, was, is string, checker bool) string {
 			t.Fatal(err)
 		}
 	}
-	copyAll(t, "*.cuh", source)
+	copyAll(t, "*.cu*", source)
 	body, err := os.ReadFile(filepath.Join(source, file))
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +197,7 @@ func plant(t *testing.T, file, was, is string, checker bool) string {
 	if file == "ptx_sm90.cuh" {
 		kernels = "gemm_sm90.cu"
 	}
-	if body, err = os.ReadFile(kernels); err != nil {
+	if body, err = os.ReadFile(filepath.Join(source, kernels)); err != nil {
 		t.Fatal(err)
 	}
 	var keep []string
@@ -201,6 +207,12 @@ func plant(t *testing.T, file, was, is string, checker bool) string {
 		}
 	}
 	write(t, filepath.Join(source, kernels), strings.Join(keep, "\n"))
+	others, _ := filepath.Glob(filepath.Join(source, "*.cu"))
+	for _, other := range others {
+		if filepath.Base(other) != kernels {
+			_ = os.Remove(other)
+		}
+	}
 	args, objects := []string{library, source}, "../../build/emu/*.o"
 	if checker {
 		args, objects = append([]string{"--check"}, args...), "../../build/emu-check/*.o"

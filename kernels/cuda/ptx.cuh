@@ -63,7 +63,7 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-// mma_m16n8k8 is what sm_75 has: half of the depth.
+// mma_m16n8k8 has half of the depth, and is all that sm_75 has.
 __device__ __forceinline__ void mma_m16n8k8(Acc& c, uint32_t a0, uint32_t a1, uint32_t b, half_t) {
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
                : "+f"(c.v[0]), "+f"(c.v[1]), "+f"(c.v[2]), "+f"(c.v[3])
@@ -82,6 +82,12 @@ __device__ __forceinline__ void mma_m16n8k16(Acc& c, const uint32_t (&a)[4], uin
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c.v[0]), "+f"(c.v[1]), "+f"(c.v[2]), "+f"(c.v[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void mma_m16n8k8(Acc& c, uint32_t a0, uint32_t a1, uint32_t b, bfloat_t) {
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+               : "+f"(c.v[0]), "+f"(c.v[1]), "+f"(c.v[2]), "+f"(c.v[3])
+               : "r"(a0), "r"(a1), "r"(b));
 }
 
 // cp_async16 copies 16 bytes from global to shared memory while the thread goes on; where bytes is 0 it

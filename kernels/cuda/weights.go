@@ -14,9 +14,6 @@ import (
 	"darkroom/tensor"
 )
 
-// depth is gemm.cuh's kDepth: rows of packed matrices are padded with zeros to a multiple of it.
-const depth = 32
-
 // layout is how a weight lies on the device: rows of `width` elements, padded to pitch.
 //
 //	Vector       one row of float32

@@ -68,6 +68,7 @@ func main() {
 		}
 	}
 	if len(run) > 0 {
+		writeLaunches(&b)
 		writePublished(&b)
 		writeModel(&b, newModel(all, run))
 	}
@@ -176,8 +177,8 @@ func launch(kernel string) (threads, shared int) {
 		return 128, 4 * 64 * 4
 	case strings.HasPrefix(kernel, "gemm_simple"):
 		return 256, 2 * 16 * 68 * 4
-	case strings.HasPrefix(kernel, "groupnorm_chunks"):
-		return 256, 4 * (2*256*8 + 32)
+	case strings.HasPrefix(kernel, "groupnorm_chunks"), strings.HasPrefix(kernel, "groupnorm_whole"):
+		return 256, 4 * (2*256*8 + 2*32)
 	}
 	return 256, 0
 }

@@ -13,6 +13,7 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/bench"
+	"darkroom/kernels/cuda"
 	"darkroom/tensor"
 )
 
@@ -108,6 +109,7 @@ func newModel(all []compiled, run []blockCount) model {
 			_, _ = fmt.Sscanf(name, "attention_mma_f16_%d", &size)
 			k.m, k.n = flash(size)
 			k.step.exp = float64(k.m*k.n) / 32
+			k.step.mma = float64(k.m*k.n*size) * 2 / 2048 // heads of 40 have some of half the depth
 		}
 		if len(c) > 2 {
 			k.tap.issued = max(0, of(c[2]).plus(fixed, -1).plus(step, -float64(c[2].Steps)).issued/9)
@@ -140,7 +142,7 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 		return m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, true, memory)
 	case *kernels.Attention:
 		d := o.Q.Shape[2] / o.Heads
-		for _, size := range []int{16, 32, 48, 64, 80, 128, 160} {
+		for _, size := range []int{16, 32, 40, 48, 64, 80, 128, 160} {
 			if d <= size {
 				k := m.on(g, fmt.Sprint("attention_mma_f16_", size))
 				blocks := ceil(o.Q.Shape[1], k.m) * o.Heads * o.Q.Shape[0]
@@ -148,7 +150,8 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 			}
 		}
 	case *kernels.GroupNorm:
-		return 1.5*memory + 3*launchTime // its input is read twice
+		n := cuda.Launches(o, tensor.F16)
+		return (0.5+0.5*float64(n))*memory + float64(n)*launchTime // with two, its input is read twice
 	}
 	return memory + launchTime
 }
@@ -156,7 +159,7 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 // product is a GEMM's time on the best tile, splits as gemm.go's.
 func (m model) product(g gpu, rows, image, n, channels, taps int, copied bool, memory float64) float64 {
 	steps := ceil(channels*taps, 32)
-	splits := max(1, min(128/(ceil(image, 64)*ceil(n, 64)), steps/8, 16))
+	splits := cuda.Splits(image, n, channels*taps)
 	best := math.Inf(1)
 	for _, tile := range []string{"128x128", "128x64", "64x64"} {
 		k := m.on(g, "gemm_mma_f16_"+tile)
@@ -175,7 +178,7 @@ func (m model) product(g gpu, rows, image, n, channels, taps int, copied bool, m
 	}
 	best += launchTime
 	if splits > 1 { // written and read once more, in float32
-		best += launchTime + float64(8*splits*rows*n)/g.bandwidth/memoryShare
+		best += float64(8*splits*rows*n) / g.bandwidth / memoryShare
 	}
 	return best
 }
