@@ -127,16 +127,28 @@ const (
 	sd15UNet = `{"cross_attention_dim": 768, "sample_size": 64}`
 	sd15VAE  = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 512,
 		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`
+	xlUNet = `{"cross_attention_dim": 2048, "sample_size": 128, "block_out_channels": [320, 640, 1280],
+		"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+		"up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+		"transformer_layers_per_block": [1, 2, 10], "attention_head_dim": [5, 10, 20], "use_linear_projection": true,
+		"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816}`
 )
 
 // StableDiffusion15 is a model of Stable Diffusion 1.5's sizes with weights from src, such as nn.Random, for benchmarks
 // and plans of memory. It has no tokenizer: only its parts can run.
 func StableDiffusion15(d *stage.Device, src nn.Source) (*Model, error) {
+	return ofSize(d, src, sd15UNet)
+}
+
+// StableDiffusionXL is StableDiffusion15 with the U-Net of Stable Diffusion XL, whose decoder has the same sizes.
+func StableDiffusionXL(d *stage.Device, src nn.Source) (*Model, error) { return ofSize(d, src, xlUNet) }
+
+func ofSize(d *stage.Device, src nn.Source, network string) (*Model, error) {
 	text, err := sized(sd15Text, "text_encoder", src, clip.ReadTextConfig, clip.NewText)
 	if err != nil {
 		return nil, err
 	}
-	u, err := sized(sd15UNet, "unet", src, unet.ReadConfig, unet.New)
+	u, err := sized(network, "unet", src, unet.ReadConfig, unet.New)
 	if err != nil {
 		return nil, err
 	}

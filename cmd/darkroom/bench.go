@@ -30,6 +30,7 @@ type benchOptions struct {
 	Engine        pipeline.Options
 	What          []string // of benchParts; empty: all
 	SD15          bool     // a U-Net and a decoder of Stable Diffusion 1.5's size with random weights, in place of a model
+	SDXL          bool     // the same of Stable Diffusion XL's size
 	Width, Height *int
 	Runs          int
 	Convolution   string // recipe.Convolutions
@@ -50,9 +51,12 @@ on the same threads just before. Convolutions that multiply less are counted as 
 Examples:
    darkroom bench
    darkroom bench unet --sd15 --threads 1
+   darkroom bench unet --sdxl --dtype bf16
+   darkroom bench vae --sd15 --width 1024 --height 1024
    darkroom bench kernels --json > kernels.json`,
 		Flags: append(engineFlags(),
 			&cli.BoolFlag{Name: "sd15", Usage: "a U-Net and a decoder of Stable Diffusion 1.5's size at 512×512, with random weights, instead of a model"},
+			&cli.BoolFlag{Name: "sdxl", Usage: "the same of Stable Diffusion XL's size, at 1024×1024"},
 			&cli.IntFlag{Name: "width", Usage: "pixels", DefaultText: "the model's"},
 			&cli.IntFlag{Name: "height", Usage: "pixels", DefaultText: "the model's"},
 			&cli.IntFlag{Name: "runs", Usage: "how many measurements to take the median of", Value: 5},
@@ -65,7 +69,7 @@ Examples:
 				return err
 			}
 			return runBench(c.Context, e, benchOptions{
-				Engine: engine, What: c.Args().Slice(), SD15: c.Bool("sd15"),
+				Engine: engine, What: c.Args().Slice(), SD15: c.Bool("sd15"), SDXL: c.Bool("sdxl"),
 				Width: given(c, "width", c.Int), Height: given(c, "height", c.Int), Runs: c.Int("runs"), Convolution: c.String("convolution"), JSON: c.Bool("json"),
 			})
 		},
@@ -148,19 +152,25 @@ func (o *benchOptions) check() error {
 		if !known {
 			return usagef("bench %q: choose %s, or leave it out for all%s", w, strings.Join(benchParts, ", "), similar.Hint(w, append([]string(nil), benchParts...)))
 		}
-		if w == "image" && o.SD15 {
-			return usagef("bench image --sd15: random weights cannot draw a picture: leave out image or --sd15")
+		if w == "image" && o.random() {
+			return usagef("bench image --sd15 or --sdxl: random weights cannot draw a picture: leave out image or the flag")
 		}
 	}
-	if o.SD15 && o.Engine.Model != "" {
-		return usagef("--sd15 and --model contradict each other")
+	switch {
+	case o.SD15 && o.SDXL:
+		return usagef("--sd15 and --sdxl contradict each other")
+	case o.random() && o.Engine.Model != "":
+		return usagef("--sd15 and --sdxl contradict --model")
 	}
 	return nil
 }
 
+// random says whether weights are random, in place of a model's.
+func (o *benchOptions) random() bool { return o.SD15 || o.SDXL }
+
 func (o *benchOptions) wants(what string) bool {
 	if len(o.What) == 0 {
-		return what != "image" || !o.SD15
+		return what != "image" || !o.random()
 	}
 	for _, w := range o.What {
 		if w == what {
@@ -262,6 +272,9 @@ func (o *benchOptions) measureImage(ctx context.Context, r *benchReport) error {
 // openModel opens the model whose parts are timed.
 func (o *benchOptions) openModel(b kernels.Backend) (*family.Model, error) {
 	d := &stage.Device{Backend: b, DType: b.Info().DTypes[0]}
+	if o.SDXL {
+		return family.StableDiffusionXL(d, nn.Random{DType: tensor.F16})
+	}
 	if o.SD15 {
 		return family.StableDiffusion15(d, nn.Random{DType: tensor.F16}) // stored as float16, as such models are
 	}
