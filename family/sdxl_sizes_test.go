@@ -14,14 +14,11 @@ import (
 	"darkroom/vae"
 )
 
-// The configurations of SDXL base 1.0; what they leave out is diffusers' default.
+// The configurations of SDXL base 1.0 beside its U-Net's; what they leave out is diffusers' default.
 const (
 	xlText1 = `{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "vocab_size": 49408}`
 	xlText2 = `{"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20, "num_hidden_layers": 32, "vocab_size": 49408, "projection_dim": 1280, "hidden_act": "gelu"}`
-	xlUNet  = `{"cross_attention_dim": 2048, "sample_size": 128, "block_out_channels": [320, 640, 1280], "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": true,
-		"attention_head_dim": [5, 10, 20], "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
-		"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}`
-	xlVAE = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 1024, "scaling_factor": 0.13025,
+	xlVAE   = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 1024, "scaling_factor": 0.13025,
 		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`
 )
 
