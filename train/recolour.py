@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 BACKGROUNDS = {
@@ -13,17 +14,21 @@ BACKGROUNDS = {
 }
 HUES = {"red": 0, "orange": 28, "yellow": 50, "green": 120, "blue": 215, "purple": 278, "pink": 335, "brown": 25}
 OBJECT_COLOURS = (*HUES, "black", "white", "gray")
-OUTLINE = "outline"  # in place of a colour: lines alone
 # Hues, in degrees, at which one name gives way to the next.
 _HUE_NAMES = ((12, "red"), (40, "orange"), (66, "yellow"), (170, "green"), (250, "blue"), (300, "purple"),
               (348, "pink"), (360, "red"))
+
+
+def nearest_background(colour):
+    """Name of the background colour that is nearest to a triple."""
+    return min(BACKGROUNDS, key=lambda name: np.abs(np.asarray(colour, float) - np.array(BACKGROUNDS[name])).sum())
 
 
 def to_hsv(rgb):
     """uint8 RGB (..., 3) to hue in degrees, saturation and value in 0..1."""
     a = rgb.astype(np.float32) / 255
     r, g, b = a[..., 0], a[..., 1], a[..., 2]
-    high, low = a.max(-1), a.min(-1)
+    high, low = np.maximum(np.maximum(r, g), b), np.minimum(np.minimum(r, g), b)
     span = high - low + 1e-8
     sector = np.where(high == r, ((g - b) / span) % 6, np.where(high == g, (b - r) / span + 2, (r - g) / span + 4))
     return sector * 60, np.where(high > 0, (high - low) / np.maximum(high, 1e-6), 0), high
@@ -91,16 +96,71 @@ def recolour(rgba, colour):
 
 
 def outline(rgba):
-    """The drawing as a line drawing: dark strokes, two to three pixels wide, where its colours change."""
-    padded = np.pad(rgba.astype(np.float32) / 255, ((3, 3), (3, 3), (0, 0)))
+    """The drawing as a line drawing: dark strokes, four to six pixels wide, where its colours change."""
+    padded = np.pad(rgba.astype(np.float32) / 255, ((6, 6), (6, 6), (0, 0)))
     alpha = padded[..., 3:]
     on_white = np.concatenate([padded[..., :3] * alpha + 1 - alpha, alpha], -1)
-    smooth = ndimage.gaussian_filter(on_white, (0.8, 0.8, 0))
+    smooth = ndimage.gaussian_filter(on_white, (1.5, 1.5, 0))
     change = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)).max(-1)
-    stroke = np.clip((ndimage.maximum_filter(change, 2) - 0.45) * 3, 0, 1)
+    stroke = np.clip((ndimage.maximum_filter(change, 3) - 0.3) * 4, 0, 1)
+    stroke = ndimage.gaussian_filter(stroke, 0.6)
     lines = np.full((*stroke.shape, 4), 25, np.uint8)
     lines[..., 3] = (255 * stroke).round()
     return lines
+
+
+PIXEL = 8  # side of a block of pixel art; two of them are one cell of the latents
+
+
+def pixelate(rgba):
+    """The drawing in blocks of PIXEL x PIXEL pixels, solid or not there. Its sides grow to multiples of PIXEL."""
+    height, width = (-(-n // PIXEL) * PIXEL for n in rgba.shape[:2])
+    grown = np.zeros((height, width, 4), np.float32)
+    top, left = (height - rgba.shape[0]) // 2, (width - rgba.shape[1]) // 2
+    grown[top:top + rgba.shape[0], left:left + rgba.shape[1]] = rgba
+    alpha = grown[..., 3:] / 255
+    blocks = np.concatenate([grown[..., :3] * alpha, alpha], -1)
+    blocks = blocks.reshape(height // PIXEL, PIXEL, width // PIXEL, PIXEL, 4).mean((1, 3))
+    colour = blocks[..., :3] / np.maximum(blocks[..., 3:], 1e-3)
+    solid = 255 * (blocks[..., 3:] > 0.45)
+    out = np.concatenate([(colour / 24).round() * 24, solid], -1).clip(0, 255).astype(np.uint8)
+    return out.repeat(PIXEL, 0).repeat(PIXEL, 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _wash():
+    """Smooth random fields of 320 x 320, each of unit variance, always the same: (tone, shift down, shift right)."""
+    rng = np.random.default_rng(12)
+    fields = [ndimage.gaussian_filter(rng.standard_normal((320, 320)), s) for s in (14, 9, 9)]
+    return [(f / f.std()).astype(np.float32) for f in fields]
+
+
+def watercolour(rgba):
+    """The drawing as a wash: thin colour of uneven strength, a wavering rim that is a little darker."""
+    margin = 8
+    padded = np.pad(rgba.astype(np.float32) / 255, ((margin, margin), (margin, margin), (0, 0)))
+    padded[..., :3] *= padded[..., 3:]
+    height, width = padded.shape[:2]
+    tone, down, right = (field[:height, :width] for field in _wash())
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    soft = ndimage.gaussian_filter(padded, (1.6, 1.6, 0))
+    moved = np.stack([ndimage.map_coordinates(soft[..., k], [rows + 2.5 * down, columns + 2.5 * right], order=1)
+                      for k in range(4)], -1)
+    alpha = moved[..., 3]
+    colour = moved[..., :3] / np.maximum(alpha, 1e-3)[..., None]
+    rim = np.clip(alpha - ndimage.gaussian_filter(alpha, 6), 0, 1)
+    strength = np.clip(0.66 + 0.13 * tone + 0.9 * rim, 0.25, 1)
+    return (np.concatenate([colour, (alpha * strength)[..., None]], -1) * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def turn_hue(rgba, degrees):
+    """The drawing with all its hues turned by some degrees: a rotation about the grey axis."""
+    angle = np.deg2rad(degrees)
+    third, skew = (1 - np.cos(angle)) / 3, np.sin(angle) / 3 ** 0.5
+    turn = np.full((3, 3), third) + np.eye(3) * np.cos(angle) + skew * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    picture = Image.fromarray(np.ascontiguousarray(rgba[..., :3]))
+    turned = picture.convert("RGB", [float(k) for row in turn for k in (*row, 0)])
+    return np.dstack([np.asarray(turned), rgba[..., 3]])
 
 
 def _target(colour, hue, base, value, drift):
@@ -134,10 +194,8 @@ class Painter:
 
     @functools.lru_cache(maxsize=1024)
     def paint(self, index, colour):
-        """RGBA of the drawing in the colour; colour "" or the drawn one leaves it as it is, OUTLINE leaves only lines."""
+        """RGBA of the drawing in the colour; colour "" or the drawn one leaves it as it is."""
         rgba = self.catalogue.image(index)
-        if colour == OUTLINE:
-            return outline(rgba)
         if not colour or colour == self.natural(index):
             return rgba
         return recolour(rgba, colour)

@@ -11,8 +11,8 @@ const fs = require('fs');
 const path = require('path');
 const { Resvg } = require('@resvg/resvg-js');
 
-const SIZE = 128;
-const SETS = ['noto', 'fluent-emoji-flat', 'fluent-emoji', 'twemoji'];
+const SIZE = 256;
+const SETS = ['noto', 'fluent-emoji-flat', 'fluent-emoji', 'twemoji', 'emojione', 'fxemoji', 'streamline-emojis'];
 
 const KEPT_CATEGORIES = new Set([
   'Activities', 'Animals & Nature', 'Food & Drink', 'Objects', 'Travel & Places', 'Smileys & Emotion']);
@@ -60,11 +60,24 @@ function keywordsBySlug() {
   return table;
 }
 
+// Two sets have names of their own for the same things: "artistpalette", "baby-1". Gives the usual name, or null.
+function usualName(set, name, usual) {
+  if (set === 'fxemoji') return usual.withoutDashes[name] || null;
+  if (set === 'streamline-emojis') {
+    const plain = name.replace(/-\d+$/, '');
+    return usual.names.has(plain) ? plain : null;
+  }
+  return name;
+}
+
 // Not every set ships categories: noto's come first, as the most complete.
 function categoriesFor(set) {
   const byName = {};
   for (const source of ['noto', 'fluent-emoji-flat', set]) {
-    const file = require.resolve(`@iconify-json/${source}/metadata.json`);
+    let file;
+    try {
+      file = require.resolve(`@iconify-json/${source}/metadata.json`);
+    } catch { continue; }
     const categories = JSON.parse(fs.readFileSync(file)).categories || {};
     for (const [category, names] of Object.entries(categories)) {
       for (const name of names) byName[name] = byName[name] || category;
@@ -91,19 +104,23 @@ function rasterise(icon, defaults) {
 
 function main(outDir, limit) {
   const keywords = keywordsBySlug();
+  const names = Object.keys(keywords);
+  const usual = { names: new Set(names), withoutDashes: Object.fromEntries(names.map((n) => [n.replace(/-/g, ''), n])) };
   const records = [];
   const out = fs.openSync(path.join(outDir, 'sprites.raw'), 'w');
   for (const set of SETS) {
     const pack = require(`@iconify-json/${set}/icons.json`);
     const categories = categoriesFor(set);
     let kept = 0;
-    for (const [name, icon] of Object.entries(pack.icons)) {
+    for (const [own, icon] of Object.entries(pack.icons)) {
       if (kept >= limit) break;
+      const name = usualName(set, own, usual);
+      if (!name) continue;
       const category = categories[name];
-      if (!wanted(name, category) || CRASHES_RENDERER.has(`${set}:${name}`)) continue;
+      if (!wanted(name, category) || CRASHES_RENDERER.has(`${set}:${own}`)) continue;
       const pixels = rasterise(icon, pack);
       if (pixels.length !== SIZE * SIZE * 4) {
-        console.error(`${set}:${name} is not square; left out`);
+        console.error(`${set}:${own} is not square; left out`);
         continue;
       }
       fs.writeSync(out, pixels);

@@ -2,8 +2,8 @@
 
     python -m train.sprites            # node renders, then the pack is written to WORK/sprites.{bin,json}
 
-The pack is what a training machine needs of the data: about 4,100 RGBA drawings of 128 x 128 as lossless
-WebP, some 20 MB. Scenes are composed from it on the fly (train/scenes.py).
+The pack is what a training machine needs of the data: about 6,300 RGBA drawings of 256 x 256 as lossless
+WebP, some 45 MB. Scenes are composed from it on the fly (train/scenes.py).
 """
 
 import argparse
@@ -20,9 +20,10 @@ from PIL import Image
 from . import nouns
 from .runtime import HERE, log, work_dir
 
-SIZE = 128
-TRAINED_SETS = ("fluent-emoji-flat", "noto", "fluent-emoji")
-JUDGE_SET = "twemoji"  # never trained on: the judge's unseen drawing style
+SIZE = 256
+TRAINED_SETS = ("fluent-emoji-flat", "fluent-emoji")
+# The judge learns from these, the model never: so the judge does not know the drawings that the model copies.
+JUDGE_SETS = ("noto", "twemoji", "emojione", "fxemoji", "streamline-emojis")
 DEFAULT_SET = "fluent-emoji-flat"  # what a prompt without a style word means
 
 # One object drawn in several colours has several labels; they are one concept with a natural colour.
@@ -50,7 +51,7 @@ class Catalogue:
     """The packed drawings, decoded when asked for.
 
     ``records[i]`` is a dict with set, name, category, label, tags; ``image(i)`` its uint8 RGBA array of
-    shape (128, 128, 4), cropped to what is drawn (so smaller, in fact).
+    shape (256, 256, 4), cropped to what is drawn (so smaller, in fact).
     """
 
     def __init__(self, folder=None):
@@ -103,7 +104,7 @@ def pack(rendered, folder):
         if (rgba[..., 3] > 8).sum() < 50:
             continue  # an empty drawing
         out = io.BytesIO()
-        Image.fromarray(rgba).save(out, "WEBP", lossless=True, quality=60, method=3)
+        Image.fromarray(rgba).save(out, "WEBP", lossless=True, quality=60, method=1)
         blob = out.getvalue()
         kept.append({**record, "label": clean_label(record["label"]), "offset": offset, "length": len(blob)})
         blobs.append(blob)

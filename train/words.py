@@ -18,7 +18,7 @@ def flat(lists):
 
 
 def main():
-    table = nouns.table(nouns.FIRST) + nouns.table(nouns.COMMON)
+    table = [row for text in (nouns.FIRST, nouns.COMMON, nouns.MORE) for row in nouns.table(text)]
     rows = [names for names, _ in table]
     plurals = sorted({captions.plural(name) for name in flat(rows) if name not in NO_PLURAL})
     synonyms = sorted({word for words in captions.COLOUR_WORDS.values() for word in words} - set(OBJECT_COLOURS))
@@ -29,11 +29,13 @@ def main():
         "more colours": synonyms,
         "backgrounds": [name + " background" for name in BACKGROUNDS],
         "settings": flat(captions.SETTINGS.values()),
+        "scenery": flat(captions.SCENERY.values()) + list(captions.LANDSCAPE_WORDS),
         "places": flat(words for words, _, _ in captions.PLACES.values()),
         "counts": flat(words for words, _ in captions.COUNTS.values()),
         "sizes": flat(captions.SIZE_WORDS.values()),
-        "styles": sorted({p.replace("{}", "").strip(" ,") for p in flat(captions.STYLES.values()) + list(captions.OUTLINES)}),
-        "others": list(captions.FILLERS) + [p.strip() for p in captions.PREFIXES] + ["a", "an", "the", "and", "with", "on", "next to", "one", "single", "slice of", "cup of"],
+        "styles": sorted({p.replace("{}", "").strip(" ,") for p in flat(words for words, _ in captions.STYLES.values())}),
+        "others": list(captions.FILLERS + captions.VERBS) + [e.strip(" ,") for e in captions.ENDINGS] +
+            flat(words for words, _ in captions.RELATIONS.values()) + [p.strip() for p in captions.PREFIXES] + ["a", "an", "the", "and", "with", "on", "next to", "beside", "above", "over", "to the left of", "facing left", "facing right", "one", "single", "slice of", "cup of"],
     }
     text = "{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in words.items()) + "\n}\n"
     OUT.write_text(text)
