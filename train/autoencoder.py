@@ -1,4 +1,4 @@
-"""Train the autoencoder: 128 x 128 x 3 pixels to 16 x 16 x 16 latents and back.
+"""Train the autoencoder: 256 x 256 x 3 pixels to 16 x 16 x 16 latents and back.
 
     python -m train.autoencoder --minutes 30 --total-minutes 40
     python -m train.autoencoder --decoder-only --minutes 20 --total-minutes 60
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from . import data
-from .models import build_autoencoder, parameters
+from .models import SIDE, build_autoencoder, parameters
 from .muon import Muon, groups, set_rate
 from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, work_dir
 
@@ -39,10 +39,31 @@ def gradients(error):
     return (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
 
 
+def flatness(copy, original):
+    """Mean absolute difference of neighbouring pixels where the original has none: what punishes texture on plain
+    areas. Counted twice as much as the share of such pixels would give."""
+    total = 0.0
+    for axis in (2, 3):
+        n = original.shape[axis] - 1
+        edge = (original.narrow(axis, 1, n) - original.narrow(axis, 0, n)).abs().amax(1, keepdim=True)
+        flat = (edge < 0.004).float()
+        total = total + ((copy.narrow(axis, 1, n) - copy.narrow(axis, 0, n)).abs() * flat).mean()
+    return total
+
+
+def difference(copy, x):
+    """The loss of a copy: pixels, edges, the coarse picture, and texture where there is none."""
+    error = copy - x
+    coarse = F.avg_pool2d(error, 4).abs().mean()
+    return (0.5 * error.abs().mean() + 0.25 * gradients(error) + 0.25 * coarse + 4 * error.square().mean()
+            + 0.5 * flatness(copy, x))
+
+
 class Trainer:
     def __init__(self, options):
         self.o = options
         self.model = build_autoencoder().to(device())
+        self.teacher = data.Teacher(options.teacher) if options.teacher else None
         self.step, spent = 0, 0.0
         saved = load(work_dir() / CHECKPOINT) if (work_dir() / CHECKPOINT).exists() else None
         if saved:
@@ -61,20 +82,25 @@ class Trainer:
             self.average = {k: saved["average"][k].to(device()) for k in self.average}
         self.clock = Clock(options.minutes, spent)
         self.random = np.random.default_rng(self.step)
-        self.pools = [data.pictures(n) for n in data.pool_numbers()]
-        self.held_back = data.to_tensor(data.pictures(data.VALIDATION)[:64]).to(device())
+        self.find_pools()
+        self.held_back = data.to_tensor(data.pictures(data.VALIDATION, "collages")[:64]).to(device())
         log(f"autoencoder: {parameters(self.model) / 1e6:.2f} M weights, {len(self.pools)} pools, "
             f"PSNR {self.validate()[0]:.2f} dB at the start")
+
+    def find_pools(self):
+        self.pools = [data.pictures(n, "collages") for n in data.pool_numbers("collages", ".npy")]
 
     def batch(self):
         """Random crops, half of them mirrored."""
         pool, n, side = self.pools[self.random.integers(len(self.pools))], self.o.batch, self.o.crop
-        corners = self.random.integers(0, (128 - side) // 8 + 1, (n, 2)) * 8
+        corners = self.random.integers(0, (SIDE - side) // 16 + 1, (n, 2)) * 16
         picks = self.random.integers(0, len(pool), n)
         x = data.to_tensor(np.stack([pool[i][y:y + side, x:x + side] for i, (y, x) in zip(picks, corners)]))
         return (x.flip(3) if self.random.random() < 0.5 else x).contiguous().to(device())
 
     def loss(self, x):
+        if self.teacher:
+            return self.taught(x)
         with autocast():
             with torch.set_grad_enabled(not self.o.decoder_only):
                 mean = self.model.encode(x).latent_dist.mean
@@ -82,10 +108,19 @@ class Trainer:
             if self.o.decoder_only:
                 spread = mean.std().item() * self.o.noise * self.random.random()
             z = mean + spread * torch.randn_like(mean)
-            error = self.model.decode(z).sample.float() - x
-        coarse = F.avg_pool2d(error, 4).abs().mean()
-        loss = 0.5 * error.abs().mean() + 0.25 * gradients(error) + 0.25 * coarse + 4 * error.square().mean()
+            copy = self.model.decode(z).sample.float()
+        loss = difference(copy, x)
         return loss if self.o.decoder_only else loss + SQUARE_WEIGHT * mean.square().mean()
+
+    def taught(self, x):
+        """The decoder draws from the teacher's latents; every fourth time the encoder is drawn to them."""
+        with autocast():
+            z = self.teacher.latents(x).float()
+            noise = self.o.noise * z.std() * self.random.random() * torch.randn_like(z)
+            loss = difference(self.model.decode(z + noise).sample.float(), x)
+            if self.step % 4 == 0:
+                loss = loss + (self.model.encode(x).latent_dist.mean.float() - z).square().mean()
+        return loss
 
     def train(self):
         saved, seen, updates, start = time.time(), 0, 0, time.time()
@@ -109,8 +144,8 @@ class Trainer:
         raw = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         with torch.no_grad():
-            copies = torch.cat([self.model.decode(self.model.encode(x).latent_dist.mean).sample
-                                for x in self.held_back.split(8)])
+            encode = self.teacher.latents if self.teacher else lambda x: self.model.encode(x).latent_dist.mean
+            copies = torch.cat([self.model.decode(encode(x)).sample for x in self.held_back.split(8)])
         self.model.load_state_dict(raw)
         return psnr(copies, self.held_back), copies
 
@@ -119,6 +154,7 @@ class Trainer:
                          "minutes": self.clock.spent(), "optimiser": self.optimiser.state_dict(),
                          "decoder_only": self.o.decoder_only}, work_dir() / CHECKPOINT)
         value, copies = self.validate()
+        self.find_pools()  # new ones may have been written meanwhile
         log(f"autoencoder: step {self.step} minutes {self.clock.spent():.1f} {rate:.1f} crops/s PSNR {value:.2f} dB")
         (work_dir() / "sheets").mkdir(exist_ok=True)
         pairs = torch.stack([self.held_back[:24], copies[:24]], 1).flatten(0, 1)
@@ -130,8 +166,9 @@ def main(argv=None):
     parser.add_argument("--minutes", type=float, default=30, help="of this run")
     parser.add_argument("--total-minutes", type=float, default=30, help="of all runs, for the learning rate")
     parser.add_argument("--decoder-only", action="store_true")
+    parser.add_argument("--teacher", help="folder of a model for pictures of half the size, whose latents are kept")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, default=64, help="pixels")
+    parser.add_argument("--crop", type=int, default=128, help="pixels")
     parser.add_argument("--noise", type=float, default=0.15, help="of the latents' spread, with --decoder-only")
     parser.add_argument("--muon-lr", type=float, default=0.01)
     parser.add_argument("--adam-lr", type=float, default=2e-3)

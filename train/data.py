@@ -1,6 +1,8 @@
 """Pools of captioned scenes, and their latents.
 
-    python -m train.data scenes --pools 12     # WORK/pools/NNN.npy (uint8 pictures), NNN.json (captions)
+    python -m train.data scenes --pools 12     # WORK/pools/NNN.npy (uint8 pictures), NNN.json (captions),
+                                               # NNN.chances.npy
+    python -m train.data collages --pools 3    # WORK/collages/NNN.npy, for the autoencoder
     python -m train.data latents               # WORK/latents/NNN.npy (float16), for every pool without
 
 Both skip what is there, so a killed run goes on where it stopped, and new pools can be added while a
@@ -12,28 +14,29 @@ import argparse
 import json
 import os
 import time
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 
 from .captions import Grammar, Mix
 from .models import build_autoencoder
 from .recolour import Painter
 from .runtime import autocast, device, load, log, set_up, work_dir
-from .scenes import draw
+from .scenes import collage, draw
 from .sprites import Catalogue
 
-POOL = 2000          # scenes
+POOL = 1000          # scenes
 VALIDATION = 999     # number of the pool that is never trained on
 
-# Mostly single centred objects: shapes are what the model is slowest to learn.
-EASY = Mix(kinds={"single": 0.66, "setting": 0.12, "place": 0.06, "pair": 0.09, "count": 0.07},
-           first_weight=2.5, rare=0.0, styled=0.03, sized=0.04, colour=0.35, background=0.35)
-# Then more of what needs shapes at half the size.
-COMPOSED = replace(EASY, kinds={"single": 0.36, "setting": 0.08, "place": 0.09, "pair": 0.34, "count": 0.13})
-CURRICULUM = ((10, replace(EASY, outlined=0.0)), (14, replace(EASY, outlined=0.1)), (VALIDATION, COMPOSED),
-              (VALIDATION + 1, EASY))
+# First every noun as plainly as it can be drawn, then mostly single objects: shapes are what the model is slowest to
+# learn.
+PLAIN = Mix(kinds={"single": 1.0}, plain=1.0, first_weight=1.0, common_weight=1.0, more_weight=1.5, colour=0.1, background=0.0, sized=0.0,
+            styled=0.0)
+EASY = Mix(kinds={"single": 0.72, "setting": 0.09, "place": 0.04, "pair": 0.05, "count": 0.02, "relation": 0.02,
+                  "scenery": 0.02, "unknown": 0.04}, plain=0.3)
+CURRICULUM = ((4, PLAIN), (12, EASY), (VALIDATION, Mix()))
 
 
 def mix_for(pool):
@@ -45,11 +48,13 @@ def pool_seed(pool):
 
 
 def make_pool(number, painter, size):
-    """(uint8 pictures (size, 128, 128, 3), list of captions) of the pool with that number."""
+    """(uint8 pictures (size, 256, 256, 3), list of captions, float32 (size, CHANCES) numbers behind the captions)
+    of the pool with that number."""
     rng = np.random.default_rng(pool_seed(number))
     grammar = Grammar(painter.catalogue, painter, mix_for(number))
     scenes = [grammar.scene(rng) for _ in range(size)]
-    return np.stack([draw(scene, painter) for scene in scenes]), [scene.caption for scene in scenes]
+    return (np.stack([draw(scene, painter) for scene in scenes]), [scene.caption for scene in scenes],
+            np.stack([scene.chance for scene in scenes]).astype(np.float32))
 
 
 def write_scenes(pools, size, share=(0, 1)):
@@ -62,8 +67,9 @@ def write_scenes(pools, size, share=(0, 1)):
         if captions_file.exists():
             continue
         start = time.time()
-        pictures, captions = make_pool(number, painter, size if number != VALIDATION else min(size, 512))
+        pictures, captions, chances = make_pool(number, painter, size if number != VALIDATION else min(size, 512))
         np.save(folder / f"{number:03}.npy", pictures)
+        np.save(folder / f"{number:03}.chances.npy", chances)
         captions_file.write_text(json.dumps(captions))  # last: its presence says the pool is whole
         log(f"data: pool {number:03}, {len(captions)} scenes in {time.time() - start:.0f} s")
 
@@ -74,13 +80,40 @@ def pool_numbers(folder="pools", suffix=".json"):
     return [number for number in numbers if number != VALIDATION]
 
 
-def pictures(number):
+def pictures(number, folder="pools"):
     """Memory-mapped uint8 pictures of a pool."""
-    return np.load(work_dir() / "pools" / f"{number:03}.npy", mmap_mode="r")
+    return np.load(work_dir() / folder / f"{number:03}.npy", mmap_mode="r")
+
+
+def write_collages(pools, size):
+    """WORK/collages/NNN.npy: scenes without captions, for the autoencoder."""
+    painter, folder = Painter(Catalogue()), work_dir() / "collages"
+    folder.mkdir(exist_ok=True)
+    for number in (VALIDATION, *range(pools)):
+        target = folder / f"{number:03}.npy"
+        if target.exists():
+            continue
+        start, rng = time.time(), np.random.default_rng(pool_seed(number))
+        count = size if number != VALIDATION else min(size, 256)
+        save_array(np.stack([draw(collage(painter, rng), painter) for _ in range(count)]), target)
+        log(f"data: collages {number:03}, {count} in {time.time() - start:.0f} s")
+
+
+def save_array(array, target):
+    """np.save beside the target, then rename."""
+    beside = target.with_suffix(".tmp")
+    with open(beside, "wb") as file:
+        np.save(file, array)
+    os.replace(beside, target)
 
 
 def captions(number):
     return json.loads((work_dir() / "pools" / f"{number:03}.json").read_text())
+
+
+def chances(number):
+    """float32 (size, CHANCES) in 0..1: what decided, for each scene, what its caption leaves open."""
+    return torch.from_numpy(np.load(work_dir() / "pools" / f"{number:03}.chances.npy"))
 
 
 def to_tensor(array):
@@ -95,39 +128,54 @@ def autoencoder():
     return model.eval().to(device())
 
 
+class Teacher:
+    """The encoder of an exported model for pictures of half the size, whose latents are to be kept: then its denoiser
+    knows its shapes from the first step on."""
+
+    def __init__(self, folder):
+        self.model = AutoencoderKL.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32).eval().to(device())
+
+    @torch.no_grad()
+    def latents(self, pictures):
+        return self.model.encode(torch.nn.functional.avg_pool2d(pictures, 2)).latent_dist.mean
+
+
 @torch.no_grad()
-def write_latents(batch=50):
+def write_latents(share=(0, 1), batch=4, teacher=None):
+    """Write the latents that are missing; of several processes, each takes its share (k, of n)."""
     folder = work_dir() / "latents"
     folder.mkdir(exist_ok=True)
-    model = autoencoder()
-    for number in (VALIDATION, *pool_numbers()):
+    model = None if teacher else autoencoder()
+    encode = Teacher(teacher).latents if teacher else lambda x: model.encode(x).latent_dist.mean
+    for number in (VALIDATION, *pool_numbers())[share[0]::share[1]]:
         target = folder / f"{number:03}.npy"
         if target.exists():
             continue
         start, means, images = time.time(), [], pictures(number)
         for k in range(0, len(images), batch):
             with autocast():
-                posterior = model.encode(to_tensor(images[k:k + batch]).to(device())).latent_dist
-            means.append(posterior.mean.half().cpu().numpy())
-        beside = folder / f"{number:03}.tmp"
-        with open(beside, "wb") as file:
-            np.save(file, np.concatenate(means))
-        os.replace(beside, target)
+                mean = encode(to_tensor(images[k:k + batch]).to(device()))
+            means.append(mean.half().cpu().numpy())
+        save_array(np.concatenate(means), target)
         log(f"data: latents {number:03}, {len(images) / (time.time() - start):.0f} scenes/s")
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("scenes", "latents"))
+    parser.add_argument("stage", choices=("scenes", "collages", "latents"))
     parser.add_argument("--pools", type=int, default=12)
     parser.add_argument("--share", default="0/1", help="K/N: this process makes every N-th pool, from the K-th")
     parser.add_argument("--size", type=int, default=POOL, help="scenes a pool")
+    parser.add_argument("--teacher", help="folder of a model for pictures of half the size, whose latents are kept")
     args = parser.parse_args(argv)
     set_up()
+    share = tuple(int(n) for n in args.share.split("/"))
     if args.stage == "scenes":
-        write_scenes(args.pools, args.size, tuple(int(n) for n in args.share.split("/")))
+        write_scenes(args.pools, args.size, share)
+    elif args.stage == "collages":
+        write_collages(args.pools, args.size)
     else:
-        write_latents()
+        write_latents(share, teacher=args.teacher)
 
 
 if __name__ == "__main__":

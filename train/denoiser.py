@@ -24,14 +24,17 @@ import torch.multiprocessing as mp
 from transformers import CLIPTokenizer
 
 from . import data, nouns
+from .captions import CHANCES
 from .models import LATENT_CHANNELS, LATENT_SIDE, TOKENS, build_scheduler, build_text_encoder, build_unet
 from .muon import Muon, groups, set_rate
 from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, warn, work_dir
 
 CHECKPOINT = "denoiser.pt"
 SHEET_PROMPTS = (
-    "a red apple", "a cat", "a house", "a blue car", "a dog on the grass", "a tree", "a yellow sun", "a rocket in space",
-    "a banana on a pink background", "a purple apple", "a red heart", "two stars")
+    "a red apple", "a cat", "a house", "a blue car", "a dog on the grass", "a tree", "a rocket in space", "a hedgehog",
+    "a 3d banana", "a purple apple on a pink background", "a cute kitten sleeping on a sofa", "a philosophical toaster",
+    "two stars", "a pixel art mushroom", "a guitar and a teapot", "a robot facing right")
+SHEET_SEEDS = 3
 
 
 def tokenizer():
@@ -55,9 +58,25 @@ class Networks(torch.nn.Module):
     def __init__(self, words):
         super().__init__()
         self.unet, self.text = build_unet(), build_text_encoder(words)
+        # Not exported: reads, at the bottleneck, the numbers that the noise is tied to. A loss on it teaches the way
+        # down to carry them there; the picture's loss alone takes long to find out that the noise means something.
+        self.reader = torch.nn.Linear(self.unet.config.block_out_channels[-1], CHANCES)
+        self.unet.mid_block.register_forward_hook(self._keep)
+
+    def _keep(self, module, inputs, output):
+        self.bottleneck = output
 
     def forward(self, noisy, t, tokens):
         return self.unet(noisy, t, self.text(tokens).last_hidden_state).sample
+
+    def read(self):
+        """The numbers (N x CHANCES, as normal quantiles) that the last call's noise is thought to be tied to."""
+        return self.reader(self.bottleneck.float().mean((2, 3)))
+
+
+def quantiles(chances):
+    """Of the normal distribution, for numbers in 0..1."""
+    return torch.special.ndtri(chances.clamp(1e-4, 1 - 1e-4))
 
 
 def freeze_down(unet):
@@ -66,6 +85,44 @@ def freeze_down(unet):
     for module in (unet.conv_in, *unet.down_blocks):
         module.requires_grad_(False)
         module.forward = torch.no_grad()(module.forward)
+
+
+def tied(noise, chances, share):
+    """Noise (N x C x H x W, standard normal) tied to the numbers behind each scene (captions.py): the mean of
+    channel C - 1 - k, times the root of H W, becomes the normal quantile of number k, for the given share of the
+    samples (N). The numbers are uniform, so the noise stays standard normal.
+
+    Why: a caption means many pictures. If noise and picture are independent, the network's answer to pure noise
+    can only be their mean, a blur, and it must learn the choice at lower noise, slowly. Tied, noise and caption
+    together mean one picture even at the last timestep, and learning is a regression. Any such coupling of noise
+    and data gives a flow from one to the other (Pooladian et al. 2023, "Multisample flow matching"; Tong et al.
+    2024, "Improving and generalizing flow-based generative models with minibatch optimal transport")."""
+    count, area = chances.shape[1], noise.shape[2] * noise.shape[3]
+    wanted = quantiles(chances) / area ** 0.5
+    channels = noise[:, -count:]
+    change = (wanted.flip(1) - channels.mean((2, 3))) * (torch.rand(share.shape, device=share.device) < share)[:, None]
+    return torch.cat([noise[:, :-count], channels + change[:, :, None, None]], 1)
+
+
+def tied_share(t):
+    """How many samples of timestep t are tied: all where the input is almost only noise, none where the picture is
+    plain to see. There the noise must be independent, or samplers that add fresh noise, and image to image, would
+    bring noise that contradicts the picture."""
+    return ((t.float() - 400) / 450).clamp(0, 1)
+
+
+def with_strange_tokens(tokens, share, vocabulary, generator):
+    """In a share of the captions a random token is put in at a random place, so that unknown words change little."""
+    n, length = tokens.shape
+    where = tokens.device
+    used = (tokens == tokens[:, -1:]).int().argmax(1).clamp(min=1)  # the first end marker
+    at = 1 + (torch.rand(n, generator=generator, device=where) * used).long()
+    index = torch.arange(length, device=where)[None].expand(n, -1)
+    source = torch.where(index > at[:, None], index - 1, index)
+    random = torch.randint(0, vocabulary - 2, (n, 1), generator=generator, device=where)
+    changed = torch.where(index == at[:, None], random, tokens.gather(1, source))
+    chosen = torch.rand(n, 1, generator=generator, device=where) < share
+    return torch.where(chosen, changed, tokens)
 
 
 @torch.no_grad()
@@ -101,7 +158,7 @@ class Latents:
 
     def __init__(self, words, scale=None, focus=1.0, first=80):
         self.words, self.scale, self.focus, self.first = words, scale, focus, first
-        self.pools, self.x, self.tokens, self.weights = [], None, None, torch.empty(0)
+        self.pools, self.x, self.tokens, self.chances, self.weights = [], None, None, None, torch.empty(0)
         self.refresh()
 
     def refresh(self):
@@ -116,6 +173,8 @@ class Latents:
             self.scale = 1 / x.square().mean().sqrt().item()
         x = (x * self.scale).to(device())
         tokens = tokens.to(device())
+        chances = torch.cat([data.chances(n) for n in fresh]).to(device())
+        self.chances = chances if self.chances is None else torch.cat([self.chances, chances])
         self.x = x if self.x is None else torch.cat([self.x, x])
         self.tokens = tokens if self.tokens is None else torch.cat([self.tokens, tokens])
         self.pools += fresh
@@ -131,7 +190,8 @@ class Latents:
 
     def validation(self, count=128):
         tokens = tokenize(self.words, data.captions(data.VALIDATION)[:count])
-        return (self._read(data.VALIDATION)[:count] * self.scale).to(device()), tokens.to(device())
+        x = (self._read(data.VALIDATION)[:count] * self.scale).to(device())
+        return x, tokens.to(device()), data.chances(data.VALIDATION)[:count].to(device())
 
 
 class Trainer:
@@ -144,7 +204,7 @@ class Trainer:
         if options.freeze_down:
             freeze_down(self.networks.unet)
         self.optimiser = Muon(groups(self.networks, options.muon_lr, options.adam_lr,
-                                     adam_for=("embedding", "conv_in", "conv_out")))
+                                     adam_for=("embedding", "conv_in", "conv_out")), every=options.every)
         self.step = self.seen = 0
         spent, scale = 0.0, None
         self.average = {k: v.clone() for k, v in self.networks.state_dict().items() if v.is_floating_point()}
@@ -152,7 +212,7 @@ class Trainer:
         if path.exists():
             saved = load(path)
             self.networks.load_state_dict({**self.networks.state_dict(), **saved["model"]})
-            self.average = {k: saved["average"][k].to(device()) for k in self.average}
+            self.average = {k: saved["average"].get(k, v).to(device()) for k, v in self.average.items()}
             self.step, self.seen, spent, scale = saved["step"], saved["seen"], saved["minutes"], float(saved["scale"])
             if "optimiser" in saved:
                 self._load_optimiser(saved["optimiser"])
@@ -178,12 +238,12 @@ class Trainer:
         return (v.float() - (a * noise - s * x)).square().mean((1, 2, 3))
 
     def micro_batch(self):
-        """Loss of a random micro-batch. A share of it is pure noise, where the network must draw the picture
-        from the words alone: with one picture a caption that is plain regression, without the variance of noise, and
-        shapes are learned many times faster. The other timesteps are spread evenly and lean towards noise."""
+        """Loss of a random micro-batch. A share of it is pure noise, where the network must draw the picture from
+        the words and from what the noise is tied to: that is plain regression, and shapes are learned many times
+        faster. The other timesteps are spread evenly and lean towards noise."""
         n, where = self.o.micro, device()
         pick = self.latents.pick(n, self.random)
-        tokens = self.latents.tokens[pick]
+        tokens = with_strange_tokens(self.latents.tokens[pick], self.o.strange, len(self.words), self.random)
         dropped = torch.rand(n, generator=self.random, device=where) < self.o.drop_caption
         tokens = torch.where(dropped[:, None], self.empty, tokens)
         even = (torch.arange(n, device=where) + torch.rand(n, generator=self.random, device=where)) / n
@@ -191,8 +251,13 @@ class Trainer:
         t = (1000 * even ** self.o.noise_power).long().clamp(0, 999)
         t[:round(self.o.pure * n)] = 999  # the scenes are in random order
         x = self.latents.x[pick]
-        noise = torch.randn(x.shape, generator=self.random, device=where)
-        return self.error(x, tokens, t, noise).mean()
+        chances, share = self.latents.chances[pick], tied_share(t)
+        noise = tied(torch.randn(x.shape, generator=self.random, device=where), chances, share)
+        loss = self.error(x, tokens, t, noise).mean()
+        surely = (share == 1)[:, None]
+        misread = ((self.networks.read() - quantiles(chances)).square() * surely).sum() / (surely.sum() * CHANCES)
+        self.misread = misread.item()
+        return loss + self.o.reading * misread
 
     def accumulate(self):
         """Sum the gradients of batch/micro micro-batches over all processes; mean loss of this one's."""
@@ -267,10 +332,12 @@ class Trainer:
         raw = {k: v.clone() for k, v in self.networks.state_dict().items()}
         self.networks.load_state_dict({**raw, **self.average})
         self.networks.eval()
-        quarters = self._validate().view(4, -1).mean(1)
+        errors, pure, untied = self._validate()
+        quarters = errors.view(4, -1).mean(1)
         log(f"denoiser: step {self.step} seen {self.seen} minutes {self.clock.spent():.1f} rate {self.rate():.2f} "
             f"pools {len(self.latents.pools)} loss {loss:.4f} validation {quarters.mean():.4f} "
-            f"by noise {' '.join(f'{q:.3f}' for q in quarters.tolist())}")
+            f"by noise {' '.join(f'{q:.3f}' for q in quarters.tolist())} "
+            f"pure noise {pure.mean():.4f}, untied {untied.mean():.4f}, misread {self.misread:.3f}")
         try:
             self._sheet()
         except (OSError, RuntimeError) as problem:
@@ -279,21 +346,30 @@ class Trainer:
         self.networks.train()
 
     def _validate(self):
-        x, tokens = self.latents.validation()
+        x, tokens, chances = self.latents.validation()
         n = len(x) // 4 * 4
         t = torch.arange(n, device=device()) * 1000 // n
         noise = torch.randn(x[:n].shape, generator=torch.Generator().manual_seed(7)).to(device())
-        parts = [self.error(x[k:k + 64], tokens[k:k + 64], t[k:k + 64], noise[k:k + 64], self.networks)
-                 for k in range(0, n, 64)]
-        return torch.cat(parts)
+        everywhere = torch.ones(n, device=device())
+        errors = [self._errors(x[:n], tokens[:n], t, tied(noise, chances[:n], tied_share(t)))]
+        # Of pure noise: tied, and not. The difference is what the network reads in the noise.
+        for share in (everywhere, 0 * everywhere):
+            errors.append(self._errors(x[:n], tokens[:n], 0 * t + 999, tied(noise, chances[:n], share)))
+        return errors
+
+    def _errors(self, x, tokens, t, noise):
+        return torch.cat([self.error(x[k:k + 64], tokens[k:k + 64], t[k:k + 64], noise[k:k + 64], self.networks)
+                          for k in range(0, len(x), 64)])
 
     def _sheet(self):
-        latents = sample(self.networks, self.words, SHEET_PROMPTS, steps=self.o.sheet_steps) / self.latents.scale
+        prompts = [prompt for prompt in SHEET_PROMPTS for _ in range(SHEET_SEEDS)]
+        with autocast():
+            latents = sample(self.networks, self.words, prompts, 2.5, self.o.sheet_steps) / self.latents.scale
         decoder = data.autoencoder()
         folder = work_dir() / "sheets"
         folder.mkdir(exist_ok=True)
-        sheet(torch.cat([decoder.decode(z).sample for z in latents.split(8)]),
-              folder / f"denoiser_{self.clock.spent():05.1f}.png", columns=6)
+        pictures = torch.cat([decoder.decode(z).sample for z in latents.float().split(8)])
+        sheet(torch.nn.functional.avg_pool2d(pictures, 2), folder / f"denoiser_{self.clock.spent():05.1f}.png", columns=12)
 
 
 def _run(rank, options):
@@ -327,6 +403,7 @@ def parse(argv=None):
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--micro", type=int, default=16)
     parser.add_argument("--muon-lr", type=float, default=0.01)
+    parser.add_argument("--every", type=int, default=1, help="steps between Muon's new directions: 2 for small batches")
     parser.add_argument("--adam-lr", type=float, default=1e-3)
     parser.add_argument("--warm-up", type=int, default=30, help="updates")
     parser.add_argument("--fall", type=float, default=0.4, help="share of the total in which the rate falls")
@@ -337,6 +414,8 @@ def parse(argv=None):
     parser.add_argument("--freeze-down", action="store_true", help="train only the bottleneck and the way up")
     parser.add_argument("--noise-power", type=float, default=0.6)
     parser.add_argument("--pure", type=float, default=0.4, help="share of the samples that are pure noise")
+    parser.add_argument("--strange", type=float, default=0.06, help="share of the captions with a random token put in")
+    parser.add_argument("--reading", type=float, default=0.1, help="weight of the loss of reading the noise")
     parser.add_argument("--save-every", type=float, default=4, help="minutes")
     parser.add_argument("--sheet-steps", type=int, default=10)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="on a GPU")

@@ -1,6 +1,6 @@
 """The three networks, as diffusers and transformers define them, and the noise schedule.
 
-Sizes: autoencoder 1.7 M weights, U-Net 15.2 M, text encoder 3.0 M, together 40 MB in half precision.
+Pictures of 256 x 256 become latents of 16 x 16 x 16. Sizes: autoencoder 1.7 M weights, U-Net 15.2 M, text encoder 3.0 M, together 40 MB in half precision.
 """
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -9,7 +9,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 TOKENS = 24          # longest prompt, with its two markers
 TEXT_WIDTH = 256
 LATENT_CHANNELS = 16
-LATENT_SIDE = 16     # 128 pixels / 8
+SIDE = 256           # pixels
+LATENT_SIDE = 16     # SIDE / 16
 
 # v-prediction with a last step of pure noise (Lin et al. 2024, "Common diffusion noise schedules and
 # sample steps are flawed"): without it a plain background never comes out truly white or black.
@@ -20,9 +21,9 @@ SCHEDULE = dict(
 
 
 def build_autoencoder():
-    widths = (16, 32, 64, 96)
+    widths = (16, 16, 32, 64, 96)
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, sample_size=128,
+        in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, sample_size=SIDE,
         block_out_channels=widths, layers_per_block=1, norm_num_groups=8, mid_block_add_attention=False,
         down_block_types=["DownEncoderBlock2D"] * len(widths),
         up_block_types=["UpDecoderBlock2D"] * len(widths), scaling_factor=1.0)

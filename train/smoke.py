@@ -4,6 +4,7 @@ one core.
     python -m train.smoke
 """
 
+import json
 import os
 import tempfile
 import time
@@ -21,9 +22,10 @@ def run(work):
     from . import autoencoder, data, denoiser, distill, evaluate, export, judge, sprites, tokenizer, warm_start
     from .runtime import load
 
-    sprites.main(["--limit", "120"])
+    sprites.main(["--limit", "90"])
     tokenizer.main(["--captions", "500", "--size", "800"])
     data.main(["scenes", "--pools", "1", "--size", "64"])
+    data.main(["collages", "--pools", "1", "--size", "64"])
     autoencoder.main(["--minutes", "0.05", "--batch", "2"])
     data.main(["latents"])
     tiny = ["--batch", "8", "--micro", "4", "--sheet-steps", "1"]
@@ -43,15 +45,15 @@ def run(work):
     wanted = (work / "evaluation" / "tasks.jsonl").read_text().splitlines()
     for name in evaluate.SETTINGS:
         (work / "evaluation" / name).mkdir()
-        for k, _ in enumerate(wanted):
+        for k, _ in enumerate(evaluate.of(name, [json.loads(line) for line in wanted])):
             Image.fromarray(data.pictures(0)[k % 64]).save(work / "evaluation" / name / f"{k + 1:04}.png")
-    evaluate.main(["score", str(work / "evaluation"), "--dry"])
+    evaluate.main(["score", str(work / "evaluation"), "--dry", "--model", str(work / "model")])
     evaluate.main(["memory", str(work / "evaluation")])
 
     pipeline = StableDiffusionPipeline.from_pretrained(work / "model", torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    picture = np.asarray(pipeline("a red apple", num_inference_steps=2, height=128, width=128).images[0])
-    if picture.shape != (128, 128, 3) or picture.std() == 0:
+    picture = np.asarray(pipeline("a red apple", num_inference_steps=2, height=256, width=256).images[0])
+    if picture.shape != (256, 256, 3) or picture.std() == 0:
         raise AssertionError(f"the exported model drew nothing: {picture.shape}, spread {picture.std()}")
 
     # An exported model can be trained further.
