@@ -146,7 +146,7 @@ eval-model: build
 	test -e $(TRAIN_WORK)/sprites.json || $(PYTHON) -m train.sprites
 	$(PYTHON) -m train.data scenes --pools 0
 	$(PYTHON) -m train.evaluate prompts build/eval
-	for s in ddim-25 dpmpp2m-12; do bin/darkroom batch build/eval/$$s.jsonl -o build/eval/$$s --name "{index:04}" || exit 1; done
+	for s in ddim-25 ddim-4 dpmpp2m-12; do bin/darkroom batch build/eval/$$s.jsonl -o build/eval/$$s --name "{index:04}" || exit 1; done
 	$(PYTHON) -m train.evaluate score build/eval
 
 clean:
