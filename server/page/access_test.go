@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
@@ -18,6 +19,7 @@ import (
 func TestAccessibility(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
+	f.step = 200 * time.Millisecond // a picture is still being made when it has been looked at, on a slow machine, too
 	for i := range 5 {
 		f.newPicture("a fox in snow", 256, 256, map[string]any{"prompt": "a fox in snow", "seed": i, "steps": 3, "scheduler": "ddim", "model": "icons"})
 	}
