@@ -210,10 +210,12 @@ func Random(n int, scale float32) []float32 {
 
 // sized is a weight without values, which may be many: single fills them in.
 func sized(role kernels.Role, shape ...int) *kernels.Weight {
-	return &kernels.Weight{Name: "weight", Role: role, Shape: shape}
+	return &kernels.Weight{Name: "weight", Role: role, Shape: shape, Tolerant: true}
 }
 
 func weight(role kernels.Role, shape ...int) *kernels.Weight {
 	s := tensor.Shape(shape)
-	return kernels.NewWeight("weight", role, tensor.Of(Random(s.Len(), 0.05), shape...))
+	w := kernels.NewWeight("weight", role, tensor.Of(Random(s.Len(), 0.05), shape...))
+	w.Tolerant = true // as most of a U-Net's are
+	return w
 }
