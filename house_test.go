@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"kernels"},
 	{"nn", "checkpoint"},
 	{"internal"},
-	{"stage", "clip", "qwen", "unet", "dit", "vae", "control", "esrgan", "models"},
+	{"stage", "clip", "qwen", "t5", "unet", "dit", "vae", "control", "esrgan", "models"},
 	{"family"},
 	{"pipeline"},
 	{"render"},
@@ -36,6 +36,7 @@ var layers = [][]string{
 var sideways = map[[2]string]bool{
 	{"control", "unet"}:     true, // a ControlNet is half a U-Net, and is written into the graph of a whole one
 	{"qwen", "clip"}:        true, // the files and the byte pair encoding of tokenizers
+	{"t5", "clip"}:          true, // the added tokens of tokenizers
 	{"scheduler", "config"}: true, // scheduler_config.json
 	{"compare", "batch"}:    true,
 	{"server", "batch"}:     true,

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 )
 
@@ -122,7 +123,7 @@ func isTextModule(base string) bool {
 func (f *AdapterFacts) family(s *Source) {
 	byName := []struct{ part, family string }{
 		{"lora_te2_", SDXL.String()}, {"text_encoder_2.", SDXL.String()}, {"clip_g.", SDXL.String()},
-		{"noise_refiner", "Z-Image"}, {"single_transformer_blocks", "FLUX.1"}, {"double_blocks", "FLUX.1"}, {"joint_blocks", "Stable Diffusion 3"},
+		{"noise_refiner", "Z-Image"}, {"single_transformer_blocks", "FLUX.1"}, {"double_blocks", "FLUX.1"}, {"single_blocks", "FLUX.1"}, {"joint_blocks", "Stable Diffusion 3"},
 		{"img_mod", "Qwen-Image"},
 	}
 	for _, name := range s.Names() {
@@ -142,9 +143,16 @@ func (f *AdapterFacts) family(s *Source) {
 		for _, name := range s.Names() {
 			if strings.Contains(name, n.part) {
 				f.Family, f.FamilyWhy = n.family, "it has layers "+strings.Trim(n.part, "._")
+				if n.family == "FLUX.1" {
+					f.fluxVersion(s)
+				}
 				return
 			}
 		}
+	}
+	if f.Family = twoStreams(s); f.Family != "" {
+		f.FamilyWhy = "its layers have a stream for the text"
+		return
 	}
 	meta := s.Metadata()
 	for _, key := range []string{"ss_base_model_version", "modelspec.architecture"} {
@@ -158,6 +166,66 @@ func (f *AdapterFacts) family(s *Source) {
 				return
 			}
 		}
+	}
+}
+
+// twoStreams tells adapters of layers with a stream for the text by their width: FLUX.1's, or those of Stable Diffusion 3.
+func twoStreams(s *Source) string {
+	const flux = 3072
+	for _, name := range s.Names() {
+		base, part := adapterPart(name)
+		flat := flatten(base)
+		if shape := s.arrays[name].Shape(); part == "down" && len(shape) == 2 && strings.Contains(flat, "transformer_blocks_") && strings.HasSuffix(flat, "attn_add_q_proj") {
+			if shape[1] == flux {
+				return Flux1.String()
+			}
+			return SD3.String()
+		}
+	}
+	return ""
+}
+
+// fluxVersion tells FLUX.2 from FLUX.1, whose layers have names in common: FLUX.2's layers share their modulation, and the MLPs, which
+// have gates, are wider or narrower.
+func (f *AdapterFacts) fluxVersion(s *Source) {
+	widths := map[string][2]int{} // what layers read and make
+	for _, name := range s.Names() {
+		base, part := adapterPart(name)
+		flat := flatten(base)
+		for _, own := range []string{"to_qkv_mlp_proj", "modulation_img", "modulation_txt", "single_stream_modulation", "ff_linear_in", "ff_context_linear_in"} {
+			if strings.Contains(flat, own) {
+				f.Family, f.FamilyWhy = Flux2.String(), "it has layers "+own
+				return
+			}
+		}
+		shape, w := s.arrays[name].Shape(), widths[flat]
+		switch {
+		case len(shape) < 2:
+		case part == "down":
+			w[0] = shape[1]
+		case part == "up":
+			w[1] = shape[0]
+		}
+		widths[flat] = w
+	}
+	for flat, w := range widths {
+		in, out, differs := w[0], w[1], false
+		switch {
+		case in == 0 || out == 0:
+			continue
+		case strings.HasSuffix(flat, "img_mlp_0") || strings.HasSuffix(flat, "txt_mlp_0"):
+			differs = out != 4*in
+		case strings.Contains(flat, "single_blocks") && strings.HasSuffix(flat, "linear1"):
+			differs = out != 7*in
+		case strings.Contains(flat, "single_blocks") && strings.HasSuffix(flat, "linear2"):
+			differs = in != 5*out
+		default:
+			continue
+		}
+		if differs {
+			f.Family, f.FamilyWhy = Flux2.String(), fmt.Sprintf("its layer %s makes %d values of %d", flat, out, in)
+		}
+		return
 	}
 }
 

@@ -17,6 +17,14 @@ func (f *Folder) Lacks() []string {
 	return f.file.single.Missing
 }
 
+// TextPart is the part that a text encoder of that kind is for a model in a single file; "" if its family has none of the kind.
+func (f *Folder) TextPart(kind TextKind) string {
+	if f.file == nil {
+		return ""
+	}
+	return textKinds[f.file.single.Family][kind]
+}
+
 // Fits reports whether another model has the parts that a single file lacks, for a denoiser that reads a text of the same width and the
 // same other conditions. Nothing but configurations is read.
 func (f *Folder) Fits(other *Folder) bool {
@@ -31,7 +39,7 @@ func (f *Folder) Fits(other *Folder) bool {
 	if errA != nil || errB != nil || errOwn != nil || err != nil || own.Components[denoiser].Class != index.Components[denoiser].Class {
 		return false
 	}
-	for _, key := range []string{"cross_attention_dim", "addition_embed_type", "projection_class_embeddings_input_dim", "cap_feat_dim", "joint_attention_dim"} {
+	for _, key := range []string{"cross_attention_dim", "addition_embed_type", "projection_class_embeddings_input_dim", "cap_feat_dim", "joint_attention_dim", "pooled_projection_dim"} {
 		if a.Has(key) != b.Has(key) || a.Has(key) && string(a.Raw(key)) != string(b.Raw(key)) {
 			return false
 		}
@@ -115,7 +123,7 @@ func copyTexts(files Embedded, from *Folder, folder string) error {
 	}
 	for _, e := range entries {
 		name := folder + "/" + e.Name()
-		if e.IsDir() || !strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, ".txt") || strings.Contains(name, ".index.") {
+		if e.IsDir() || !strings.HasSuffix(name, ".json") && !strings.HasSuffix(name, ".txt") && !strings.HasSuffix(name, ".model") || strings.Contains(name, ".index.") {
 			continue
 		}
 		text, err := from.ReadFile(name)

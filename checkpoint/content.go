@@ -254,6 +254,20 @@ func describeUpscaler(_ *Source, t table) (Description, bool) {
 	return d, true
 }
 
+// zShaped reports whether a joint layer of queries, keys and values is Z-Image's, of which there are as many of each; Lumina 2's keys
+// are fewer.
+func zShaped(rows, columns int) bool { return columns > 0 && rows == 3*columns }
+
+// runs reports whether transformers of a family are supported.
+func runs(family string) bool {
+	for _, known := range []string{"Z-Image", "FLUX.1", "FLUX.2", "Stable Diffusion 3"} {
+		if strings.HasPrefix(family, known) {
+			return true
+		}
+	}
+	return false
+}
+
 // describeTransformer finds denoisers that are not U-Nets.
 func describeTransformer(s *Source, t table) (Description, bool) {
 	p := []string{"", "model.diffusion_model.", "diffusion_model.", "transformer."}
@@ -273,7 +287,7 @@ func describeTransformer(s *Source, t table) (Description, bool) {
 		family = "FLUX.2"
 	case t.any(p, "double_blocks.0.img_attn.norm.key_norm.scale", "double_blocks.0.img_attn.qkv.weight", "single_transformer_blocks.0.attn.to_q.weight"):
 		family = "FLUX.1"
-		if !t.any(p, "guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight") {
+		if !t.any(p, "guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight", "guidance_in.in_layer.scale_weight") {
 			family = "FLUX.1 schnell"
 		}
 	case t.any(p, "joint_blocks.0.context_block.attn.qkv.weight", "transformer_blocks.0.attn.add_q_proj.weight") && !t.any(p, "transformer_blocks.0.img_mod.1.weight"):
@@ -282,7 +296,7 @@ func describeTransformer(s *Source, t table) (Description, bool) {
 		family = "Qwen-Image"
 	case t.any(p, "noise_refiner.0.attention.qkv.weight", "noise_refiner.0.attention.to_q.weight", "noise_refiner.0.attn.to_q.weight"):
 		family = "Lumina 2"
-		if first("cap_embedder.1.weight", 0) == 3840 || first("noise_refiner.0.attention_norm1.weight", 0) == 3840 {
+		if zShaped(first("noise_refiner.0.attention.qkv.weight", 0), first("noise_refiner.0.attention.qkv.weight", 1)) || t.any(p, "x_pad_token", "noise_refiner.0.attention.to_q.weight") {
 			family = "Z-Image"
 		}
 	case t.any(p, "double_layers.0.attn.w1q.weight"):
@@ -303,8 +317,13 @@ func describeTransformer(s *Source, t table) (Description, bool) {
 	if t.begins("vae.", "first_stage_model.", "text_encoders.") {
 		d.What = "a model of " + family
 	}
-	if family == "Z-Image" || strings.HasPrefix(family, "FLUX.2") {
+	switch {
+	case strings.HasPrefix(d.What, "a model of") && runs(family):
+		d.Hint = "give it with --model"
+	case family == "Z-Image" || strings.HasPrefix(family, "FLUX.2"):
 		d.Hint = "give it with --model, its text encoder with --text-encoder and its autoencoder with --vae"
+	case runs(family):
+		d.Hint = "give it with --model, its text encoders with --text-encoder and its autoencoder with --vae, or a model that has them with --parts"
 	}
 	return d, true
 }
@@ -349,7 +368,7 @@ func describeText(s *Source, t table) (Description, bool) {
 			d.What = "the text encoder " + d.Family
 		}
 	case t["encoder.block.0.layer.0.SelfAttention.q.weight"] != nil || arch == "t5" || arch == "t5encoder":
-		d.Family, d.What = "T5", "a T5 text encoder"
+		d.Family, d.What, d.Hint = "T5", "a T5 text encoder", "give it with --text-encoder"
 	case t.any([]string{"model.", "", "model.language_model."}, "layers.0.self_attn.q_norm.weight") || strings.HasPrefix(arch, "qwen3"):
 		d.Family, d.What, d.Hint = "Qwen3", "a Qwen3 text encoder", "give it with --text-encoder"
 	case t.any([]string{"model.", ""}, "layers.0.self_attn.q_proj.weight") || t["blk.0.attn_q.weight"] != nil:

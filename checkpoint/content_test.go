@@ -39,7 +39,7 @@ func TestKinds(t *testing.T) {
 		if d.Kind != want.Kind || d.Family != want.Family || d.What == "" {
 			t.Errorf("%s: %+v, want %s of %q", name, d, want.Kind, want.Family)
 		}
-		if want.Family == "Z-Image" || want.Family == "FLUX.2" { // models, if all of them is there
+		if runs(want.Family) { // models, if all of them is there
 			continue
 		}
 		if _, err := NewSingle(shaped(name, want.Arrays), SingleOptions{}); err == nil || !strings.Contains(err.Error(), d.What) {

@@ -1,13 +1,16 @@
 package checkpoint
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"darkroom/atomicfile"
 )
@@ -21,7 +24,7 @@ type Export struct {
 }
 
 // partOrder is that of the data.
-var partOrder = []string{"text_encoder", "text_encoder_2", "unet", "vae"}
+var partOrder = []string{"text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae"}
 
 // OpenParts opens the weights of all parts that the index names and this program knows.
 func OpenParts(f *Folder) (map[string]*Set, error) {
@@ -30,8 +33,9 @@ func OpenParts(f *Folder) (map[string]*Set, error) {
 		return nil, err
 	}
 	sets := map[string]*Set{}
+	lacks := f.Lacks()
 	for _, part := range partOrder {
-		if _, ok := index.Components[part]; !ok {
+		if c, ok := index.Components[part]; !ok || c.Class == "" || slices.Contains(lacks, part) {
 			continue
 		}
 		s, err := f.Weights(part)
@@ -46,7 +50,7 @@ func OpenParts(f *Folder) (map[string]*Set, error) {
 	return sets, nil
 }
 
-// FamilyOf tells the family of a model's U-Net.
+// FamilyOf tells the family of a model's U-Net or transformer.
 func FamilyOf(parts map[string]Weights) (Family, error) {
 	whole := func(w Weights) table {
 		t := table{}
@@ -64,8 +68,13 @@ func FamilyOf(parts map[string]Weights) (Family, error) {
 	if parts["text_encoder_2"] != nil {
 		p.text2 = whole(parts["text_encoder_2"])
 	}
+	if parts["transformer"] != nil {
+		if f := ditFamily(parts["transformer"].Names()); f != "" {
+			return f, nil
+		}
+	}
 	if parts["unet"] == nil {
-		return "", fmt.Errorf("the model has no U-Net")
+		return "", fmt.Errorf("the model has no U-Net, and no transformer of a family that is known")
 	}
 	p.openCLIP = p.text2 == nil && p.linear() // as Stable Diffusion 2, whose encoder is open_clip's under other names
 	f, _, err := p.family()
@@ -84,7 +93,7 @@ func (e *Export) files() (map[string]string, error) {
 		}
 		part, last, nested := strings.Cut(name, "/")
 		switch filepath.Ext(name) {
-		case ".json", ".txt":
+		case ".json", ".txt", ".model":
 		default:
 			return nil
 		}
@@ -108,6 +117,9 @@ func (e *Export) files() (map[string]string, error) {
 func (e *Export) SaveFolder(dir string) (err error) {
 	if _, err := os.Lstat(dir); err == nil {
 		return fmt.Errorf("%s exists already", dir)
+	}
+	if lacks := e.Folder.Lacks(); len(lacks) > 0 {
+		return fmt.Errorf("%s lacks parts that a folder needs: %s. Write a single file, with a name that ends in .safetensors", e.Folder.Name(), strings.Join(lacks, ", "))
 	}
 	files, err := e.files()
 	if err != nil {
@@ -168,6 +180,9 @@ func (e *Export) SaveFile(path string) error {
 	}
 	meta := map[string]string{"format": "pt", "modelspec.sai_model_spec": "1.0.0", "modelspec.prediction_type": "epsilon"}
 	var marks []string
+	if e.Parts["transformer"] != nil {
+		delete(meta, "modelspec.prediction_type")
+	}
 	if sampling.Prediction == VPrediction {
 		meta["modelspec.prediction_type"] = "v"
 		marks = append(marks, "v_pred")
@@ -175,7 +190,14 @@ func (e *Export) SaveFile(path string) error {
 	if sampling.ZeroSNR {
 		marks = append(marks, "ztsnr")
 	}
-	text, err := json.Marshal(files)
+	carried := map[string]string{}
+	for name, text := range files {
+		if !utf8.ValidString(text) { // SentencePiece's models are no text
+			name, text = name+encodedEnd, base64.StdEncoding.EncodeToString([]byte(text))
+		}
+		carried[name] = text
+	}
+	text, err := json.Marshal(carried)
 	if err != nil {
 		return err
 	}

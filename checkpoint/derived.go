@@ -209,7 +209,9 @@ func (p *modelParts) vaeConfig(f Family) (object, error) {
 		c["scaling_factor"], c["sample_size"], c["force_upcast"] = 0.13025, 1024, true
 	case f == Flux2 || t["bn.running_mean"] != nil:
 		packedConfig(c, t, widths)
-	case latent == 16 || f == ZImage: // FLUX.1's
+	case f == SD3:
+		c["scaling_factor"], c["shift_factor"] = 1.5305, 0.0609
+	case latent == 16 || f == ZImage || f == Flux1: // FLUX.1's
 		c["scaling_factor"], c["shift_factor"] = 0.3611, 0.1159
 	}
 	return c, nil
@@ -248,11 +250,12 @@ func textConfig(t table, openCLIP bool) (object, error) {
 	if hidden%64 != 0 { // narrower than any real one: as the models for tests in diffusers
 		heads = 4
 	}
+	end := min(t.axis(embeddings+"token_embedding.weight", 0), 49408) - 1 // what is added to the vocabulary lies after it
 	c := object{
 		"architectures": []string{"CLIPTextModel"}, "model_type": "clip_text_model", "hidden_act": "quick_gelu",
 		"vocab_size": t.axis(embeddings+"token_embedding.weight", 0), "hidden_size": hidden, "intermediate_size": wide,
 		"num_hidden_layers": layers, "num_attention_heads": heads, "max_position_embeddings": positions, "layer_norm_eps": 1e-5,
-		"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 1,
+		"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": 1,
 	}
 	if openCLIP {
 		c["hidden_act"] = "gelu"

@@ -2,7 +2,11 @@ package checkpoint
 
 import (
 	"fmt"
+	"io/fs"
+	"maps"
+	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"darkroom/tensor"
@@ -13,32 +17,49 @@ import (
 // ditPrefixes are what may stand before a transformer's names.
 var ditPrefixes = []string{"model.diffusion_model.", "diffusion_model.", "transformer.", ""}
 
+// ditMarks are arrays that tell families of transformers, by the original's names and diffusers'.
+var ditMarks = []struct {
+	family Family
+	names  []string
+}{
+	{ZImage, []string{"noise_refiner.0.attention.qkv.weight", "noise_refiner.0.attention.to_q.weight"}},
+	{Flux2, []string{"double_stream_modulation_img.lin.weight", "double_stream_modulation_img.linear.weight"}},
+	{Flux1, []string{"double_blocks.0.img_mod.lin.weight", "single_transformer_blocks.0.proj_mlp.weight"}},
+	{SD3, []string{"joint_blocks.0.context_block.attn.qkv.weight", "pos_embed.pos_embed"}},
+}
+
 // findTransformer is the denoiser of a file, by diffusers' names, if it is a transformer of a family that is known.
 func findTransformer(all table) (f Family, t table, original bool) {
 	for _, prefix := range ditPrefixes {
-		has := func(name string) bool { return all[prefix+name] != nil }
-		switch {
-		case has("noise_refiner.0.attention.qkv.weight"), has("noise_refiner.0.attention.to_q.weight"):
-			f = ZImage
-		case has("double_stream_modulation_img.lin.weight"), has("double_stream_modulation_img.linear.weight"):
-			f = Flux2
-		default:
+		f := Family("")
+		for _, m := range ditMarks {
+			if all.any([]string{prefix}, m.names...) {
+				f = m.family
+				break
+			}
+		}
+		if f == "" {
 			continue
 		}
-		t = table{}
-		for name, a := range all.below(prefix) {
+		t := table{}
+		own := all.below(prefix)
+		last := lastBlock(own.Names())
+		for name, a := range own {
 			if prefix == "" && ofOtherPart(name) || name == "norm_final.weight" {
 				continue
 			}
-			for _, to := range ditNames[f](name) {
+			for _, to := range ditNames[f](name, last) {
 				original = original || to.name != name
-				t[to.name] = to.of(a)
+				t[to.name] = to.array(a)
 			}
 		}
 		for _, pad := range []string{"x_pad_token", "cap_pad_token"} {
 			if a := t[pad]; a != nil && len(a.Shape()) == 1 {
 				t[pad] = tensor.Reshape(a, 1, a.Shape()[0])
 			}
+		}
+		if a := t["pos_embed.pos_embed"]; a != nil && len(a.Shape()) == 2 { // GGUF has no axis of length 1 there
+			t["pos_embed.pos_embed"] = tensor.Reshape(a, 1, a.Shape()[0], a.Shape()[1])
 		}
 		return f, t, original
 	}
@@ -61,31 +82,19 @@ func newTransformerFile(s *Source, p *modelParts, f Family, t table, original bo
 	if original {
 		m.Layout = "original"
 	}
-	name := strings.ToLower(filepath.Base(s.Name()))
-	index := object{"scheduler": [2]string{"diffusers", "FlowMatchEulerDiscreteScheduler"}, "tokenizer": [2]string{"transformers", "Qwen2Tokenizer"}}
-	sampling := object{"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
-	var config object
-	var err error
-	if f == ZImage {
-		m.FamilyWhy, m.Class = "its text has a refiner", "ZImagePipeline"
-		config, err = zImageConfig(t)
-		if !strings.Contains(name, "turbo") { // the distilled model's shift is half as large
-			sampling["shift"] = 6.0
-		}
-		index["transformer"], index["vae"], index["text_encoder"] = diffusers("ZImageTransformer2DModel"), diffusers("AutoencoderKL"), transformers("Qwen3Model")
-	} else {
-		m.FamilyWhy, m.Class = "all its layers share one modulation", "Flux2KleinPipeline"
-		config, err = flux2Config(t)
-		sampling["use_dynamic_shifting"] = true
-		index["is_distilled"] = !strings.Contains(name, "base")
-		index["transformer"], index["vae"], index["text_encoder"] = diffusers("Flux2Transformer2DModel"), diffusers("AutoencoderKLFlux2"), transformers("Qwen3ForCausalLM")
-	}
-	if err != nil {
+	d, err := describeDiT(f, t, strings.ToLower(filepath.Base(s.Name())))
+	if err != nil && !strings.Contains(m.Metadata[ConfigKey], `"transformer/config.json"`) {
 		return nil, err
 	}
-	index["_class_name"] = m.Class
+	m.FamilyWhy, m.Class = d.why, d.pipeline
+	d.sampling["_class_name"], d.sampling["num_train_timesteps"] = "FlowMatchEulerDiscreteScheduler", 1000
+	index := d.index
+	index["_class_name"], index["scheduler"] = m.Class, diffusers("FlowMatchEulerDiscreteScheduler")
 	m.Prediction = Prediction{Type: FlowPred, Why: "the family's"}
-	m.add("transformer", t, config)
+	if err := m.addTexts(f, index); err != nil {
+		return nil, err
+	}
+	m.add("transformer", t, d.config)
 	if p.vae != nil {
 		c, err := p.vaeConfig(f)
 		if err != nil {
@@ -93,16 +102,136 @@ func newTransformerFile(s *Source, p *modelParts, f Family, t table, original bo
 		}
 		m.add("vae", p.vae, c)
 	}
-	m.files["scheduler/scheduler_config.json"], m.files["model_index.json"] = sampling.text(), index.text()
+	m.files["scheduler/scheduler_config.json"], m.files["model_index.json"] = d.sampling.text(), index.text()
 	if err := m.carried(false); err != nil {
 		return nil, err
 	}
 	for _, part := range f.parts() {
-		if m.weights[part] == nil {
+		if m.weights[part] == nil && !(f == SD3 && part == "text_encoder_3") { // may be missing
 			m.Missing = append(m.Missing, part)
 		}
 	}
 	return m, nil
+}
+
+// dit is what a transformer's file says about a model.
+type dit struct {
+	why, pipeline           string
+	config, sampling, index object
+}
+
+// describeDiT finds it. name is the file's, in small letters: which models are distilled, nothing else tells.
+func describeDiT(f Family, t table, name string) (d dit, err error) {
+	class, vae := "", "AutoencoderKL"
+	texts := object{}
+	switch f {
+	case ZImage:
+		d = dit{why: "its text has a refiner", pipeline: "ZImagePipeline", sampling: object{"shift": 3.0}}
+		d.config, err = zImageConfig(t)
+		if !strings.Contains(name, "turbo") { // the distilled model's shift is half as large
+			d.sampling["shift"] = 6.0
+		}
+		class, texts = "ZImageTransformer2DModel", object{"text_encoder": transformers("Qwen3Model"), "tokenizer": transformers("Qwen2Tokenizer")}
+	case Flux2:
+		d = dit{why: "all its layers share one modulation", pipeline: "Flux2KleinPipeline", sampling: object{"shift": 3.0, "use_dynamic_shifting": true}}
+		d.config, err = flux2Config(t)
+		class, vae = "Flux2Transformer2DModel", "AutoencoderKLFlux2"
+		texts = object{"text_encoder": transformers("Qwen3ForCausalLM"), "tokenizer": transformers("Qwen2Tokenizer"), "is_distilled": !strings.Contains(name, "base")}
+	case Flux1:
+		d = dit{why: "its layers of two streams have a modulation each", pipeline: "FluxPipeline", sampling: object{"shift": 1.0}}
+		d.config, err = flux1Config(t)
+		if d.config["guidance_embeds"] == true { // dev
+			d.sampling = object{"shift": 3.0, "use_dynamic_shifting": true, "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
+		}
+		class, texts = "FluxTransformer2DModel", object{"text_encoder": transformers("CLIPTextModel"), "tokenizer": transformers("CLIPTokenizer"),
+			"text_encoder_2": transformers("T5EncoderModel"), "tokenizer_2": transformers("T5TokenizerFast")}
+	case SD3:
+		d = dit{why: "its layers have two streams and its positions are a table", pipeline: "StableDiffusion3Pipeline", sampling: object{"shift": 3.0}}
+		d.config, err = sd3Config(t)
+		class, texts = "SD3Transformer2DModel", object{"text_encoder": transformers("CLIPTextModelWithProjection"), "tokenizer": transformers("CLIPTokenizer"),
+			"text_encoder_2": transformers("CLIPTextModelWithProjection"), "tokenizer_2": transformers("CLIPTokenizer"),
+			"text_encoder_3": transformers("T5EncoderModel"), "tokenizer_3": transformers("T5TokenizerFast")}
+	}
+	d.index = texts
+	d.index["transformer"], d.index["vae"] = diffusers(class), diffusers(vae)
+	return d, err
+}
+
+// textKinds are the text encoders of families, by the names of their parts.
+var textKinds = map[Family]map[TextKind]string{
+	ZImage: {Qwen3: "text_encoder"}, Flux2: {Qwen3: "text_encoder"}, Flux1: {CLIPL: "text_encoder", T5: "text_encoder_2"},
+	SD3: {CLIPL: "text_encoder", CLIPG: "text_encoder_2", T5: "text_encoder_3"},
+}
+
+// addTexts finds text encoders that lie in the file, as text_encoders.NAME, or by the names of folders. The tokenizer of one
+// that the program has no vocabulary of lies beside the file.
+func (m *Single) addTexts(f Family, index object) error {
+	groups := map[string]bool{}
+	for name := range m.source.arrays {
+		for _, p := range []string{"text_encoders.", "conditioner.embedders."} {
+			if rest, ok := strings.CutPrefix(name, p); ok {
+				group, _, _ := strings.Cut(rest, ".")
+				groups[p+group+"."] = true
+			}
+		}
+		for _, p := range []string{"text_encoder.", "text_encoder_2.", "text_encoder_3."} {
+			if strings.HasPrefix(name, p) {
+				groups[p] = true
+			}
+		}
+	}
+	all := table(m.source.arrays)
+	for _, prefix := range slices.Sorted(maps.Keys(groups)) {
+		t := table{}
+		for name, a := range all.below(prefix) {
+			t[strings.TrimPrefix(name, "transformer.")] = a
+		}
+		hint := prefix
+		if prefix == "text_encoder_2." && f == SD3 {
+			hint = "clip_g"
+		}
+		kind, own, c, err := textIn(t, hint, m.source)
+		if err != nil {
+			return fmt.Errorf("%s: %w", strings.TrimSuffix(prefix, "."), err)
+		}
+		part := textKinds[f][kind]
+		if part == "" || m.weights[part] != nil {
+			continue // another program's, or twice
+		}
+		if f == Flux1 && kind == CLIPL {
+			delete(own, "text_projection.weight")
+			c["architectures"] = []string{"CLIPTextModel"}
+		}
+		m.add(part, own, c)
+		if err := m.addTokenizer(part, kind, c); err != nil {
+			return err
+		}
+	}
+	if f == SD3 && m.weights["text_encoder_3"] == nil { // optional; the user may give it
+		delete(index, "tokenizer_3")
+		delete(index, "text_encoder_3")
+	}
+	return nil
+}
+
+// addTokenizer puts the files of a part's tokenizer among the model's.
+func (m *Single) addTokenizer(part string, kind TextKind, c object) error {
+	folder := "tokenizer" + strings.TrimPrefix(part, "text_encoder")
+	found := tokenizerBeside(m.source.path, kind)
+	if found == nil {
+		own, err := tokenizerIn(m.source, kind, c)
+		if err != nil || own == nil {
+			return err // without one, opening it says what to do
+		}
+		found = own
+	}
+	for _, name := range []string{"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model", "special_tokens_map.json", "added_tokens.json"} {
+		text, err := fs.ReadFile(found, name)
+		if err == nil {
+			m.files[folder+"/"+name] = string(text)
+		}
+	}
+	return nil
 }
 
 func diffusers(class string) [2]string    { return [2]string{"diffusers", class} }
@@ -143,5 +272,59 @@ func flux2Config(t table) (object, error) {
 		"joint_attention_dim": t.axis("context_embedder.weight", 1), "timestep_guidance_channels": t.axis("time_guidance_embed.timestep_embedder.linear_1.weight", 1),
 		"mlp_ratio": float64(t.axis("transformer_blocks.0.ff.linear_out.weight", 1)) / float64(width), "axes_dims_rope": []int{head / 4, head / 4, head / 4, head / 4},
 		"rope_theta": 2000, "eps": 1e-6, "guidance_embeds": t["time_guidance_embed.guidance_embedder.linear_1.weight"] != nil,
+	}, nil
+}
+
+// flux1Axes are an eighth of a head for the first axis and the rest for the others, all even.
+func flux1Axes(head int) []int {
+	first := head / 8
+	for first%2 != 0 || (head-first)/2%2 != 0 && first < head {
+		first++
+	}
+	return []int{first, (head - first) / 2, (head - first) / 2}
+}
+
+func flux1Config(t table) (object, error) {
+	names := t.Names()
+	width, head, err := heads(t, "x_embedder.weight", "transformer_blocks.0.attn.norm_q.weight")
+	if err != nil {
+		return nil, err
+	}
+	return object{
+		"_class_name": "FluxTransformer2DModel", "patch_size": 1, "in_channels": t.axis("x_embedder.weight", 1), "out_channels": t.axis("proj_out.weight", 0),
+		"num_layers": len(indices(names, "transformer_blocks.")), "num_single_layers": len(indices(names, "single_transformer_blocks.")),
+		"attention_head_dim": head, "num_attention_heads": width / head, "joint_attention_dim": t.axis("context_embedder.weight", 1),
+		"pooled_projection_dim": t.axis("time_text_embed.text_embedder.linear_1.weight", 1), "axes_dims_rope": flux1Axes(head),
+		"guidance_embeds": t["time_text_embed.guidance_embedder.linear_1.weight"] != nil,
+	}, nil
+}
+
+func sd3Config(t table) (object, error) {
+	names := t.Names()
+	const block = "transformer_blocks.0."
+	width, head := t.axis("pos_embed.proj.weight", 0), 64
+	norm := any(nil)
+	if n := t.axis(block+"attn.norm_q.weight", 0); n > 0 {
+		head, norm = n, "rms_norm"
+	}
+	if width == 0 || width%head != 0 {
+		return nil, fmt.Errorf("pos_embed.proj.weight does not say how many heads there are")
+	}
+	side := 0
+	if s := t["pos_embed.pos_embed"]; s != nil && len(s.Shape()) == 3 {
+		side = int(math.Sqrt(float64(s.Shape()[1])))
+	}
+	dual := []int{}
+	for i := range indices(names, "transformer_blocks.") {
+		if t[fmt.Sprintf("transformer_blocks.%d.attn2.to_q.weight", i)] != nil {
+			dual = append(dual, i)
+		}
+	}
+	patch := t.axis("pos_embed.proj.weight", 2)
+	return object{
+		"_class_name": "SD3Transformer2DModel", "sample_size": 128, "patch_size": patch, "in_channels": t.axis("pos_embed.proj.weight", 1),
+		"out_channels": t.axis("proj_out.weight", 0) / max(patch*patch, 1), "num_layers": len(indices(names, "transformer_blocks.")), "attention_head_dim": head,
+		"num_attention_heads": width / head, "joint_attention_dim": t.axis("context_embedder.weight", 1), "caption_projection_dim": width,
+		"pooled_projection_dim": t.axis("time_text_embed.text_embedder.linear_1.weight", 1), "pos_embed_max_size": side, "dual_attention_layers": dual, "qk_norm": norm,
 	}, nil
 }

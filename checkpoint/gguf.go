@@ -204,6 +204,8 @@ func (g *ggufReader) list() (texts []string) {
 			texts = append(texts, v)
 		case int64, uint64:
 			texts = append(texts, fmt.Sprint(v))
+		case float64:
+			texts = append(texts, strconv.FormatFloat(v, 'g', -1, 64))
 		}
 		if g.err != nil {
 			return nil

@@ -66,8 +66,8 @@ func flatten(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
 // adapterPrefixes name the part that a module belongs to. Those without one may stand before others.
 var adapterPrefixes = []struct{ prefix, part string }{
-	{"lora_unet_", "unet"}, {"lora_te1_", "text_encoder"}, {"lora_te2_", "text_encoder_2"}, {"lora_te_", "text_encoder"},
-	{"lora_transformer_", "transformer"}, {"lycoris_", ""}, {"base_model.model.", ""}, {"text_encoder_2.", "text_encoder_2"},
+	{"lora_unet_", "unet"}, {"lora_te1_", "text_encoder"}, {"lora_te2_", "text_encoder_2"}, {"lora_te3_", "text_encoder_3"}, {"lora_te_", "text_encoder"},
+	{"lora_transformer_", "transformer"}, {"lycoris_", ""}, {"base_model.model.", ""}, {"text_encoder_2.", "text_encoder_2"}, {"text_encoder_3.", "text_encoder_3"},
 	{"text_encoder.", "text_encoder"}, {"unet.", "unet"}, {"unet_", "unet"}, {"diffusion_model.", "unet"}, {"model.diffusion_model.", "unet"},
 	{"transformer.", "transformer"}, {"clip_l.", "text_encoder"}, {"clip_g.", "text_encoder_2"}, {"te1_", "text_encoder"}, {"te2_", "text_encoder_2"},
 }

@@ -16,6 +16,8 @@ const (
 	Refiner Family = "sdxl-refiner"
 	ZImage  Family = "z-image"
 	Flux2   Family = "flux2-klein"
+	Flux1   Family = "flux1"
+	SD3     Family = "sd3"
 )
 
 // String is the family's name for people.
@@ -33,6 +35,10 @@ func (f Family) String() string {
 		return "Z-Image"
 	case Flux2:
 		return "FLUX.2 klein"
+	case Flux1:
+		return "FLUX.1"
+	case SD3:
+		return "Stable Diffusion 3"
 	}
 	return string(f)
 }

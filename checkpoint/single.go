@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -123,6 +124,9 @@ func newSingle(s *Source, o SingleOptions) (*Single, error) {
 // keys and shapes do not show comes back as it was.
 const ConfigKey = "darkroom.config"
 
+// encodedEnd follows the names of files in it that are no text, in base64.
+const encodedEnd = ".base64"
+
 // carried takes the configurations that the file brings, but for the scheduler's, which model_index.json names, where the
 // user says how to predict.
 func (m *Single) carried(overridden bool) error {
@@ -136,6 +140,13 @@ func (m *Single) carried(overridden bool) error {
 	}
 	for name, text := range files {
 		part, _, _ := strings.Cut(name, "/")
+		if plain, ok := strings.CutSuffix(name, encodedEnd); ok {
+			b, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				return fmt.Errorf("metadata %s: %s: %w", ConfigKey, name, err)
+			}
+			name, text = plain, string(b)
+		}
 		scheduler := part == "scheduler"
 		if name == "model_index.json" {
 			if !overridden && m.hasAllOf(text) {
@@ -206,6 +217,10 @@ func (f Family) parts() []string {
 		return []string{"unet", "vae", "text_encoder_2"}
 	case ZImage, Flux2:
 		return []string{"transformer", "vae", "text_encoder"}
+	case Flux1:
+		return []string{"transformer", "vae", "text_encoder", "text_encoder_2"}
+	case SD3:
+		return []string{"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}
 	}
 	return []string{"unet", "vae", "text_encoder"}
 }

@@ -16,6 +16,7 @@ func Joined(f Family, parts map[string]Weights, marks ...string) (Weights, error
 			out[prefix+name] = a
 		}
 	}
+	tables := map[string]table{}
 	for part, w := range parts {
 		t := table{}
 		for _, name := range w.Names() {
@@ -23,6 +24,12 @@ func Joined(f Family, parts map[string]Weights, marks ...string) (Weights, error
 				t[name] = a
 			}
 		}
+		tables[part] = t
+	}
+	if tables["transformer"] != nil {
+		return joinedTransformer(f, tables)
+	}
+	for part, t := range tables {
 		switch {
 		case part == "unet":
 			put("model.diffusion_model.", unetToLDM(t))

@@ -46,6 +46,9 @@ type item struct {
 func layOut(w Weights, as string, meta map[string]string) ([]item, []byte, error) {
 	var items []item
 	for _, name := range w.Names() {
+		if strings.HasSuffix(name, "num_batches_tracked") {
+			continue // a count of training, and no weight
+		}
 		a, ok := w.Array(name)
 		if !ok {
 			return nil, nil, fmt.Errorf("tensor %q is listed but missing", name)

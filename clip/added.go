@@ -48,6 +48,21 @@ func (t addedToken) same(b addedToken) bool {
 		t.RStrip == b.RStrip && t.normalized() == b.normalized() && t.Special == b.Special
 }
 
+// AddedToken is an entry of tokenizer.json's added_tokens, or of tokenizer_config.json's added_tokens_decoder.
+type AddedToken = addedToken
+
+// LooksIn reports whether the token is looked for in normalized text, not in the text as it was written.
+func (t addedToken) LooksIn() (normalized bool) { return t.normalized() }
+
+// Splitter finds added tokens in text. The zero value finds none.
+type Splitter struct{ s splitter }
+
+// Add has a token looked for that is spelled so.
+func (s *Splitter) Add(text string, id int32, token AddedToken) { s.s.add(text, id, token) }
+
+// Split yields the parts of text in order, added tokens with their id and what is between them with -1.
+func (s *Splitter) Split(text string) iter.Seq2[string, int32] { return s.s.split(text) }
+
 // splitter finds added tokens: leftmost first, then longest.
 type splitter struct {
 	root   trie

@@ -23,6 +23,8 @@ type TextConfig struct {
 	EOSTokenID int
 	// ProjectionDim is the width of the text's embedding, which a CLIPTextModelWithProjection gives; 0 for none.
 	ProjectionDim int
+	// Pooled asks for the text's embedding where there is no projection, as FLUX.1 reads it: the family does.
+	Pooled bool
 	// Penultimate asks for the states before the last layer, without the final norm, as SDXL reads them. The file does
 	// not say so: the family does.
 	Penultimate bool
@@ -144,7 +146,7 @@ func (m *TextModel) Layers() int {
 // Forward writes the encoder into g: ids, [N,T] of type I32, to hidden states [N,T,HiddenSize] after the final layer
 // norm, or without it where the family reads Penultimate ones. Skip leaves off so many layers from the end ("clip
 // skip"); 0 is all that the family reads. (Stable Diffusion 2.x reads the layer before the last: its files hold one
-// layer fewer.) Where there is a projection, pooled is the embedding of the text up to each token, [N,T,ProjectionDim]:
+// layer fewer.) Where it is asked for, pooled is the embedding of the text up to each token, [N,T,ProjectionDim]:
 // that of the token EOS is the text's, whatever skip is.
 func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) (hidden, pooled *kernels.Tensor) {
 	x := g.Add("", &kernels.Embed{IDs: ids, Tokens: m.tokens, Positions: m.positions})
@@ -152,7 +154,7 @@ func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) (hi
 	for i, b := range m.layers {
 		if i == last {
 			hidden = x
-			if m.textProjection == nil {
+			if m.textProjection == nil && !m.Config.Pooled {
 				break
 			}
 		}
@@ -164,8 +166,12 @@ func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) (hi
 	if !m.Config.Penultimate {
 		hidden = m.finalLayerNorm.Forward(g, hidden)
 	}
+	if m.textProjection == nil && !m.Config.Pooled {
+		return hidden, nil
+	}
+	pooled = m.finalLayerNorm.Forward(g, x)
 	if m.textProjection != nil {
-		pooled = m.textProjection.Forward(g, m.finalLayerNorm.Forward(g, x), kernels.Identity, nil)
+		pooled = m.textProjection.Forward(g, pooled, kernels.Identity, nil)
 	}
 	return hidden, pooled
 }

@@ -1,13 +1,13 @@
 // Package dit holds denoisers that are transformers over patches of latents and tokens of text (Peebles & Xie 2023): Z-Image's,
-// with one stream for both, and FLUX.2's, with two streams that become one. Each is written with the names of diffusers'
-// class.
+// with one stream for both, those of FLUX.1 and FLUX.2, with two streams that become one, and that of Stable Diffusion 3, with two
+// streams. Each is written with the names of diffusers' class.
 package dit
 
 import (
+	"fmt"
 	"math"
 
-	"darkroom/kernels"
-	"darkroom/nn"
+	"darkroom/checkpoint"
 )
 
 // most bounds what a hostile file can ask for.
@@ -41,6 +41,19 @@ func (r rotations) width() (sum int) {
 	return sum
 }
 
+// checkAxes says what is wrong with the axes that a configuration has under a key, of heads of that width.
+func (r rotations) checkAxes(c *checkpoint.Config, key string, head int) {
+	if r.width() != head {
+		c.Fail(key, fmt.Sprintf("they must add up to the width of a head, %d", head))
+	}
+	for _, d := range r.axes {
+		if d < 2 || d%2 != 0 {
+			c.Fail(key, "they must be even")
+			break
+		}
+	}
+}
+
 // put writes the cosines and sines of a position into out, which has width() elements.
 func (r rotations) put(out []float32, position []int) {
 	i, half := 0, r.width()/2
@@ -55,23 +68,4 @@ func (r rotations) put(out []float32, position []int) {
 			i++
 		}
 	}
-}
-
-// attention is self-attention over one sequence, or a part of that over two, with QK-norm and rotary positions.
-type attention struct {
-	toQ, toK, toV, toOut nn.Linear
-	normQ, normK         nn.RMSNorm
-	heads                int
-}
-
-// project gives queries, keys and values of x, [N,T,C].
-func (a attention) project(g *kernels.Graph, x, angles *kernels.Tensor) (q, k, v *kernels.Tensor) {
-	q = a.normQ.Rotary(g, a.toQ.Weight.Name+" rotary", a.toQ.Forward(g, x, kernels.Identity, nil), angles, a.heads, false)
-	k = a.normK.Rotary(g, a.toK.Weight.Name+" rotary", a.toK.Forward(g, x, kernels.Identity, nil), angles, a.heads, false)
-	return q, k, a.toV.Forward(g, x, kernels.Identity, nil)
-}
-
-// attend is what lies between the projections; lengths, [N], count the keys that are not padding; nil means all.
-func (a attention) attend(g *kernels.Graph, q, k, v, lengths *kernels.Tensor) *kernels.Tensor {
-	return g.Add(a.toQ.Weight.Name+" attention", &kernels.Attention{Q: q, K: k, V: v, Heads: a.heads, Lengths: lengths})
 }

@@ -44,6 +44,8 @@ type Model struct {
 	EditsScaled bool
 	// Small is the name of the small autoencoder for its latents, which is good enough for previews; "": there is none.
 	Small string
+	// Wide says that its states are out of float16's range: on a GPU that has bfloat16, that is its half precision.
+	Wide bool
 	// Warnings are what the user should know of its files.
 	Warnings []string
 	// Sets are the parts' weights as they lie on disk, in the order of Parts.
@@ -222,7 +224,7 @@ type opener struct {
 }
 
 // families are asked in this order.
-var families = []opener{stableDiffusion, stableDiffusionXL, zImage, flux2}
+var families = []opener{stableDiffusion, stableDiffusionXL, zImage, flux2, flux1, stableDiffusion3}
 
 // Options are choices about a model that override its files.
 type Options struct {
@@ -231,9 +233,9 @@ type Options struct {
 	Prediction string
 	// VAE replaces the model's autoencoder; nil does not. The model closes its weights.
 	VAE *VAE
-	// Text replaces the text encoder of a model that has a language model for one, or gives it to one in a file without;
-	// nil does not. The model closes its weights.
-	Text *checkpoint.LanguageModel
+	// Texts replace the text encoders of a model of their kinds, or give them to one in a file without. The model closes
+	// their weights.
+	Texts []*checkpoint.TextModel
 }
 
 // VAE is a separate autoencoder.
@@ -253,6 +255,10 @@ func OpenVAE(model *checkpoint.Folder, path, hashCache string) (*VAE, error) {
 			f = checkpoint.ZImage
 		case isFlux2(index):
 			f = checkpoint.Flux2
+		case isFlux1(index):
+			f = checkpoint.Flux1
+		case isStableDiffusion3(index):
+			f = checkpoint.SD3
 		}
 	}
 	set, config, err := checkpoint.OpenVAE(path, f, hashCache)
@@ -389,6 +395,7 @@ type files struct {
 	sets     []*checkpoint.Set
 	weights  map[string]*partWeights
 	warnings []string
+	texts    map[string]*checkpoint.TextModel // by part: see take
 }
 
 // partWeights are a part's arrays as the files have them, and what its network made of them.
@@ -402,8 +409,8 @@ func (x *files) config(part string) (*config.Object, error) {
 	if part == "vae" && x.options.VAE != nil {
 		return x.options.VAE.Config, nil
 	}
-	if part == languagePart && x.options.Text != nil {
-		return x.options.Text.Config, nil
+	if t := x.texts[part]; t != nil {
+		return t.Config, nil
 	}
 	return x.folder.Config(part)
 }
@@ -414,9 +421,9 @@ func (x *files) open(part string) (checkpoint.Weights, error) {
 		x.sets = append(x.sets, x.options.VAE.Set)
 		return x.options.VAE.Set, nil
 	}
-	if part == languagePart && x.options.Text != nil {
-		x.sets = append(x.sets, x.options.Text.Set)
-		return x.options.Text.Set, nil
+	if t := x.texts[part]; t != nil {
+		x.sets = append(x.sets, t.Set)
+		return t.Set, nil
 	}
 	set, err := x.folder.Weights(part)
 	if err != nil {

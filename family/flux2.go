@@ -24,7 +24,7 @@ func isFlux2(index *checkpoint.Index) bool {
 }
 
 func openFlux2(x *files, d *stage.Device) (*Model, error) {
-	m := &Model{Family: "FLUX.2 klein"}
+	m := &Model{Family: "FLUX.2 klein", Wide: true}
 	options, err := x.folder.Config("model_index.json")
 	if err != nil {
 		return nil, err

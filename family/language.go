@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"darkroom/checkpoint"
 	"darkroom/clip"
 	"darkroom/config"
 	"darkroom/nn"
 	"darkroom/qwen"
-	"darkroom/recipe"
 	"darkroom/stage"
 	"darkroom/tensor"
 )
@@ -29,37 +26,14 @@ type languageModel struct {
 // languagePart is what the text encoder is called in a model's files.
 const languagePart = "text_encoder"
 
-// whole says what a model in a single file lacks, and how to give it.
-func (x *files) whole() error {
-	s := x.folder.Single()
-	if s == nil {
-		return nil
-	}
-	var flags []string
-	if !x.folder.Exists(languagePart) && x.options.Text == nil {
-		flags = append(flags, "the text encoder with --text-encoder")
-	}
-	if !x.folder.Exists("vae") && x.options.VAE == nil {
-		flags = append(flags, "the autoencoder with --vae")
-	}
-	if len(flags) == 0 {
-		return nil
-	}
-	return fmt.Errorf("model %s: the file holds only %s of %s: give %s, or a model that has them with --parts", x.folder.Name(), strings.Join(s.Parts, ", "), s.Family, strings.Join(flags, ", and "))
-}
-
 // openLanguageModel opens the text encoder and the tokenizer. layers chooses the states that are read.
 func openLanguageModel(x *files, d *stage.Device, thinking bool, layers func(qwen.Config) []int) (*languageModel, error) {
-	if err := x.whole(); err != nil {
+	if err := x.take(textParts{{languagePart, checkpoint.Qwen3}}); err != nil {
 		return nil, err
 	}
-	files := x.folder.Sub("tokenizer")
-	if x.options.Text != nil {
-		files = x.options.Text.Tokenizer
-	}
-	t, err := qwen.LoadTokenizer(files)
+	t, err := qwen.LoadTokenizer(x.tokenizer(languagePart))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", x.folder.Name(), err)
+		return nil, x.noTokenizer(err, "tokenizer.json")
 	}
 	const name = languagePart
 	m, err := network(x, name, func(c *config.Object) (qwen.Config, error) {
@@ -74,19 +48,24 @@ func openLanguageModel(x *files, d *stage.Device, thinking bool, layers func(qwe
 		return nil, fmt.Errorf("model %s: %w", x.folder.Name(), err)
 	}
 	e := &languageModel{tokenizer: t, model: m, thinking: thinking}
-	for _, array := range qwen.EmbeddingNames {
-		if a, ok := x.weights[name].arrays.Array(array); ok {
-			e.table = a
-		}
-	}
-	if want := (tensor.Shape{m.Config.VocabSize, m.Config.HiddenSize}); e.table == nil || !e.table.Shape().Equal(want) {
-		return nil, fmt.Errorf("model %s: %s has no table of tokens' vectors (%s, %v)", x.folder.Name(), name, qwen.EmbeddingNames[0], want)
+	if e.table, err = tokenTable(x.weights[name].arrays, qwen.EmbeddingNames, tensor.Shape{m.Config.VocabSize, m.Config.HiddenSize}); err != nil {
+		return nil, fmt.Errorf("model %s: %s %w", x.folder.Name(), name, err)
 	}
 	e.part = (&stage.Part{
 		Name: name, Title: "the text encoder", Net: m, Once: true, Large: true,
 		Sizes: func(int, int, int, bool) nn.Sizes { return nn.Sizes{Rows: 1, Tokens: e.Tokens()} },
 	}).On(d)
 	return e, nil
+}
+
+// tokenTable finds the table of tokens' vectors, of that shape, by one of its names. It is read row by row where it lies.
+func tokenTable(arrays checkpoint.Weights, names []string, want tensor.Shape) (tensor.Array, error) {
+	for _, name := range names {
+		if a, ok := arrays.Array(name); ok && a.Shape().Equal(want) {
+			return a, nil
+		}
+	}
+	return nil, fmt.Errorf("has no table of tokens' vectors (%s, %v)", names[0], want)
 }
 
 // Layers is 1: none can be left off.
@@ -100,18 +79,9 @@ func (t *languageModel) Check(_, syntax string) error {
 	return err
 }
 
-// weightedWords are a part of a prompt with a weight, in the syntax of the web UIs.
-var weightedWords = regexp.MustCompile(`\([^()]+:\s*[+-]?[0-9.]+\s*\)`)
-
-// read gives the ids of a prompt's chat. Of the weighted syntax the tags of adapters alone mean something here: brackets are
-// text, as weights of words have no place in the states of a language model.
+// read gives the ids of a prompt's chat. Weights of words have no place in the states of a language model.
 func (t *languageModel) read(text, syntax string) (ids []int32, cut string, warnings []string) {
-	if syntax == recipe.Weighted {
-		text, _ = clip.CutTags(text)
-		if found := weightedWords.FindString(text); found != "" {
-			warnings = append(warnings, fmt.Sprintf("%.80q is encoded as words: this model's text encoder knows no weights", found))
-		}
-	}
+	text, warnings = wordsOf(text, syntax)
 	ids, cut = t.tokenizer.Prompt(text, t.thinking)
 	return ids, cut, warnings
 }

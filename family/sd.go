@@ -43,7 +43,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	for part, class := range sdParts {
 		c, ok := index.Components[part]
 		if !ok {
-			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x, 2.x and XL, Z-Image and FLUX.2 klein in the diffusers layout are supported", f.Name(), index.Class, part)
+			return fmt.Errorf("model %s is a %s without %s: only Stable Diffusion 1.x, 2.x, XL and 3, FLUX.1, FLUX.2 klein and Z-Image in the diffusers layout are supported", f.Name(), index.Class, part)
 		}
 		if c.Class != class {
 			return fmt.Errorf("%s/model_index.json: %s is a %s: only %s is supported", f.Name(), part, c.Class, class)
@@ -51,7 +51,7 @@ func unknown(f *checkpoint.Folder, index *checkpoint.Index) error {
 	}
 	for _, extra := range []string{"text_encoder_2", "text_encoder_3", "transformer", "prior"} {
 		if c, ok := index.Components[extra]; ok {
-			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x, 2.x and XL, Z-Image and FLUX.2 klein", f.Name(), extra, c.Class, index.Class)
+			return fmt.Errorf("%s/model_index.json: %s is a %s: models of class %s are not supported, only Stable Diffusion 1.x, 2.x, XL and 3, FLUX.1, FLUX.2 klein and Z-Image", f.Name(), extra, c.Class, index.Class)
 		}
 	}
 	return fmt.Errorf("model %s is a %s, which is not supported", f.Name(), index.Class)
@@ -69,7 +69,7 @@ func openStableDiffusion(x *files, d *stage.Device) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := openCLIP(x, d, "text_encoder", "tokenizer")
+	text, err := openCLIP(x, d, "text_encoder")
 	if err != nil {
 		return nil, err
 	}

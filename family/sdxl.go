@@ -43,7 +43,7 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 		if index.Components[e.part].Class == "" {
 			continue // the refiner's first
 		}
-		one, err := openPenultimate(x, d, e.part, "tokenizer"+e.part[len("text_encoder"):])
+		one, err := openPenultimate(x, d, e.part)
 		if err != nil {
 			return nil, err
 		}
@@ -94,8 +94,8 @@ func openStableDiffusionXL(x *files, d *stage.Device) (*Model, error) {
 }
 
 // openPenultimate opens a text encoder whose states before the last layer are read.
-func openPenultimate(x *files, d *stage.Device, name, tokenizer string) (*clipText, error) {
-	return openCLIPWith(x, d, name, tokenizer, func(c *config.Object) (clip.TextConfig, error) {
+func openPenultimate(x *files, d *stage.Device, name string) (*clipText, error) {
+	return openCLIPWith(x, d, name, func(c *config.Object) (clip.TextConfig, error) {
 		m, err := clip.ReadTextConfig(c)
 		m.Penultimate = true
 		return m, err

@@ -22,17 +22,17 @@ type clipText struct {
 	extended  *clip.Tokenizer // with the words of embeddings; nil without
 }
 
-// openCLIP opens the encoder in the folder name and the tokenizer in another.
-func openCLIP(x *files, d *stage.Device, name, tokenizer string) (*clipText, error) {
-	return openCLIPWith(x, d, name, tokenizer, clip.ReadTextConfig)
+// openCLIP opens an encoder with its tokenizer.
+func openCLIP(x *files, d *stage.Device, name string) (*clipText, error) {
+	return openCLIPWith(x, d, name, clip.ReadTextConfig)
 }
 
 // openCLIPWith is openCLIP with another reader of the configuration.
-func openCLIPWith(x *files, d *stage.Device, name, tokenizer string, read func(*config.Object) (clip.TextConfig, error)) (*clipText, error) {
-	if x.options.Text != nil {
-		return nil, fmt.Errorf("model %s: its text encoders are CLIP's, which no language model can replace: leave --text-encoder out", x.folder.Name())
+func openCLIPWith(x *files, d *stage.Device, name string, read func(*config.Object) (clip.TextConfig, error)) (*clipText, error) {
+	if len(x.options.Texts) > 0 && x.texts == nil {
+		return nil, fmt.Errorf("model %s: its text encoders are CLIP's, which no other can replace: leave --text-encoder out", x.folder.Name())
 	}
-	t, err := clip.LoadTokenizer(x.folder.Sub(tokenizer))
+	t, err := clip.LoadTokenizer(x.tokenizer(name))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", x.folder.Name(), err)
 	}

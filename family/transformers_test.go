@@ -10,16 +10,19 @@ import (
 	"darkroom/nn"
 	"darkroom/qwen"
 	"darkroom/stage"
+	"darkroom/t5"
 	"darkroom/tensor"
 	"darkroom/vae"
 )
 
 // The configurations of the released models, as far as they are not the classes' defaults.
 const (
-	qwen4B   = `{"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 151936}`
-	klein4B  = `{"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": false}`
-	kleinVAE = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 32, "sample_size": 1024}`
-	fluxVAE  = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16, "sample_size": 1024, "use_quant_conv": false, "use_post_quant_conv": false,
+	qwen4B    = `{"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 151936}`
+	t5XXL     = `{"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu", "vocab_size": 32128}`
+	sd35Large = `{"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "pos_embed_max_size": 192, "qk_norm": "rms_norm"}`
+	klein4B   = `{"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": false}`
+	kleinVAE  = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 32, "sample_size": 1024}`
+	fluxVAE   = `{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16, "sample_size": 1024, "use_quant_conv": false, "use_post_quant_conv": false,
 		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`
 )
 
@@ -59,6 +62,21 @@ func TestTransformersMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t5xxl := func(tokens int) *stage.Part {
+		m, err := sized(t5XXL, "text_encoder_2", src, t5.ReadConfig, t5.New)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return (&stage.Part{Name: "t5", Net: m, Once: true, Large: true, Sizes: func(int, int, int, bool) nn.Sizes { return nn.Sizes{Rows: 1, Tokens: tokens} }}).On(d)
+	}
+	flux, err := sized(`{"guidance_embeds": true}`, "transformer", src, dit.ReadFlux1Config, dit.NewFlux1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sd3, err := sized(sd35Large, "transformer", src, dit.ReadSD3Config, dit.NewSD3)
+	if err != nil {
+		t.Fatal(err)
+	}
 	const GiB = 1 << 30
 	for name, c := range map[string]struct {
 		m       Model
@@ -66,6 +84,8 @@ func TestTransformersMemory(t *testing.T) {
 		weights float64 // of the transformer, in thousands of millions
 	}{
 		"FLUX.2 klein 4B": {Model{Parts: []*stage.Part{language(9, 18, 27), newTransformer(klein, d, Latent{Factor: 16}, qwen.Most).part, decoder(kleinVAE, vae.ReadPackedConfig).decoder}}, 5 * GiB, 3.9},
+		"FLUX.1 dev":      {Model{Parts: []*stage.Part{t5xxl(512), newTransformer(flux, d, Latent{Factor: 8}, 512).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 11.9},
+		"SD 3.5 large":    {Model{Parts: []*stage.Part{t5xxl(256), newTransformer(sd3, d, Latent{Factor: 8}, 333).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 8.06},
 		"Z-Image-Turbo":   {Model{Parts: []*stage.Part{language(35), newTransformer(z, d, Latent{Factor: 8}, 128).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 6.15},
 	} {
 		c.m.Codec = decoder(fluxVAE, vae.ReadConfig)

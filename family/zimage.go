@@ -23,7 +23,7 @@ func isZImage(index *checkpoint.Index) bool {
 }
 
 func openZImage(x *files, d *stage.Device) (*Model, error) {
-	m := &Model{Family: "Z-Image"}
+	m := &Model{Family: "Z-Image", Wide: true}
 	var err error
 	if m.Sampling, err = readSampling(x); err != nil {
 		return nil, err

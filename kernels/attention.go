@@ -12,7 +12,7 @@ import (
 //
 //	for n, h, i {
 //		g := h / (Heads/KVHeads) // heads in a row share keys and values (Ainslie et al. 2023)
-//		for j { s[j] = Scale · Σ_d Q[n,i,h·D+d] · K[n,j,g·D+d] } // only j < Lengths[n]; Causal: only j ≤ i
+//		for j { s[j] = Scale · Σ_d Q[n,i,h·D+d] · K[n,j,g·D+d] + Bias[h,i-j+Tk-1] } // only j < Lengths[n]; Causal: only j ≤ i
 //		p = softmax(s)
 //		for d { dst[n,i,h·D+d] = Σ_j p[j] · V[n,j,g·D+d] }
 //	}
@@ -25,6 +25,8 @@ type Attention struct {
 	Scale   float32 // 0 means 1/√D
 	Causal  bool
 	Lengths *Tensor // [N] of I32, each from 1 to Tk: the keys that are there, the others are padding; nil means Tk
+	// Bias is what the distance of query and key adds to the scores (Raffel et al. 2020, sec. 2.1): [Heads,Tq+Tk-1] of F32, or nil.
+	Bias *Tensor
 }
 
 func (op *Attention) Kind() string { return "attention" }
@@ -57,13 +59,16 @@ func (op *Attention) OutShape() tensor.Shape {
 	if l := op.Lengths; l != nil && (l.DType != tensor.I32 || !l.Shape.Equal(tensor.Shape{q[0]})) {
 		panic(fmt.Sprintf("attention: lengths %v of %v for %d images", l.Shape, l.DType, q[0]))
 	}
+	if b := op.Bias; b != nil && (b.DType != tensor.F32 || !b.Shape.Equal(tensor.Shape{op.Heads, q[1] + k[1] - 1})) {
+		panic(fmt.Sprintf("attention: bias %v of %v for %d heads, %d queries and %d keys", b.Shape, b.DType, op.Heads, q[1], k[1]))
+	}
 	if op.Causal && q[1] != k[1] {
 		panic(fmt.Sprintf("attention: causal with %d queries and %d keys", q[1], k[1]))
 	}
 	return append(tensor.Shape{}, q...)
 }
 
-func (op *Attention) Inputs() []*Tensor  { return present(op.Q, op.K, op.V, op.Lengths) }
+func (op *Attention) Inputs() []*Tensor  { return present(op.Q, op.K, op.V, op.Lengths, op.Bias) }
 func (op *Attention) Weights() []*Weight { return nil }
 
 func (op *Attention) FLOPs() float64 {

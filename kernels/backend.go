@@ -174,8 +174,10 @@ const (
 	SiLU                 // x·σ(x)
 	GELU                 // x·Φ(x), with the error function
 	QuickGELU            // x·σ(1.702·x), OpenAI's CLIP
+	TanhGELU             // x·½(1 + tanh(√(2/π)·(x + 0.044715·x³))), GELU as its paper approximates it (Hendrycks & Gimpel 2016)
 	GEGLU                // value·GELU(gate): Linear alone, halves the width (Shazeer 2020)
 	SwiGLU               // value·SiLU(gate): the same
+	TanhGEGLU            // value·TanhGELU(gate): the same
 
 	// Of Pointwise alone.
 	ReLU      // max(x, 0)
@@ -186,7 +188,7 @@ const (
 )
 
 // Gated says whether an activation takes values and gates, and halves the width.
-func (a Activation) Gated() bool { return a == GEGLU || a == SwiGLU }
+func (a Activation) Gated() bool { return a == GEGLU || a == SwiGLU || a == TanhGEGLU }
 
 // Op is one operation with its operands.
 type Op interface {

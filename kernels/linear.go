@@ -14,7 +14,8 @@ import (
 //		dst[m,o] = act(acc) + Residual[m,o]
 //	}
 //
-// With GEGLU, W is [2·O, C] and dst[m,o] = acc[o] · GELU(acc[O+o]); SwiGLU has SiLU in its place. Accumulates in float32.
+// With GEGLU, W is [2·O, C] and dst[m,o] = acc[o] · GELU(acc[O+o]); SwiGLU and TanhGEGLU have other functions in its place.
+// Accumulates in float32.
 type Linear struct {
 	In       *Tensor // […, C]
 	W        *Weight // Matrix [O, C], or MatrixGEGLU [2·O, C]; a 1×1 Filter [O, C, 1, 1] is read as [O, C]
@@ -31,11 +32,11 @@ func (op *Linear) OutShape() tensor.Shape {
 	if len(w) < 2 || w.Len() != w[0]*w[1] || w[1] != c {
 		panic(fmt.Sprintf("linear %s: input %v, matrix %v", op.W.Name, op.In.Shape, w))
 	}
-	if op.Act > SwiGLU {
+	if op.Act > TanhGEGLU {
 		panic("linear " + op.W.Name + ": the activation is of other operations")
 	}
 	if op.Act.Gated() != (op.W.Role == MatrixGEGLU) {
-		panic("linear " + op.W.Name + ": GEGLU and SwiGLU need a MatrixGEGLU, and only they")
+		panic("linear " + op.W.Name + ": gated activations need a MatrixGEGLU, and only they")
 	}
 	o := w[0]
 	mustShape("linear", op.W, "bias", weightShape(op.Bias), tensor.Shape{o})

@@ -204,7 +204,11 @@ func (p *Pipeline) textModelName() string {
 	if p.options.TextModel == "" {
 		return ""
 	}
-	return library.PartName(p.options.TextModel)
+	var names []string
+	for _, path := range strings.Split(p.options.TextModel, ";") {
+		names = append(names, library.PartName(strings.TrimSpace(path)))
+	}
+	return strings.Join(names, ";")
 }
 
 // vaeName is the other autoencoder's name for recipes.

@@ -101,6 +101,7 @@ func newCPU(o Options) (kernels.Backend, error) {
 func (p *Pipeline) openDevice(o Options) error {
 	warn := func(text string) { p.warnings = append(p.warnings, text) }
 	var err error
+	o.wide = p.model.Wide
 	if p.device.Backend, p.device.DType, err = newBackend(o, warn); err != nil {
 		return err
 	}
@@ -156,15 +157,23 @@ func (p *Pipeline) shortOfMemory(width, height int) error {
 	return nil
 }
 
-// openCUDA opens a GPU in half precision unless another type is asked for: Stable Diffusion's weights
-// are stored in it, and tensor cores compute in it.
+// half is the type of half precision that fits the model.
+func (o Options) half() tensor.DType {
+	if o.wide {
+		return tensor.BF16
+	}
+	return tensor.F16
+}
+
+// openCUDA opens a GPU in half precision unless another type is asked for: most models' weights are stored in it, and tensor
+// cores compute in it.
 func openCUDA(o Options, warn func(string)) (kernels.Backend, error) {
 	dtype, err := parseDType(o.DType)
 	if err != nil {
 		return nil, err
 	}
 	if dtype == nil {
-		half := tensor.F16
+		half := o.half()
 		dtype = &half
 	}
 	b, err := cuda.OpenTested(cuda.Options{Device: o.Device, DType: *dtype, TF32: o.DType == tf32}, o.HashCache, warn)

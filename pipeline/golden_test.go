@@ -51,7 +51,7 @@ func (g goldens) get(t *testing.T, name string) []float32 {
 // TestDiffusers compares every seam of whole renderings with diffusers in float32, in the order of
 // the data, so that the first to differ is the one that fails.
 func TestDiffusers(t *testing.T) {
-	for _, dir := range []string{"testdata", "testdata/sdxl", "testdata/transformers"} {
+	for _, dir := range []string{"testdata", "testdata/sdxl", "testdata/transformers", "testdata/mmdit"} {
 		text, err := os.ReadFile(filepath.Join(dir, "cases.json"))
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestDiffusers(t *testing.T) {
 		for _, c := range cases {
 			t.Run(c.Name, func(t *testing.T) { compare(t, dir, c, Auto) })
 			switch c.Name { // the specification, too: one model of each kind
-			case "sd1-ddim", "sd2-steps1", "odd-euler", "xl-negative", "z-turbo-guided", "klein-base":
+			case "sd1-ddim", "sd2-steps1", "odd-euler", "xl-negative", "z-turbo-guided", "klein-base", "flux-dev", "sd35-medium":
 				t.Run(c.Name+"-ref", func(t *testing.T) { compare(t, dir, c, Ref) })
 			}
 		}

@@ -27,8 +27,17 @@ func lend(f *checkpoint.Folder, o Options) (lender, error) {
 			return lender{}, err
 		}
 	}
-	if o.TextModel != "" {
-		except = append(except, "text_encoder")
+	if o.TextModel != "" && len(lacks) > 0 {
+		texts, err := openTexts(o)
+		if err != nil {
+			return lender{}, err
+		}
+		for _, t := range texts {
+			except = append(except, f.TextPart(t.Kind))
+			if err := t.Set.Close(); err != nil {
+				return lender{}, err
+			}
+		}
 	}
 	lacks = slices.DeleteFunc(lacks, func(part string) bool { return slices.Contains(except, part) })
 	if len(f.Lacks()) == 0 {

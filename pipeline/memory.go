@@ -78,6 +78,13 @@ func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 	if decoder := p.model.Part("vae"); whole != pl && decoder != nil { // which sees the picture whole, or in tiles of its own
 		n.Activations += decoder.Need(decoder.Sizes(whole.Width, whole.Height, rows, tiled), low).Activations
 	}
+	if tokens := pl.references.count(); tokens > 0 { // the denoiser reads them beside the picture's
+		part := p.net(pl).Part()
+		s := part.Sizes(pl.Width, pl.Height, rows, false)
+		alone := part.Graph(s).ArenaBytes(low)
+		s.References = tokens
+		n.Activations += uint64(max(part.Graph(s).ArenaBytes(low)-alone, 0))
+	}
 	if pl.cache.On() {
 		part := p.net(pl).Part()
 		forms := []nn.Form{nn.Outer, nn.First}

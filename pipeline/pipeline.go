@@ -37,7 +37,7 @@ type Options struct {
 	// Parts is a model that lends the text encoders and the autoencoder that Model, a single file, lacks; "": one of the user's
 	// models that fits.
 	Parts string
-	// TextModel is another text encoder of the kind that is a language model, a file or a folder; "" is the model's own.
+	// TextModel is another text encoder of a transformer, a file or a folder, or several with semicolons between; "" is the model's own.
 	TextModel string
 	// Refiner is a second model that takes over the last steps, as recipe.ParseRefiner reads it; "": there is none.
 	Refiner string
@@ -60,6 +60,8 @@ type Options struct {
 	LowMemory bool
 	// Width and Height are of the picture that auto looks for memory for; 0 is the model's own size.
 	Width, Height int
+
+	wide bool // the model's states are out of float16's range: family.Model.Wide
 }
 
 // With returns o with a request's settings of the model and of where it runs.
@@ -212,16 +214,25 @@ func openModel(f *checkpoint.Folder, o Options, d *stage.Device) (*family.Model,
 		}
 	}
 	if o.TextModel != "" {
-		path, err := library.FindPart(library.TextModels, o.TextModel)
-		if err != nil {
-			return nil, nil, &UsageError{err}
-		}
-		if with.Text, err = checkpoint.OpenLanguageModel(path, o.HashCache); err != nil {
+		if with.Texts, err = openTexts(o); err != nil {
 			return nil, nil, fmt.Errorf("--text-encoder: %w", err)
 		}
 	}
 	m, err := family.Open(f, with, d)
 	return m, with.VAE, err
+}
+
+// openTexts opens the text encoders that the options name, several with semicolons between.
+func openTexts(o Options) ([]*checkpoint.TextModel, error) {
+	var paths []string
+	for _, name := range strings.Split(o.TextModel, ";") {
+		path, err := library.FindPart(library.TextModels, strings.TrimSpace(name))
+		if err != nil {
+			return nil, &UsageError{err}
+		}
+		paths = append(paths, path)
+	}
+	return checkpoint.OpenTextModels(strings.Join(paths, ";"), o.HashCache)
 }
 
 // hashAll is the SHA-256 of the parts' hashes, in the order text encoder, U-Net, autoencoder. Where all are in one file,

@@ -84,6 +84,9 @@ func halfFile(t *testing.T, path string, arrays map[string]tensor.Shape, fill fu
 
 // TestOpensLargeFile: opening SDXL's single file of 7 GB takes less than a second: it is mapped, and nothing of it is copied.
 func TestOpensLargeFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: times are of a machine that does nothing else")
+	}
 	path := filepath.Join(t.TempDir(), "sdxl.safetensors")
 	halfFile(t, path, realStructure(t, "sdxl"), nil)
 	st, err := os.Stat(path)

@@ -2,10 +2,15 @@ package pipeline
 
 import (
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"darkroom/checkpoint"
+	"darkroom/tensor"
 )
 
 const transformerFiles = "testdata/transformers/files"
@@ -178,5 +183,82 @@ func TestTransformersInWindows(t *testing.T) {
 				t.Errorf("--tile: %v", err)
 			}
 		})
+	}
+}
+
+// renamed are a file's arrays with other names.
+type renamed map[string]tensor.Array
+
+func (r renamed) Names() []string { return slices.Sorted(maps.Keys(r)) }
+func (r renamed) Array(name string) (tensor.Array, bool) {
+	a, ok := r[name]
+	return a, ok
+}
+
+// A file with all parts in it, as other programs have it, draws what the files draw that it is made of. The tokenizer lies beside
+// it.
+func TestTransformersInOneFile(t *testing.T) {
+	file := func(name string) string { return filepath.Join(transformerFiles, name) }
+	all := renamed{}
+	for name, prefix := range map[string]string{"z_image_turbo_fp8.safetensors": "", "encoder/qwen_3_tiny.safetensors": "text_encoders.qwen3_4b.transformer.", "ae.safetensors": "vae."} {
+		s, err := checkpoint.OpenSource(file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, n := range s.Names() {
+			a, _ := s.Array(n)
+			all[prefix+n] = a
+		}
+	}
+	dir := t.TempDir()
+	whole := filepath.Join(dir, "z_image_turbo_all.safetensors")
+	if err := checkpoint.Save(whole, all, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Model: whole}); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
+		t.Errorf("without a tokenizer: %v", err)
+	}
+	text, err := os.ReadFile(file("encoder/tokenizer.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "tokenizer.json"), text, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, Options{Model: whole})
+	r := p.NewRequest("a red apple on a blue table, flat icon")
+	r.Syntax, r.Seed, r.Steps, r.Width, r.Height = "plain", 7, 4, 32, 24
+	if dB := psnr(render(t, p, r).Pixels, readPNG(t, file("z-image.png"))); dB < 60 {
+		t.Errorf("%.1f dB from diffusers', want 60", dB)
+	}
+}
+
+// Reference pictures take memory beside the picture's own.
+func TestReferencesMemory(t *testing.T) {
+	const dir = "testdata/transformers/"
+	p := open(t, Options{Model: dir + "models/klein"})
+	r := p.NewRequest("a red apple on a blue table, flat icon")
+	r.Steps, r.Width, r.Height = 2, 32, 32
+	need := func() Need {
+		pl, err := p.plan(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.needOf(pl, 1)
+	}
+	alone := need()
+	r.Reference = dir + "klein-one-reference0.png"
+	pl, err := p.plan(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := p.model.Denoiser.Part()
+	s := part.Sizes(32, 32, 1, false)
+	before := part.Graph(s).ArenaBytes(false)
+	s.References = pl.references.count()
+	want := alone.Activations + uint64(part.Graph(s).ArenaBytes(false)-before)
+	if got := need(); got.Activations != want || got.Activations <= alone.Activations || got.Weights != alone.Weights {
+		t.Errorf("with a reference picture %+v are counted, without %+v; %d activations are wanted", got, alone, want)
 	}
 }

@@ -247,7 +247,7 @@ func table() []Setting {
 			About: "another autoencoder: a file, a folder or a name",
 			Field: func(s *Settings) any { return &s.VAE }, Recipe: func(r *Recipe) any { return &r.VAE }},
 		{Name: "text-encoder", Aliases: []string{"llm"}, Group: ModelGroup, Kind: TextKind, MaxBytes: 4096, Default: "the model's own",
-			About: "another Qwen3 text encoder, or the one that a model's file lacks: a file, a folder or a name",
+			About: "another text encoder of a transformer, or the one that its file lacks: a file, a folder or a name, or several with ; between",
 			Field: func(s *Settings) any { return &s.TextModel }, Recipe: func(r *Recipe) any { return &r.TextModel }},
 		{Name: "prediction", Group: ModelGroup, Kind: TextKind, Default: "auto", Choices: Predictions,
 			About: "what the denoiser predicts, if the model's files do not say or are wrong: auto, epsilon, v or flow",

@@ -72,7 +72,9 @@ type Config struct {
 	// What no file says, but pipelines do. EvenFlow has the levels of a flow model even from 1 to 1/N before the shift. Mu
 	// is a rule of the pipeline's own for μ; nil: the line above.
 	EvenFlow bool
-	Mu       func(tokens, steps int) float64
+	// CutLeft, which goes with EvenFlow too, has image to image cut the number of steps that are left out, not of those that are run.
+	CutLeft bool
+	Mu      func(tokens, steps int) float64
 
 	SigmaData float64 // sigma_data of EDM models; 0: it is none
 	Rho       float64 // of their spacing, with SigmaMin and SigmaMax

@@ -242,7 +242,7 @@ func (s *Schedule) applyStrength() error {
 		return fmt.Errorf("strength %v: it must be above 0 and at most 1", f)
 	}
 	run := min(int(float64(n)*f), n)
-	if s.config.EvenFlow { // its pipelines cut the steps that are left out, not those that are run
+	if s.config.EvenFlow || s.config.CutLeft {
 		run = n - int(math.Max(float64(n)-math.Min(float64(n)*f, float64(n)), 0))
 	}
 	if run == 0 {

@@ -202,6 +202,15 @@ func (o *operands) gegluBound(op *kernels.Linear) ([]float64, error) {
 	return bound, nil
 }
 
+// largest is the largest absolute value.
+func largest(values []float32) float64 {
+	var most float64
+	for _, v := range values {
+		most = max(most, math.Abs(float64(v)))
+	}
+	return most
+}
+
 // attentionBound: an error δ of a score is a factor 1 ± δ of its weight and of the weights' sum, and the
 // weighted sum of the values has its own rounding.
 func (o *operands) attentionBound(op *kernels.Attention) ([]float64, error) {
@@ -232,6 +241,9 @@ func (o *operands) attentionBound(op *kernels.Attention) ([]float64, error) {
 				// Σ|q·k| ≤ ‖q‖·‖k‖ (Cauchy–Schwarz).
 				row := n*queries + i
 				δ := growth(d) * u * math.Abs(float64(op.Factor())) * norm(op.Q, row, channels, h) * longest
+				if op.Bias != nil {
+					δ += growth(1) * u * largest(o.host[op.Bias])
+				}
 				for c := h * d; c < (h+1)*d; c++ {
 					at := row*channels + c
 					bound[at] = (2*δ + growth(keys)*u) * float64(sums[at])

@@ -232,6 +232,9 @@ func linearCases() []testCase {
 		{n: 2, t: 13, c: 40, o: 64, act: kernels.GEGLU, bias: true, residual: true},
 		{n: 1, t: 7, c: 24, o: 20, act: kernels.GEGLU, bias: true, stored: tensor.F16},
 		{n: 1, t: 1, c: 8, o: 1, act: kernels.SwiGLU},
+		{n: 2, t: 11, c: 40, o: 33, act: kernels.TanhGELU, bias: true, residual: true},
+		{n: 2, t: 13, c: 24, o: 33, act: kernels.TanhGEGLU},
+		{n: 1, t: 9, c: 40, o: 64, act: kernels.TanhGEGLU, bias: true, residual: true},
 		{n: 2, t: 13, c: 40, o: 33, act: kernels.SwiGLU, bias: true, residual: true},
 		{n: 3, t: 5, c: 16, o: 64, act: kernels.SwiGLU},
 		// Sums that a GPU splits.
@@ -243,7 +246,7 @@ func linearCases() []testCase {
 	}
 	var out []testCase
 	for _, l := range list {
-		name := fmt.Sprintf("linear/%d×%d×%d to %d%s", l.n, l.t, l.c, l.o, []string{"", " silu", " gelu", " quickgelu", " geglu", " swiglu"}[l.act])
+		name := fmt.Sprintf("linear/%d×%d×%d to %d%s", l.n, l.t, l.c, l.o, []string{"", " silu", " gelu", " quickgelu", " tanhgelu", " geglu", " swiglu", " tanhgeglu"}[l.act])
 		for _, f := range []struct {
 			on   bool
 			name string
@@ -285,6 +288,7 @@ func attentionCases() []testCase {
 		n, queries, keys, heads, d int
 		shared                     int  // heads of keys and values, 0: heads
 		lengths                    bool // some keys are padding
+		bias                       bool // by distance
 		causal                     bool
 		factor                     float32
 		scale                      float64 // of the inputs: large ones make the softmax a choice of one
@@ -319,6 +323,9 @@ func attentionCases() []testCase {
 		{n: 2, queries: 17, keys: 70, heads: 2, d: 128, lengths: true, shared: 1},
 		{n: 3, queries: 140, keys: 140, heads: 4, d: 16, shared: 1, lengths: true, causal: true},
 		{n: 2, queries: 9, keys: 90, heads: 1, d: 256, lengths: true},
+		{n: 2, queries: 33, keys: 33, heads: 3, d: 16, bias: true, factor: 1},
+		{n: 1, queries: 7, keys: 300, heads: 2, d: 20, bias: true},
+		{n: 2, queries: 140, keys: 140, heads: 2, d: 64, bias: true, lengths: true, causal: true},
 	}
 	var out []testCase
 	for _, a := range list {
@@ -328,6 +335,9 @@ func attentionCases() []testCase {
 		}
 		if a.lengths {
 			name += " padded"
+		}
+		if a.bias {
+			name += " bias"
 		}
 		if a.causal {
 			name += " causal"
@@ -350,6 +360,9 @@ func attentionCases() []testCase {
 				Heads: a.heads, KVHeads: a.shared, Scale: a.factor, Causal: a.causal}
 			if a.lengths {
 				op.Lengths = o.lengths(a.n, a.keys)
+			}
+			if a.bias {
+				op.Bias = o.shared(a.heads, a.queries+a.keys-1)
 			}
 			return op
 		}})

@@ -36,7 +36,7 @@ func pointwiseCases() []testCase {
 		{shape: []int{2, 5, 3, 13}, b: true, gates: true, act: kernels.SiLU},
 		{shape: []int{3, 50}, act: kernels.Tanh, size: 3},
 	} {
-		name := fmt.Sprintf("pointwise/%v%s", tensor.Shape(p.shape), []string{"", " silu", "", "", "", "", " relu", " leakyrelu", " prelu", " softclip", " tanh"}[p.act])
+		name := fmt.Sprintf("pointwise/%v%s", tensor.Shape(p.shape), []string{"", " silu", "", "", "", "", "", "", " relu", " leakyrelu", " prelu", " softclip", " tanh"}[p.act])
 		for _, f := range []struct {
 			on   bool
 			name string

@@ -109,3 +109,16 @@ func (o *operands) constantInput(d tensor.DType, data []byte, shape ...int) *ker
 	must(o.b.Write(t.Mem, data))
 	return t
 }
+
+// shared draws an input of F32 that all images read.
+func (o *operands) shared(shape ...int) *kernels.Tensor {
+	values := make([]float32, tensor.Shape(shape).Len())
+	for i := range values {
+		values[i] = float32(2 * o.rng.NormFloat64())
+	}
+	data := tensor.Bytes(values)
+	t := &kernels.Tensor{Shape: shape, DType: tensor.F32, Mem: o.alloc(len(data))}
+	must(o.b.Write(t.Mem, data))
+	o.host[t] = values
+	return t
+}

@@ -83,6 +83,16 @@ INLINE void softmax_block(const int causal, int begin, int64_t keys, int64_t nv,
 	}
 }
 
+// add_bias adds what the distance of query and key adds to the scores of n queries, times a factor. bias is that of the block's first
+// query and key: queries further on lie behind it, keys before it.
+static void add_bias(const float *bias, float factor, int64_t keys, int64_t n, float *s) {
+	for (int64_t k = 0; k < keys; k++)
+		for (int64_t j = 0; j < n; j += W) {
+			vec b = n - j >= W ? load(bias - k + j) : load_part(bias - k + j, n - j);
+			store(s + k * NR + j, fma_(b, splat(factor), load(s + k * NR + j)));
+		}
+}
+
 static void copy_keys(const float *k, int64_t keys, int64_t d, int64_t stride, float *out) {
 	for (int64_t j = 0; j < keys; j++, k += stride, out += d)
 		for (int64_t c = 0; c < d; c++) out[c] = k[c];
@@ -129,6 +139,7 @@ static void attention_item(const attention_job *a, int64_t item, float *scratch)
 			if (a->causal && first > query + n - 1) continue; // nobody here sees these keys
 			segment scores = {m.k_rows, 0, d, 0};
 			tile_rows(&scores, 1, keys, n, m.q + p * d * NR, m.s, NR, 1, 0, 0);
+			if (a->bias) add_bias(bias_at(a, head, query, first), 1.44269504f, keys, n, m.s);
 			if (a->causal) softmax_block(1, first == 0, keys, nv, d, m.s, top, sum, o, first, query);
 			else softmax_block(0, first == 0, keys, nv, d, m.s, top, sum, o, first, query);
 			segment values = {m.v_rows, 0, keys, 0};

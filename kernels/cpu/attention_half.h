@@ -81,6 +81,14 @@ static void transpose_values(const elem *v, int64_t keys, int64_t d, int64_t str
 		}
 }
 
+// add_bias adds to a panel's scores, which the softmax will scale, what the distance of query and key adds to them: see attention.h.
+static void add_bias(const float *bias, float factor, int64_t keys, int64_t n, float *s) {
+	for (int64_t k = 0; k < keys; k++) {
+		vec b = n >= W ? load(bias - k) : load_part(bias - k, n);
+		store(s + k * W, fma_(b, splat(factor), load(s + k * W)));
+	}
+}
+
 #define STRANDS 4 // independent maxima and sums: each step would wait for the one before otherwise
 
 // softmax turns a panel's scores [keys][16] into weights, and brings the sum, and unless it is the first block
@@ -160,6 +168,7 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 				float *s = m.s + i * KEYS_PER_BLOCK * W, *o = m.o + (p + i) * m.height * W;
 				elem *weights = m.p + i * KEYS_PER_BLOCK * W;
 				int64_t query = from + (p + i) * W, lane = (p + i) * W;
+				if (a->bias) add_bias(bias_at(a, head, query, first), 1.44269504f / scale, keys, queries - (p + i) * W, s);
 				if (a->causal) softmax(1, first == 0, keys, m.height, scale, s, weights, m.top + lane, m.sum + lane, o, first, query);
 				else softmax(0, first == 0, keys, m.height, scale, s, weights, m.top + lane, m.sum + lane, o, first, query);
 			}

@@ -13,7 +13,7 @@ INLINE void finish(const int act, int64_t n, const float *sums, const float *gat
 		if (GATED(act)) {
 			vec gate = load(gates + j);
 			if (gate_bias) gate = gate + OPERAND(gate_bias);
-			v = v * (act == ACT_GEGLU ? gelu_(gate) : gate * sigmoid_(gate));
+			v = v * (act == ACT_GEGLU ? gelu_(gate) : act == ACT_TANHGEGLU ? tanh_gelu_(gate) : gate * sigmoid_(gate));
 		} else {
 			v = activate(v, act);
 		}
@@ -54,7 +54,9 @@ static void finish_item(const gemm_job *g, int64_t from, int64_t to, int64_t fir
 	case ACT_SILU: finish_block(ACT_SILU, g, from, to, first, last, height, sums); break;
 	case ACT_GELU: finish_block(ACT_GELU, g, from, to, first, last, height, sums); break;
 	case ACT_QUICKGELU: finish_block(ACT_QUICKGELU, g, from, to, first, last, height, sums); break;
+	case ACT_TANHGELU: finish_block(ACT_TANHGELU, g, from, to, first, last, height, sums); break;
 	case ACT_GEGLU: finish_block(ACT_GEGLU, g, from, to, first, last, height, sums); break;
 	case ACT_SWIGLU: finish_block(ACT_SWIGLU, g, from, to, first, last, height, sums); break;
+	case ACT_TANHGEGLU: finish_block(ACT_TANHGEGLU, g, from, to, first, last, height, sums); break;
 	}
 }

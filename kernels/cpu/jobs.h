@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_GEGLU, ACT_SWIGLU }; // kernels.Activation
-#define GATED(act) ((act) == ACT_GEGLU || (act) == ACT_SWIGLU) // values and gates
+enum { ACT_IDENTITY, ACT_SILU, ACT_GELU, ACT_QUICKGELU, ACT_TANHGELU, ACT_GEGLU, ACT_SWIGLU, ACT_TANHGEGLU }; // kernels.Activation
+#define GATED(act) ((act) >= ACT_GEGLU) // values and gates
 enum { TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F64, TYPE_I8 };           // tensor.DType, but for the last
 
 // A packed weight says itself what it is: the kernels choose their arithmetic by it.
@@ -64,6 +64,7 @@ typedef struct {
 	int64_t pitch;                   // of rows of queries; those of dst are channels apart
 	int64_t shared, shared_channels; // heads of keys and values, and the pitch of their rows
 	const int32_t *lengths;          // [images]: keys that are there; NULL: all
+	const float *bias;               // [heads][queries+keys-1], see kernels.Attention; NULL: none
 	float scale; // of the scores
 	int32_t causal;
 	int64_t query_blocks, block_queries;
@@ -198,6 +199,10 @@ void plan_attention(const isa *set, attention_job *job, int64_t workers);
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+// bias_at is what is added to the score of a query and a key: the next query's is after it, the next key's before it.
+static inline const float *bias_at(const attention_job *a, int64_t head, int64_t query, int64_t key) {
+	return a->bias + head * (a->queries + a->keys - 1) + query - key + a->keys - 1;
+}
 // seen_keys is how many keys the queries before end may see.
 #define seen_keys(a, image, end) min64((a)->lengths ? (a)->lengths[image] : (a)->keys, (a)->causal ? (end) : (a)->keys)
 

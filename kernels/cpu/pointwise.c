@@ -5,7 +5,7 @@
 #include "jobs.h"
 #include "pointwise.h"
 
-enum { RELU = ACT_SWIGLU + 1, LEAKY_RELU, PRELU, SOFT_CLIP, TANH }; // the rest of kernels.Activation
+enum { RELU = ACT_TANHGEGLU + 1, LEAKY_RELU, PRELU, SOFT_CLIP, TANH }; // the rest of kernels.Activation
 
 #define CHUNK 512 // elements at a time, in the L1 cache
 

@@ -149,11 +149,15 @@ INLINE vec erf_(vec x) {
 INLINE vec sigmoid_(vec x) { return splat(1) / (splat(1) + exp_(-x)); }
 INLINE vec gelu_(vec x) { return splat(0.5f) * x * (splat(1) + erf_(x * splat(0.70710678f))); }
 
+// tanh_gelu_ is x·½(1 + tanh y) = x·σ(2y) with y = √(2/π)·(x + 0.044715·x³).
+INLINE vec tanh_gelu_(vec x) { return x * sigmoid_(splat(1.5957691216f) * fma_(splat(0.044715f) * x * x, x, x)); }
+
 INLINE vec activate(vec x, int act) {
 	switch (act) {
 	case ACT_SILU: return x * sigmoid_(x);
 	case ACT_GELU: return gelu_(x);
 	case ACT_QUICKGELU: return x * sigmoid_(x * splat(1.702f));
+	case ACT_TANHGELU: return tanh_gelu_(x);
 	}
 	return x;
 }

@@ -12,6 +12,7 @@ struct Attention {
   const void *q, *k, *v; // [N, queries, channels], [N, keys, channels] twice
   void* o;               // [N, queries, channels]
   const int* lengths;    // [N]: keys that are there; null: all
+  const float* bias;     // [heads, queries+keys-1], see kernels.Attention, of attention_simple alone; null: none
   int queries, keys, channels;
   int size;              // of a head
   int causal;
@@ -54,6 +55,7 @@ __device__ void attention_simple(const Attention& a, float* shared) {
       score = 0;
       for (int c = 0; c < a.size; c++) score += mine[c] * to_float(k[int64_t(key) * a.shared_channels + c]);
       score *= a.scale;
+      if (a.bias) score += a.bias[int64_t(blockIdx.y) * (a.queries + a.keys - 1) + query - key + a.keys - 1];
     }
     float m = score;
     for (int i = 16; i; i >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, i));

@@ -13,7 +13,7 @@ import (
 // attention is attention.cuh's Attention.
 type attention struct {
 	q, k, v, o             cu.DevicePtr
-	lengths                cu.DevicePtr
+	lengths, bias          cu.DevicePtr
 	queries, keys          int32
 	channels, size, causal int32
 	scale                  float32
@@ -35,9 +35,9 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	b.want(dst, op.Q, op.K, op.V)
 	q := op.Q.Shape
 	size := q[2] / op.Heads
-	k, threads, shared, queries := b.attentionKernel(size, op.Factor())
+	k, threads, shared, queries := b.attentionKernel(size, op.Factor(), op.Bias != nil)
 	a := attention{
-		q: at(op.Q), k: at(op.K), v: at(op.V), o: at(dst), lengths: at(op.Lengths), pitch: int32s(op.Q.Row()), sharedChannels: int32s(op.K.Row()), group: int32s(op.Heads / op.Shared()),
+		q: at(op.Q), k: at(op.K), v: at(op.V), o: at(dst), lengths: at(op.Lengths), bias: at(op.Bias), pitch: int32s(op.Q.Row()), sharedChannels: int32s(op.K.Row()), group: int32s(op.Heads / op.Shared()),
 		queries: int32s(q[1]), keys: int32s(op.K.Shape[1]), channels: int32s(q[2]), size: int32s(size), scale: op.Factor(),
 	}
 	if op.Causal {
@@ -56,9 +56,10 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 }
 
 // attentionKernel gives the kernel for a head size, its threads and shared memory, and the queries a
-// block takes. The fast ones look for the largest score before it is scaled, and want a positive scale.
-func (b *Backend) attentionKernel(size int, scale float32) (k kernel, threads, shared, queries int) {
-	if !b.simpleAttention && size%8 == 0 && scale > 0 {
+// block takes. The fast ones look for the largest score before it is scaled, want a positive scale, and add no bias: T5 alone
+// has one, once a prompt.
+func (b *Backend) attentionKernel(size int, scale float32, bias bool) (k kernel, threads, shared, queries int) {
+	if !b.simpleAttention && !bias && size%8 == 0 && scale > 0 {
 		for _, t := range flashTiles {
 			if size <= t.size && t.shared() <= b.sharedMost {
 				return kernel{"attention", fmt.Sprintf("attention_mma_%s_%d", b.suffix(), t.size)}, 128, t.shared(), t.queries

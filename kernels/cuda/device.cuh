@@ -128,16 +128,21 @@ __device__ __forceinline__ void load_fresh(float (&v)[4], const float* p) {
 __device__ __forceinline__ float2 load_fresh(const float2* p) { return __ldcg(p); }
 
 // kernels.Activation
-enum Activation { kIdentity, kSiLU, kGELU, kQuickGELU, kGEGLU, kSwiGLU };
-__device__ __forceinline__ bool gated(int act) { return act == kGEGLU || act == kSwiGLU; }
+enum Activation { kIdentity, kSiLU, kGELU, kQuickGELU, kTanhGELU, kGEGLU, kSwiGLU, kTanhGEGLU };
+__device__ __forceinline__ bool gated(int act) { return act >= kGEGLU; }
 
 __device__ __forceinline__ float silu(float x) { return x / (1 + expf(-x)); }
 __device__ __forceinline__ float gelu(float x) { return 0.5f * x * erfcf(-0.70710678118654752f * x); }
+// x·½(1 + tanh y) = x·σ(2y) with y = √(2/π)·(x + 0.044715·x³)
+__device__ __forceinline__ float tanh_gelu(float x) { return x / (1 + expf(-1.5957691216f * (x + 0.044715f * x * x * x))); }
+// gate is what a gated activation makes of a gate.
+__device__ __forceinline__ float gate(float x, int act) { return act == kGEGLU ? gelu(x) : act == kSwiGLU ? silu(x) : tanh_gelu(x); }
 __device__ __forceinline__ float activate(float x, int act) {
   switch (act) {
   case kSiLU: return silu(x);
   case kGELU: return gelu(x);
   case kQuickGELU: return x / (1 + expf(-1.702f * x));
+  case kTanhGELU: return tanh_gelu(x);
   }
   return x;
 }

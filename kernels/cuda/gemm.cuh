@@ -94,8 +94,7 @@ struct Epilogue {
     for (int i = 0; i < 4; i++) v[i] += bias[i];
     int64_t at = int64_t(m) * width + to;
     if (gated(g.act)) {
-      bool geglu = g.act == kGEGLU;
-      float r[2] = {v[0] * (geglu ? gelu(v[1]) : silu(v[1])), v[2] * (geglu ? gelu(v[3]) : silu(v[3]))};
+      float r[2] = {v[0] * gate(v[1], g.act), v[2] * gate(v[3], g.act)};
       finish(r, at);
       return;
     }

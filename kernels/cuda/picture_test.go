@@ -61,6 +61,46 @@ func TestPictures(t *testing.T) {
 	}
 }
 
+// Pictures of the transformers' families, against the CPU's float32. In bfloat16, the default, they are near: 20 dB, as the
+// tiny models' weights are random and carry the rounding of each layer on.
+func TestTransformerPictures(t *testing.T) {
+	if _, err := cuda.Devices(); err != nil {
+		t.Skipf("SKIPPED, no CUDA device: %v. Run kernels/cuda/test.sh for the emulated one", err)
+	}
+	for _, c := range []struct {
+		model string
+		cfg   float64
+	}{{"transformers/models/z-turbo", 1}, {"transformers/models/klein", 1}, {"mmdit/models/flux-schnell", 1}, {"mmdit/models/sd35-medium", 3}} {
+		t.Run(filepath.Base(c.model), func(t *testing.T) {
+			draw := func(backend, dtype string) []uint8 {
+				p, err := pipeline.Open(pipeline.Options{Model: filepath.Join("../../pipeline/testdata", c.model), Backend: backend, DType: dtype})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				r := p.NewRequest("a red apple")
+				r.Seed, r.Steps, r.CFG, r.Width, r.Height = 1, 2, c.cfg, 32, 24
+				image, err := p.Render(context.Background(), r, pipeline.Events{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if dtype == pipeline.Auto && image.Recipe.DType != "bf16" {
+					t.Errorf("the type is %q by default, want bf16, as float16's range is too small", image.Recipe.DType)
+				}
+				return image.Pixels.Pix
+			}
+			exact := draw(pipeline.CPU, "fp32")
+			for dtype, least := range map[string]float64{"fp32": 50, pipeline.Auto: 20} {
+				if got := psnr(draw(pipeline.CUDA, dtype), exact); got < least {
+					t.Errorf("%s: %.1f dB against the CPU's float32; %.0f are wanted", dtype, got, least)
+				} else {
+					t.Logf("%s: %.1f dB, %.0f wanted", dtype, got, least)
+				}
+			}
+		})
+	}
+}
+
 // render gives the pixels of all seeds' pictures.
 func (c pictureCase) render(t *testing.T, backend, dtype string) (pixels []uint8) {
 	t.Helper()

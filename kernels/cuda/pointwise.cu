@@ -13,7 +13,7 @@ struct Pointwise {
 };
 
 // The rest of kernels.Activation.
-enum { kReLU = kSwiGLU + 1, kLeakyReLU, kPReLU, kSoftClip, kTanh };
+enum { kReLU = kTanhGEGLU + 1, kLeakyReLU, kPReLU, kSoftClip, kTanh };
 
 __device__ __forceinline__ float bend(float x, int act, const float* slope, int c) {
   switch (act) {

@@ -12,7 +12,7 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	batch, queries, channels := op.Q.Shape[0], op.Q.Shape[1], op.Q.Shape[2]
 	keys, d := op.K.Shape[1], channels/op.Heads
 	group, width, pitch := op.Heads/op.Shared(), op.K.Row(), op.Q.Row()
-	q, k, v, result := kernels.Floats(op.Q), kernels.Floats(op.K), kernels.Floats(op.V), kernels.Floats(dst)
+	q, k, v, bias, result := kernels.Floats(op.Q), kernels.Floats(op.K), kernels.Floats(op.V), kernels.Floats(op.Bias), kernels.Floats(dst)
 	scale := float64(op.Factor())
 
 	b.parallel(batch*queries, func(row int) {
@@ -32,6 +32,9 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 			top := math.Inf(-1)
 			for j := range p {
 				p[j] = scale * dot(query, k[at(j):])
+				if bias != nil {
+					p[j] += float64(bias[h*(queries+keys-1)+i-j+keys-1])
+				}
 				top = max(top, p[j])
 			}
 			var sum float64

@@ -25,6 +25,8 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 				v = product(o) * gelu(product(outs+o))
 			case kernels.SwiGLU:
 				v = product(o) * activate(product(outs+o), kernels.SiLU)
+			case kernels.TanhGEGLU:
+				v = product(o) * activate(product(outs+o), kernels.TanhGELU)
 			default:
 				v = activate(product(o), op.Act)
 			}

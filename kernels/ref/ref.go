@@ -121,6 +121,8 @@ func activate(x float64, a kernels.Activation) float64 {
 		return gelu(x)
 	case kernels.QuickGELU:
 		return x / (1 + math.Exp(-1.702*x))
+	case kernels.TanhGELU:
+		return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
 	}
 	return x
 }

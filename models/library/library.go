@@ -155,7 +155,7 @@ func (m *Info) read() error {
 // WeightParts are the model's parts that have weights, in the order of the data.
 func WeightParts(index *checkpoint.Index) []string {
 	var parts []string
-	for _, part := range []string{"text_encoder", "text_encoder_2", "unet", "transformer", "vae"} {
+	for _, part := range []string{"text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae"} {
 		if _, ok := index.Components[part]; ok {
 			parts = append(parts, part)
 		}

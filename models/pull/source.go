@@ -134,6 +134,8 @@ func Shorts() []Short {
 		{Name: "sdxl-turbo", From: "hf:stabilityai/sdxl-turbo", About: "SDXL in 1 to 4 steps, 512×512", Licence: "Stability AI Non-Commercial Research Community"},
 		{Name: "sd-turbo", From: "hf:stabilityai/sd-turbo", About: "Stable Diffusion 2.1 in 1 to 4 steps, 512×512", Licence: "Stability AI Non-Commercial Research Community"},
 		{Name: "z-image-turbo", From: "hf:Tongyi-MAI/Z-Image-Turbo", About: "Z-Image in 8 steps, 1024×1024", Licence: "Apache-2.0"},
+		{Name: "flux1-schnell", From: "hf:black-forest-labs/FLUX.1-schnell", About: "FLUX.1 in 4 steps, 1024×1024", Licence: "Apache-2.0"},
+		{Name: "sd35-medium", From: "hf:stabilityai/stable-diffusion-3.5-medium", About: "Stable Diffusion 3.5 medium, 1024×1024", Licence: "Stability AI Community"},
 		{Name: "flux2-klein", From: "hf:black-forest-labs/FLUX.2-klein-4B", About: "FLUX.2 klein in 4 steps, 1024×1024, also edits", Licence: "Apache-2.0"},
 		{Name: "taesd", From: "hf:madebyollin/taesd", About: "small autoencoder for SD 1 and 2, for --vae and --preview", Licence: "MIT"},
 		{Name: "taesdxl", From: "hf:madebyollin/taesdxl", About: "small autoencoder for SDXL", Licence: "MIT"},

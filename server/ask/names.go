@@ -29,7 +29,7 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"depth":        (*Reader).picture,
 	"control":      (*Reader).control,
 	"parts":        (*Reader).model,
-	"text-encoder": part(library.TextModels),
+	"text-encoder": parts(library.TextModels),
 	"regions":      (*Reader).regions,
 	"reference":    (*Reader).references,
 	"motion":       (*Reader).motion,
@@ -101,6 +101,29 @@ func part(k library.Kind) func(*Reader, string) (string, error) {
 	}
 }
 
+// parts are several of a kind, with semicolons between.
+func parts(k library.Kind) func(*Reader, string) (string, error) {
+	return func(r *Reader, text string) (string, error) {
+		return each(text, "the "+k.Name, func(name string) (string, error) { return part(k)(r, name) })
+	}
+}
+
+// each is a list of names, with semicolons between, as paths.
+func each(text, what string, find func(string) (string, error)) (string, error) {
+	list := strings.Split(text, ";")
+	for i, name := range list {
+		path, err := find(strings.TrimSpace(name))
+		if err != nil {
+			return "", err
+		}
+		if strings.Contains(path, ";") {
+			return "", fmt.Errorf("%s's path has ;, which separates them: rename it", what)
+		}
+		list[i] = path
+	}
+	return strings.Join(list, ";"), nil
+}
+
 func uses(k library.Kind) func(*Reader, string) (string, error) {
 	return func(r *Reader, text string) (string, error) {
 		list, err := recipe.ParseUses(text)
@@ -158,18 +181,7 @@ func (r *Reader) picture(text string) (string, error) {
 
 // references are pictures with ; between.
 func (r *Reader) references(text string) (string, error) {
-	list := strings.Split(text, ";")
-	for i, name := range list {
-		path, err := r.picture(strings.TrimSpace(name))
-		if err != nil {
-			return "", err
-		}
-		if strings.Contains(path, ";") {
-			return "", errors.New("a picture's path has ;, which separates pictures: rename it")
-		}
-		list[i] = path
-	}
-	return strings.Join(list, ";"), nil
+	return each(text, "the picture", r.picture)
 }
 
 // mask is a picture, or the transparent part of init.

@@ -204,7 +204,7 @@ func (g gpu) roofline(o kernels.Op) (seconds float64, bound string) {
 }
 
 func writeModel(b *bytes.Buffer, m model) {
-	fmt.Fprintf(b, "\n## A step of the U-Net: roofline and model\n\nA batch of two (guidance) in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
+	fmt.Fprintf(b, "\n## A step of the denoiser: roofline and model\n\nA batch of two (guidance) of the U-Nets and of one of the transformers in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
 		"and its bytes over the memory's, each operand read once. The model takes the blocks on the fullest processor. Their instructions, multiplications, exponentials, cycles of shared memory and bytes are the demands on a closed network of queues; "+
 		"the warps that the processor holds are its customers. A block waits %d cycles for its start and its first operands, and a launch costs 1 µs. Hopper's products are those by wgmma where they fit, with costs worked out from their tiles. "+
 		"Milliseconds; **modelled, not measured**.\n\n| model | TFLOP | GB |", blockLatency)
@@ -212,16 +212,15 @@ func writeModel(b *bytes.Buffer, m model) {
 		fmt.Fprintf(b, " %s: roofline | model | share |", g.name)
 	}
 	fmt.Fprintf(b, "\n|---|---|---|%s\n", strings.Repeat("---|---|---|", len(gpus)))
-	units := []bench.UNet{bench.SD15, bench.SDXL}
-	for _, u := range units {
-		layers := u.Step(2)
+	for _, u := range workloads() {
+		layers := u.layers
 		var flops, bytes float64
 		for _, l := range layers {
 			o := l.Build(kernels.NewGraph(tensor.F16))
 			flops += float64(l.Count) * o.FLOPs()
 			bytes += float64(l.Count) * float64(traffic(o))
 		}
-		fmt.Fprintf(b, "| %s | %.2f | %.1f |", u.Name, flops/1e12, bytes/1e9)
+		fmt.Fprintf(b, "| %s | %.2f | %.1f |", u.name, flops/1e12, bytes/1e9)
 		for _, g := range gpus {
 			var least, modelled float64
 			for _, l := range layers {
@@ -234,13 +233,30 @@ func writeModel(b *bytes.Buffer, m model) {
 		}
 		b.WriteByte('\n')
 	}
-	for _, u := range units {
+	for _, u := range workloads() {
 		writeLayers(b, m, u)
 	}
 }
 
-func writeLayers(b *bytes.Buffer, m model, u bench.UNet) {
-	fmt.Fprintf(b, "\n### Layers of %s, %d×%d\n\nOne of each, in microseconds: roofline (c: bound by compute, m: by memory) / the share of it that the model gives. The largest by their modelled time on the A100; the last row is all others together.\n\n| layer | times | GFLOP | MB |", u.Name, 8*u.Latent, 8*u.Latent)
+// workload is a step of a denoiser.
+type workload struct {
+	name, size string
+	layers     []bench.Layer
+}
+
+// workloads are the steps of the report: of U-Nets with guidance, of transformers without.
+func workloads() (all []workload) {
+	for _, u := range []bench.UNet{bench.SD15, bench.SDXL} {
+		all = append(all, workload{u.Name, fmt.Sprintf("%d×%d", 8*u.Latent, 8*u.Latent), u.Step(2)})
+	}
+	for _, t := range []bench.Transformer{bench.ZImage, bench.Klein} {
+		all = append(all, workload{t.Name, "1024×1024", t.Step(1)})
+	}
+	return all
+}
+
+func writeLayers(b *bytes.Buffer, m model, u workload) {
+	fmt.Fprintf(b, "\n### Layers of %s, %s\n\nOne of each, in microseconds: roofline (c: bound by compute, m: by memory) / the share of it that the model gives. The largest by their modelled time on the A100; the last row is all others together.\n\n| layer | times | GFLOP | MB |", u.name, u.size)
 	for _, g := range gpus {
 		fmt.Fprintf(b, " %s |", g.name)
 	}
@@ -252,7 +268,7 @@ func writeLayers(b *bytes.Buffer, m model, u bench.UNet) {
 	}
 	var rows []row
 	var total float64
-	for _, l := range u.Step(2) {
+	for _, l := range u.layers {
 		o := l.Build(kernels.NewGraph(tensor.F16))
 		t := float64(l.Count) * m.layerTime(gpus[0], o)
 		rows = append(rows, row{l, o, t})

@@ -1,0 +1,100 @@
+package pipeline
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const mmdit = "testdata/mmdit"
+
+// mmditRequest is what the golden scripts draw.
+func mmditRequest(p *Pipeline, height int) Request {
+	r := p.NewRequest("a red apple on a blue table, flat icon")
+	r.Syntax, r.Seed, r.Steps, r.Width, r.Height = "plain", 7, 4, 32, height
+	return r
+}
+
+// Models in files draw what diffusers draws of the same values: original names, all parts in one file with 8 bits, GGUF with the
+// other parts in files of their own.
+func TestMMDiTInFiles(t *testing.T) {
+	file := func(name string) string { return filepath.Join(mmdit, "files", name) }
+	for _, c := range []struct {
+		picture string
+		o       Options
+		cfg     float64
+	}{
+		{"flux-dev", Options{Model: file("flux1-dev-all-fp8.safetensors")}, 3.5},
+		{"flux-schnell", Options{Model: file("flux1-schnell-Q8_0.gguf"), TextModel: file("t5-Q8_0.gguf") + ";" + file("clip_l.safetensors"), VAE: file("ae.safetensors")}, 1},
+		{"sd35-medium", Options{Model: file("sd3.5_medium_incl_clips_t5xxl.safetensors")}, 4.5},
+	} {
+		t.Run(c.picture, func(t *testing.T) {
+			p := open(t, c.o)
+			r := mmditRequest(p, 24)
+			if r.CFG != c.cfg {
+				t.Errorf("--cfg is %v by default, want %v", r.CFG, c.cfg)
+			}
+			r.CFG = map[string]float64{"flux-dev": 3.5, "flux-schnell": 1, "sd35-medium": 3.5}[c.picture]
+			img, warnings := renderWarned(t, p, r)
+			warnings = slices.DeleteFunc(warnings, func(w string) bool { return strings.Contains(w, "no kernels for this processor") })
+			if len(warnings) > 0 {
+				t.Errorf("warnings: %q", warnings)
+			}
+			if dB := psnr(img.Pixels, readPNG(t, file(c.picture+".png"))); dB < 60 {
+				t.Errorf("%.1f dB from diffusers', want 60", dB)
+			}
+		})
+	}
+	// What a file lacks is said, and how to give it.
+	_, err := Open(Options{Model: file("flux1-schnell-Q8_0.gguf"), TextModel: file("t5-Q8_0.gguf")})
+	if err == nil || !strings.Contains(err.Error(), "CLIP-L with --text-encoder") || !strings.Contains(err.Error(), "--vae") {
+		t.Errorf("a transformer with T5 alone: %v", err)
+	}
+	_, err = Open(Options{Model: filepath.Join(mmdit, "models/flux-dev"), TextModel: "testdata/transformers/files/qwen3-Q4_0.gguf"})
+	if err == nil || !strings.Contains(err.Error(), "CLIP-L and T5") {
+		t.Errorf("Qwen3 for FLUX.1: %v", err)
+	}
+	// Another model lends the parts.
+	p := open(t, Options{Model: file("flux1-schnell-Q8_0.gguf"), Parts: filepath.Join(mmdit, "models/flux-schnell")})
+	if p.Lender() != "flux-schnell" {
+		t.Errorf("the parts are of %q", p.Lender())
+	}
+}
+
+// Image to image is diffusers'.
+func TestMMDiTFromAPicture(t *testing.T) {
+	for _, c := range []struct {
+		model         string
+		strength, cfg float64
+	}{{"flux-dev", 0.6, 3.5}, {"sd35-medium", 0.9, 4.5}} {
+		p := open(t, Options{Model: filepath.Join(mmdit, "models", c.model)})
+		r := mmditRequest(p, 0)
+		r.Seed, r.Steps, r.CFG, r.Width, r.Init, r.Strength = 21, 6, c.cfg, 0, editFile("init", 64), &c.strength
+		if dB := psnr(render(t, p, r).Pixels, readPNG(t, filepath.Join(mmdit, c.model+"-init.png"))); dB < 60 {
+			t.Errorf("%s: %.1f dB from diffusers', want 60", c.model, dB)
+		}
+	}
+}
+
+// LoRAs in the spellings of trainers, diffusers' names and the original's, whose layers the model has in several.
+func TestMMDiTAdapted(t *testing.T) {
+	dir := filepath.Join(mmdit, "loras")
+	for _, model := range []string{"flux-dev", "sd35-medium"} {
+		for _, kind := range []string{"peft", "original", "kohya"} {
+			t.Run(model+"-"+kind, func(t *testing.T) {
+				p := open(t, Options{Model: filepath.Join(mmdit, "models", model)})
+				r := mmditRequest(p, 32)
+				r.CFG, r.LoRA = 3.5, filepath.Join(dir, model+"-"+kind+".safetensors")+":0.8"
+				img, warnings := renderWarned(t, p, r)
+				warnings = slices.DeleteFunc(warnings, func(w string) bool { return strings.Contains(w, "no kernels for this processor") })
+				if len(warnings) > 0 {
+					t.Errorf("warnings: %q", warnings)
+				}
+				if dB := psnr(img.Pixels, readPNG(t, filepath.Join(dir, model+"-"+kind+".png"))); dB < 60 {
+					t.Errorf("%.1f dB from diffusers', want 60", dB)
+				}
+			})
+		}
+	}
+}
