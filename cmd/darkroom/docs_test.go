@@ -21,6 +21,7 @@ func TestEditingPage(t *testing.T) {
 	mask := read(t, "../../samples/editing/mask.png")
 	t.Chdir(t.TempDir())
 	save(t, "mask.png", mask)
+	saveCertificate(t, "chain.pem", "key.pem")
 	t.Setenv("DARKROOM_STEPS", "2")
 	t.Setenv("DARKROOM_HISTORY", "off")
 	ran, brought := 0, 0

@@ -18,21 +18,7 @@ import (
 // A signed picture still has its recipe; inspect says that the manifest fits, and after a change that it does not.
 func TestSigned(t *testing.T) {
 	model := inFolder(t, "jobs.yaml", "- prompt: a\n")
-	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "A newspaper"}, NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(1, 0, 0)}
-	der, err := x509.CreateCertificate(nil, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	saveCertificate(t, "cert.pem", "key.pem")
 	base := []string{"generate", "a red apple", "--model", model, "--steps", "2", "--seed", "3", "-q", "--c2pa-cert", "cert.pem"}
 	for _, name := range []string{"x.png", "x.jpg"} {
 		if code, _, errs := command(t, "", append(base, "--c2pa-key", "key.pem", "-o", name)...); code != 0 {
@@ -64,6 +50,26 @@ func TestSigned(t *testing.T) {
 	} {
 		if code, _, errs := command(t, "", args...); code == 0 || !strings.Contains(errs, want) {
 			t.Errorf("%q: exit code %d, %s, want %q", args, code, errs, want)
+		}
+	}
+}
+
+// saveCertificate writes a certificate that vouches for itself, and its private key.
+func saveCertificate(t *testing.T, cert, private string) {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "A newspaper"}, NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(1, 0, 0)}
+	der, err := x509.CreateCertificate(nil, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, private: {Type: "PRIVATE KEY", Bytes: bytes}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
