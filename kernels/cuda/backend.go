@@ -37,7 +37,8 @@ type Backend struct {
 	staging [2]stage
 	copying copying // of weights that come and go
 	scratch scratch
-	tickets mem   // ticketCount zeros, with which the last part of a divided work knows itself
+	tickets mem   // ticketCount zeros, with which the last part of a divided work knows itself: see counters
+	apart   bool  // split sums are added by a kernel of their own: for a test
 	err     error // first since the last Sync
 	broken  error // a *DeviceError after which nothing works any more; nil as long as the device does
 }
@@ -108,13 +109,6 @@ func start(d Device, o Options) (*Backend, error) {
 	if b.stream, err = cu.MakeStream(cu.NonBlocking); err != nil {
 		b.gpu.ReleasePrimaryCtx()
 		return nil, b.explain("starting", err)
-	}
-	if b.tickets, err = b.alloc(4 * ticketCount); err == nil {
-		err = b.Write(b.tickets, make([]byte, 4*ticketCount))
-	}
-	if err != nil {
-		_ = b.Close()
-		return nil, err
 	}
 	return b, nil
 }

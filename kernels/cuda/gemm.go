@@ -99,8 +99,10 @@ func (b *Backend) product(g gemm, f *family) {
 		if g.partial, ok = b.scratchFor(4 * splits * m * n); !ok {
 			return
 		}
-		if ceil(m, f.m)*ceil(n, f.n)*f.warps() <= ticketCount {
-			g.ticket = b.tickets.at
+		if ceil(m, f.m)*ceil(n, f.n)*f.warps() <= ticketCount && !b.apart {
+			if g.ticket, ok = b.counters(); !ok {
+				return
+			}
 		}
 	}
 	if f.class == wgmma {

@@ -148,6 +148,25 @@ func (b *Backend) scratchFor(n int) (cu.DevicePtr, bool) {
 	return s.now.at, true
 }
 
+// counters are ticketCount zeros, made when they are first needed; false if there is no memory for them, which Sync
+// reports. Each kernel that counts with them leaves zeros behind.
+func (b *Backend) counters() (cu.DevicePtr, bool) {
+	if b.tickets.bytes == 0 {
+		m, err := b.alloc(4 * ticketCount)
+		if err == nil {
+			err = b.Write(m, make([]byte, m.bytes))
+		}
+		if err != nil {
+			if b.err == nil {
+				b.err = err
+			}
+			return 0, false
+		}
+		b.tickets = m
+	}
+	return b.tickets.at, true
+}
+
 func (s *scratch) free() {
 	for _, m := range append(s.old, s.now) {
 		if m.bytes > 0 {

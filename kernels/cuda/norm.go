@@ -45,11 +45,15 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 		return
 	}
 	c1 := op.In.Shape[len(s)-1]
+	ticket, ok := b.counters()
+	if !ok {
+		return
+	}
 	p := planGroupNorm(channels, op.Groups, pixels, b.wide(c1, channels-c1), b.dtype.Size())
 	g := groupNorm{
-		a: at(op.In), a2: at(op.In2), gamma: b.weightAt(op.Gamma), beta: b.weightAt(op.Beta), d: at(dst), ticket: b.tickets.at,
+		a: at(op.In), a2: at(op.In2), gamma: b.weightAt(op.Gamma), beta: b.weightAt(op.Beta), d: at(dst),
 		c1: int32s(c1), c2: int32s(channels - c1), pixels: int32s(pixels), groups: int32s(op.Groups),
-		chunkPixels: int32s(p.chunkPixels), chunks: int32s(p.chunks), slab: int32s(p.slab), act: int32(op.Act), eps: op.Eps, each: float32(1 / (float64(pixels) * float64(channels/op.Groups))), images: int32s(images),
+		chunkPixels: int32s(p.chunkPixels), chunks: int32s(p.chunks), slab: int32s(p.slab), act: int32(op.Act), eps: op.Eps, each: float32(1 / (float64(pixels) * float64(channels/op.Groups))), images: int32s(images), ticket: ticket,
 	}
 	run := func(name string, grid [3]int, shared int) {
 		launch(b, kernel{"norm", fmt.Sprintf("groupnorm_%s_%s_%d", name, b.suffix(), p.wide)}, grid, normThreads, shared, &g)
@@ -63,7 +67,6 @@ func (b *Backend) GroupNorm(dst *kernels.Tensor, op *kernels.GroupNorm) {
 	// scratch: chunk means and deviations, then scales and shifts: two float32 each. An even number of the
 	// former keeps the latter aligned to 16 bytes.
 	n := ceil(images*op.Groups*p.chunks, 2) * 2
-	var ok bool
 	if g.chunk, ok = b.scratchFor(8 * (n + images*channels)); !ok {
 		return
 	}
