@@ -75,6 +75,7 @@ func TestWholeServer(t *testing.T) {
 	b.typed("[name=count]", "2")
 	b.click("#generate")
 	b.until(`document.querySelectorAll("#strip .shot").length === 2 && !document.getElementById("caption").hidden`)
+	b.until(`document.getElementById("picture").naturalWidth > 0`)
 	side := js[int](b, `document.getElementById("picture").naturalWidth`) // the model's own
 
 	// The picture's own file says how to make it.
@@ -213,6 +214,7 @@ func TestWholeServerWithKey(t *testing.T) {
 	b.typed("[name=steps]", "4")
 	b.click("#generate")
 	b.until(`document.querySelectorAll("#strip .shot").length === 1 && document.getElementById("picture").src.startsWith("blob:") && !document.getElementById("caption").hidden`)
+	b.until(`document.getElementById("picture").naturalWidth > 0`)
 	side := js[int](b, `document.getElementById("picture").naturalWidth`)
 	b.click("#actions [data-action=upscale]")
 	b.until(`document.getElementById("upscaler").open`)
