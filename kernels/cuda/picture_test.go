@@ -101,6 +101,36 @@ func TestTransformerPictures(t *testing.T) {
 	}
 }
 
+// A seamless picture wraps around in the U-Net and in the decoder, on the GPU as on the CPU.
+func TestTiledPictures(t *testing.T) {
+	if _, err := cuda.Devices(); err != nil {
+		t.Skipf("SKIPPED, no CUDA device: %v. Run kernels/cuda/test.sh for the emulated one", err)
+	}
+	draw := func(backend, tile string) []uint8 {
+		p, err := pipeline.Open(pipeline.Options{Model: "../../pipeline/testdata/models/sd1", Backend: backend, DType: "fp32"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		r := p.NewRequest("a red apple")
+		r.Seed, r.Steps, r.Width, r.Height, r.Tile = 5, 2, 96, 64, tile
+		image, err := p.Render(context.Background(), r, pipeline.Events{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return image.Pixels.Pix
+	}
+	for _, tile := range []string{"x", "both"} {
+		want := draw(pipeline.CPU, tile)
+		if got := psnr(draw(pipeline.CUDA, tile), want); got < 60 {
+			t.Errorf("--tile %s: %.1f dB against the CPU, 60 are wanted", tile, got)
+		}
+		if plain := psnr(draw(pipeline.CPU, "off"), want); plain > 40 {
+			t.Errorf("--tile %s changes nothing: %.1f dB", tile, plain)
+		}
+	}
+}
+
 // render gives the pixels of all seeds' pictures.
 func (c pictureCase) render(t *testing.T, backend, dtype string) (pixels []uint8) {
 	t.Helper()
