@@ -268,26 +268,13 @@ func t5Names(t table) table {
 	if t["enc.blk.0.attn_q.weight"] == nil {
 		return t
 	}
-	inner := newRenamer([]rename{
+	return llamaNames(t, map[string]string{
+		"token_embd.weight": "shared.weight", "enc.output_norm.weight": "encoder.final_layer_norm.weight",
+	}, "enc.blk.", "encoder.block.", newRenamer([]rename{
 		{"attn_q", "layer.0.SelfAttention.q"}, {"attn_k", "layer.0.SelfAttention.k"}, {"attn_v", "layer.0.SelfAttention.v"}, {"attn_o", "layer.0.SelfAttention.o"},
 		{"attn_rel_b", "layer.0.SelfAttention.relative_attention_bias"}, {"attn_norm", "layer.0.layer_norm"}, {"ffn_norm", "layer.1.layer_norm"},
 		{"ffn_gate", "layer.1.DenseReluDense.wi_0"}, {"ffn_up", "layer.1.DenseReluDense.wi_1"}, {"ffn_down", "layer.1.DenseReluDense.wo"},
-	})
-	out := table{}
-	for name, a := range t {
-		switch {
-		case name == "token_embd.weight":
-			name = "shared.weight"
-		case name == "enc.output_norm.weight":
-			name = "encoder.final_layer_norm.weight"
-		case strings.HasPrefix(name, "enc.blk."):
-			number, rest, _ := strings.Cut(strings.TrimPrefix(name, "enc.blk."), ".")
-			to, _ := inner.apply(rest)
-			name = "encoder.block." + number + "." + to
-		}
-		out[name] = a
-	}
-	return out
+	}))
 }
 
 // qwenNames gives a language model's arrays the names of transformers' Qwen3 where they have llama.cpp's.
@@ -295,24 +282,26 @@ func qwenNames(t table) table {
 	if t["token_embd.weight"] == nil {
 		return t
 	}
-	inner := newRenamer([]rename{
+	return llamaNames(t, map[string]string{
+		"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight",
+	}, "blk.", "model.layers.", newRenamer([]rename{
 		{"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"}, {"attn_q", "self_attn.q_proj"}, {"attn_k", "self_attn.k_proj"},
 		{"attn_v", "self_attn.v_proj"}, {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
 		{"ffn_gate", "mlp.gate_proj"}, {"ffn_up", "mlp.up_proj"}, {"ffn_down", "mlp.down_proj"},
-	})
+	}))
+}
+
+// llamaNames renames arrays from llama.cpp's names: those in outside, and those of layers, which begin with block and a
+// number, to layer, the number and what inner says.
+func llamaNames(t table, outside map[string]string, block, layer string, inner renamer) table {
 	out := table{}
 	for name, a := range t {
-		switch {
-		case name == "token_embd.weight":
-			name = "model.embed_tokens.weight"
-		case name == "output_norm.weight":
-			name = "model.norm.weight"
-		case name == "output.weight":
-			name = "lm_head.weight"
-		case strings.HasPrefix(name, "blk."):
-			number, rest, _ := strings.Cut(strings.TrimPrefix(name, "blk."), ".")
+		if to, ok := outside[name]; ok {
+			name = to
+		} else if in, ok := strings.CutPrefix(name, block); ok {
+			number, rest, _ := strings.Cut(in, ".")
 			to, _ := inner.apply(rest)
-			name = "model.layers." + number + "." + to
+			name = layer + number + "." + to
 		}
 		out[name] = a
 	}

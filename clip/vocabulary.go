@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// maxFile bounds the files of a tokenizer, in bytes; CLIP's own are below 2 MiB.
+// maxFile bounds the files of a tokenizer, in bytes; CLIP's own are below 2 MiB, T5's below 3 MiB.
 const maxFile = 64 << 20
 
 // LoadTokenizer reads the folder fsys of a model in the diffusers layout:
@@ -134,7 +134,7 @@ func (f *tokenizerFiles) readVocabulary(fsys fs.FS) ([]tokenWithID, error) {
 	case len(f.vocab) == 0:
 		return nil, errors.New("vocab.json is empty")
 	}
-	text, err := readFile(fsys, "merges.txt")
+	text, err := ReadFile(fsys, "merges.txt")
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +284,7 @@ func (f *tokenizerFiles) readAddedTokens(fsys fs.FS) error {
 
 // readJSON decodes a file and says whether it is there.
 func readJSON(fsys fs.FS, name string, v any) (found bool, err error) {
-	b, err := readFile(fsys, name)
+	b, err := ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -297,7 +297,8 @@ func readJSON(fsys fs.FS, name string, v any) (found bool, err error) {
 	return true, nil
 }
 
-func readFile(fsys fs.FS, name string) ([]byte, error) {
+// ReadFile reads a tokenizer's file of at most 64 MiB.
+func ReadFile(fsys fs.FS, name string) ([]byte, error) {
 	file, err := fsys.Open(name)
 	if err != nil {
 		return nil, err

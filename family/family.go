@@ -443,11 +443,7 @@ func (x *files) close() error {
 
 // network opens one part: its configuration, its weights, and the network that they make.
 func network[C, N any](x *files, name string, read func(*checkpoint.Config) (C, error), build func(C, nn.Loader) (N, error)) (n N, err error) {
-	config, err := x.config(name)
-	if err != nil {
-		return n, err
-	}
-	c, err := read(config)
+	c, err := configOf(x, name, read)
 	if err != nil {
 		return n, err
 	}
@@ -462,6 +458,15 @@ func network[C, N any](x *files, name string, read func(*checkpoint.Config) (C, 
 	x.leftover(name, l.Unused(w.Names()))
 	x.weights[name] = &partWeights{w, l.Weights()}
 	return n, nil
+}
+
+// configOf reads a part's configuration.
+func configOf[C any](x *files, name string, read func(*checkpoint.Config) (C, error)) (c C, err error) {
+	config, err := x.config(name)
+	if err != nil {
+		return c, err
+	}
+	return read(config)
 }
 
 // leftover warns of weights that the network does not read: another program would have used them.

@@ -41,11 +41,7 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 		return nil, err
 	}
 	m.Sampling.EvenFlow = true
-	raw, err := x.config("transformer")
-	if err != nil {
-		return nil, err
-	}
-	config, err := dit.ReadFlux1Config(raw)
+	config, err := configOf(x, "transformer", dit.ReadFlux1Config)
 	if err != nil {
 		return nil, err
 	}

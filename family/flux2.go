@@ -34,11 +34,7 @@ func openFlux2(x *files, d *stage.Device) (*Model, error) {
 		return nil, err
 	}
 	m.Sampling.EvenFlow, m.Sampling.Mu = true, kleinShift
-	raw, err := x.config("transformer")
-	if err != nil {
-		return nil, err
-	}
-	config, err := dit.ReadFlux2Config(raw)
+	config, err := configOf(x, "transformer", dit.ReadFlux2Config)
 	if err != nil {
 		return nil, err
 	}

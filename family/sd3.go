@@ -35,11 +35,7 @@ func openStableDiffusion3(x *files, d *stage.Device) (*Model, error) {
 		return nil, err
 	}
 	m.Sampling.CutLeft = true
-	raw, err := x.config("transformer")
-	if err != nil {
-		return nil, err
-	}
-	config, err := dit.ReadSD3Config(raw)
+	config, err := configOf(x, "transformer", dit.ReadSD3Config)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -28,9 +27,6 @@ type Tokenizer struct {
 }
 
 const space = "▁" // what stands for the space before a word
-
-// maxFile bounds the files of a tokenizer, in bytes: T5's own are below 3 MiB.
-const maxFile = 64 << 20
 
 // tokenizerJSON is what is read of tokenizer.json.
 type tokenizerJSON struct {
@@ -94,12 +90,12 @@ func loadTokenizer(fsys fs.FS) (*Tokenizer, error) {
 	t := &Tokenizer{added: map[int32]string{}}
 	tokens := map[int32]clip.AddedToken{}
 	var chars []byte
-	text, err := readFile(fsys, "tokenizer.json")
+	text, err := clip.ReadFile(fsys, "tokenizer.json")
 	switch {
 	case err == nil:
 		chars, err = t.readJSON(text, tokens)
 	case errors.Is(err, fs.ErrNotExist):
-		if text, err = readFile(fsys, "spiece.model"); errors.Is(err, fs.ErrNotExist) {
+		if text, err = clip.ReadFile(fsys, "spiece.model"); errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.New("there is neither tokenizer.json nor spiece.model")
 		}
 		if err == nil {
@@ -130,19 +126,6 @@ func loadTokenizer(fsys fs.FS) (*Tokenizer, error) {
 		}
 	}
 	return t, nil
-}
-
-func readFile(fsys fs.FS, name string) ([]byte, error) {
-	file, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%s is larger than %d MiB: not a tokenizer's file", name, maxFile>>20)
-	}
-	return b, err
 }
 
 func (t *Tokenizer) readJSON(text []byte, tokens map[int32]clip.AddedToken) (chars []byte, err error) {
@@ -202,7 +185,7 @@ func (t *Tokenizer) readConfig(fsys fs.FS, tokens map[int32]clip.AddedToken) err
 		End     *clip.AddedToken           `json:"eos_token"`
 		Unknown *clip.AddedToken           `json:"unk_token"`
 	}
-	text, err := readFile(fsys, name)
+	text, err := clip.ReadFile(fsys, name)
 	if err == nil {
 		err = json.Unmarshal(text, &config)
 	}
