@@ -163,7 +163,7 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 			int64_t some = min64(NV, panels - p);
 			product scores = {.a = m.k, .a_tall = m.chunks * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = m.q + p * m.chunks * SQUARE, .b_square = m.chunks * SQUARE,
 			                  .b_chunk = SQUARE, .sums = m.s, .sums_square = KEYS_PER_BLOCK * W, .chunks = m.chunks};
-			tile_half(&scores, keys, some, 1, KIND_CACHED);
+			tile_half(&scores, keys, some, 1, 0);
 			for (int64_t i = 0; i < some; i++) {
 				float *s = m.s + i * KEYS_PER_BLOCK * W, *o = m.o + (p + i) * m.height * W;
 				elem *weights = m.p + i * KEYS_PER_BLOCK * W;
@@ -174,7 +174,7 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 			}
 			product values = {.a = m.v, .a_tall = key_chunks * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = m.p, .b_square = KEYS_PER_BLOCK * W,
 			                  .b_chunk = SQUARE, .sums = m.o + p * m.height * W, .sums_square = m.height * W, .chunks = key_chunks};
-			tile_half(&values, d, some, first == 0, KIND_CACHED);
+			tile_half(&values, d, some, first == 0, 0);
 		}
 	}
 

@@ -89,10 +89,18 @@ double cpu_peak(const isa *set, int64_t rounds, int int8) { return set->peak(rou
 // Blocks as large as the caches allow, and more of them if there are workers to feed: about four items
 // each, so that the last ones end together. Column blocks first: they cost only a second look at A.
 void plan_gemm(const isa *set, gemm_job *g, int64_t workers) {
-	int64_t tiles = ceil_div(g->rows, set->rows), panels = ceil_div(g->outs, set->nr);
-	g->row_blocks = ceil_div(g->rows, set->most_rows);
-	int64_t columns = GATED(g->act) ? set->most_columns / 2 : set->most_columns; // a value and a gate for each
+	int64_t tiles = ceil_div(g->rows, set->rows), panels = ceil_div(g->outs, set->nr), twice = GATED(g->act) ? 2 : 1; // a value and a gate
+	int64_t size = g->weights.type == TYPE_I8 ? 1 : 2, k = g->kh * g->kw * (g->channels[0] + g->channels[1]);
+	int64_t columns = set->most_columns / twice, rows = set->most_rows;
+	if (set->cache && k * size <= set->whole * 2) columns = max64(columns, set->cache * 2 / 5 / (k * size) / twice);
 	g->col_blocks = ceil_div(panels, max64(1, columns / set->nr));
+	if (set->cache && g->kh * g->kw == 1) {
+		// Weights that fit stay in the cache from item to item.
+		int64_t wide = ceil_div(panels, g->col_blocks) * set->nr * twice, weights = wide * k * size, row = 2 * k * size + (k * size > set->whole * 2 ? 4 * wide : 0);
+		if (weights <= set->cache / 2) rows = min64(rows, max64(2, (set->cache - weights) / row / set->rows) * set->rows);
+	}
+	g->row_blocks = ceil_div(g->rows, rows);
+	g->workers = workers;
 	if (workers > 1)
 		while (g->row_blocks * g->col_blocks < 4 * workers) {
 			if (g->col_blocks * 2 <= panels) g->col_blocks *= 2;

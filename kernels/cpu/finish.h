@@ -1,5 +1,9 @@
 // What follows the sums of a matrix product: bias, time embedding, activation, residual.
 
+INLINE vec gated(const int act, vec v, vec gate) {
+	return v * (act == ACT_GEGLU ? gelu(gate) : act == ACT_TANHGEGLU ? tanh_gelu_(gate) : gate * sigmoid_(gate));
+}
+
 // finish turns sums into results for n ≤ NR columns of one row.
 INLINE void finish(const int act, int64_t n, const float *sums, const float *gates, const float *bias, const float *gate_bias, const elem *per_channel,
                    const elem *residual, elem *dst) {
@@ -13,7 +17,7 @@ INLINE void finish(const int act, int64_t n, const float *sums, const float *gat
 		if (GATED(act)) {
 			vec gate = load(gates + j);
 			if (gate_bias) gate = gate + OPERAND(gate_bias);
-			v = v * (act == ACT_GEGLU ? gelu_(gate) : act == ACT_TANHGEGLU ? tanh_gelu_(gate) : gate * sigmoid_(gate));
+			v = gated(act, v, gate);
 		} else {
 			v = activate(v, act);
 		}
@@ -26,6 +30,8 @@ INLINE void finish(const int act, int64_t n, const float *sums, const float *gat
 }
 
 #define OFFSET(p, n) ((p) ? (p) + (n) : 0)
+
+#ifndef AMX // gemm_tiles.h has its own
 
 #ifdef HALF
 #define SQUARE_COLUMNS W // columns whose sums lie together: [square][height][columns]
@@ -60,3 +66,4 @@ static void finish_item(const gemm_job *g, int64_t from, int64_t to, int64_t fir
 	case ACT_TANHGEGLU: finish_block(ACT_TANHGEGLU, g, from, to, first, last, height, sums); break;
 	}
 }
+#endif

@@ -2,7 +2,8 @@
 //
 //	A       windows are copied, block by block of K, to [TALL rows][chunk][row][32]: the instructions read pairs
 //	        or squares of channels, and what lies side by side in K may lie far apart in the picture. What the
-//	        micro-kernel reads is one stream (TALL 32), or one for each row (TALL 1)
+//	        micro-kernel reads is one stream (TALL 32), or one for each row (TALL 1). With AMX they often need not
+//	        be copied: gemm_tiles.h
 //	B       panels of NV·16 columns: [chunk][NV][16 pairs][16 columns][2], squares of 1 KiB
 //	        With int8 weights a chunk of 64 bytes is 64 values, and a square 16 times 4 of them
 //	        (numbers are those of W = 16; with W = 8 chunks, squares and panels are half as wide)
@@ -32,81 +33,8 @@ typedef struct {
 #define PREFETCH(p) \
 	for (int64_t line = 0; line < m->lines; line++, p += 64) __builtin_prefetch(p, 0, 2)
 
-enum { KIND_CACHED, KIND_STREAM, KIND_INT8 }; // of a product: with A in the L1 cache, past it, in 8 bits
-
 #ifdef AMX
 #define TALL 32 // rows of A that lie together; the sums have a multiple of it
-
-#define TILE_PRODUCT(s, a, b) \
-	if (int8) TILE_DOT8(s, a, b); \
-	else TILE_DOT(s, a, b)
-#define TILE_FETCH(t, from, stride) \
-	if (stream) TILE_STREAM(t, from, stride); \
-	else TILE_LOAD(t, from, stride)
-
-// With stream only B, which the next rows read again, goes through the L1 cache: A and the sums would drive it out.
-INLINE void micro_half(const int mt, const int nt, const int kind, const product *m, int begin) {
-	const int stream = kind != KIND_CACHED, int8 = kind == KIND_INT8;
-	float *s0 = m->sums, *s1 = s0 + m->sums_square;
-	if (begin) {
-		TILE_ZERO(0);
-		if (nt > 1) TILE_ZERO(1);
-		if (mt > 1) TILE_ZERO(2);
-		if (mt > 1 && nt > 1) TILE_ZERO(3);
-	} else {
-		TILE_FETCH(0, s0, 64);
-		if (nt > 1) {
-			TILE_FETCH(1, s1, 64);
-		}
-		if (mt > 1) {
-			TILE_FETCH(2, s0 + 16 * 16, 64);
-		}
-		if (mt > 1 && nt > 1) {
-			TILE_FETCH(3, s1 + 16 * 16, 64);
-		}
-	}
-	const elem *a = m->a, *b = m->b;
-	const char *next = m->next;
-	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += m->b_chunk) {
-		PREFETCH(next);
-		TILE_LOAD(6, b, 64);
-		TILE_FETCH(4, a, 64);
-		TILE_PRODUCT(0, 4, 6);
-		if (nt > 1) {
-			TILE_LOAD(7, b + m->b_square, 64);
-			TILE_PRODUCT(1, 4, 7);
-		}
-		if (mt > 1) {
-			TILE_FETCH(5, a + 16 * CHUNK, 64);
-			TILE_PRODUCT(2, 5, 6);
-			if (nt > 1) {
-				TILE_PRODUCT(3, 5, 7);
-			}
-		}
-	}
-	TILE_STORE(0, s0, 64);
-	if (nt > 1) TILE_STORE(1, s1, 64);
-	if (mt > 1) TILE_STORE(2, s0 + 16 * 16, 64);
-	if (mt > 1 && nt > 1) TILE_STORE(3, s1 + 16 * 16, 64);
-}
-
-typedef void (*micro_kernel)(const product *, int begin);
-#define MICRO(mt, nt, kind) \
-	static void micro_##mt##_##nt##_##kind(const product *m, int begin) { micro_half(mt, nt, kind, m, begin); }
-#define MICROS(kind) MICRO(1, 1, kind) MICRO(1, 2, kind) MICRO(2, 1, kind) MICRO(2, 2, kind)
-#define TABLE(kind) {{micro_1_1_##kind, micro_1_2_##kind}, {micro_2_1_##kind, micro_2_2_##kind}}
-MICROS(0) MICROS(1) MICROS(2)
-static const micro_kernel micros[3][2][2] = {TABLE(0), TABLE(1), TABLE(2)};
-
-// tile_half runs the micro-kernel over rows and up to NV squares of columns.
-INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int kind) {
-	product p = *m;
-	int64_t squares = ceil_div(rows, 16);
-	for (int64_t t = 0; t < squares; t += 2) {
-		micros[kind][t + 1 < squares][wide - 1](&p, begin);
-		p.a += p.a_tall, p.sums += TALL * W, p.next += 64 * p.lines * p.chunks;
-	}
-}
 #else
 #define TALL 1
 
@@ -158,13 +86,13 @@ MICROS(7) MICROS(8)
 #endif
 static const micro_kernel micros[2][MR][NV] = {TABLE(0), TABLE(1)};
 
-INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int kind) {
+INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int int8) {
 	product p = *m;
 	int64_t tiles = ceil_div(rows, MR);
 	for (int64_t t = 0; t < tiles; t++) {
 		int64_t from = part(rows, tiles, t), mr = part(rows, tiles, t + 1) - from;
 		p.a = m->a + from * m->a_tall, p.sums = m->sums + from * W;
-		micros[kind == KIND_INT8][mr - 1][wide - 1](&p, begin);
+		micros[int8][mr - 1][wide - 1](&p, begin);
 		p.next += 64 * p.lines * p.chunks;
 	}
 }
@@ -179,15 +107,14 @@ static void copy_windows(const gemm_job *g, int64_t size, const char **table, in
 	for (int64_t done = 0; done < bytes;) {
 		int64_t n = min64((g->channels[at->input] - at->channel) * size, bytes - done);
 		const char **pixels = table + (at->tap * 2 + at->input) * rows;
-		for (int64_t first = 0; first < rows; first += TALL) {
-			int64_t skip = at->channel * size, some;
-			for (int64_t to = done; to < done + n; to += some, skip += some) {
-				char *row = a + (first * chunks + to / LINE * TALL) * LINE + to % LINE;
+		for (int64_t r = 0; r < rows; r++) {
+			const char *from = pixels[r] + at->channel * size;
+			char *row = a + (r / TALL * TALL * chunks + r % TALL) * LINE;
+			for (int64_t to = done, some; to < done + n; to += some, from += some) {
+				char *line = row + to / LINE * TALL * LINE + to % LINE;
 				some = min64(LINE - to % LINE, done + n - to);
-				if (some == LINE)
-					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += LINE) __builtin_memcpy(row, pixels[r] + skip, LINE);
-				else
-					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += LINE) __builtin_memcpy(row, pixels[r] + skip, some);
+				if (some == LINE) __builtin_memcpy(line, from, LINE);
+				else __builtin_memcpy(line, from, some);
 			}
 		}
 		done += n;
@@ -205,13 +132,16 @@ static void copy_windows(const gemm_job *g, int64_t size, const char **table, in
 		for (int64_t c = 0; c < chunks; c++) __builtin_memset(a + (rows / TALL * TALL * chunks + c * TALL + rows % TALL) * LINE, 0, (height - rows) * LINE);
 }
 
+// size_of is how many bytes a value of A takes.
+static int64_t size_of(const gemm_job *g) { return g->weights.type == TYPE_I8 ? 1 : sizeof(elem); }
+
+#ifdef AMX
+#include "gemm_tiles.h"
+#else
 // gemm_layout gives the sizes of an item's parts: an item of the most rows and panels has to fit.
 typedef struct {
 	int64_t height, sums, a; // rows of the block; bytes
 } gemm_layout;
-
-// size_of is how many bytes a value of A takes.
-static int64_t size_of(const gemm_job *g) { return g->weights.type == TYPE_I8 ? 1 : sizeof(elem); }
 
 static gemm_layout layout_of(const gemm_job *g, int64_t rows, int64_t panels) {
 	gemm_layout l = {.height = round_up(rows, TALL)};
@@ -261,20 +191,12 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 			product m = {.a = a, .a_tall = n * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = b, .b_square = SQUARE, .b_chunk = NV * SQUARE,
 			             .sums = sums + (p - first) * NR * l.height, .sums_square = l.height * W, .chunks = n,
 			             .next = (const char *)next, .lines = ceil_div(NV * SQUARE * (int64_t)sizeof(elem) / 64, tiles)};
-			if (int8) tile_half(&m, rows, wide, c == 0, KIND_INT8);
-			else tile_half(&m, rows, wide, c == 0, KIND_STREAM);
+			if (int8) tile_half(&m, rows, wide, c == 0, 1);
+			else tile_half(&m, rows, wide, c == 0, 0);
 		}
 	}
 	if (int8) dequantise(g, from, rows, first, last, l.height, sums);
 	finish_item(g, from, to, first / twice, last / twice, l.height, sums);
-}
-
-static void gemm(gemm_job *g, void *scratch) {
-	unsigned mode = flush_subnormals();
-	BEGIN_TILES;
-	for (int64_t i; (i = NEXT_ITEM(g)) < g->items;) gemm_item(g, i, scratch);
-	END_TILES;
-	_mm_setcsr(mode);
 }
 
 static int64_t gemm_scratch_bytes(const gemm_job *g) {
@@ -283,4 +205,13 @@ static int64_t gemm_scratch_bytes(const gemm_job *g) {
 	int64_t panels = ceil_div(ceil_div(g->outs, NR), g->col_blocks) * (GATED(g->act) ? 2 : 1);
 	gemm_layout l = layout_of(g, rows, panels);
 	return l.sums + l.a + g->kh * g->kw * 2 * rows * (int64_t)sizeof(char *);
+}
+#endif
+
+static void gemm(gemm_job *g, void *scratch) {
+	unsigned mode = flush_subnormals();
+	BEGIN_TILES;
+	for (int64_t i; (i = NEXT_ITEM(g)) < g->items;) gemm_item(g, i, scratch);
+	END_TILES;
+	_mm_setcsr(mode);
 }

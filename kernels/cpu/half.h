@@ -19,6 +19,13 @@ INLINE vec16 narrow(vec v) {
 
 INLINE vec read(const elem *p) { return widen16((vec16) * (const vec16_any *)p); }
 INLINE void write(elem *p, vec v) { *(vec16_any *)p = (vec16_any)narrow(v); }
+INLINE void write_pair(elem *p, vec first, vec second) {
+#ifdef HALF_NATIVE
+	_mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
+#else
+	write(p, first), write(p + W, second);
+#endif
+}
 #ifdef HALF_NATIVE
 INLINE vec read_part(const elem *p, int64_t n) { return widen16((vec16)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p)); }
 INLINE void write_part(elem *p, vec v, int64_t n) { _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), (__m256i)narrow(v)); }
@@ -124,6 +131,18 @@ INLINE vec exp2_half(vec x) {
 	}
 	return p;
 #endif
+}
+
+// gelu_half is GELU within 2⁻¹², where x is negative too: there it is x·Φ(x), and the logarithm of Φ is a polynomial. From
+// -5.5 down it is less than 2⁻²³.
+INLINE vec gelu_half(vec x) {
+	vec t = at_most(5.5f, (vec)((veci)x & 0x7fffffff)), p = splat(LOG2_PHI_5);
+	p = fma_(p, t, splat(LOG2_PHI_4));
+	p = fma_(p, t, splat(LOG2_PHI_3));
+	p = fma_(p, t, splat(LOG2_PHI_2));
+	p = fma_(p, t, splat(LOG2_PHI_1));
+	p = fma_(p, t, splat(LOG2_PHI_0));
+	return fma_(-t, exp2_half(p), at_least(0, x));
 }
 
 // transpose turns a square of W × W 32-bit values, in W rounds of exchanges between rows 1, 2, 4, 8 apart.

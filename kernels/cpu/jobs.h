@@ -54,6 +54,7 @@ typedef struct {
 
 	// Blocking, see plan_gemm and plan_winograd: items = row_blocks · col_blocks.
 	int64_t row_blocks, col_blocks;
+	int64_t workers;
 } gemm_job;
 
 typedef struct {
@@ -173,6 +174,9 @@ typedef struct {
 	// Returns a sum; does rounds · peak_flops of the set's multiply-adds, twice as many of bytes, and nothing else.
 	double (*peak)(int64_t rounds, int int8);
 	double peak_flops;
+	// Of sets that cut matrix products by the memory that they take; 0 in others.
+	int64_t whole; // K up to which no sums are kept
+	int64_t cache; // bytes for an item and the inputs of the next
 } isa;
 
 // cpu_isa returns a set by name, NULL if it is unknown or the machine does not have it.

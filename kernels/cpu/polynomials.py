@@ -4,7 +4,7 @@
     python3 polynomials.py > polynomials.h     (needs numpy and mpmath)
 """
 import numpy as np
-from mpmath import erf, mp, mpf
+from mpmath import erf, erfc, log, mp, mpf, sqrt
 from numpy.polynomial import Polynomial, chebyshev
 
 
@@ -59,3 +59,5 @@ show("and Q", "ERF_Q", q, error)
 # 1 + r Q(r): 1 exactly at 0, so that a maximum that stays rescales nothing.
 c, error = fit(lambda r: (mpf(2) ** r - 1) / r, 0, 1, 2, lambda r: r * mpf(2) ** -r)
 show("2^r for 0 <= r < 1, relative, 1 at 0; for the softmax in bfloat16", "EXP2_HALF", np.concatenate([[1], c]), error)
+# Relative to what is subtracted from x.
+show("log2 of the normal distribution at -t for t <= 5.5, absolute; for GELU in bfloat16", "LOG2_PHI", *fit(lambda t: log(erfc(t / sqrt(mpf(2))) / 2) / log(mpf(2)), 0, 5.5, 5, lambda t: 1))

@@ -152,19 +152,10 @@ INLINE vec gelu_(vec x) { return splat(0.5f) * x * (splat(1) + erf_(x * splat(0.
 // tanh_gelu_ is x·½(1 + tanh y) = x·σ(2y) with y = √(2/π)·(x + 0.044715·x³).
 INLINE vec tanh_gelu_(vec x) { return x * sigmoid_(splat(1.5957691216f) * fma_(splat(0.044715f) * x * x, x, x)); }
 
-INLINE vec activate(vec x, int act) {
-	switch (act) {
-	case ACT_SILU: return x * sigmoid_(x);
-	case ACT_GELU: return gelu_(x);
-	case ACT_QUICKGELU: return x * sigmoid_(x * splat(1.702f));
-	case ACT_TANHGELU: return tanh_gelu_(x);
-	}
-	return x;
-}
-
 // Activations in memory are elem: float, or bfloat16 in the sets that define HALF. read and write move W of
 // them, read_part and write_part the first n.
 #ifndef HALF
+#define gelu gelu_
 typedef float elem;
 #define TYPE TYPE_F32
 INLINE vec read(const elem *p) { return load(p); }
@@ -173,4 +164,15 @@ INLINE vec read_part(const elem *p, int64_t n) { return load_part(p, n); }
 INLINE void write_part(elem *p, vec v, int64_t n) { store_part(p, v, n); }
 #else
 #include "half.h"
+#define gelu gelu_half
 #endif
+
+INLINE vec activate(vec x, int act) {
+	switch (act) {
+	case ACT_SILU: return x * sigmoid_(x);
+	case ACT_GELU: return gelu(x);
+	case ACT_QUICKGELU: return x * sigmoid_(x * splat(1.702f));
+	case ACT_TANHGELU: return tanh_gelu_(x);
+	}
+	return x;
+}

@@ -1,5 +1,8 @@
 // The windows of a convolution: where each row of the implicit matrix A reads, and the walk over K.
 
+// ROW_WISE is whether a row of A is a pixel of the input, the same one.
+#define ROW_WISE(g) ((g)->kh * (g)->kw == 1 && (g)->stride == 1 && !(g)->pad && (g)->read_h == (g)->h && (g)->read_w == (g)->w)
+
 // find_pixels fills table[tap·2 + input][row] with the pixel that the tap reads for rows [from, to). A channel
 // takes size bytes.
 static void find_pixels(const gemm_job *g, int64_t size, int64_t from, int64_t to, const char **table) {
