@@ -35,9 +35,11 @@ var families = []family{
 	mmaFamily("128x64", 128, 64, 4, 0.85, chunked),
 	mmaFamily("64x64", 64, 64, 4, 0.65, chunked),
 	mmaFamily("64x64_narrow", 64, 64, 4, 0.65, func(b *Backend, g gemm) bool { return !chunked(b, g) }),
-	wgmmaFamily(256, 4, 1),
-	wgmmaFamily(128, 6, 0.9),
-	wgmmaFamily(64, 6, 0.6),
+	wgmmaFamily(HopperTiles[0]),
+	wgmmaFamily(HopperTiles[1]),
+	wgmmaFamily(HopperTiles[2]),
+	wgmmaFamily(HopperTiles[3]),
+	wgmmaFamily(HopperTiles[4]),
 	{"simple", plain, func(*Backend, gemm) bool { return true }, 64, 64, 256, 2 * 16 * 68 * 4, 1},
 }
 

@@ -9,14 +9,6 @@
 #pragma once
 #include "ptx.cuh"
 
-// Divisor divides by a number d that the host knows, with a multiplication in place of some 25 instructions:
-// factor = ⌈2^shift / d⌉ with shift = 31 + ⌈log₂ d⌉ is exact for 0 ≤ n < 2^31 (Granlund and Montgomery 1994).
-struct Divisor {
-  unsigned factor;
-  int shift;
-  __device__ __forceinline__ int under(int n) const { return int(uint64_t(unsigned(n)) * factor >> shift); }
-};
-
 // Gemm is the parameter of every kernel of this family, filled by gemm.go.
 struct Gemm {
   const void *a, *a2;       // one input or two side by side in the channels
@@ -373,7 +365,7 @@ __device__ __forceinline__ void add_parts(const Gemm& g, unsigned* ticket, int m
   if (__shfl_sync(~0u, parts, 0) != g.splits) return;
   if (lane == 0) *ticket = 0;
   __threadfence();
-  constexpr int kQuads = columns / 4 < 32 ? columns / 4 : 32;
+  constexpr int kQuads = columns >= 128 ? 32 : columns >= 64 ? 16 : columns / 4; // divides 32
 #pragma unroll 1
   for (int n = n0 + lane % kQuads * 4; n < min(g.n, n0 + columns); n += 4 * kQuads) {
     Epilogue<T> epilogue(g, n);

@@ -23,7 +23,7 @@ type gemm struct {
 	ticket                            cu.DevicePtr
 }
 
-// divisor is gemm.cuh's Divisor.
+// divisor is device.cuh's Divisor.
 type divisor struct {
 	factor uint32
 	shift  int32
@@ -82,7 +82,7 @@ func (b *Backend) planned(g gemm) gemm {
 	g.pixels, g.row = divide(g.outH*g.outW), divide(g.outW)
 	g.byUpH, g.byUpW = divide(g.upH), divide(g.upW)
 	if b.products != plain {
-		g.splits = int32(Splits(int(g.outH*g.outW), int(g.n), int(g.k)))
+		g.splits = int32(Splits(int(g.outH*g.outW), int(g.n), int(g.k), b.products == wgmma && hopperFits(b, g)))
 	}
 	return g
 }
@@ -94,11 +94,23 @@ const ticketCount = 1 << 16
 // product queues a family's kernel. The last part of a split sum to come adds all of them, in order.
 func (b *Backend) product(g gemm, f *family) {
 	m, n, splits := int(g.m), int(g.n), int(g.splits)
+	var parts, larger int // bytes
 	if splits > 1 {
+		parts = ceil(4*splits*m*n, 256) * 256
+	}
+	if f.class == wgmma {
+		larger = g.enlargedBytes()
+	}
+	var scratch cu.DevicePtr
+	if parts+larger > 0 {
 		var ok bool
-		if g.partial, ok = b.scratchFor(4 * splits * m * n); !ok {
+		if scratch, ok = b.scratchFor(parts + larger); !ok {
 			return
 		}
+	}
+	if splits > 1 {
+		g.partial = scratch
+		var ok bool
 		if ceil(m, f.m)*ceil(n, f.n)*f.warps() <= ticketCount && !b.apart {
 			if g.ticket, ok = b.counters(); !ok {
 				return
@@ -106,7 +118,7 @@ func (b *Backend) product(g gemm, f *family) {
 		}
 	}
 	if f.class == wgmma {
-		b.hopper(g, f)
+		b.hopper(g, f, scratch+cu.DevicePtr(parts))
 	} else {
 		launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, f.shared, &g)
 	}

@@ -25,10 +25,10 @@ template <int N, int stages>
 struct HopperTile {
   static constexpr int kM = 128, kN = N, kStages = stages, kThreads = 384, kConsumers = 8; // warps
   static constexpr int kA = kM * 128, kStageBytes = (kM + N) * 128;
-  // 16 rows of results, 64 columns at a time, for each consuming warp; then the barriers.
+  // 16 rows of results, up to 64 columns at a time, for each consuming warp; then the barriers.
   static constexpr int kResults = stages * kStageBytes, kBarriers = kResults + kConsumers * 16 * 64 * 4;
   static constexpr int kBytes = kBarriers + 16 * stages + 1024; // 1024: to begin at a multiple of that
-  static constexpr int kWarpN = 64; // for spread_at
+  static constexpr int kWarpN = N % 64 ? 32 : 64; // columns at a time, for spread_at
 };
 
 // Work is one tile of results, or a part of its sums.
@@ -42,21 +42,12 @@ struct Work {
   }
 };
 
-// Stage counts through the stages, and through the parities of their phases.
-template <class Tile>
-struct Stage {
-  int at = 0, parity = 0;
-  __device__ __forceinline__ void next() {
-    if (++at == Tile::kStages) at = 0, parity ^= 1;
-  }
-};
-
 // produce asks for all operands of the block's tiles, as stages become empty.
 template <class T, class Tile>
 __device__ __forceinline__ void produce(const HopperGemm& p, Shared stages, Shared full, Shared empty) {
   const Gemm& g = p.g;
   int c1_steps = ceil_div(g.c1, 64), tap_steps = c1_steps + ceil_div(g.c2, 64);
-  Stage<Tile> stage;
+  Stage<Tile::kStages> stage;
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     Work work = Work::of<Tile>(p, tile);
     int image = g.pixels.under(work.m0), r = work.m0 - image * (g.out_h * g.out_w);
@@ -82,17 +73,22 @@ __device__ __forceinline__ void produce(const HopperGemm& p, Shared stages, Shar
   }
 }
 
-// spread writes 64 columns of a warp's 16 rows of results, from column 64·part on, to shared memory, as gemm.cuh's does.
-template <int part, class Tile, int N>
-__device__ __forceinline__ void spread(const WgAcc<N>& c, float* to) {
+// spread writes kWarpN columns of a warp's 16 rows of results, from column kWarpN·part on, to shared memory, as gemm.cuh's does.
+template <class Tile, int N>
+__device__ __forceinline__ void spread(const WgAcc<N>& c, int part, float* to) {
+  constexpr int kWidth = Tile::kWarpN;
   int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-  for (int j = 0; j < 8; j++)
+  for (int p = 0; p < (N + kWidth - 1) / kWidth; p++) {
+    if (p != part) continue; // so that every register has its number
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-      int i = 32 * part + 4 * j + 2 * r;
-      store_shared_pair(to + spread_at<Tile>(8 * r + g, 8 * j + 2 * t), c[i], c[i + 1]);
-    }
+    for (int j = 0; j < kWidth / 8; j++)
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        int i = kWidth / 2 * p + 4 * j + 2 * r;
+        if (i < N / 2) store_shared_pair(to + spread_at<Tile>(8 * r + g, 8 * j + 2 * t), c[i], c[i + 1]);
+      }
+  }
 }
 
 // consume multiplies 64 rows of each tile and stores the results.
@@ -102,7 +98,7 @@ __device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shar
   const Gemm& g = p.g;
   int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
   float* mine = results + warp * 16 * 64;
-  Stage<Tile> stage;
+  Stage<Tile::kStages> stage;
   WgAcc<N> sums;
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     Work work = Work::of<Tile>(p, tile);
@@ -125,19 +121,18 @@ __device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shar
     settled(sums);
     if (last >= 0 && lane == 0) barrier_arrive(empty + 8 * last);
 
-    int column = lane % 16 * 4;
+    constexpr int kQuads = Tile::kWarpN / 4;
+    int column = lane % kQuads * 4;
 #pragma unroll 1
-    for (int part = 0; part < N / 64; part++) {
+    for (int part = 0; part * Tile::kWarpN < N; part++) {
       __syncwarp();
-      if (part == 0) spread<0, Tile>(sums, mine);
-      else if (N > 64 && part == 1) spread<N / 64 - 1 < 1 ? 0 : 1, Tile>(sums, mine);
-      else if (N > 128 && part == 2) spread<N / 64 - 1 < 2 ? 0 : 2, Tile>(sums, mine);
-      else if (N > 128) spread<N / 64 - 1 < 3 ? 0 : 3, Tile>(sums, mine);
+      spread<Tile>(sums, part, mine);
       __syncwarp();
-      int n = work.n0 + 64 * part + column;
+      int n = work.n0 + Tile::kWarpN * part + column;
+      if (Tile::kWarpN * part + column >= N) continue; // the last part may be narrower
       Epilogue<T> epilogue(g, n);
 #pragma unroll 1
-      for (int row = lane / 16; row < 16; row += 2) {
+      for (int row = lane / kQuads; row < 16; row += 32 / kQuads) {
         int m = work.m0 + 16 * warp + row;
         float v[4];
         load(v, mine + spread_at<Tile>(row, column));
@@ -169,4 +164,24 @@ __device__ __forceinline__ void gemm_wgmma(const HopperGemm& p, char* shared) {
     registers_take<232>();
     consume<T, Tile>(p, stages, full, empty, reinterpret_cast<float*>(shared + Tile::kResults));
   }
+}
+
+// ---- enlarge: TMA's filters cannot read a pixel twice, so images that are read larger than they are are made so before ----
+
+// Enlarge is filled by gemm_sm90.go.
+struct Enlarge {
+  const void* a;
+  void* d;
+  int64_t count;                         // chunks of 16 bytes of the result
+  int h, w, up_h, up_w, chunks;          // chunks of a pixel
+  Divisor by_chunks, pixels, row, by_up_h, by_up_w; // by chunks, up_h·up_w, up_w, up_h, up_w
+};
+
+__device__ __forceinline__ void enlarge(const Enlarge& e) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= e.count) return;
+  int pixel = e.by_chunks.under(int(i)), image = e.pixels.under(pixel), r = pixel - image * (e.up_h * e.up_w);
+  int y = e.row.under(r), x = r - y * e.up_w;
+  int from = (image * e.h + e.by_up_h.under(y * e.h)) * e.w + e.by_up_w.under(x * e.w);
+  static_cast<uint4*>(e.d)[i] = static_cast<const uint4*>(e.a)[int64_t(from) * e.chunks + (int(i) - pixel * e.chunks)];
 }

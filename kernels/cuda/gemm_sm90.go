@@ -22,16 +22,8 @@ type hopperGemm struct {
 	_                        [40]byte // to a multiple of 64
 }
 
-const (
-	hopperRows    = 128 // of A, a tile
-	hopperColumns = 64  // of K, a stage
-)
-
-// wgmmaFamily has stages of 128 bytes of each row of A and B, results of 16 rows by 64 columns for each of 8 warps, two barriers a
-// stage, and begins at a multiple of 1024: gemm_sm90.cuh's HopperTile.
-func wgmmaFamily(n, stages int, share float64) family {
-	shared := stages*(hopperRows+n)*128 + 8*16*64*4 + 16*stages + 1024
-	return family{fmt.Sprintf("128x%d_wgmma", n), wgmma, hopperFits, hopperRows, n, 384, shared, share}
+func wgmmaFamily(t HopperTile) family {
+	return family{fmt.Sprintf("128x%d_wgmma", t.Columns), wgmma, hopperFits, hopperRows, t.Columns, 384, t.Shared(), t.share}
 }
 
 // isMatrix says whether A is a matrix as it lies in memory: every pixel is read once, and the next one follows it.
@@ -50,19 +42,73 @@ func (g gemm) upper() (n int, ok bool) {
 	return 0, false
 }
 
-// hopperFits: TMA copies what lies together in memory, so channels must be whole chunks, and upsampling is not possible. Its limits
-// on a filter are cuTensorMapEncodeIm2col's: 8 bits for the corners, strides up to 8. The filter is square, so that it
-// does not matter in which order the driver takes width and height.
+// enlarge is gemm_sm90.cuh's Enlarge.
+type enlarge struct {
+	a, d                                cu.DevicePtr
+	count                               int64
+	h, w, upH, upW, chunks              int32
+	byChunks, pixels, row, byUpH, byUpW divisor
+}
+
+// enlarged is the product as Hopper's kernels compute it: of images that have the size that they are read at.
+func (g gemm) enlarged() gemm {
+	g.h, g.w = g.upH, g.upW
+	return g
+}
+
+// enlargedBytes is what the enlarged inputs take, of all images; 0 if they are as large as they are read.
+func (g gemm) enlargedBytes() int {
+	if g.upH == g.h && g.upW == g.w {
+		return 0
+	}
+	return 2 * int(g.m/(g.outH*g.outW)) * int(g.upH*g.upW) * int(g.c1+g.c2)
+}
+
+// enlargedMost is how much an image may take. A U-Net's for 1024×1024 takes 21 MB.
+const enlargedMost = 32 << 20
+
+// enlargeInputs queues the inputs' enlargement, into memory of enlargedBytes.
+func (b *Backend) enlargeInputs(g gemm, to cu.DevicePtr) gemm {
+	images := g.m / (g.outH * g.outW)
+	for _, in := range []*cu.DevicePtr{&g.a, &g.a2} {
+		c := g.c1
+		if in == &g.a2 {
+			c = g.c2
+		}
+		if c == 0 {
+			continue
+		}
+		e := enlarge{
+			a: *in, d: to, count: int64(images) * int64(g.upH*g.upW) * int64(c/8), h: g.h, w: g.w, upH: g.upH, upW: g.upW, chunks: c / 8,
+			byChunks: divide(c / 8), pixels: divide(g.upH * g.upW), row: divide(g.upW), byUpH: g.byUpH, byUpW: g.byUpW,
+		}
+		launch(b, kernel{"gemm_sm90", "enlarge_16"}, [3]int{ceil(int(e.count), 256), 1, 1}, 256, 0, &e)
+		*in = to
+		to += cu.DevicePtr(16 * e.count)
+	}
+	return g.enlarged()
+}
+
+// hopperFits: TMA copies what lies together in memory, so channels must be whole chunks. Its limits on a filter are
+// cuTensorMapEncodeIm2col's: 8 bits for the corners, strides up to 8. The filter is square, so that it does not matter in
+// which order the driver takes width and height.
 func hopperFits(b *Backend, g gemm) bool {
-	if b.dtype == tensor.F32 || !chunked(b, g) || g.upH != g.h || g.upW != g.w {
+	if b.dtype == tensor.F32 || !chunked(b, g) {
 		return false
 	}
+	if images := int(g.m / (g.outH * g.outW)); g.enlargedBytes() > images*enlargedMost {
+		return false
+	}
+	g = g.enlarged()
 	_, ok := g.upper()
 	return g.isMatrix() || ok && g.kh == g.kw && g.stride <= 8 && g.pad <= 64 && g.kh <= 64
 }
 
-// hopper queues a product on blocks that stay, one a processor.
-func (b *Backend) hopper(g gemm, f *family) {
+// hopper queues a product on blocks that stay, one a processor. Enlarged inputs go to memory at larger.
+func (b *Backend) hopper(g gemm, f *family, larger cu.DevicePtr) {
+	if g.enlargedBytes() > 0 {
+		g = b.enlargeInputs(g, larger)
+	}
 	p := hopperGemm{g: g, im2col: 1}
 	bfloat := b.dtype == tensor.BF16
 	var err error

@@ -17,8 +17,13 @@ const normThreads = 256
 // Splits is into how many parts the sum over K is split, so that a small result with a deep sum keeps
 // more than a few processors busy. It is fixed by the shape for one image, not by the batch or the
 // device: the order of a sum decides its last bits, and these must not depend on either.
-func Splits(rows, n, k int) int {
-	const wanted = 192 // blocks of 64×64 an image: some more than a large GPU has processors
+//
+// Hopper's blocks stay, one a processor, and a part costs them more.
+func Splits(rows, n, k int, hopper bool) int {
+	wanted := 192 // blocks of 64×64 an image: some more than a large GPU has processors
+	if hopper {
+		wanted = 132
+	}
 	blocks := ceil(rows, 64) * ceil(n, 64)
 	// At least 8 tiles deep: less would not fill the pipeline of 4 stages.
 	return max(1, min(wanted/blocks, ceil(k, depth)/8, 16))

@@ -65,6 +65,12 @@ __device__ __forceinline__ void tma_load(Shared to, const TensorMap& map, Shared
                "l"(&map), "r"(barrier), "r"(x), "r"(y)
                : "memory");
 }
+// tma_load_head brings columns from x on of one head's rows from `row` on.
+__device__ __forceinline__ void tma_load_head(Shared to, const TensorMap& map, Shared barrier, int x, int head, int row, int image) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3,%4,%5,%6}], [%2];" ::"r"(to),
+               "l"(&map), "r"(barrier), "r"(x), "r"(head), "r"(row), "r"(image)
+               : "memory");
+}
 // tma_load_im2col brings channels from c on, of consecutive places of a filter's corner, the first of which lies over (w, h)
 // of image n; for each place it takes the pixel (right, down) of the corner.
 __device__ __forceinline__ void tma_load_im2col(Shared to, const TensorMap& map, Shared barrier, int c, int w, int h, int n, int right, int down) {
@@ -85,6 +91,12 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
 }
 
+// done_before keeps the computation of x, which is not negative, ahead of the wait that follows it. Else ptxas moves the wait
+// up, and what was to be done during the products is done after them. It does not move it over a branch.
+__device__ __forceinline__ void done_before(float x) {
+  if (x < 0) __trap();
+}
+
 // registers_give and registers_take change how many registers each thread of a warpgroup may use.
 template <int n>
 __device__ __forceinline__ void registers_give() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n)); }
@@ -98,16 +110,26 @@ struct WgAcc {
   __device__ __forceinline__ float operator[](int i) const { return v[i]; }
 };
 
-// settled keeps the compiler from reading the accumulators before the wait that it follows.
+// settled keeps the compiler from reading the accumulators, or reusing A's registers, before the wait that it follows.
 template <int N>
 __device__ __forceinline__ void settled(WgAcc<N>& c) {
 #pragma unroll
   for (int i = 0; i < N / 2; i++) asm volatile("" : "+f"(c.v[i])::"memory");
 }
+template <int n>
+__device__ __forceinline__ void settled(uint32_t (&a)[n][4]) {
+#pragma unroll
+  for (int i = 0; i < n; i++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) asm volatile("" : "+r"(a[i][e])::"memory");
+}
 
 // wgmma adds A·Bᵀ to c, or with add 0 sets c to it: 16 columns of 64 rows of A and of N rows of B.
-#define F8(i) "+f"(c.v[i]), "+f"(c.v[i + 1]), "+f"(c.v[i + 2]), "+f"(c.v[i + 3]), "+f"(c.v[i + 4]), "+f"(c.v[i + 5]), "+f"(c.v[i + 6]), "+f"(c.v[i + 7])
-#define F32(i) F8(i), F8(i + 8), F8(i + 16), F8(i + 24)
+// With A from registers, as ptx.cuh's mma has them for 16 rows a warp, B's descriptor is column_descriptor's.
+#define F4(i) "+f"(c.v[i]), "+f"(c.v[i + 1]), "+f"(c.v[i + 2]), "+f"(c.v[i + 3])
+#define F8(i) F4(i), F4(i + 4)
+#define F16(i) F8(i), F8(i + 8)
+#define F32(i) F16(i), F16(i + 16)
 #define WGMMA(N, T, type, numbers, registers, a_at, b_at, add_at)                                                 \
   __device__ __forceinline__ void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, T) {                        \
     asm volatile("{\n.reg .pred %%add;\nsetp.ne.b32 %%add, " add_at ", 0;\n"                                     \
@@ -116,34 +138,64 @@ __device__ __forceinline__ void settled(WgAcc<N>& c) {
                  : registers                                                                                      \
                  : "l"(a), "l"(b), "r"(add));                                                                     \
   }
+#define WGMMA_REGISTERS(N, T, type, numbers, registers, a0, a1, a2, a3, b_at, add_at)                             \
+  __device__ __forceinline__ void wgmma(WgAcc<N>& c, const uint32_t (&a)[4], uint64_t b, int add, T) {            \
+    asm volatile("{\n.reg .pred %%add;\nsetp.ne.b32 %%add, " add_at ", 0;\n"                                     \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type " {" numbers "}, {" a0 "," a1 "," \
+                 a2 "," a3 "}, " b_at ", %%add, 1, 1, 1;\n}"                                                      \
+                 : registers                                                                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                                 \
+  }
+#define NUMBERS20 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19"
 #define NUMBERS32 \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
-  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+  NUMBERS20 "," \
+  "%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define NUMBERS40 \
+  NUMBERS32 "," \
+  "%32,%33,%34,%35,%36,%37,%38,%39"
 #define NUMBERS64 \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
-  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31," \
-  "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
-  "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+  NUMBERS40 "," \
+  "%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59," \
+  "%60,%61,%62,%63"
+#define NUMBERS80 \
+  NUMBERS64 "," \
+  "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
 #define NUMBERS128 \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
-  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31," \
-  "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
-  "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63," \
-  "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79," \
-  "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95," \
-  "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111," \
-  "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+  NUMBERS80 "," \
+  "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99," \
+  "%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119," \
+  "%120,%121,%122,%123,%124,%125,%126,%127"
+#define FLOATS20 F16(0), F4(16)
 #define FLOATS32 F32(0)
+#define FLOATS40 F32(0), F8(32)
 #define FLOATS64 F32(0), F32(32)
+#define FLOATS80 F32(0), F32(32), F16(64)
 #define FLOATS128 F32(0), F32(32), F32(64), F32(96)
 WGMMA(64, half_t, "f16", NUMBERS32, FLOATS32, "%32", "%33", "%34")
 WGMMA(64, bfloat_t, "bf16", NUMBERS32, FLOATS32, "%32", "%33", "%34")
+WGMMA(80, half_t, "f16", NUMBERS40, FLOATS40, "%40", "%41", "%42")
+WGMMA(80, bfloat_t, "bf16", NUMBERS40, FLOATS40, "%40", "%41", "%42")
 WGMMA(128, half_t, "f16", NUMBERS64, FLOATS64, "%64", "%65", "%66")
 WGMMA(128, bfloat_t, "bf16", NUMBERS64, FLOATS64, "%64", "%65", "%66")
+WGMMA(160, half_t, "f16", NUMBERS80, FLOATS80, "%80", "%81", "%82")
+WGMMA(160, bfloat_t, "bf16", NUMBERS80, FLOATS80, "%80", "%81", "%82")
 WGMMA(256, half_t, "f16", NUMBERS128, FLOATS128, "%128", "%129", "%130")
 WGMMA(256, bfloat_t, "bf16", NUMBERS128, FLOATS128, "%128", "%129", "%130")
+WGMMA_REGISTERS(40, half_t, "f16", NUMBERS20, FLOATS20, "%20", "%21", "%22", "%23", "%24", "%25")
+WGMMA_REGISTERS(40, bfloat_t, "bf16", NUMBERS20, FLOATS20, "%20", "%21", "%22", "%23", "%24", "%25")
+WGMMA_REGISTERS(64, half_t, "f16", NUMBERS32, FLOATS32, "%32", "%33", "%34", "%35", "%36", "%37")
+WGMMA_REGISTERS(64, bfloat_t, "bf16", NUMBERS32, FLOATS32, "%32", "%33", "%34", "%35", "%36", "%37")
+WGMMA_REGISTERS(80, half_t, "f16", NUMBERS40, FLOATS40, "%40", "%41", "%42", "%43", "%44", "%45")
+WGMMA_REGISTERS(80, bfloat_t, "bf16", NUMBERS40, FLOATS40, "%40", "%41", "%42", "%43", "%44", "%45")
+WGMMA_REGISTERS(128, half_t, "f16", NUMBERS64, FLOATS64, "%64", "%65", "%66", "%67", "%68", "%69")
+WGMMA_REGISTERS(128, bfloat_t, "bf16", NUMBERS64, FLOATS64, "%64", "%65", "%66", "%67", "%68", "%69")
+WGMMA_REGISTERS(160, half_t, "f16", NUMBERS80, FLOATS80, "%80", "%81", "%82", "%83", "%84", "%85")
+WGMMA_REGISTERS(160, bfloat_t, "bf16", NUMBERS80, FLOATS80, "%80", "%81", "%82", "%83", "%84", "%85")
 #undef WGMMA
+#undef WGMMA_REGISTERS
+#undef F4
 #undef F8
+#undef F16
 #undef F32
 #endif
 
@@ -152,3 +204,18 @@ WGMMA(256, bfloat_t, "bf16", NUMBERS128, FLOATS128, "%128", "%129", "%130")
 __device__ __forceinline__ uint64_t matrix_descriptor(Shared at) {
   return uint64_t(shared_offset(at) >> 4 & 0x3fff) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
 }
+
+// column_descriptor describes B as rows of K: 16 of 128 bytes, or 64 columns, that lie as matrix_descriptor's do; the next
+// 64 columns are `panel` bytes further on. Rows further on are 128 bytes further on.
+__device__ __forceinline__ uint64_t column_descriptor(Shared at, int panel) {
+  return uint64_t(shared_offset(at) >> 4 & 0x3fff) | uint64_t(panel >> 4) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
+}
+
+// Stage counts through the stages of a pipeline, and through the parities of their barriers' phases.
+template <int stages>
+struct Stage {
+  int at = 0, parity = 0;
+  __device__ __forceinline__ void next() {
+    if (++at == stages) at = 0, parity ^= 1;
+  }
+};

@@ -65,7 +65,11 @@ static char* place(const char* to, size_t at) {
   return shared_window + (o ^ (o >> 7 & 7) << 4);
 }
 
-static int box_rows(const Map& m) { return m.box[1]; }
+static int box_rows(const Map& m) {
+  int n = 1;
+  for (int i = 1; i < (m.im2col ? 2 : int(m.rank)); i++) n *= m.box[i];
+  return n;
+}
 
 void copy_tensor(void* to, const void* map, void* barrier, const int* at, int rank, int right, int down, bool im2col) {
   if (compute_capability != 90) fail("TMA needs sm_90a");
@@ -112,8 +116,14 @@ void perform_copy(size_t which) {
   auto inside_axis = [&](int axis, int64_t i) { return i >= 0 && i < int64_t(m.size[axis]); };
   if (!m.im2col) {
     for (int r = 0; r < box_rows(m); r++) {
-      int64_t y = int64_t(c.at[1]) + r;
-      copy_row(c, r, inside_axis(1, y) ? m.address + y * m.pitch[1] : nullptr);
+      const char* from = m.address;
+      int rest = r;
+      for (int axis = 1; axis < m.rank; axis++) {
+        int64_t i = int64_t(c.at[axis]) + rest % m.box[axis];
+        rest /= m.box[axis];
+        from = from && inside_axis(axis, i) ? from + i * m.pitch[axis] : nullptr;
+      }
+      copy_row(c, r, from);
     }
   } else {
     // The corner of the filter walks over its places of one image, row by row, and on to the next image.
@@ -145,12 +155,16 @@ static float widen(uint16_t bits, bool bfloat) {
   return f;
 }
 
-// element is where (row, k) of a matrix with K along its rows lies, by its descriptor (PTX manual, "Matrix descriptor").
-static uint16_t element(uint64_t d, int row, int k) {
+// element is (row, k) of a matrix in shared memory, by its descriptor (PTX manual, "Matrix descriptor").
+static uint16_t element(uint64_t d, int row, int k, bool n_major) {
   uint64_t start = (d & 0x3fff) << 4, leading = (d >> 16 & 0x3fff) << 4, stride = (d >> 32 & 0x3fff) << 4, mode = d >> 62;
   if (d >> 49 & 7) fail("a matrix descriptor with a base offset");
   uint64_t at;
-  if (mode == 0) {
+  if (n_major) { // 128 bytes are columns of one row of K, of which `stride` leads 8 further on
+    if (mode != 1) fail("an N-major matrix without 128-byte swizzle");
+    at = start + row / 64 * leading + row % 64 * 2 + k / 8 * stride + k % 8 * 128;
+    at ^= (at >> 7 & 7) << 4;
+  } else if (mode == 0) {
     at = start + row / 8 * stride + k / 8 * leading + row % 8 * 16 + k % 8 * 2;
   } else { // 1: 128 bytes, 2: 64, 3: 32
     at = start + row / 8 * stride + row % 8 * (256 >> mode) + 2 * k;
@@ -163,18 +177,24 @@ static uint16_t element(uint64_t d, int row, int k) {
   return v;
 }
 
-void multiply_rows(int warp, int n, bool bfloat, uint64_t a, uint64_t b, bool add, float* c) {
+void put_fragment(uint16_t (*rows)[16], int lane, const uint32_t* a) {
+  for (int i = 0; i < 4; i++)
+    for (int h = 0; h < 2; h++) rows[lane / 4 + i % 2 * 8][lane % 4 * 2 + h + i / 2 * 8] = uint16_t(a[i] >> 16 * h);
+}
+
+void multiply_rows(int warp, const Product& p, const uint16_t (*rows)[16], float* c) {
   if (compute_capability != 90) fail("wgmma needs sm_90a");
   counters.wgmma++;
   alignas(32) static float columns[16][256];
   for (int k = 0; k < 16; k++)
-    for (int j = 0; j < n; j++) columns[k][j] = widen(element(b, j, k), bfloat);
+    for (int j = 0; j < p.n; j++) columns[k][j] = widen(element(p.b, j, k, p.from_registers), p.bfloat);
   for (int r = 0; r < 16; r++) {
-    float* to = c + r * n;
-    if (!add) memset(to, 0, n * sizeof(float));
+    float* to = c + r * p.n;
+    if (!p.add) memset(to, 0, p.n * sizeof(float));
     for (int k = 0; k < 16; k++) {
-      Floats8 x = Floats8::all(widen(element(a, 16 * warp + r, k), bfloat));
-      for (int j = 0; j < n; j += 8)
+      uint16_t a = p.from_registers ? rows[r][k] : element(p.a, 16 * warp + r, k, false);
+      Floats8 x = Floats8::all(widen(a, p.bfloat));
+      for (int j = 0; j < p.n; j += 8)
         Floats8::fma(x, Floats8::load(columns[k] + j), Floats8::load(to + j)).store(to + j);
     }
   }

@@ -37,8 +37,10 @@ void forget_copies(); // of a block that failed
 
 // ---- wgmma ----
 
-// multiply_rows does what one warp of a warpgroup has of a product: 16 rows of A times n rows of B, added to c[16][n] or, without
-// add, in its place.
-void multiply_rows(int warp, int n, bool bfloat, uint64_t a, uint64_t b, bool add, float* c);
+// multiply_rows does what one warp of a warpgroup has of it: 16 rows of A times B, added to c[16][n].
+void multiply_rows(int warp, const Product& p, const uint16_t (*rows)[16], float* c);
+
+// put_fragment puts a lane's registers of A into the warp's rows (PTX manual, "Register fragments for wgmma.m64nNk16").
+void put_fragment(uint16_t (*rows)[16], int lane, const uint32_t* a);
 
 } // namespace emu

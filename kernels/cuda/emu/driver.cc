@@ -497,7 +497,7 @@ static void fill_map(Map& m, unsigned rank, void* address, const cuuint64_t* siz
 API cuTensorMapEncodeTiled(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch,
                            const cuuint32_t* box, const cuuint32_t* step, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
-  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || rank != 2 || box[0] * 2 != 128) return CUDA_ERROR_INVALID_VALUE;
+  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || box[0] * 2 != 128) return CUDA_ERROR_INVALID_VALUE;
   for (unsigned i = 0; i < rank; i++)
     if (box[i] < 1 || box[i] > 256 || step[i] != 1) return CUDA_ERROR_INVALID_VALUE;
   Map m = {};

@@ -37,12 +37,22 @@ struct PendingCopy {
 };
 
 // A product of a warpgroup that is under way, and accumulators that such products go to. Until these are waited for the
-// accumulators hold poison, and what they will hold is in Flight.
+// accumulators hold poison, and what they will hold is in Flight. A's registers are read when the product is done: they
+// must hold then what they held when it was asked for.
+struct Product {
+  int n;
+  bool bfloat, add;    // without add the product takes the sums' place
+  bool from_registers; // A, and B is N-major; else both are K-major in shared memory
+  uint64_t a, b;       // descriptors
+  bool operator==(const Product& o) const {
+    return n == o.n && bfloat == o.bfloat && add == o.add && from_registers == o.from_registers && a == o.a && b == o.b;
+  }
+};
 struct PendingWgmma {
   float* acc;
-  int n;
-  bool bfloat, add;
-  uint64_t a, b;
+  Product product;
+  const uint32_t* registers; // of A, or null
+  uint32_t was[4];
 };
 struct Flight {
   float* acc; // null: free
@@ -102,7 +112,7 @@ void copy_async(void* to, const void* from, int bytes, bool valid);
 void commit_copies();
 void wait_copies(int newest);
 void barrier_wait(const void* at, int parity);
-void wgmma(float* acc, int n, bool bfloat, uint64_t a, uint64_t b, bool add);
+void wgmma(float* acc, const Product& p, const uint32_t* a);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int newest);

@@ -65,9 +65,10 @@ struct Lane {
 // Products of a warpgroup that are under way. Until they are waited for, each of their accumulators holds a tag in the
 // upper half of its 64 bits, and NaN in the lower; the tag goes along with a mov.
 struct Wgmma {
-  int flight, n;
-  bool bfloat, add;
-  uint64_t a, b;
+  int flight;
+  emu::Product product;
+  uint16_t registers[4];               // of A
+  std::vector<uint32_t> was;           // [4][32], if A comes from them
 };
 struct Flight {
   int n = 0;                // columns of the results; 0: free

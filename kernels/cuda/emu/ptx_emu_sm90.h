@@ -19,6 +19,10 @@ inline void tma_load(Shared to, const TensorMap& map, Shared barrier, int x, int
   int at[] = {x, y};
   emu::copy_tensor(const_cast<char*>(to), &map, const_cast<char*>(barrier), at, 2, 0, 0, false);
 }
+inline void tma_load_head(Shared to, const TensorMap& map, Shared barrier, int x, int head, int row, int image) {
+  int at[] = {x, head, row, image};
+  emu::copy_tensor(const_cast<char*>(to), &map, const_cast<char*>(barrier), at, 4, 0, 0, false);
+}
 inline void tma_load_im2col(Shared to, const TensorMap& map, Shared barrier, int c, int w, int h, int n, int right, int down) {
   int at[] = {c, w, h, n};
   emu::copy_tensor(const_cast<char*>(to), &map, const_cast<char*>(barrier), at, 4, right, down, true);
@@ -28,6 +32,7 @@ inline void wgmma_fence() { emu::wgmma_fence(); }
 inline void wgmma_commit() { emu::wgmma_commit(); }
 template <int n>
 void wgmma_wait() { emu::wgmma_wait(n); }
+inline void done_before(float) {}
 template <int n>
 void registers_give() {}
 template <int n>
@@ -40,7 +45,13 @@ struct WgAcc {
 };
 template <int N>
 void settled(WgAcc<N>&) {}
+template <int n>
+void settled(uint32_t (&)[n][4]) {}
 template <int N>
-void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __half) { emu::wgmma(c.v, N, false, a, b, add); }
+void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __half) { emu::wgmma(c.v, {N, false, add != 0, false, a, b}, nullptr); }
 template <int N>
-void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __nv_bfloat16) { emu::wgmma(c.v, N, true, a, b, add); }
+void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __nv_bfloat16) { emu::wgmma(c.v, {N, true, add != 0, false, a, b}, nullptr); }
+template <int N>
+void wgmma(WgAcc<N>& c, const uint32_t (&a)[4], uint64_t b, int add, __half) { emu::wgmma(c.v, {N, false, add != 0, true, 0, b}, a); }
+template <int N>
+void wgmma(WgAcc<N>& c, const uint32_t (&a)[4], uint64_t b, int add, __nv_bfloat16) { emu::wgmma(c.v, {N, true, add != 0, true, 0, b}, a); }

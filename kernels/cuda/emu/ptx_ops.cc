@@ -273,8 +273,11 @@ size_t result(int l, int i, int n) { return size_t(l / 4 + i / 2 % 2 * 8) * n + 
 void wgmma_fence(const Op&) { warp->wgmma_fenced = true; }
 void wgmma_commit(const Op&) { warp->wgmma_groups.push_back(warp->wgmma.size()); }
 template <int n, bool bfloat>
-void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0
+void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0; or {sums}, {a}, b, add, 1, 1, 1
   if (o.list.size() != n / 2) emu::fail("wgmma with %zu accumulators (line %d)", o.list.size(), o.line);
+  bool from_registers = o.count[1] == 4;
+  if (from_registers && !warp->wgmma_fenced) emu::fail("A's registers are not ordered by wgmma.fence (line %d)", o.line);
+  if (from_registers != (get<u32>(o.arg[6][0], 0) == 1) || (!from_registers && get<u32>(o.arg[7][0], 0))) emu::fail("wgmma with a major-ness that is not emulated (line %d)", o.line);
   u64 first = cell(o.list[0], 0);
   int flight = tagged(first) ? int(first >> 40 & 0xff) : -1;
   if (flight < 0) {
@@ -288,24 +291,39 @@ void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0
       for (int i = 0; i < n / 2; i++) f.value[result(l, i, n)] = get<float>(o.list[i], l);
   }
   for (int l = 0; l < 32; l++) {
-    if (cell(o.arg[1][0], l) != cell(o.arg[1][0], 0) || cell(o.arg[2][0], l) != cell(o.arg[2][0], 0)) emu::fail("lanes ask for different wgmma (line %d)", o.line);
+    if ((!from_registers && cell(o.arg[1][0], l) != cell(o.arg[1][0], 0)) || cell(o.arg[2][0], l) != cell(o.arg[2][0], 0)) emu::fail("lanes ask for different wgmma (line %d)", o.line);
     for (int i = 0; i < n / 2; i++) {
       u64& v = cell(o.list[i], l);
       if (tagged(first) && v != tag(flight, i)) emu::fail("accumulators were written while wgmma was under way (line %d)", o.line);
       v = tag(flight, i);
     }
   }
-  warp->wgmma.push_back({flight, n, bfloat, (get<u16>(o.arg[3][0], 0) & 1) != 0, get<u64>(o.arg[1][0], 0), get<u64>(o.arg[2][0], 0)});
+  Wgmma w = {flight, {n, bfloat, (get<u16>(o.arg[3][0], 0) & 1) != 0, from_registers, from_registers ? 0 : get<u64>(o.arg[1][0], 0), get<u64>(o.arg[2][0], 0)}, {}, {}};
+  for (int i = 0; from_registers && i < 4; i++) {
+    w.registers[i] = o.arg[1][i];
+    for (int l = 0; l < 32; l++) w.was.push_back(get<u32>(o.arg[1][i], l));
+  }
+  warp->wgmma.push_back(w);
+}
+// finish does a product that is waited for.
+void finish(const Wgmma& w) {
+  uint16_t rows[16][16];
+  for (int l = 0; l < 32 && w.product.from_registers; l++) {
+    u32 a[4];
+    for (int i = 0; i < 4; i++) {
+      a[i] = w.was[32 * i + l];
+      if (get<u32>(w.registers[i], l) != a[i]) emu::fail("A's registers were written while wgmma was under way");
+    }
+    emu::put_fragment(rows, l, a);
+  }
+  emu::multiply_rows(warp->number % 4, w.product, rows, warp->flight[w.flight].value.data());
 }
 void wgmma_wait(const Op& o) {
   size_t newest = get<u32>(o.arg[0][0], 0);
   auto& groups = warp->wgmma_groups;
   if (groups.size() <= newest) return;
   size_t waited = groups.size() - newest, done = groups[waited - 1];
-  for (size_t i = 0; i < done; i++) {
-    const Wgmma& w = warp->wgmma[i];
-    emu::multiply_rows(warp->number % 4, w.n, w.bfloat, w.a, w.b, w.add, warp->flight[w.flight].value.data());
-  }
+  for (size_t i = 0; i < done; i++) finish(warp->wgmma[i]);
   warp->wgmma.erase(warp->wgmma.begin(), warp->wgmma.begin() + done);
   groups.erase(groups.begin(), groups.begin() + waited);
   for (size_t& end : groups) end -= done;
@@ -373,6 +391,12 @@ void integer(std::map<std::string, Handler>& all, const std::string& bits) {
   compare<U>(all, "u" + bits);
   compare<U>(all, "b" + bits);
   for (std::string t : {"b", "s", "u"}) all["selp." + t + bits] = select<U>;
+}
+
+template <int... n>
+void all_wgmma(std::map<std::string, Handler>& all) {
+  ((all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.f16.f16"] = wgmma<n, false>,
+    all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.bf16.bf16"] = wgmma<n, true>), ...);
 }
 
 std::map<std::string, Handler> table() {
@@ -450,17 +474,13 @@ std::map<std::string, Handler> table() {
   all["mbarrier.arrive.shared::cta.b64"] = all["mbarrier.arrive.expect_tx.shared::cta.b64"] = barrier_arrive;
   all["mbarrier.try_wait.parity.shared::cta.b64"] = barrier_try;
   all["cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"] = copy_tensor<false>;
+  all["cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"] = copy_tensor<false>;
   all["cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes"] = copy_tensor<true>;
   all["setmaxnreg.inc.sync.aligned.u32"] = all["setmaxnreg.dec.sync.aligned.u32"] = nothing;
   all["wgmma.fence.sync.aligned"] = wgmma_fence;
   all["wgmma.commit_group.sync.aligned"] = wgmma_commit;
   all["wgmma.wait_group.sync.aligned"] = wgmma_wait;
-  all["wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16"] = wgmma<64, false>;
-  all["wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16"] = wgmma<128, false>;
-  all["wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16"] = wgmma<256, false>;
-  all["wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16"] = wgmma<64, true>;
-  all["wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16"] = wgmma<128, true>;
-  all["wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16"] = wgmma<256, true>;
+  all_wgmma<40, 64, 80, 128, 160, 256>(all);
   all["trap"] = [](const Op&) { emu::fail("trap"); };
   return all;
 }

@@ -107,18 +107,21 @@ static Flight* flight_of(Thread* t, float* acc) {
   return nullptr;
 }
 
-void wgmma(float* acc, int n, bool bfloat, uint64_t a, uint64_t b, bool add) {
+void wgmma(float* acc, const Product& p, const uint32_t* a) {
   Thread* t = thread;
   if (t->wgmmas == kMaxWgmma) fail("more than %d wgmma of a thread are under way", kMaxWgmma);
+  if (a && !t->wgmma_fenced) fail("A's registers are not ordered by wgmma.fence");
   Flight* f = flight_of(t, acc);
   if (!f) {
     if (!t->wgmma_fenced) fail("wgmma's accumulators are not ordered by wgmma.fence");
     if (!(f = flight_of(t, nullptr))) fail("products go to more than %d sets of accumulators", kMaxFlights);
-    *f = {acc, n / 2, {}};
-    memcpy(f->value, acc, n / 2 * sizeof(float));
-    memset(acc, 0xff, n / 2 * sizeof(float));
+    *f = {acc, p.n / 2, {}};
+    memcpy(f->value, acc, p.n / 2 * sizeof(float));
+    memset(acc, 0xff, p.n / 2 * sizeof(float));
   }
-  t->wgmma[t->wgmmas++] = {acc, n, bfloat, add, a, b};
+  PendingWgmma& w = t->wgmma[t->wgmmas++];
+  w = {acc, p, a, {}};
+  if (a) memcpy(w.was, a, sizeof w.was);
 }
 
 void wgmma_commit() {
@@ -129,18 +132,22 @@ void wgmma_commit() {
 
 static void multiply_warpgroup(Warp& w, int at) {
   static float c[16 * 256];
-  const PendingWgmma p = w.lane[0]->wgmma[at];
+  const Product p = w.lane[0]->wgmma[at].product;
   Flight* flight[32];
+  uint16_t rows[16][16];
   for (int l = 0; l < 32; l++) {
     const PendingWgmma& m = w.lane[l]->wgmma[at];
-    if (m.n != p.n || m.bfloat != p.bfloat || m.a != p.a || m.b != p.b || m.add != p.add) fail("lanes of a warp ask for different wgmma");
+    if (!(m.product == p)) fail("lanes of a warp ask for different wgmma");
     flight[l] = flight_of(w.lane[l], m.acc);
+    if (!m.registers) continue;
+    if (memcmp(m.registers, m.was, sizeof m.was)) fail("A's registers were written while wgmma was under way");
+    put_fragment(rows, l, m.was);
   }
   auto value = [&](int l, int i) -> float* { return &flight[l]->value[i]; };
   auto cell = [&](int l, int i) { return (l / 4 + i / 2 % 2 * 8) * p.n + i / 4 * 8 + l % 4 * 2 + i % 2; };
   for (int l = 0; l < 32; l++)
     for (int i = 0; i < p.n / 2; i++) c[cell(l, i)] = *value(l, i);
-  multiply_rows(int(&w - warps) % 4, p.n, p.bfloat, p.a, p.b, p.add, c);
+  multiply_rows(int(&w - warps) % 4, p, rows, c);
   for (int l = 0; l < 32; l++)
     for (int i = 0; i < p.n / 2; i++) *value(l, i) = c[cell(l, i)];
 }
