@@ -35,7 +35,6 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	b.want(dst, op.Q, op.K, op.V)
 	q := op.Q.Shape
 	size := q[2] / op.Heads
-	k, threads, shared, queries := b.attentionKernel(size, op.Factor(), op.Bias != nil)
 	a := attention{
 		q: at(op.Q), k: at(op.K), v: at(op.V), o: at(dst), lengths: at(op.Lengths), bias: at(op.Bias), pitch: int32s(op.Q.Row()), sharedChannels: int32s(op.K.Row()), group: int32s(op.Heads / op.Shared()),
 		queries: int32s(q[1]), keys: int32s(op.K.Shape[1]), channels: int32s(q[2]), size: int32s(size), scale: op.Factor(),
@@ -43,6 +42,11 @@ func (b *Backend) Attention(dst *kernels.Tensor, op *kernels.Attention) {
 	if op.Causal {
 		a.causal = 1
 	}
+	if t, ok := b.hopperFlash(op); ok {
+		b.attendHopper(a, t, op)
+		return
+	}
+	k, threads, shared, queries := b.attentionKernel(size, op.Factor(), op.Bias != nil)
 	const most = 65535 // of a grid's third axis; frames that attend to each other have an image a pixel
 	for first := 0; first < q[0]; first += most {
 		launch(b, k, [3]int{ceil(q[1], queries), op.Heads, min(q[0]-first, most)}, threads, shared, &a)

@@ -25,6 +25,7 @@ type Backend struct {
 	products        class   // the best that may compute products
 	only            *family // of products that have a choice, for tests
 	simpleAttention bool    // in place of the tensor cores'
+	hopperAttention bool    // by wgmma where it can, in place of mma.sync
 	tuner           *tuner  // nil: the model alone chooses
 	recording       bool
 	sharedMost      int // bytes of shared memory that a block can have
@@ -74,7 +75,7 @@ func (b *Backend) Fork() (kernels.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.products, f.simpleAttention = b.products, b.simpleAttention
+	f.products, f.simpleAttention, f.hopperAttention = b.products, b.simpleAttention, b.hopperAttention
 	if b.tuner != nil {
 		f.tuner = newTuner(b.tuner.path)
 	}

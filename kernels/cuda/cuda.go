@@ -47,6 +47,7 @@ type Verdict struct {
 	SimpleGEMM            bool     // the simple kernels of a family replace the ones that failed
 	SimpleAttention       bool
 	Hopper                string // of products by wgmma: "" not tried, "faster" and so used, "slower", or what was wrong
+	HopperAttention       string // the same of attention
 	Wrong                 string // a check that the slower kernels fail too, so that the device is of no use; "" is good
 }
 

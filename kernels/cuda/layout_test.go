@@ -21,7 +21,9 @@ var parameters = []struct {
 }{
 	{gemm{}, "Gemm", "gemm.cuh"},
 	{hopperGemm{}, "HopperGemm", "gemm_sm90.cuh"},
+	{enlarge{}, "Enlarge", "gemm_sm90.cuh"},
 	{attention{}, "Attention", "attention.cuh"},
+	{hopperAttention{}, "HopperAttention", "attention_sm90.cuh"},
 	{groupNorm{}, "GroupNorm", "norm.cu"},
 	{layerNorm{}, "LayerNorm", "norm.cu"},
 	{rotary{}, "Rotary", "norm.cu"},
@@ -119,8 +121,8 @@ func TestLayoutCompiled(t *testing.T) {
 			t.Errorf("%s: %d of %d kernels have one struct as their parameter", path, len(found), n)
 		}
 		for _, m := range found {
-			if strings.HasPrefix(m[1], "gemm_wgmma_") {
-				m[2] = "hoppergemm"
+			if strings.Contains(m[1], "_wgmma_") {
+				m[2] = "hopper" + m[2]
 			}
 			if size, _ := strconv.Atoi(m[3]); uintptr(size) != sizes[m[2]] {
 				t.Errorf("%s: the parameter of %s has %d bytes, Go's %d", path, m[1], size, sizes[m[2]])

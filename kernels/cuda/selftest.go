@@ -73,8 +73,9 @@ func SelfTest(o Options, cache string, full bool) (Report, error) {
 	if report.Broken == nil {
 		report.Path = verdictPath(b.device, o, cache)
 		writeVerdict(report.Path, report.Verdict)
-		// If the device hangs or is lost now, that verdict stays, without Hopper's kernels.
-		if b.tryHopper(&report, checks) {
+		// If the device hangs or is lost in a trial, the verdict before it stays.
+		for _, try := range b.hopperTrials() {
+			try(&report, checks)
 			writeVerdict(report.Path, report.Verdict)
 		}
 	}
@@ -135,13 +136,15 @@ func (b *Backend) typeName() string {
 }
 
 func (b *Backend) apply(v Verdict) {
+	hopper := b.mayHopper()
 	switch {
 	case v.SimpleGEMM:
 		b.products = plain
-	case v.Hopper == faster && b.mayHopper():
+	case v.Hopper == faster && hopper:
 		b.products = wgmma
 	}
 	b.simpleAttention = b.simpleAttention || v.SimpleAttention
+	b.hopperAttention = v.HopperAttention == faster && hopper && !b.simpleAttention
 }
 
 // err is why the device cannot be used, nil if it can.

@@ -3,8 +3,11 @@
 package cuda
 
 import (
+	"strings"
+
 	"gorgonia.org/cu"
 
+	"darkroom/kernels"
 	"darkroom/kernels/conformance"
 	"darkroom/tensor"
 )
@@ -17,25 +20,51 @@ func (b *Backend) mayHopper() bool {
 	return b.device.Capability == [2]int{9, 0} && b.products == mmaSync && b.dtype != tensor.F32
 }
 
-// tryHopper finds out whether products by wgmma are right on this device and faster, and says whether it tried. Only SelfTest
-// does so: nobody has seen these kernels on a GPU yet, and a user's picture must not be the first to.
-func (b *Backend) tryHopper(r *Report, o conformance.Options) bool {
+// hopperTrials find out whether Hopper's kernels are right on this device and faster. Only SelfTest runs them: nobody has
+// seen these kernels on a GPU yet, and a user's picture must not be the first to.
+func (b *Backend) hopperTrials() []func(*Report, conformance.Options) {
 	if !b.mayHopper() {
-		return false
+		return nil
 	}
+	trials := []func(*Report, conformance.Options){b.tryHopperProducts}
+	if !b.simpleAttention {
+		trials = append(trials, b.tryHopperAttention)
+	}
+	return trials
+}
+
+func (b *Backend) tryHopperProducts(r *Report, o conformance.Options) {
 	b.products = wgmma
 	defer func() { b.products = mmaSync }()
 	checks := b.checkProducts(o)
 	r.Checks = append(r.Checks, checks...)
-	switch failed := failures(checks); {
-	case len(failed) > 0:
-		r.Verdict.Hopper = failed[0]
-	case b.hopperIsFaster():
-		r.Verdict.Hopper = faster
-	default:
-		r.Verdict.Hopper = slower
+	r.Verdict.Hopper = verdict(checks, b.hopperIsFaster)
+}
+
+func (b *Backend) tryHopperAttention(r *Report, o conformance.Options) {
+	b.hopperAttention = true
+	defer func() { b.hopperAttention = false }()
+	attentions := o
+	attentions.Match = func(name string) bool {
+		return strings.HasPrefix(name, "attention/") && (o.Match == nil || o.Match(name))
 	}
-	return true
+	checks := conformance.Check(b, attentions)
+	for i := range checks {
+		checks[i].Check += ", by wgmma"
+	}
+	r.Checks = append(r.Checks, checks...)
+	r.Verdict.HopperAttention = verdict(checks, b.hopperAttentionIsFaster)
+}
+
+// verdict is the first failure, or which kernels are faster.
+func verdict(checks []conformance.Verdict, isFaster func() bool) string {
+	if failed := failures(checks); len(failed) > 0 {
+		return failed[0]
+	}
+	if isFaster() {
+		return faster
+	}
+	return slower
 }
 
 // hopperShapes are products that a U-Net has many of, at 512×512 with guidance.
@@ -82,6 +111,37 @@ func (b *Backend) hopperIsFaster() bool {
 				}
 			}
 			sums[i] += least
+		}
+	}
+	return sums[1] < sums[0]
+}
+
+// hopperAttentions are of U-Nets, at 512×512 and 1024×1024 with guidance: images, tokens, heads, and a head's size.
+var hopperAttentions = [][4]int{{2, 4096, 8, 40}, {2, 1024, 8, 80}, {2, 4096, 10, 64}, {2, 1024, 20, 64}}
+
+// hopperAttentionIsFaster compares the time of hopperAttentions.
+func (b *Backend) hopperAttentionIsFaster() bool {
+	defer b.enter()()
+	defer func() { b.hopperAttention = true }()
+	var sums [2]float64
+	for _, s := range hopperAttentions {
+		var t [4]*kernels.Tensor // queries, keys, values, result
+		for i := range t {
+			t[i] = &kernels.Tensor{Shape: tensor.Shape{s[0], s[1], s[2] * s[3]}, DType: b.dtype}
+			memory, err := b.alloc(t[i].Bytes())
+			if err != nil {
+				return false
+			}
+			defer func() { _ = cu.MemFree(memory.at) }()
+			t[i].Mem = memory
+		}
+		for i := range sums {
+			b.hopperAttention = i == 1
+			ms, ok := b.timed(func() { b.Attention(t[3], &kernels.Attention{Q: t[0], K: t[1], V: t[2], Heads: s[2]}) })
+			if !ok {
+				return false
+			}
+			sums[i] += ms
 		}
 	}
 	return sums[1] < sums[0]

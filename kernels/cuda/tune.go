@@ -126,8 +126,13 @@ func (b *Backend) fastest(g gemm, candidates []*family, modelled *family) *famil
 	return best
 }
 
-// measure is the time of a product by a family, in ms, and whether it could be measured.
+// measure is the time of a product by a family.
 func (b *Backend) measure(g gemm, f *family) (ms float64, ok bool) {
+	return b.timed(func() { b.product(g, f) })
+}
+
+// timed is the time of what run queues, in ms, and whether it could be measured.
+func (b *Backend) timed(run func()) (ms float64, ok bool) {
 	var events [2]cu.Event
 	for i := range events {
 		var err error
@@ -137,12 +142,12 @@ func (b *Backend) measure(g gemm, f *family) (ms float64, ok bool) {
 		defer func() { _ = cu.DestroyEvent(&events[i]) }()
 	}
 	const runs = 3
-	b.product(g, f) // loads the kernel and warms the caches
+	run() // loads the kernel and warms the caches
 	if events[0].Record(b.stream) != nil {
 		return 0, false
 	}
 	for range runs {
-		b.product(g, f)
+		run()
 	}
 	if events[1].Record(b.stream) != nil || events[1].Synchronize() != nil || b.err != nil {
 		return 0, false

@@ -19,6 +19,16 @@ static CUresult tiled(void *out, int bfloat, CUdeviceptr at, cuuint64_t columns,
 	return r;
 }
 
+static CUresult heads(void *out, int bfloat, CUdeviceptr at, const cuuint64_t *size, cuuint64_t pitch, cuuint32_t rows) {
+	CUtensorMap map;
+	const cuuint64_t pitches[] = {2 * size[0], pitch, pitch * size[2]};
+	const cuuint32_t box[] = {64, 1, rows, 1}, step[] = {1, 1, 1, 1};
+	CUresult r = cuTensorMapEncodeTiled(&map, type(bfloat), 4, (void *)at, size, pitches, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	memcpy(out, &map, sizeof map);
+	return r;
+}
+
 static CUresult im2col(void *out, int bfloat, CUdeviceptr at, const cuuint64_t *size, int lower, int upper, cuuint32_t stride, cuuint32_t channels, cuuint32_t places) {
 	CUtensorMap map;
 	const cuuint64_t pitch[] = {2 * size[0], 2 * size[0] * size[1], 2 * size[0] * size[1] * size[2]};
@@ -48,15 +58,27 @@ func Matrix(bfloat bool, at cu.DevicePtr, columns, rows, pitch, boxRows int) (m 
 	return m, err
 }
 
+// Heads is the map of the heads in rows that lie `pitch` bytes apart: a box is 64 columns of one head, of so many rows. size is
+// a head's columns, heads, rows, images.
+func Heads(bfloat bool, at cu.DevicePtr, size [4]int, pitch, rows int) (m TensorMap, err error) {
+	sizes := counts(size)
+	err = check("cuTensorMapEncodeTiled", C.heads(unsafe.Pointer(&m), flag(bfloat), C.CUdeviceptr(at), &sizes[0], C.cuuint64_t(pitch), C.cuuint32_t(rows)))
+	return m, err
+}
+
 // Places is the map of images [N, H, W, C] under a filter that takes every stride-th place: a box is 64 channels of so many
 // places. size is C, W, H, N. The filter's corner walks, in width and height, from lower to the image's last pixel plus upper.
 func Places(bfloat bool, at cu.DevicePtr, size [4]int, lower, upper, stride, places int) (m TensorMap, err error) {
-	var sizes [4]C.cuuint64_t
-	for i, n := range size {
-		sizes[i] = C.cuuint64_t(n)
-	}
+	sizes := counts(size)
 	err = check("cuTensorMapEncodeIm2col", C.im2col(unsafe.Pointer(&m), flag(bfloat), C.CUdeviceptr(at), &sizes[0], C.int(lower), C.int(upper), C.cuuint32_t(stride), 64, C.cuuint32_t(places)))
 	return m, err
+}
+
+func counts(size [4]int) (n [4]C.cuuint64_t) {
+	for i := range size {
+		n[i] = C.cuuint64_t(size[i])
+	}
+	return n
 }
 
 func flag(b bool) C.int {
