@@ -18,6 +18,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"darkroom/kernels/cuda"
 )
 
 const begin, end = "<!-- cuda-report: written by kernels/cuda/report.sh -->", "<!-- cuda-report: end -->"
@@ -170,6 +172,17 @@ func launch(kernel string) (threads, shared int) {
 		queries, keys := flash(d)
 		return 128, (queries + 4*keys) * d * 2
 	}
+	if m := regexp.MustCompile(`^gemm_wgmma_\w+_128x(\d+)$`).FindStringSubmatch(kernel); m != nil {
+		for _, t := range cuda.HopperTiles {
+			if t.Columns == number(m[1]) {
+				return 384, t.Shared()
+			}
+		}
+	}
+	if m := regexp.MustCompile(`^attention_wgmma_\w+_(\d+)$`).FindStringSubmatch(kernel); m != nil {
+		t, _ := cuda.HopperHeadsOf(number(m[1]))
+		return 384, t.Shared()
+	}
 	switch {
 	case strings.HasPrefix(kernel, "attention_wide"):
 		return 256, (32*512+32*512+32*40)*2 + 32*40*4 + 2*32*4
@@ -235,7 +248,10 @@ func writeCompiled(b *bytes.Buffer, all []compiled) {
 	}
 	sort.Strings(names)
 	for _, k := range names {
-		any := byKernel[k]["80"]
+		any, ok := byKernel[k]["80"]
+		if !ok {
+			any = byKernel[k]["90a"]
+		}
 		fmt.Fprintf(b, "| %s | %d | %.1f |", k, any.threads, float64(any.shared)/1024)
 		for _, t := range targets {
 			c, ok := byKernel[k][t]

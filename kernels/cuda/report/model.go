@@ -129,19 +129,43 @@ func (m model) on(g gpu, name string) kernel {
 	return k
 }
 
+// hopperFlash is attention_sm90.cuh's kernel for a tile, for heads of a size. Both warpgroups read their own queries, and all
+// keys and values, from shared memory, the latter as wide as the tile's heads; a product is 16 columns of K deep.
+func (m model) hopperFlash(t cuda.HopperHeads, size int) kernel {
+	const queries, groups = 128, 2
+	k := flashAttention(queries, t.Keys, t.Size, 4*groups, 1, true)
+	deep := 16 * ceil(size, 16)
+	k.step.mma = float64(queries*t.Keys*(deep+t.Size)) / 2048
+	k.step.shared = float64(2*deep*(queries+groups*t.Keys)+2*groups*t.Keys*t.Size) / 128
+	if l := find(m.compiled, fmt.Sprint("attention_wgmma_f16_", t.Size), "90a").loop; l.path > 0 {
+		k.step.issued = float64(4 * groups * l.path)
+	}
+	return k
+}
+
 // layerTime is an operation's modelled time.
 func (m model) layerTime(g gpu, o kernels.Op) float64 {
 	memory := float64(traffic(o)) / g.bandwidth / memoryShare
 	switch o := o.(type) {
 	case *kernels.Conv2D:
 		w, out := o.W.Shape, o.OutShape()
-		return m.product(g, out[0]*out[1]*out[2], out[1]*out[2], w[0], w[1], w[2]*w[3], o.Upsample == [2]int{} && w[1]%8 == 0, memory)
+		var larger float64
+		if o.Upsample != [2]int{} && g.arch == "90a" { // a kernel before it reads the input and writes it larger
+			h, wide := o.InSize()
+			larger = launchTime + float64(o.In.Bytes()+2*out[0]*h*wide*w[1])/g.bandwidth/memoryShare
+		}
+		return larger + m.product(g, out[0]*out[1]*out[2], out[1]*out[2], w[0], w[1], w[2]*w[3], w[1]%8 == 0, memory)
 	case *kernels.Linear:
 		in := o.In.Shape
 		rows := in.Len() / in[len(in)-1]
 		return m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, true, memory)
 	case *kernels.Attention:
 		d := o.Q.Shape[2] / o.Heads
+		if t, ok := cuda.HopperHeadsOf(d); ok && g.arch == "90a" && o.Bias == nil {
+			k := m.hopperFlash(t, d)
+			blocks := ceil(o.Q.Shape[1], k.m) * o.Heads * o.Q.Shape[0]
+			return k.time(g, k.fixed.plus(k.step, float64(ceil(o.K.Shape[1], k.n))), blocks, memory) + launchTime
+		}
 		for _, size := range []int{16, 32, 40, 48, 64, 80, 128, 160} {
 			if d <= size {
 				k := m.on(g, fmt.Sprint("attention_mma_f16_", size))
@@ -159,21 +183,23 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 // product is a GEMM's time on the best tile, splits as gemm.go's.
 func (m model) product(g gpu, rows, image, n, channels, taps int, copied bool, memory float64) float64 {
 	steps := ceil(channels*taps, 32)
-	splits := cuda.Splits(image, n, channels*taps)
+	hopper := g.arch == "90a" && copied
+	splits := cuda.Splits(image, n, channels*taps, hopper)
 	best := math.Inf(1)
-	for _, tile := range []string{"128x128", "128x64", "64x64"} {
-		k := m.on(g, "gemm_mma_f16_"+tile)
-		c := k.fixed.plus(k.step, float64(ceil(steps, splits)))
-		if taps > 1 {
-			c = c.plus(k.tap, float64(taps)/float64(splits))
-		}
-		best = min(best, k.time(g, c, ceil(rows, k.m)*ceil(n, k.n)*splits, memory))
-	}
-	if g.arch == "90a" && copied { // by TMA, for Hopper's own kernels, whose costs are worked out from their tiles
-		for _, columns := range []int{256, 128, 64} {
-			k := wgmmaTiled(128, columns)
+	if hopper { // by TMA, for Hopper's own kernels, whose costs are worked out from their tiles
+		for _, t := range cuda.HopperTiles {
+			k := wgmmaTiled(128, t.Columns)
 			deep := ceil(taps*ceil(channels, 64), splits)
 			best = min(best, k.time(g, k.fixed.plus(k.step, float64(deep)), ceil(rows, k.m)*ceil(n, k.n)*splits, memory))
+		}
+	} else {
+		for _, tile := range []string{"128x128", "128x64", "64x64"} {
+			k := m.on(g, "gemm_mma_f16_"+tile)
+			c := k.fixed.plus(k.step, float64(ceil(steps, splits)))
+			if taps > 1 {
+				c = c.plus(k.tap, float64(taps)/float64(splits))
+			}
+			best = min(best, k.time(g, c, ceil(rows, k.m)*ceil(n, k.n)*splits, memory))
 		}
 	}
 	best += launchTime
@@ -206,7 +232,7 @@ func (g gpu) roofline(o kernels.Op) (seconds float64, bound string) {
 func writeModel(b *bytes.Buffer, m model) {
 	fmt.Fprintf(b, "\n## A step of the denoiser: roofline and model\n\nA batch of two (guidance) of the U-Nets and of one of the transformers in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
 		"and its bytes over the memory's, each operand read once. The model takes the blocks on the fullest processor. Their instructions, multiplications, exponentials, cycles of shared memory and bytes are the demands on a closed network of queues; "+
-		"the warps that the processor holds are its customers. A block waits %d cycles for its start and its first operands, and a launch costs 1 µs. Hopper's products are those by wgmma where they fit, with costs worked out from their tiles. "+
+		"the warps that the processor holds are its customers. A block waits %d cycles for its start and its first operands, and a launch costs 1 µs. Hopper's products and attention are those by wgmma where they fit, with costs worked out from their tiles; of attention's main loop the instructions are counted in the machine code. "+
 		"Milliseconds; **modelled, not measured**.\n\n| model | TFLOP | GB |", blockLatency)
 	for _, g := range gpus {
 		fmt.Fprintf(b, " %s: roofline | model | share |", g.name)

@@ -71,11 +71,13 @@ func mainLoops(tools, cubin string) (map[string]loop, error) {
 	return loops, nil
 }
 
-func (o op) tensor() bool { return strings.HasPrefix(o.name, "HMMA") }
+func (o op) tensor() bool {
+	return strings.HasPrefix(o.name, "HMMA") || strings.HasPrefix(o.name, "HGMMA")
+}
 
 // work is what a round of a main loop cannot leave out.
 func (o op) work() bool {
-	for _, p := range []string{"HMMA", "LDSM", "LDGSTS", "BAR", "LDGDEPBAR"} {
+	for _, p := range []string{"HMMA", "HGMMA", "LDSM", "LDGSTS", "BAR", "LDGDEPBAR"} {
 		if strings.HasPrefix(o.name, p) {
 			return true
 		}
@@ -88,6 +90,7 @@ func mainLoop(code []op) (best loop) {
 	for i, o := range code {
 		index[o.at] = i
 	}
+	// Of loops within each other, blocks that stay have one over their tiles, the innermost counts: it ends first.
 	first, last, most := 0, -1, 0
 	for i, o := range code {
 		from, ok := index[o.target]
@@ -100,7 +103,7 @@ func mainLoop(code []op) (best loop) {
 				n++
 			}
 		}
-		if n > most {
+		if n > most && (last < 0 || from > last) {
 			first, last, most = from, i, n
 		}
 	}
