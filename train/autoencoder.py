@@ -26,6 +26,7 @@ CHECKPOINT = "autoencoder.pt"
 # the others little, and the denoiser learns from coarse to fine. (With a KL term all sixteen channels had unit
 # variance, and fine texture weighed as much as shape.)
 LATENT_NOISE, SQUARE_WEIGHT = 0.15, 1e-3
+ANCHOR_WEIGHT = 8.0  # an error of a tenth of the noise, squared and times this, is 0.002: as much as 0.1 dB of the copy
 
 
 def psnr(copy, original):
@@ -64,6 +65,7 @@ class Trainer:
         self.o = options
         self.model = build_autoencoder().to(device())
         self.teacher = data.Teacher(options.teacher) if options.teacher else None
+        self.anchor = data.Teacher(options.anchor) if options.anchor else None
         self.step, spent = 0, 0.0
         saved = load(work_dir() / CHECKPOINT) if (work_dir() / CHECKPOINT).exists() else None
         if saved:
@@ -110,7 +112,17 @@ class Trainer:
             z = mean + spread * torch.randn_like(mean)
             copy = self.model.decode(z).sample.float()
         loss = difference(copy, x)
-        return loss if self.o.decoder_only else loss + SQUARE_WEIGHT * mean.square().mean()
+        if self.o.decoder_only:
+            return loss
+        loss = loss + SQUARE_WEIGHT * mean.square().mean()
+        return loss + self.drift(mean, x) if self.anchor else loss
+
+    def drift(self, mean, x):
+        """How far the latents have gone from the anchor's, squared, so that a denoiser that knows those keeps its shapes
+        while the encoder learns. Channels that the anchor has not are free."""
+        with autocast():
+            wanted = self.anchor.latents(x)
+        return ANCHOR_WEIGHT * (mean[:, :wanted.shape[1]].float() - wanted.float()).square().mean()
 
     def taught(self, x):
         """The decoder draws from the teacher's latents; every fourth time the encoder is drawn to them."""
@@ -167,6 +179,7 @@ def main(argv=None):
     parser.add_argument("--total-minutes", type=float, default=30, help="of all runs, for the learning rate")
     parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--teacher", help="folder of a model for pictures of half the size, whose latents are kept")
+    parser.add_argument("--anchor", help="folder of such a model: the encoder learns too, but stays close to its latents")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128, help="pixels")
     parser.add_argument("--noise", type=float, default=0.15, help="of the latents' spread, with --decoder-only")

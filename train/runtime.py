@@ -39,6 +39,19 @@ def set_up(threads=1, seed=0):
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(seed)
+    if device().type == "cpu":
+        torch.nn.functional.scaled_dot_product_attention = attention
+
+
+def attention(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """Scaled dot product attention as two plain products. PyTorch's own on a processor takes four times as long in its
+    backward pass at these sizes (a third of a training step; 24 to 64 keys, on an Intel Xeon with AMX)."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-1, -2)
+    if is_causal:
+        scores = scores + torch.full(scores.shape[-2:], -1e4, dtype=scores.dtype).triu(1)
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 def autocast():
