@@ -187,7 +187,7 @@ type unetDenoiser struct {
 
 func newUNet(u *unet.Model, d *stage.Device, factor, tokens int) *unetDenoiser {
 	return &unetDenoiser{u.Config, u.Layers(), u, (&stage.Part{
-		Name: "unet", Title: "the U-Net", Net: u,
+		Name: "unet", Title: "the U-Net", Net: u, PerRow: true,
 		Sizes: func(width, height, rows int, _ bool) nn.Sizes {
 			return nn.Sizes{Rows: rows, H: height / factor, W: width / factor, Tokens: tokens}
 		},

@@ -94,7 +94,7 @@ func (m *Model) Steer(uses []Steer, motion *Motion, frames int) (*Steered, error
 	if motion != nil {
 		title = "the U-Net with its motion module"
 	}
-	s.part = (&stage.Part{Name: base.part.Name, Title: title, Net: net, Sizes: func(width, height, rows int, tiled bool) nn.Sizes {
+	s.part = (&stage.Part{Name: base.part.Name, Title: title, Net: net, PerRow: true, Sizes: func(width, height, rows int, tiled bool) nn.Sizes {
 		sizes := base.part.Sizes(width, height, rows, tiled)
 		sizes.Frames = s.frames
 		return sizes

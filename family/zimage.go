@@ -87,7 +87,7 @@ type transformer struct {
 
 func newTransformer(net nn.Network, d *stage.Device, l Latent, tokens int) *transformer {
 	return &transformer{part: (&stage.Part{
-		Name: "transformer", Title: "the transformer", Net: net,
+		Name: "transformer", Title: "the transformer", Net: net, PerRow: true,
 		Sizes: func(width, height, rows int, _ bool) nn.Sizes {
 			return nn.Sizes{Rows: rows, H: height / l.Factor, W: width / l.Factor, Tokens: tokens}
 		},

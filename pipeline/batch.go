@@ -173,7 +173,7 @@ func (p *Pipeline) rowsThatFit(pl *plan, rows int) int {
 	}
 	one := min(pl.rows(), rows)
 	return one + sort.Search(rows-one, func(more int) bool {
-		return p.needOf(pl, one+more+1).Total() > free
+		return p.needOf(pl, one+more+1).Total() > free || p.checkSecond(pl, one+more+1) != nil
 	})
 }
 

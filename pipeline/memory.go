@@ -81,9 +81,9 @@ func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 	if tokens := pl.references.count(); tokens > 0 { // the denoiser reads them beside the picture's
 		part := p.net(pl).Part()
 		s := part.Sizes(pl.Width, pl.Height, rows, false)
-		alone := part.Graph(s).ArenaBytes(low)
+		alone := part.Need(s, low).Activations
 		s.References = tokens
-		n.Activations += uint64(max(part.Graph(s).ArenaBytes(low)-alone, 0))
+		n.Activations += max(part.Need(s, low).Activations, alone) - alone
 	}
 	if pl.cache.On() {
 		part := p.net(pl).Part()
@@ -95,7 +95,7 @@ func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 		for _, form := range forms {
 			s := part.Sizes(pl.Width, pl.Height, rows, false)
 			s.Cut = nn.Cut{Form: form, Layers: pl.cache.Layers()}
-			n.Activations += uint64(part.Graph(s).ArenaBytes(low))
+			n.Activations += part.Need(s, low).Activations
 		}
 	}
 	return n
@@ -132,6 +132,9 @@ func (p *Pipeline) checkMemory(pl *plan) error {
 	free, known := p.free()
 	if !known {
 		return nil
+	}
+	if err := p.checkSecond(pl, pl.rows()); err != nil {
+		return err
 	}
 	if n := p.needOf(pl, pl.rows()); n.Total() > free {
 		if p.canBeFrugal() && pl.controls == nil && !pl.cache.On() && p.model.NeedFrugal(pl.seen().Width, pl.seen().Height, pl.rows(), p.tiled(pl)).Total() <= free {

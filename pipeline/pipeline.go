@@ -53,6 +53,7 @@ type Options struct {
 	Backend string // "auto" (or ""), "cpu", "cuda" or "ref"
 	DType   string // "auto" (or ""), "fp32", "tf32", "bf16", "fp16" or "int8"
 	Device  int    // of several GPUs
+	Second  *int   // another one of the same kind, which runs half of the denoiser's rows; nil: none
 	Threads int    // 0: one a processor
 
 	// LowMemory loads weights block by block, drops the text encoder after use, and decodes pictures larger than the
@@ -130,6 +131,10 @@ func Open(o Options) (*Pipeline, error) {
 		return nil, errors.Join(err, p.refiner.close(), p.model.Close())
 	}
 	if err := p.openDevice(o); err != nil {
+		p.Close()
+		return nil, err
+	}
+	if err := p.openSecond(o); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -300,7 +305,7 @@ func (p *Pipeline) Close() error {
 	if p.device.Backend != nil {
 		p.model.Shed()
 		errs = append(errs, p.steering.close())
-		errs = append(errs, p.model.Codec.Close(), p.device.Backend.Close())
+		errs = append(errs, p.model.Codec.Close(), p.closeSecond(), p.device.Backend.Close())
 	}
 	if p.device.Trace != nil {
 		errs = append(errs, p.device.Trace.Close())

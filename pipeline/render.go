@@ -85,6 +85,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	for _, w := range slices.Concat(p.warnings, pl.warnings) {
 		ev.Warn(w)
 	}
+	if p.device.Second != nil && pl.rows() < 2 {
+		ev.Warn("--parallel cfg: without guidance there is nothing to share, and a picture alone uses one of the two GPUs")
+	}
 	a, err := p.adaptation(pl)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,8 @@ type Device struct {
 	Trace *kernels.Trace
 	// Another opens the same device anew in that type; nil where there is one type only.
 	Another func(tensor.DType) (kernels.Backend, error)
+	// Second runs half of the batch's rows of parts that are PerRow; nil as a rule.
+	Second *Device
 }
 
 // Drops says whether parts that run Once give their weights back after use.
@@ -44,9 +46,12 @@ type Part struct {
 	Once bool
 	// Large has the weights of a part that runs Once come block by block too where memory is short.
 	Large bool
+	// PerRow says that all inputs and outputs hold the batch's rows one after the other, and that no row depends on another.
+	PerRow bool
 
 	device *Device
 	runs   *Part // where the part runs instead: see RunsOn
+	second *Part // on device.Second; nil before it is first needed
 	*compiled
 	forms map[nn.Form]*compiled    // the programs that are there, all of one size but for its Cut
 	ran   atomic.Pointer[nn.Sizes] // size, for Ran
@@ -58,12 +63,16 @@ type compiled struct {
 	program *kernels.Program
 	graph   *kernels.Graph
 	size    nn.Sizes
+	rows    int // of size, that run here; the others run on the second device
 }
+
+// shared says whether some rows run on the second device.
+func (c *compiled) shared() bool { return c.rows != c.size.Rows }
 
 // On is the part on a device: the same network, with programs of its own. The weights are shared, and packed once a
 // backend.
 func (p *Part) On(d *Device) *Part {
-	return &Part{Name: p.Name, Title: p.Title, Net: p.Net, Sizes: p.Sizes, Once: p.Once, Large: p.Large, device: d}
+	return &Part{Name: p.Name, Title: p.Title, Net: p.Net, Sizes: p.Sizes, Once: p.Once, Large: p.Large, PerRow: p.PerRow, device: d}
 }
 
 // RunsOn is On for a part that runs on d and no longer on its own device: memory is counted there.
@@ -82,10 +91,11 @@ func (p *Part) Graph(s nn.Sizes) *kernels.Graph { return nn.Graph(p.Net, p.devic
 // of the latest size: requests in a row have mostly the same. Another size replaces them, so that memory for activations
 // does not add up.
 func (p *Part) Ready(s nn.Sizes) error {
+	here, there := p.split(s)
 	if p.Has(s) {
 		p.compiled = p.forms[s.Cut.Form]
 		p.ran.Store(&s)
-		return nil
+		return p.readySecond(there)
 	}
 	// A form for fewer rows, without guidance, stays beside those for all.
 	uncut := func(s nn.Sizes) nn.Sizes { s.Cut, s.Rows = nn.Cut{}, 0; return s }
@@ -95,7 +105,10 @@ func (p *Part) Ready(s nn.Sizes) error {
 			p.close(form)
 		}
 	}
-	g := p.Graph(s)
+	if err := p.readySecond(there); err != nil {
+		return err
+	}
+	g := p.Graph(here)
 	program, err := p.compile(g)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Title, err)
@@ -106,7 +119,7 @@ func (p *Part) Ready(s nn.Sizes) error {
 	if p.forms == nil {
 		p.forms = map[nn.Form]*compiled{}
 	}
-	p.compiled = &compiled{program, g, s}
+	p.compiled = &compiled{program, g, s, here.Rows}
 	p.forms[s.Cut.Form] = p.compiled
 	p.last = s
 	p.ran.Store(&s)
@@ -153,13 +166,13 @@ func (p *Part) Ran(s nn.Sizes) bool {
 // Shape is that of an input of the program that is ready; nil if the network has none of that name.
 func (p *Part) Shape(name string) tensor.Shape {
 	if t := p.graph.In(name); t != nil {
-		return t.Shape
+		return p.whole(t.Shape)
 	}
 	return nil
 }
 
 // Result is the shape of an output of the program that is ready.
-func (p *Part) Result(name string) tensor.Shape { return p.graph.Out(name).Shape }
+func (p *Part) Result(name string) tensor.Shape { return p.whole(p.graph.Out(name).Shape) }
 
 // Inputs lists the names of what the network reads, and Outputs of what it writes.
 func (p *Part) Inputs() []string  { return p.graph.InputNames() }
@@ -168,6 +181,13 @@ func (p *Part) Outputs() []string { return p.graph.OutputNames() }
 // Write fills an input of the program that is ready, whole numbers where it has them. What was written stays until it is
 // written again.
 func (p *Part) Write(name string, values []float32) error {
+	if p.shared() {
+		here := p.here(len(values))
+		if err := p.second.Write(name, values[here:]); err != nil {
+			return err
+		}
+		values = values[:here]
+	}
 	t := p.graph.In(name)
 	if t.DType != tensor.I32 {
 		return p.program.Write(t, values)
@@ -180,10 +200,22 @@ func (p *Part) Write(name string, values []float32) error {
 }
 
 // Exec runs the program that is ready on what was written.
-func (p *Part) Exec(ctx context.Context) error { return p.program.Run(ctx) }
+func (p *Part) Exec(ctx context.Context) error {
+	if p.shared() {
+		return p.execBoth(ctx)
+	}
+	return p.program.Run(ctx)
+}
 
 // Read fetches an output of the latest Exec.
 func (p *Part) Read(name string, dst []float32) error {
+	if p.shared() {
+		here := p.here(len(dst))
+		if err := p.second.Read(name, dst[here:]); err != nil {
+			return err
+		}
+		dst = dst[:here]
+	}
 	return p.program.Read(dst, p.graph.Out(name))
 }
 
@@ -222,7 +254,7 @@ func (p *Part) Run(ctx context.Context, s nn.Sizes, in Values, out ...string) (V
 			return nil, err
 		}
 		if kernels.NonFinite(values) >= 0 {
-			return nil, &NotFiniteError{p, p.program}
+			return nil, p.NotFinite()
 		}
 		results[name] = tensor.Of(values, shape...)
 	}
@@ -231,8 +263,8 @@ func (p *Part) Run(ctx context.Context, s nn.Sizes, in Values, out ...string) (V
 
 // NotFiniteError says that a part gave NaN or infinity.
 type NotFiniteError struct {
-	part    *Part
-	program *kernels.Program
+	part     *Part
+	programs []*kernels.Program // of all devices
 }
 
 func (e *NotFiniteError) Error() string { return e.part.Title + " gave a number that is not finite" }
@@ -240,7 +272,12 @@ func (e *NotFiniteError) Error() string { return e.part.Title + " gave a number 
 // Diagnosis runs the program again and names the layer. where, such as " at timestep 981", follows the part's title.
 func (e *NotFiniteError) Diagnosis(ctx context.Context, where string) error {
 	what := e.part.Title + where
-	err := e.program.Diagnose(ctx)
+	var err error
+	for _, program := range e.programs {
+		if err == nil {
+			err = program.Diagnose(ctx)
+		}
+	}
 	var bad *kernels.NonFiniteError
 	switch {
 	case errors.As(err, &bad):
@@ -252,7 +289,13 @@ func (e *NotFiniteError) Diagnosis(ctx context.Context, where string) error {
 }
 
 // NotFinite is the error for a result of the latest Exec that was found to hold NaN or infinity.
-func (p *Part) NotFinite() *NotFiniteError { return &NotFiniteError{p, p.program} }
+func (p *Part) NotFinite() *NotFiniteError {
+	e := &NotFiniteError{p, []*kernels.Program{p.program}}
+	if p.shared() {
+		e.programs = append(e.programs, p.second.program)
+	}
+	return e
+}
 
 // Close frees the activations, and weights that come block by block. The other weights stay.
 func (p *Part) Close() {
@@ -264,7 +307,13 @@ func (p *Part) Close() {
 // close frees the program of one form.
 func (p *Part) close(form nn.Form) {
 	c := p.forms[form]
+	if c == nil {
+		return
+	}
 	c.program.Close()
+	if c.shared() {
+		p.second.close(form)
+	}
 	delete(p.forms, form)
 	if p.compiled == c {
 		p.compiled = nil
@@ -302,6 +351,9 @@ func (p *Part) unload(keep map[*kernels.Weight]bool) {
 			p.device.Backend.Unload(w)
 		}
 	}
+	if p.second != nil {
+		p.second.unload(keep)
+	}
 }
 
 // Replace gives weights of the part other arrays, with other adapters in them, say. What was packed of them is unloaded,
@@ -313,6 +365,9 @@ func (p *Part) Replace(arrays map[*kernels.Weight]tensor.Array) {
 	p.Close() // recordings know where weights lie
 	for w, a := range arrays {
 		p.device.Backend.Unload(w)
+		if p.device.Second != nil {
+			p.device.Second.Backend.Unload(w)
+		}
 		w.Host, w.Shape = a, reshape(w.Shape, a.Shape())
 	}
 }
@@ -338,11 +393,12 @@ func (n Need) Total() uint64 { return n.Weights + n.Activations }
 // Plus adds what is needed at the same time.
 func (n Need) Plus(o Need) Need { return Need{n.Weights + o.Weights, n.Activations + o.Activations} }
 
-// Need is what the part takes for those sizes on top of what is loaded: its weights whole, or streamed.
+// Need is what the part takes on its device for those sizes on top of what is loaded: its weights whole, or streamed.
 func (p *Part) Need(s nn.Sizes, streamed bool) Need {
 	if p.runs != nil {
 		p = p.runs
 	}
+	s, _ = p.split(s)
 	g, b := p.Graph(s), p.device.Backend
 	n := Need{Activations: uint64(g.ArenaBytes(streamed))}
 	if streamed && p.streams() {

@@ -56,6 +56,7 @@ func specs() (list []spec) {
 // elsewhere are fields of generate that a job cannot have, with what to do instead.
 var elsewhere = map[string]string{
 	"device":     "which GPU runs a job is decided where it runs: darkroom batch --device, darkroom worker --device",
+	"parallel":   "which GPUs run a job is decided where it runs: darkroom batch --device 0,1 --parallel cfg",
 	"low-memory": "it is for all jobs: darkroom batch --low-memory, darkroom worker --low-memory",
 	"threads":    "the number of threads is decided where the job runs: darkroom batch --threads, darkroom worker --threads",
 	"out":        "the folder is given on the command line (-o); a job may have a \"name\"",

@@ -38,7 +38,7 @@ The film is an animated PNG or WebP, which carry the recipe, a GIF or, with ffmp
 Examples:
    darkroom animate "a boat on waves" --model sd15 --motion mm_sd_v15_v2 -o boat.webp
    darkroom animate "a boat on waves" --model sd15 --motion v3_sd15_mm.ckpt --frames 24 --fps 12 --seed 4 -o boat.mp4`,
-		Flags: append(settingFlags(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
+		Flags: append(settingFlags(), deviceFlag(), parallelFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.IntFlag{Name: "frames", Usage: "pictures in all", DefaultText: "16", Category: recipe.PictureGroup.String()},
 			&cli.Float64Flag{Name: "fps", Usage: "pictures per second", DefaultText: "8", Category: recipe.OutputGroup.String()},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "the `FILE` to write: .webp, .png, .gif, .mp4 or .webm", DefaultText: "film.webp"},

@@ -74,7 +74,7 @@ Examples:
    darkroom batch jobs.yaml -o pictures/ --workers 2
    darkroom batch status 3f2a90c41d77 --queue nats://10.0.0.1:4222
    darkroom batch schema > jobs.schema.json                    # for editors that check and complete YAML`,
-		Flags: append(append(append(append(settingFlags(batchSettings()...), presetFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag()), queueFlags()...),
+		Flags: append(append(append(append(settingFlags(batchSettings()...), presetFlag(), deviceFlag(), parallelFlag(), threadsFlag(), lowMemoryFlag()), queueFlags()...),
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FOLDER` for the pictures, or s3://BUCKET/PREFIX"},
 			&cli.StringFlag{Name: "records", Usage: "folder for the manifest, when the pictures go to a bucket", DefaultText: "the current folder"},
 			&cli.StringFlag{Name: "name", Usage: "file names: {index:04}, {seed}, {slug}, {hash:8}, {model}, …", DefaultText: jobs.DefaultName},
@@ -312,6 +312,8 @@ func (o *batchOptions) check() error {
 		return usagef("--retry %d: it must not be negative", o.Retry)
 	case o.Workers < 0 || o.Workers > 1024:
 		return usagef("--workers %d: it must be from 0 to 1024", o.Workers)
+	case o.Devices.pairs && (o.Workers > 0 || o.Remote):
+		return usagef("--parallel cfg does not go with --workers and --queue: each worker has one GPU")
 	case o.Workers > 0 && o.Remote:
 		return usagef("--workers starts processes with their own queue, but --queue names another: give only one")
 	}

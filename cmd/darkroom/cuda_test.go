@@ -171,6 +171,18 @@ func testCUDADevices(t *testing.T, d device) {
 			t.Errorf("%s: %d files, of which some differ", name, len(got))
 		}
 	}
+	// Two make each picture together; of four, two pairs share the pictures out.
+	for name, devices := range map[string]string{"pair": "1,0", "pairs": "0,1,2,3", "low pair": "0,1|--low-memory"} {
+		d.with("EMU_DEVICES=4").expect(onCUDA+"|--count|3|--parallel|cfg|--device|"+devices+"|-o|"+dir+"/"+name+"/", 0)
+		if got := d.pictures(dir + "/" + name); !maps.Equal(got, want) {
+			t.Errorf("--parallel cfg --device %s: %d files, of which some differ", devices, len(got))
+		}
+	}
+	two := d.with("EMU_DEVICES=2")
+	two.with("EMU_FAULT=20:700@1").expect(onCUDA+"|--parallel|cfg|--device|0,1|-o|"+dir+"/lost.png", 1, "cuda:1 failed", "step 1 of 2") // the second computes
+	two.with("EMU_MEMORY=4096,0").expect(onCUDA+"|--parallel|cfg|--device|0,1", 1, "not enough memory on cuda:1")
+	two.expect(onCUDA+"|--parallel|cfg|--device|0", 2, "--parallel cfg needs two GPUs")
+	d.with("EMU_DEVICES=3").expect(onCUDA+"|--parallel|cfg|--device|0,1,2", 2, "GPUs are used in pairs, and 3 are listed")
 	d.expect(onCUDA+"|--device|1", 1, "there is no CUDA device 1: this machine has 1, numbered from 0")
 	d.expect(onCUDA+"|--device|0,1", 1, "there is no CUDA device 1")
 	d.expect("generate|cat|--device|1", 1, "there is no CUDA device 1") // not the CPU instead

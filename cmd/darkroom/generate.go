@@ -58,7 +58,7 @@ Examples:
    darkroom generate "a red apple" --width 512 --height 768 --model sd15 -o - | display
    darkroom generate --from apple.png -o again.png
    darkroom generate --from apple.png --seed 8 -o other.webp`,
-		Flags: append(settingFlags(), presetFlag(), styleFlag(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
+		Flags: append(settingFlags(), presetFlag(), styleFlag(), deviceFlag(), parallelFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.StringFlag{Name: "from", Usage: "make a picture again from `FILE`, an image with a recipe or a recipe alone", DefaultText: "none"},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures, with consecutive seeds", DefaultText: "1"},
 			&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`FILE` (.png, .jpg, .webp), folder, or - for stdout", DefaultText: "the current folder"},

@@ -101,7 +101,7 @@ func groupOf(f cli.Flag) string {
 		return title
 	}
 	switch f.Names()[0] {
-	case "device", "threads", "low-memory", "model-memory":
+	case "device", "parallel", "threads", "low-memory", "model-memory":
 		return recipe.ComputeGroup.String()
 	case "out", "preview", "quiet", "json", "records", "name", "grid", "no-grid":
 		return recipe.OutputGroup.String()

@@ -112,7 +112,7 @@ func TestCommandHasEveryFlag(t *testing.T) {
 	for _, set := range recipe.All() {
 		entry.Request.Set(set.Name, map[recipe.Kind]any{recipe.TextKind: "x", recipe.WholeKind: 7, recipe.NumberKind: 0.5, recipe.SeedKind: uint64(7), recipe.SwitchKind: true}[set.Kind])
 	}
-	elsewhere := []string{"device", "threads", "from", "count", "out", "preview", "quiet", "json", "low-memory", "preset", "style", "grid", "wildcards", "c2pa-cert", "c2pa-key"} // not of the picture
+	elsewhere := []string{"device", "threads", "from", "count", "out", "preview", "quiet", "json", "low-memory", "parallel", "preset", "style", "grid", "wildcards", "c2pa-cert", "c2pa-key"} // not of the picture
 	for _, f := range generateCommand(&env{}).Flags {
 		name := f.Names()[0]
 		if slices.Contains(elsewhere, name) {

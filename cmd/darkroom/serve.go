@@ -77,7 +77,7 @@ Examples:
 			&cli.StringFlag{Name: "traces", Usage: "send OpenTelemetry traces to the collector at `URL` (OTLP over HTTP)", EnvVars: []string{"OTEL_EXPORTER_OTLP_ENDPOINT"}, DefaultText: "none"},
 			&cli.BoolFlag{Name: "debug", Usage: "log more"},
 			&cli.StringFlag{Name: "check", Usage: "ask the server at `URL` whether it is ready, and serve nothing"},
-		), memoryFlag(), quietFlag()),
+		), parallelFlag(), memoryFlag(), quietFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noWords(c); err != nil {
 				return err

@@ -27,7 +27,7 @@ Examples:
    darkroom vary cat.png
    darkroom vary cat.png --subtle --count 9 -o cats/
    darkroom vary cat.png --variation 7:0.25 --count 1 -o other.png`,
-		Flags: append(settingFlags(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
+		Flags: append(settingFlags(), deviceFlag(), parallelFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.BoolFlag{Name: "subtle", Usage: fmt.Sprintf("a little: --variation random:%v", subtleVariation), Category: recipe.EditingGroup.String()},
 			&cli.BoolFlag{Name: "strong", Usage: fmt.Sprintf("more, which is the default: --variation random:%v", strongVariation), Category: recipe.EditingGroup.String()},
 			&cli.IntFlag{Name: "count", Aliases: []string{"n"}, Usage: "number of pictures", DefaultText: "4"},

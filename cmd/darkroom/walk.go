@@ -43,7 +43,7 @@ Examples:
    darkroom walk "a red apple" --seeds 1,5,9 --frames 30 -o seeds.png
    darkroom walk "a castle" --move zoom=1.05 --strength 0.45 --frames 20 --seed 2 -o zoom.gif
    darkroom walk "a boat" "a house" --frames 48 --fps 24 -o film.mp4 --keep`,
-		Flags: append(settingFlags(), deviceFlag(), threadsFlag(), lowMemoryFlag(),
+		Flags: append(settingFlags(), deviceFlag(), parallelFlag(), threadsFlag(), lowMemoryFlag(),
 			&cli.StringFlag{Name: "seeds", Usage: "seeds to go through, with commas, instead of --seed", DefaultText: "one", Category: recipe.PictureGroup.String()},
 			&cli.IntFlag{Name: "frames", Usage: "pictures in all", DefaultText: "24", Category: recipe.PictureGroup.String()},
 			&cli.BoolFlag{Name: "loop", Usage: "return to the first prompt and seed", Category: recipe.PictureGroup.String()},
