@@ -316,6 +316,8 @@ func attentionCases() []testCase {
 		{n: 1, queries: 20, keys: 50, heads: 2, d: 32, factor: 0.3},
 		{n: 2, queries: 20, keys: 150, heads: 2, d: 32, scale: 8},
 		{n: 1, queries: 40, keys: 40, heads: 2, d: 40, scale: 8, causal: true},
+		{n: 1, queries: 70, keys: 100, heads: 1, d: 64, scale: 8},
+		{n: 1, queries: 20, keys: 100, heads: 1, d: 128, scale: 8},
 		{n: 1, queries: 5, keys: 9, heads: 3, d: 5},
 		{n: 2, queries: 33, keys: 150, heads: 4, d: 32, shared: 2},
 		{n: 1, queries: 7, keys: 5, heads: 6, d: 5, shared: 2},

@@ -11,7 +11,7 @@ SIMPLE(f16, half_t)
 SIMPLE(bf16, bfloat_t)
 
 #define MMA(name, T, D)                                                 \
-  WIDE_KERNEL(attention_mma_##name##_##D, 128, Attention, a) {          \
+  BOUND_KERNEL(attention_mma_##name##_##D, 128, Flash<D>::kResident, Attention, a) { \
     SHARED(char, tiles);                                                \
     attention_mma<T, D>(a, tiles);                                      \
   }

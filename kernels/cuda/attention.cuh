@@ -93,17 +93,22 @@ struct Rows {
 };
 
 // RowLoader brings rows of a head to shared memory; what is past the end, or past the head's size, is zero. Where this
-// thread's chunks come from and go to is the same for every tile and worked out once.
+// thread's chunks come from and go to is the same for every tile and worked out once. Where a thread's rows are a multiple of 8 apart,
+// they are permuted alike, and what is known of the first serves all.
 template <class T, int D, int rows, int threads>
 struct RowLoader {
   using R = Rows<T, D>;
   static constexpr int kEach = (rows * R::kChunks + threads - 1) / threads, kRest = rows * R::kChunks % threads;
   static_assert(kRest % 32 == 0, "whole warps must divide the tile");
-  int row[kEach], from[kEach], to[kEach]; // row of the tile; elements from its first; bytes from its place
+  static constexpr int kApart = threads / R::kChunks;
+  static constexpr bool kAlike = threads % R::kChunks == 0 && kApart % 8 == 0;
+  static constexpr int kKnown = kAlike ? 1 : kEach;
+  int row[kKnown], from[kKnown], to[kKnown]; // row of the tile; elements from its first; bytes from its place
+  int next;                                  // elements from one of the thread's rows to the next, if they are alike
 
-  __device__ __forceinline__ RowLoader(int pitch, int size) {
+  __device__ __forceinline__ RowLoader(int pitch, int size) : next(kAlike ? kApart * pitch : 0) {
 #pragma unroll
-    for (int i = 0; i < kEach; i++) {
+    for (int i = 0; i < kKnown; i++) {
       int n = threadIdx.x + i * threads, r = n / R::kChunks, chunk = n % R::kChunks;
       row[i] = kept(chunk * 8 < size ? r : 0x40000000);
       from[i] = kept(r * pitch + chunk * 8);
@@ -113,16 +118,24 @@ struct RowLoader {
   // load brings the first `there` rows, at most `rows` of them, to a tile.
   __device__ __forceinline__ void load(Shared tile, const T* first, int there) const {
 #pragma unroll
-    for (int i = 0; i < kEach; i++)
-      if (kRest == 0 || i < kEach - 1 || threadIdx.x < kRest) cp_async16(tile + to[i], first + from[i], row[i] < there ? 16 : 0);
+    for (int i = 0; i < kEach; i++) {
+      int known = kAlike ? 0 : i, past = i - known;
+      if (kRest == 0 || i < kEach - 1 || threadIdx.x < kRest)
+        cp_async16(tile + to[known] + past * kApart * D * 2, first + from[known] + past * next, row[known] + past * kApart < there ? 16 : 0);
+    }
   }
 };
 
-// Softmax is the running maximum and sum of the two query rows, g and g+8, that a lane holds results of.
+// Softmax is of the two query rows, g and g+8, that a lane holds results of. The weight of score x is 2^(x·scale - less):
+// scale > 0 holds log₂e. That every weight and sum can be held is all that `less` is for, so it need not be the row's maximum so
+// far: it is that of the first keys, and it is replaced only when the weights of some keys add up to more than kMost. So most keys
+// cost no search for a maximum. Larger weights lose nothing: they are floating-point numbers, and their sums are float32. Each
+// row decides by its own scores alone.
 struct Softmax {
-  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+  static constexpr float kMost = 32768; // below float16's largest
+  float less[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
 
-  // hide takes the scores of keys that a query may not see out of a tile of 8·n keys.
+  // hide takes the scores of keys that a query may not see out of 8·n keys.
   template <int n>
   static __device__ __forceinline__ void hide(Acc (&s)[n], int seen0, int seen1) {
     int t = threadIdx.x % 4;
@@ -133,36 +146,38 @@ struct Softmax {
         if (8 * j + 2 * t + e % 2 >= (e < 2 ? seen0 : seen1)) s[j][e] = -INFINITY;
   }
 
-  // step turns the scores of a tile into weights relative to the maximum, and gives the factors of what was summed before.
-  // The weight of score x is 2^(x·scale - top·scale): scale > 0 holds log₂e. A maximum that grows by less than 2^kSlack is
-  // left as it was, so that the factors are mostly 1: weights up to 2^kSlack lose nothing, their sums are float32. Each row
-  // decides for itself, by its own scores.
-  static constexpr float kSlack = 6;
+  // raise takes `less` from these scores, for the row h of this lane and its three neighbours, and gives the factor of what was summed before.
   template <int n>
-  __device__ __forceinline__ void step(Acc (&s)[n], float scale, float (&rescale)[2]) {
+  __device__ __forceinline__ float raise(Acc (&s)[n], float scale, int h, bool over) {
+    float m = -INFINITY;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      float m = top[h];
-#pragma unroll
-      for (int j = 0; j < n; j++) m = fmaxf(fmaxf(m, s[j][2 * h]), s[j][2 * h + 1]);
-      m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
-      m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-      if (m == -INFINITY) m = 0; // nothing seen yet: weights 0, not NaN
-      if ((m - top[h]) * scale < kSlack) m = top[h];
-      rescale[h] = exp2_fast((top[h] - m) * scale);
-      top[h] = m;
-      float less = m * scale, add = 0;
-#pragma unroll
-      for (int j = 0; j < n; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float& x = s[j][2 * h + e];
-          x = exp2_fast(fmaf(x, scale, -less));
-          add += x;
-        }
-      sum[h] = sum[h] * rescale[h] + add;
-    }
+    for (int j = 0; j < n; j++) m = fmaxf(fmaxf(m, s[j][2 * h]), s[j][2 * h + 1]);
+    m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+    m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+    if (!over) return 1;
+    if (m == -INFINITY) m = 0; // nothing to be seen: weights 0, not NaN
+    float before = less[h];
+    less[h] = m * scale;
+    float factor = exp2_fast(before - less[h]);
+    sum[h] *= factor;
+    return factor;
   }
+
+  // weigh turns scores into weights, and adds up those of row h.
+  template <int n>
+  __device__ __forceinline__ float weigh(Acc (&s)[n], float scale, int h) const {
+    float add = -0.0f; // of both zeros, this one plus x is x: no instruction
+#pragma unroll
+    for (int j = 0; j < n; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        float& x = s[j][2 * h + e];
+        x = exp2_fast(fmaf(x, scale, -less[h]));
+        add += x;
+      }
+    return add;
+  }
+
   // total is the sum over the row's four lanes.
   __device__ __forceinline__ float total(int h) const {
     float x = sum[h];
@@ -177,7 +192,13 @@ struct Softmax {
 template <int D>
 struct Flash {
   static constexpr int kParts = D <= 64 ? 2 : 1; // 16 queries each: each ldmatrix of keys or values serves all of them
-  static constexpr int kQueries = 64 * kParts, kKeys = D > 80 ? 32 : 64, kThreads = 128;
+  static constexpr int kQueries = 64 * kParts, kKeys = D > 48 ? 32 : 64, kThreads = 128; // keys of a tile
+  static constexpr int kAtOnce = D == 48 || D == 64 || D == 128 ? 16 : 32; // keys of which scores and weights are in registers: as many as fit
+#ifdef OLD_GPU // whose shared memory holds no more
+  static constexpr int kResident = 2;
+#else
+  static constexpr int kResident = D <= 128 ? 3 : 2;   // blocks that their registers leave room for
+#endif
   static constexpr int kTile = kKeys * D * 2, kBytes = kQueries * D * 2 + 4 * kTile; // queries, keys twice, values twice
 };
 
@@ -185,10 +206,12 @@ template <class T, int D>
 __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) {
   using F = Flash<D>;
   using R = Rows<T, D>;
-  constexpr int kKeys = F::kKeys, kParts = F::kParts;
+  constexpr int kKeys = F::kKeys, kAtOnce = F::kAtOnce, kParts = F::kParts;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int q0 = blockIdx.x * F::kQueries, mine = q0 + warp * 16 * kParts + lane / 4;
-  const int64_t head = blockIdx.y * a.size, pitch = a.channels;
+  int q0 = blockIdx.x * F::kQueries;
+  const int64_t head = blockIdx.y * a.size;
+  // The lane's first query of a part; the second is 8 further on. It is seldom needed, and no register holds it meanwhile.
+  auto query = [&](int part) { int t = kept(threadIdx.x); return q0 + (t / 32 * kParts + part) * 16 + t % 32 / 4; };
   const T* q = static_cast<const T*>(a.q) + (int64_t(blockIdx.z) * a.queries + q0) * a.pitch + head;
   const T* k = static_cast<const T*>(a.k) + a.shared_head();
   const T* v = static_cast<const T*>(a.v) + a.shared_head();
@@ -198,6 +221,7 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 
   const Shared queries = shared_address(shared), keys = queries + F::kQueries * D * 2, values = keys + 2 * F::kTile;
   RowLoader<T, D, F::kQueries, F::kThreads>(a.pitch, a.size).load(queries, q, a.queries - q0);
+  cp_async_commit();
   RowLoader<T, D, kKeys, F::kThreads> loader(a.shared_channels, a.size);
   const int64_t step = int64_t(kKeys) * a.shared_channels;
   int left = there; // rows that are not loaded yet
@@ -216,6 +240,7 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
   // Of an odd number of chunks the last has no partner: it is half as deep (keys), or half as wide (values), and a ldmatrix
   // brings it for 32 keys.
   constexpr bool kOdd = D / 8 % 2;
+  static_assert(!kOdd || kAtOnce == 32, "the odd chunk comes for 32 keys");
   constexpr int kChunks = (D + 15) / 16; // of queries, in operand A
   const int odd_at = kOdd ? kept(R::at(lane, D / 8 - 1)) : 0;
   int key_at[kPairs], value_at[kPairs];
@@ -229,7 +254,14 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
   Acc o[kParts][D / 8];
   Softmax softmax[kParts];
   uint32_t qa[kParts][kChunks][4]; // the warp's queries, as operand A, for the whole run
+  cp_async_wait<1>();
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kParts; i++)
+#pragma unroll
+    for (int c = 0; c < kChunks; c++) ldmatrix_x4(qa[i][c], queries + R::at((warp * kParts + i) * 16 + lane % 16, min(2 * c + lane / 16, D / 8 - 1)));
   float scale = a.scale * kLog2E;
+  const int seen_by_all = a.causal ? min(there, q0 + warp * 16 * kParts + 1) : there; // keys, by the warp's queries
   int stage = 0;
 #pragma unroll 1
   for (int tile = 0; tile < tiles; tile++) {
@@ -237,77 +269,108 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    if (tile == 0) {
 #pragma unroll
-      for (int i = 0; i < kParts; i++)
-#pragma unroll
-        for (int c = 0; c < kChunks; c++) ldmatrix_x4(qa[i][c], queries + R::at((warp * kParts + i) * 16 + lane % 16, min(2 * c + lane / 16, D / 8 - 1)));
-    }
-    Acc scores[kParts][kKeys / 8];
-#pragma unroll
-    for (int c = 0; c < D / 16; c++)
-#pragma unroll
-      for (int j = 0; j < kKeys / 16; j++) {
-        uint32_t b[4];
-        ldmatrix_x4(b, keys + stage + key_at[c % 4] + c / 4 * 128 + j * k16Rows);
+    for (int part = 0; part < kKeys / kAtOnce; part++) {
+      const Shared some_keys = keys + stage + part * kAtOnce * D * 2, some_values = values + stage + part * kAtOnce * D * 2;
+      int k0 = tile * kKeys + part * kAtOnce;
+      Acc scores[kParts][kAtOnce / 8];
+      bool raised = tile + part == 0; // the first keys give every row its maximum
+      unsigned over = raised ? ~0u : 0; // a bit for each of this lane's rows
+      while (true) {
 #pragma unroll
         for (int i = 0; i < kParts; i++)
 #pragma unroll
-          for (int h = 0; h < 2; h++) mma_m16n8k16(scores[i][2 * j + h], qa[i][c], b[2 * h], b[2 * h + 1], T());
-      }
-    if constexpr (kOdd) {
+          for (int j = 0; j < kAtOnce / 8; j++) scores[i][j] = Acc();
 #pragma unroll
-      for (int j = 0; j < kKeys / 32; j++) {
-        uint32_t b[4];
-        ldmatrix_x4(b, keys + stage + odd_at + 2 * j * k16Rows);
+        for (int c = 0; c < D / 16; c++)
 #pragma unroll
-        for (int i = 0; i < kParts; i++)
+          for (int j = 0; j < kAtOnce / 16; j++) {
+            uint32_t b[4];
+            ldmatrix_x4(b, some_keys + key_at[c % 4] + c / 4 * 128 + j * k16Rows);
 #pragma unroll
-          for (int h = 0; h < 4; h++) mma_m16n8k8(scores[i][4 * j + h], qa[i][kChunks - 1][0], qa[i][kChunks - 1][1], b[h], T());
-      }
-    }
-
-    int k0 = tile * kKeys;
+            for (int i = 0; i < kParts; i++)
 #pragma unroll
-    for (int i = 0; i < kParts; i++) {
-      int row = mine + 16 * i, first = q0 + (warp * kParts + i) * 16;
-      if (k0 + kKeys > (a.causal ? min(there, first + 1) : there))
-        Softmax::hide(scores[i], (a.causal ? min(there, row + 1) : there) - k0, (a.causal ? min(there, row + 9) : there) - k0);
-      float rescale[2];
-      softmax[i].step(scores[i], scale, rescale);
-      if (__any_sync(~0u, rescale[0] != 1 || rescale[1] != 1)) {
+              for (int h = 0; h < 2; h++) mma_m16n8k16(scores[i][2 * j + h], qa[i][c], b[2 * h], b[2 * h + 1], T());
+          }
+        if constexpr (kOdd) {
+          uint32_t b[4];
+          ldmatrix_x4(b, some_keys + odd_at);
 #pragma unroll
-        for (int c = 0; c < D / 8; c++)
+          for (int i = 0; i < kParts; i++)
 #pragma unroll
-          for (int e = 0; e < 4; e++) o[i][c][e] *= rescale[e / 2];
-      }
-    }
-
-    // The weights' places in C are those that A wants for 16 keys: no exchange between lanes.
-    uint32_t last[4]; // the odd chunk of 32 keys
-#pragma unroll
-    for (int j = 0; j < kKeys / 16; j++) {
-      uint32_t p[kParts][4];
-#pragma unroll
-      for (int i = 0; i < kParts; i++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-          Acc& s = scores[i][2 * j + e / 2];
-          p[i][e] = pack<T>(s[e % 2 * 2], s[e % 2 * 2 + 1]);
+            for (int h = 0; h < 4; h++) mma_m16n8k8(scores[i][h], qa[i][kChunks - 1][0], qa[i][kChunks - 1][1], b[h], T());
         }
 #pragma unroll
-      for (int c = 0; c < D / 16; c++) {
-        uint32_t b[4];
-        ldmatrix_x4_trans(b, values + stage + value_at[c % 4] + c / 4 * 128 + j * k16Rows);
+        for (int i = 0; i < kParts; i++) {
+          if (k0 + kAtOnce > seen_by_all) {
+            int row = query(i);
+            Softmax::hide(scores[i], (a.causal ? min(there, row + 1) : there) - k0, (a.causal ? min(there, row + 9) : there) - k0);
+          }
+        }
+        if (raised) {
+#pragma unroll
+          for (int i = 0; i < kParts; i++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+              float factor = softmax[i].raise(scores[i], scale, h, over >> (2 * i + h) & 1);
+#pragma unroll
+              for (int c = 0; c < D / 8; c++) o[i][c][2 * h] *= factor, o[i][c][2 * h + 1] *= factor;
+            }
+        }
+        float add[kParts][2];
+        bool fine = true;
 #pragma unroll
         for (int i = 0; i < kParts; i++)
 #pragma unroll
-          for (int h = 0; h < 2; h++) mma_m16n8k16(o[i][2 * c + h], p[i], b[2 * h], b[2 * h + 1], T());
-      }
-      if constexpr (kOdd) {
-        if (j % 2 == 0) ldmatrix_x4_trans(last, values + stage + odd_at + j * k16Rows);
+          for (int h = 0; h < 2; h++) {
+            add[i][h] = softmax[i].weigh(scores[i], scale, h);
+            fine = fine && add[i][h] <= Softmax::kMost;
+          }
+        if (raised || !__any_sync(~0u, !fine)) { // what is too large even then is no number
 #pragma unroll
-        for (int i = 0; i < kParts; i++) mma_m16n8k16(o[i][D / 8 - 1], p[i], last[j % 2 * 2], last[j % 2 * 2 + 1], T());
+          for (int i = 0; i < kParts; i++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) softmax[i].sum[h] += add[i][h];
+          break;
+        }
+        // The four lanes of a row decide together, and make the scores again.
+        over = 0;
+#pragma unroll
+        for (int i = 0; i < kParts; i++)
+#pragma unroll
+          for (int h = 0; h < 2; h++)
+            if (!(add[i][h] <= Softmax::kMost)) over |= 1u << (2 * i + h);
+        over |= __shfl_xor_sync(~0u, over, 1);
+        over |= __shfl_xor_sync(~0u, over, 2);
+        raised = true;
+      }
+
+      // The weights' places in C are those that A wants for 16 keys: no exchange between lanes.
+      uint32_t last[4]; // the odd chunk of 32 keys
+      if constexpr (kOdd) ldmatrix_x4_trans(last, some_values + odd_at);
+#pragma unroll
+      for (int j = 0; j < kAtOnce / 16; j++) {
+        uint32_t p[kParts][4];
+#pragma unroll
+        for (int i = 0; i < kParts; i++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) {
+            Acc& s = scores[i][2 * j + e / 2];
+            p[i][e] = pack<T>(s[e % 2 * 2], s[e % 2 * 2 + 1]);
+          }
+#pragma unroll
+        for (int c = 0; c < D / 16; c++) {
+          uint32_t b[4];
+          ldmatrix_x4_trans(b, some_values + value_at[c % 4] + c / 4 * 128 + j * k16Rows);
+#pragma unroll
+          for (int i = 0; i < kParts; i++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) mma_m16n8k16(o[i][2 * c + h], p[i], b[2 * h], b[2 * h + 1], T());
+        }
+        if constexpr (kOdd) {
+#pragma unroll
+          for (int i = 0; i < kParts; i++) mma_m16n8k16(o[i][D / 8 - 1], p[i], last[2 * j], last[2 * j + 1], T());
+        }
       }
     }
     stage ^= F::kTile;
@@ -319,9 +382,9 @@ __device__ __forceinline__ void attention_mma(const Attention& a, char* shared) 
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       float inverse = 1 / softmax[i].total(h);
-      int row = mine + 16 * i + 8 * h;
+      int row = query(i) + 8 * h;
       if (row >= a.queries) continue;
-      T* to = static_cast<T*>(a.o) + (int64_t(blockIdx.z) * a.queries + row) * pitch + head;
+      T* to = static_cast<T*>(a.o) + (int64_t(blockIdx.z) * a.queries + row) * a.channels + int(blockIdx.y) * a.size;
 #pragma unroll
       for (int c = 0; c < D / 8; c++) {
         float pair[2] = {o[i][c][2 * h] * inverse, o[i][c][2 * h + 1] * inverse};

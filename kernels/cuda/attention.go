@@ -24,7 +24,7 @@ type attention struct {
 // flashTile is one of attention.cuh's Flash: the queries of a block, and the keys that it takes at a time.
 type flashTile struct{ size, queries, keys int }
 
-var flashTiles = []flashTile{{16, 128, 64}, {32, 128, 64}, {40, 128, 64}, {48, 128, 64}, {64, 128, 64}, {80, 64, 64}, {128, 64, 32}, {160, 64, 32}}
+var flashTiles = []flashTile{{16, 128, 64}, {32, 128, 64}, {40, 128, 64}, {48, 128, 64}, {64, 128, 32}, {80, 64, 32}, {128, 64, 32}, {160, 64, 32}}
 
 // shared is of queries, and two tiles of keys and values each.
 func (t flashTile) shared() int { return (t.queries + 4*t.keys) * t.size * 2 }

@@ -127,6 +127,9 @@ var labVersions = map[string]func(){
 		flashTiles = slices.DeleteFunc(flashTiles, func(t flashTile) bool { return t.size == 40 }) // came later
 		for i := range flashTiles {
 			flashTiles[i].queries = 64
+			if flashTiles[i].size <= 80 {
+				flashTiles[i].keys = 64
+			}
 		}
 	},
 }

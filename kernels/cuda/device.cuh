@@ -2,7 +2,7 @@
 //
 // The same sources are compiled by nvcc for GPUs and by g++ for the emulated device (CUDA_EMU). A kernel
 // is written KERNEL(name, threads a block, Type, p) { … } and its dynamic shared memory SHARED(type, name).
-// WIDE_KERNEL may use as many registers as leave room for two blocks of 128 threads. The one parameter p is a
+// WIDE_KERNEL may use as many registers as leave room for two blocks, BOUND_KERNEL for so many. The one parameter p is a
 // struct by value, which a Go struct of the same layout fills (layout_test.go compares the two). It is not a
 // __grid_constant__: nvcc then reads fields again where they are used, and seven kernels spill registers.
 #pragma once
@@ -18,8 +18,9 @@
 #endif
 #define KERNEL(name, threads, Type, p) \
   extern "C" __global__ void __launch_bounds__(threads) name(const Type p)
-#define WIDE_KERNEL(name, threads, Type, p) \
-  extern "C" __global__ void __launch_bounds__(threads, 2) name(const Type p)
+#define BOUND_KERNEL(name, threads, blocks, Type, p) \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(const Type p)
+#define WIDE_KERNEL(name, threads, Type, p) BOUND_KERNEL(name, threads, 2, Type, p)
 #define SHARED(T, name)                                            \
   extern __shared__ __align__(128) unsigned char name##_bytes[];   \
   T* name = reinterpret_cast<T*>(name##_bytes)

@@ -125,7 +125,10 @@ func TestPlantedBugs(t *testing.T) {
 		{"attention: no barrier after a tile", attention, "    __syncthreads(); // before the next tile but one overwrites these", "",
 			"attention", true, `race: `},
 		{"attention: a key too many", attention, "a.causal ? min(there, row + 1)", "a.causal ? min(there, row + 2)", "attention", false, `the error is`},
-		{"attention: a divergent warp", attention, "softmax[i].step(scores[i],", "if (lane < 31) softmax[i].step(scores[i],", "attention", false,
+		{"attention: weights too large for their type", attention, "if (raised || !__any_sync(~0u, !fine))", "if (true)", "attention", false, `is NaN|the error is`},
+		{"attention: a lane decides for itself", attention, "        over |= __shfl_xor_sync(~0u, over, 1);\n", "", "attention", false, `is NaN|the error is|differs`},
+		{"attention: the sum is not scaled", attention, "    sum[h] *= factor;\n", "", "attention", false, `the error is`},
+		{"attention: a divergent warp", attention, "if (raised || !__any_sync(~0u, !fine))", "if (raised || (lane < 31 && !__any_sync(~0u, !fine)))", "attention", false,
 			`attention_mma_f16_\d+ block .* (warp|deadlock)`},
 	} {
 		t.Run(bug.name, func(t *testing.T) {

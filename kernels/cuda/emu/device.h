@@ -126,5 +126,6 @@ inline float2 __bfloat1622float2(__nv_bfloat162 h) { return {h.x, h.y}; }
   static emu::Register name##_registered(                                                                       \
       #name, [](const void* parameter) { name(*static_cast<const Type*>(parameter)); }, sizeof(Type), threads); \
   extern "C" void name(const Type& p)
+#define BOUND_KERNEL(name, threads, blocks, Type, p) KERNEL(name, threads, Type, p)
 #define WIDE_KERNEL KERNEL
 #define SHARED(T, name) T* name = reinterpret_cast<T*>(emu::dynamic_shared)

@@ -105,13 +105,13 @@ type compiled struct {
 	loop                       loop
 }
 
-// flash is gemm.go's flashTiles: the queries of a block and the keys of a tile.
+// flash is attention.go's flashTiles: the queries of a block and the keys of a tile.
 func flash(d int) (queries, keys int) {
 	switch {
-	case d <= 64:
+	case d <= 48:
 		return 128, 64
-	case d <= 80:
-		return 64, 64
+	case d <= 64:
+		return 128, 32
 	}
 	return 64, 32
 }

@@ -60,7 +60,8 @@ func mainLoops(tools, cubin string) (map[string]loop, error) {
 		}
 		o := op{name: m[3], predicate: m[2] != "", target: -1}
 		o.at, _ = strconv.ParseInt(m[1], 16, 64)
-		if o.name == "BRA" {
+		if strings.HasPrefix(o.name, "BRA") {
+			o.predicate = o.predicate || o.name != "BRA" // BRA.U and BRA.DIV have their condition among the operands
 			if to := jump.FindStringSubmatch(m[4]); to != nil {
 				o.target, _ = strconv.ParseInt(to[1], 16, 64)
 			}
@@ -120,10 +121,10 @@ func mainLoop(code []op) (best loop) {
 			continue
 		}
 		o := code[i]
-		if o.name != "EXIT" && o.name != "RET" && (o.name != "BRA" || o.predicate) {
+		if o.name != "EXIT" && o.name != "RET" && (!strings.HasPrefix(o.name, "BRA") || o.predicate) {
 			length[i-first] = length[i+1-first] + 1
 		}
-		if to, ok := index[o.target]; ok && o.name == "BRA" && to > i && to <= last {
+		if to, ok := index[o.target]; ok && to > i && to <= last {
 			skips := false
 			for _, p := range code[i+1 : to] {
 				skips = skips || p.work()
