@@ -128,9 +128,11 @@ INLINE void softmax(const int causal, int begin, int64_t keys, int64_t height, f
 	}
 	vec total = (l[0] + l[1]) + (l[2] + l[3]);
 	if (!begin) {
-		vec shrink = exp2_half(fma_(before, factor, -shift));
-		total = fma_(load(sum), shrink, total);
+		// A lane whose maximum stands keeps its sums as they are, whatever its neighbours do: exp2_half of the product's rounding is not
+		// quite 1, and how many queries share a vector differs from set to set.
 		veci moved = (veci)(before != now);
+		vec shrink = choose(moved, exp2_half(fma_(before, factor, -shift)), splat(1));
+		total = fma_(load(sum), shrink, total);
 		int any = 0;
 		for (int i = 0; i < W; i++) any |= moved[i];
 		if (any)
