@@ -12,6 +12,7 @@
 # make cuda       bin/darkroom with the CUDA backend; fetches the CUDA compiler, needs no GPU
 # make emu        build/emu/libcuda.so.1, an emulated GPU to run it on
 # make cuda-arm64 the same for linux/arm64, run under qemu
+# make cpu-arm64  the CPU kernels for linux/arm64, tested under qemu; slow
 # make bench      kernels and the default model, timed
 # make bench-gpu, cuda-report    for a machine with a GPU: side by side with PyTorch; the compiler's numbers
 # make batch-speed    a batch against generate --count and single runs: for a quiet machine, some minutes
@@ -27,7 +28,7 @@ PYTHON ?= train/work/venv/bin/python
 TRAIN_WORK = $(or $(DARKROOM_TRAIN_WORK),train/work)
 CUDA_HEADERS = $(CURDIR)/build/cuda/cuda12/nvidia/cuda_runtime/include
 
-.PHONY: release build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-arm64 cuda-report bench-gpu bench batch-speed schedulers-measured caching-measured train-setup train-smoke eval-model clean
+.PHONY: release build install test check cross race fuzz storm first-run bench-compare lint cuda emu cuda-test cuda-arm64 cpu-arm64 cuda-report bench-gpu bench batch-speed schedulers-measured caching-measured train-setup train-smoke eval-model clean
 
 build:
 	$(GO) build -o bin/ ./cmd/darkroom ./cmd/darkroom-queue
@@ -94,6 +95,10 @@ cuda-test:
 # The program for linux/arm64 (Grace, Jetson), under qemu on the emulated device; skips where the cross compiler is missing.
 cuda-arm64:
 	kernels/cuda/arm64.sh
+
+# The CPU kernels for linux/arm64, under qemu; skips where the cross compiler is missing.
+cpu-arm64:
+	kernels/cpu/arm64.sh
 
 cuda-report:
 	kernels/cuda/report.sh

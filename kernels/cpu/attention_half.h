@@ -198,11 +198,11 @@ static void attention_item(const attention_job *a, int64_t item, char *scratch) 
 }
 
 static void attention(attention_job *a, void *scratch) {
-	unsigned mode = flush_subnormals();
+	uint64_t mode = flush_subnormals();
 	BEGIN_TILES;
 	for (int64_t i; (i = NEXT_ITEM(a)) < a->items;) attention_item(a, i, scratch);
 	END_TILES;
-	_mm_setcsr(mode);
+	restore_mode(mode);
 }
 
 static int64_t attention_scratch_bytes(const attention_job *a) { return attention_layout(a, 0).bytes; }

@@ -1,8 +1,8 @@
 //go:build cgo && (linux || darwin || windows) && (amd64 || arm64)
 
 // Package cpu is the backend for the host's processor: C with vector instructions, chosen at run time, on all
-// cores: AVX-512, AVX2 with FMA or NEON in float32, AMX or AVX512-BF16 in bfloat16. docs/kernels.md explains how
-// the kernels work.
+// cores: AVX-512, AVX2 with FMA or NEON in float32, AMX, AVX512-BF16 or arm64's BF16 in bfloat16. docs/kernels.md
+// explains how the kernels work.
 //
 // In float32 all paths that have a fused multiply-add give the same bits. Every path gives the same bits on any
 // number of threads.
@@ -84,13 +84,13 @@ func New(o Options) (*Backend, error) {
 		return nil, failed
 	}
 	if o.Int8 {
-		return nil, errors.New("this processor has no instructions for products of bytes: that takes AVX2. Use fp32")
+		return nil, errors.New("this processor has no instructions for products of bytes: that takes AVX2, or DotProd on arm64. Use fp32")
 	}
 	return nil, fmt.Errorf("this processor does not compute in %v: that takes %s. Use fp32", o.DType, needs[o.DType])
 }
 
 // needs says what a processor must have for a type.
-var needs = map[tensor.DType]string{tensor.BF16: "AVX512-BF16 or AMX-BF16 (Intel since 2020, AMD since Zen 4)", tensor.F16: "a GPU"}
+var needs = map[tensor.DType]string{tensor.BF16: "AVX512-BF16 or AMX-BF16 (Intel since 2020, AMD since Zen 4), or BF16 and I8MM on arm64 (Apple since M2, Neoverse since V1 and N2)", tensor.F16: "a GPU"}
 
 func start(set *C.isa, o Options) *Backend {
 	return &Backend{set: set, dtype: dtypes[set._type], int8: o.Int8, pool: newPool(o.Threads)}
@@ -101,12 +101,12 @@ var dtypes = map[C.int32_t]tensor.DType{C.TYPE_F32: tensor.F32, C.TYPE_BF16: ten
 // sets are the names of jobs.h's tables, the fastest first.
 var sets = map[tensor.DType][]string{
 	tensor.F32:  {"avx512", "avx2", "base"},
-	tensor.BF16: {"amx", "avx512bf16"},
+	tensor.BF16: {"amx", "avx512bf16", "neonbf16"},
 }
 
-// bytes are those for weights of 8 bits. The last two keep activations in bfloat16 without computing in it: they are not worth
-// it for weights that are not in 8 bits.
-var bytes = []string{"amx", "avx512bf16", "avxvnni", "avx2bf16"}
+// bytes are those for weights of 8 bits. The last three keep activations in bfloat16 without computing in it: they are not
+// worth it for weights that are not in 8 bits.
+var bytes = []string{"amx", "avx512bf16", "neonbf16", "avxvnni", "avx2bf16", "neondot"}
 
 // Instructions lists the sets of kernels for a type that this processor can run, the fastest first.
 func Instructions(d tensor.DType) []string { return present(sets[d]) }

@@ -22,11 +22,11 @@ func backend(t testing.TB, o cpu.Options) *cpu.Backend {
 	return b
 }
 
-// emulated is a backend whose instructions are lowered to AVX2.
+// emulated is a backend whose instructions are lowered to AVX2 or NEON.
 func emulated(t testing.TB, name string, threads int) *cpu.Backend {
 	set := lowered.Kernels(name)
 	if set == nil {
-		t.Skipf("no %s kernels: they need AVX2", name)
+		t.Skipf("no %s kernels here: those of AVX-512 need an amd64 processor with AVX2", name)
 	}
 	return backend(t, cpu.Options{Threads: threads, Kernels: set, DType: tensor.BF16, Int8: true})
 }
@@ -45,9 +45,9 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// The sets for weights of 8 bits on processors without AVX-512, in what is not of 8 bits.
-func TestHalfOnAVX2(t *testing.T) {
-	for _, set := range []string{"avxvnni", "avx2bf16"} {
+// The sets for weights of 8 bits on processors that do not compute in bfloat16, in what is not of 8 bits.
+func TestHalfByFloats(t *testing.T) {
+	for _, set := range []string{"avxvnni", "avx2bf16", "neondot"} {
 		t.Run(set, func(t *testing.T) {
 			open := func(threads int) *cpu.Backend {
 				return backend(t, cpu.Options{Threads: threads, DType: tensor.BF16, Int8: true, Instructions: set})
@@ -59,7 +59,7 @@ func TestHalfOnAVX2(t *testing.T) {
 
 // The logic of the sets that a processor may lack.
 func TestLowered(t *testing.T) {
-	for _, set := range []string{"wide", "lowered_avx512bf16", "lowered_amx"} {
+	for _, set := range []string{"wide", "lowered_avx512bf16", "lowered_amx", "lowered_neonbf16", "lowered_neondot"} {
 		t.Run(set, func(t *testing.T) {
 			suite.Run(t, emulated(t, set, 3), conformance.Options{
 				Short:       true,
@@ -79,8 +79,11 @@ func TestSameBitsOnEveryInstructionSet(t *testing.T) {
 	}
 }
 
-// AVX2 has other instructions for products of bfloat16 and bytes than AVX-512, and other widths; the bits are the same.
+// AVX2 and DotProd have other instructions for products of bfloat16 and bytes than AVX-512, and other widths; the bits are the same.
 func TestSameBitsWithoutAVX512(t *testing.T) {
+	t.Run("lowered_neondot", func(t *testing.T) {
+		suite.Same(t, emulated(t, "lowered_neondot", 2), emulated(t, "lowered_avx512bf16", 2), conformance.Options{Short: testing.Short()})
+	})
 	for _, set := range []string{"avxvnni", "avx2bf16"} {
 		t.Run(set, func(t *testing.T) {
 			b := backend(t, cpu.Options{DType: tensor.BF16, Int8: true, Instructions: set})
@@ -91,9 +94,9 @@ func TestSameBitsWithoutAVX512(t *testing.T) {
 
 // What stands in for an instruction must round as the processor does.
 func TestLoweredIsTheProcessor(t *testing.T) {
-	for _, set := range []string{"avx512bf16", "amx"} {
+	for _, set := range []string{"avx512bf16", "amx", "neonbf16", "neondot"} {
 		t.Run(set, func(t *testing.T) {
-			b := backend(t, cpu.Options{DType: tensor.BF16, Instructions: set})
+			b := backend(t, cpu.Options{DType: tensor.BF16, Int8: true, Instructions: set})
 			suite.Same(t, b, emulated(t, "lowered_"+set, 2), conformance.Options{Short: testing.Short()})
 		})
 	}

@@ -6,6 +6,7 @@
 #endif
 
 #include "jobs.h"
+#include "neon.h"
 
 extern const isa isa_base;
 #if defined(__x86_64__)
@@ -39,6 +40,32 @@ static int has_tiles(void) {
 #endif
 #endif
 
+#if NEON_SETS
+extern const isa isa_neonbf16, isa_neondot;
+
+// has_extension says whether the processor has an extension of the architecture, by Apple's name for it or Linux's bit.
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+enum { IN_FIRST_WORD, IN_SECOND_WORD };
+static int has_extension(const char *name, int word, unsigned long bit) {
+	int has = 0;
+	size_t size = sizeof(has);
+	return sysctlbyname(name, &has, &size, 0, 0) == 0 && has;
+}
+#elif defined(__linux__)
+#include <sys/auxv.h>
+enum { IN_FIRST_WORD = AT_HWCAP, IN_SECOND_WORD = AT_HWCAP2 };
+static int has_extension(const char *name, int word, unsigned long bit) { return (getauxval(word) & bit) != 0; }
+#else
+enum { IN_FIRST_WORD, IN_SECOND_WORD };
+static int has_extension(const char *name, int word, unsigned long bit) { return 0; }
+#endif
+static int has_dotprod(void) { return has_extension("hw.optional.arm.FEAT_DotProd", IN_FIRST_WORD, 1ul << 20); }
+static int has_matrices(void) {
+	return has_extension("hw.optional.arm.FEAT_BF16", IN_SECOND_WORD, 1ul << 14) && has_extension("hw.optional.arm.FEAT_I8MM", IN_SECOND_WORD, 1ul << 13);
+}
+#endif
+
 // On Windows GCC does not align the stack for vectors (its bug 54412), and a spilled one ends the program. So there is AVX only where the
 // assembler writes moves that need no alignment, CGO_CFLAGS="-O2 -Wa,-muse-unaligned-vector-move -DUNALIGNED_MOVES", or with clang.
 #if defined(_WIN32) && !defined(__clang__) && !defined(UNALIGNED_MOVES)
@@ -62,6 +89,10 @@ const isa *cpu_isa(const char *name) {
 #if !defined(_WIN32)
 	if (!strcmp(name, "amx")) return half && has_tiles() ? &isa_amx : 0;
 #endif
+#endif
+#if NEON_SETS
+	if (!strcmp(name, "neonbf16")) return has_matrices() ? &isa_neonbf16 : 0;
+	if (!strcmp(name, "neondot")) return has_dotprod() ? &isa_neondot : 0;
 #endif
 	if (!strcmp(name, "base")) return &isa_base;
 	return 0;

@@ -6,12 +6,12 @@
 //	        be copied: gemm_tiles.h
 //	B       panels of NV·16 columns: [chunk][NV][16 pairs][16 columns][2], squares of 1 KiB
 //	        With int8 weights a chunk of 64 bytes is 64 values, and a square 16 times 4 of them
-//	        (numbers are those of W = 16; with W = 8 chunks, squares and panels are half as wide)
+//	        (numbers are those of W = 16; with W = 8 chunks, squares and panels are half as wide, and with W = 4 a quarter)
 //	sums    [square of columns][row][16] in float32, kept between blocks of K
 //
 // A row's sums depend on nothing but K's order, which chunks of 32 from 0 on fix. How they are taken within a
-// chunk is the instruction's: one chain of 32 (VDPBF16PS), or even and odd terms apart (TDPBF16PS). So the two
-// sets differ in the last bits from each other, and neither from itself.
+// chunk is the instruction's: one chain of 32 (VDPBF16PS), even and odd terms apart (TDPBF16PS), or a chain of pairs
+// whose sums are rounded to odd (BFMMLA). So the sets differ in the last bits from each other, and none from itself.
 
 #define SQUARE (CHUNK * W)
 
@@ -38,6 +38,54 @@ typedef struct {
 #else
 #define TALL 1
 
+#ifdef MATRICES
+// Sums are 2 × 2 in registers and in rows in memory, which they turn between at the beginning and at the end. Columns lie as dot2 and
+// dot4 want them: two vectors of K's pairs (or fours) are two columns' 8 bytes each, and two other columns', once their halves
+// are exchanged.
+INLINE void micro_half(const int mr, const int nv, const int int8, const product *m, int begin) {
+	const int twos = (mr + 1) / 2;
+	vec left[MR / 2][NV], right[MR / 2][NV]; // of the first two columns of a vector, and of the last two
+	UNROLL_ALL
+	for (int i = 0; i < twos; i++)
+		UNROLL_ALL
+		for (int j = 0; j < nv; j++) {
+			const float *s = m->sums + j * m->sums_square + 2 * i * W;
+			vec even = begin ? splat(0) : load(s), odd = begin || 2 * i + 1 == mr ? splat(0) : load(s + W);
+			left[i][j] = SHUFFLE(even, odd, 0, 1, 4, 5);
+			right[i][j] = SHUFFLE(even, odd, 2, 3, 6, 7);
+		}
+	const elem *a = m->a, *b = m->b;
+	const char *next = m->next;
+	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += m->b_chunk) {
+		PREFETCH(next);
+		UNROLL_ALL
+		for (int half = 0; half < 2; half++) {
+			vecu rows[MR / 2];
+			UNROLL_ALL
+			for (int i = 0; i < twos; i++) rows[i] = two_rows(a + 2 * i * m->a_tall + half * W, a + (2 * i + 1 < mr ? 2 * i + 1 : 2 * i) * m->a_tall + half * W);
+			UNROLL_ALL
+			for (int j = 0; j < nv; j++) {
+				const float *square = (const float *)(b + j * m->b_square) + 2 * half * W;
+				vecu first = (vecu)load(square), second = (vecu)load(square + W);
+				vecu two = SHUFFLE(first, second, 0, 4, 1, 5), others = SHUFFLE(first, second, 2, 6, 3, 7);
+				UNROLL_ALL
+				for (int i = 0; i < twos; i++) {
+					left[i][j] = int8 ? mmla8(left[i][j], rows[i], two) : mmla(left[i][j], rows[i], two);
+					right[i][j] = int8 ? mmla8(right[i][j], rows[i], others) : mmla(right[i][j], rows[i], others);
+				}
+			}
+		}
+	}
+	UNROLL_ALL
+	for (int i = 0; i < twos; i++)
+		UNROLL_ALL
+		for (int j = 0; j < nv; j++) {
+			float *s = m->sums + j * m->sums_square + 2 * i * W;
+			store(s, SHUFFLE(left[i][j], right[i][j], 0, 1, 4, 5));
+			if (2 * i + 1 < mr) store(s + W, SHUFFLE(left[i][j], right[i][j], 2, 3, 6, 7));
+		}
+}
+#else
 INLINE void micro_half(const int mr, const int nv, const int int8, const product *m, int begin) {
 	vec acc[MR][NV];
 	UNROLL_ALL
@@ -66,6 +114,7 @@ INLINE void micro_half(const int mr, const int nv, const int int8, const product
 		UNROLL_ALL
 		for (int j = 0; j < nv; j++) store(m->sums + j * m->sums_square + i * W, acc[i][j]);
 }
+#endif
 
 typedef void (*micro_kernel)(const product *, int begin);
 #define MICRO(mr, nv, int8) \
@@ -158,7 +207,7 @@ static void dequantise(const gemm_job *g, int64_t from, int64_t rows, int64_t fi
 		veci total = (veci)load((const float *)g->weights.sums + column);
 		for (int64_t r = 0; r < rows; r++) {
 			step8 x = g->ranges[(from + r) / g->range_rows];
-			veci sum = (veci)load(sums + r * W) - total * x.zero;
+			veci sum = (veci)load(sums + r * W) - total * (x.zero - BYTE_SHIFT);
 			store(sums + r * W, __builtin_convertvector(sum, vec) * (scale * splat(x.scale)));
 		}
 	}
@@ -209,9 +258,9 @@ static int64_t gemm_scratch_bytes(const gemm_job *g) {
 #endif
 
 static void gemm(gemm_job *g, void *scratch) {
-	unsigned mode = flush_subnormals();
+	uint64_t mode = flush_subnormals();
 	BEGIN_TILES;
 	for (int64_t i; (i = NEXT_ITEM(g)) < g->items;) gemm_item(g, i, scratch);
 	END_TILES;
-	_mm_setcsr(mode);
+	restore_mode(mode);
 }

@@ -6,8 +6,10 @@ typedef uint16_t elem;
 // widen16 is exact; narrow rounds to nearest, ties to even.
 INLINE vec widen16(vec16 h) { return (vec)(__builtin_convertvector(h, vecu) << 16); }
 INLINE vec16 narrow(vec v) {
-#ifdef HALF_NATIVE
+#if defined(HALF_NATIVE)
 	return (vec16)_mm512_cvtneps_pbh((__m512)v);
+#elif defined(HALF_NEON) && defined(MATRICES)
+	return (vec16)vcvt_bf16_f32((float32x4_t)v);
 #else
 	vecu b = (vecu)v, magnitude = b & 0x7fffffffu;
 	vecu rounded = (b + 0x7fffu + (b >> 16 & 1)) >> 16;
@@ -53,19 +55,38 @@ INLINE void copy_chunk(elem *to, const elem *from, int64_t n) {
 #endif
 }
 
-// dot2 is VDPBF16PS: acc + a[2i+1]·b[2i+1] + a[2i]·b[2i] by lane, each product added with one rounding.
+#ifdef MATRICES
+// add_odd is a + b as BFMMLA adds: an inexact sum is that of its two neighbours whose last bit is 1, so that nothing is rounded twice.
+// (That a sum within half an ulp of 2¹²⁸ does not become infinite is left out.)
+INLINE vec add_odd(vec a, vec b) {
+	vec sum = a + b, part = sum - a, rest = (a - (sum - part)) + (b - part); // exactly what was rounded away (Knuth 1969)
+	vecu inexact = (vecu)(rest != splat(0)) & (vecu)(rest == rest), beyond = (vecu)rest >> 31 ^ (vecu)sum >> 31;
+	return (vec)(((vecu)sum - (beyond & inexact)) | (inexact & 1));
+}
+#endif
+
+// dot2 is VDPBF16PS: acc + a[2i+1]·b[2i+1] + a[2i]·b[2i] by lane, each product added with one rounding. With MATRICES it is BFDOT: both
+// products, which are exact, are added to each other first, and the sums are rounded to odd.
 INLINE vec dot2(vec acc, vecu a, vecu b) {
-#ifdef HALF_NATIVE
+#if defined(HALF_NATIVE)
 	return (vec)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#elif defined(MATRICES)
+	return add_odd(acc, add_odd((vec)(a << 16) * (vec)(b << 16), (vec)(a & 0xffff0000u) * (vec)(b & 0xffff0000u)));
 #else
 	acc = fma_((vec)(a & 0xffff0000u), (vec)(b & 0xffff0000u), acc);
 	return fma_((vec)(a << 16), (vec)(b << 16), acc);
 #endif
 }
 
-// dot4 is VPDPBUSD: acc + Σ a·b of four unsigned bytes of a and signed bytes of b by lane.
+// dot4 is VPDPBUSD: acc + Σ a·b of four unsigned bytes of a and signed bytes of b by lane. With BYTES_SIGNED both are signed, as SDOT
+// wants them: activations in memory are 128 less then, and so is the zero of their range. The sums of what they stand for are the same.
+#ifdef BYTES_SIGNED
+#define BYTE_SHIFT 128
+#else
+#define BYTE_SHIFT 0
+#endif
 INLINE veci dot4(veci acc, vecu a, vecu b) {
-#ifdef HALF_NATIVE
+#if defined(HALF_NATIVE)
 	return (veci)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
 #elif defined(BYTES_NATIVE)
 	return (veci)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)a, (__m256i)b);
@@ -74,6 +95,11 @@ INLINE veci dot4(veci acc, vecu a, vecu b) {
 	__m256i even = _mm256_madd_epi16(_mm256_and_si256((__m256i)a, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16((__m256i)b, 8), 8));
 	__m256i odd = _mm256_madd_epi16(_mm256_srli_epi16((__m256i)a, 8), _mm256_srai_epi16((__m256i)b, 8));
 	return acc + (veci)even + (veci)odd;
+#elif defined(HALF_NEON) && defined(BYTES_SIGNED)
+	return (veci)vdotq_s32((int32x4_t)acc, (int8x16_t)a, (int8x16_t)b);
+#elif defined(BYTES_SIGNED)
+	for (int i = 0; i < 32; i += 8) acc += ((veci)(a << (24 - i)) >> 24) * ((veci)(b << (24 - i)) >> 24);
+	return acc;
 #else
 	for (int i = 0; i < 32; i += 8) acc += (veci)(a >> i & 255) * ((veci)(b << (24 - i)) >> 24);
 	return acc;
@@ -102,6 +128,8 @@ INLINE vec exp2_half(vec x) {
 	vec r = (vec)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF);
 #elif defined(HALF_AVX2)
 	vec n = (vec)_mm256_floor_ps((__m256)x), r = choose(x == splat(-INFINITY), splat(0), x - n);
+#elif defined(HALF_NEON)
+	vec n = (vec)vrndmq_f32((float32x4_t)x), r = choose(x == splat(-INFINITY), splat(0), x - n);
 #else
 	vec n, r;
 	for (int i = 0; i < W; i++) n[i] = __builtin_floorf(x[i]), r[i] = x[i] - n[i];
@@ -113,9 +141,14 @@ INLINE vec exp2_half(vec x) {
 	p = fma_(p, r, splat(1));
 #ifdef HALF_NATIVE
 	return (vec)_mm512_scalef_ps((__m512)p, (__m512)x);
-#elif defined(HALF_AVX2)
+#elif defined(HALF_AVX2) || defined(HALF_NEON)
 	// p is from 1 to 2, so that below 2⁻¹²⁶ the result is subnormal and counts as 0. Two factors: one has no room for 2¹²⁸.
-	veci whole = (veci)_mm256_cvttps_epi32((__m256)at_most(254, at_least(-126, n))), half = whole >> 1;
+	vec limited = at_most(254, at_least(-126, n));
+#ifdef HALF_NEON
+	veci whole = (veci)vcvtq_s32_f32((float32x4_t)limited), half = whole >> 1;
+#else
+	veci whole = (veci)_mm256_cvttps_epi32((__m256)limited), half = whole >> 1;
+#endif
 	p = p * (vec)((half + 127) << 23) * (vec)((whole - half + 127) << 23);
 	return choose(n < splat(-126), splat(0), p);
 #else
@@ -153,7 +186,13 @@ INLINE vec gelu_half(vec x) {
 #endif
 
 INLINE void transpose(vecu *v) {
-#if W == 8
+#if W == 4
+	vecu a = SHUFFLE(v[0], v[1], 0, 4, 2, 6), b = SHUFFLE(v[0], v[1], 1, 5, 3, 7), c = SHUFFLE(v[2], v[3], 0, 4, 2, 6), d = SHUFFLE(v[2], v[3], 1, 5, 3, 7);
+	v[0] = SHUFFLE(a, c, 0, 1, 4, 5);
+	v[1] = SHUFFLE(b, d, 0, 1, 4, 5);
+	v[2] = SHUFFLE(a, c, 2, 3, 6, 7);
+	v[3] = SHUFFLE(b, d, 2, 3, 6, 7);
+#elif W == 8
 	UNROLL_ALL
 	for (int i = 0; i < W; i++)
 		if (!(i & 1)) {
@@ -208,8 +247,19 @@ INLINE void transpose(vecu *v) {
 }
 
 // The kernels run with subnormals as zero, as the instructions for products do by themselves.
-INLINE unsigned flush_subnormals(void) {
+#if defined(__aarch64__)
+INLINE uint64_t flush_subnormals(void) {
+	uint64_t mode;
+	__asm__ volatile("mrs %0, fpcr" : "=r"(mode)::"memory");
+	__asm__ volatile("msr fpcr, %0" ::"r"(mode | 1u << 24) : "memory");
+	return mode;
+}
+INLINE void restore_mode(uint64_t mode) { __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory"); }
+#else
+INLINE uint64_t flush_subnormals(void) {
 	unsigned mode = _mm_getcsr();
 	_mm_setcsr(mode | 0x8040);
 	return mode;
 }
+INLINE void restore_mode(uint64_t mode) { _mm_setcsr((unsigned)mode); }
+#endif

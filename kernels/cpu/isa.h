@@ -7,7 +7,8 @@
 //	FMA_NATIVE  if multiply-add is one instruction
 //	HALF        if activations and weights are bfloat16; with HALF_NATIVE where the processor computes
 //	            with them, and AMX where that is done in tiles (tiles.h); with HALF_AVX2 where it has AVX2
-//	            alone, and BYTES_NATIVE where that multiplies bytes (AVX-VNNI)
+//	            alone, and BYTES_NATIVE where that multiplies bytes (AVX-VNNI); with HALF_NEON on arm64, where
+//	            it has MATRICES (matrices.h) or multiplies signed bytes alone (BYTES_SIGNED)
 //
 // and includes this one.
 #if defined(__clang__)
@@ -32,6 +33,9 @@
 #define MOST_COLUMNS 320
 #define BEGIN_TILES
 #define END_TILES
+#endif
+#ifdef MATRICES
+#include "matrices.h"
 #endif
 #else
 #define CHUNK 1
@@ -101,7 +105,11 @@ static double peak(int64_t rounds, int int8) {
 		a = STEP(a), b = STEP(b), c = STEP(c), d = STEP(d), e = STEP(e); \
 		f = STEP(f), g = STEP(g), h = STEP(h), i = STEP(i), j = STEP(j); \
 	}
-#ifdef HALF
+#if defined(MATRICES)
+#define PEAK_STEP(sum) mmla(sum, (vecu)x, (vecu)y)
+#define PEAK_STEP8(sum) mmla8(sum, (vecu)x, (vecu)y)
+#define PEAK_FLOPS (10 * 8 * W)
+#elif defined(HALF)
 #define PEAK_STEP(sum) dot2(sum, (vecu)x, (vecu)y)
 #define PEAK_STEP8(sum) (vec)dot4((veci)(sum), (vecu)x, (vecu)y)
 #define PEAK_FLOPS (10 * 4 * W)

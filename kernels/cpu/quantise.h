@@ -1,6 +1,6 @@
 // Activations in 8 bits, for products with int8 weights: q = x/scale + zero, from 0 to 255. The range holds 0, so that
 // pixels outside an image are exact. A matrix has a range for each row; windows that overlap need one for the whole
-// image, whose extremes are taken first.
+// image, whose extremes are taken first. In memory q is BYTE_SHIFT less (half.h).
 
 // What is not finite makes the whole range NaN, and every sum over it.
 typedef struct {
@@ -64,9 +64,16 @@ INLINE void to_bytes(uint8_t *to, vec x, step8 r, int64_t n) {
 	if (n == W) __builtin_memcpy(to, bytes, W);
 	else
 		for (int64_t i = 0; i < n; i++) to[i] = bytes[i];
+#elif defined(HALF_NEON)
+	uint16x4_t words = vmovn_u32((uint32x4_t)vcvtnq_s32_f32((float32x4_t)at_most(255, at_least(0, q))));
+	uint8_t bytes[8];
+	vst1_u8(bytes, veor_u8(vmovn_u16(vcombine_u16(words, words)), vdup_n_u8(BYTE_SHIFT)));
+	if (n == W) __builtin_memcpy(to, bytes, W);
+	else
+		for (int64_t i = 0; i < n; i++) to[i] = bytes[i];
 #else
 	q = at_most(255, at_least(0, q));
-	for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)__builtin_rintf(q[i]);
+	for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)__builtin_rintf(q[i]) - BYTE_SHIFT;
 #endif
 }
 
@@ -88,7 +95,7 @@ static void quantise(quantise_job *q, void *scratch) {
 			r = range_of(low, high);
 			if (from == 0) {
 				q->ranges[image] = r;
-				__builtin_memset(q->zeros + image * channels, r.zero, channels);
+				__builtin_memset(q->zeros + image * channels, r.zero - BYTE_SHIFT, channels);
 			}
 		}
 		for (int64_t p = image * q->pixels + from; p < image * q->pixels + to; p++) {

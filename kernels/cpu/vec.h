@@ -44,6 +44,8 @@ INLINE vec fma_(vec a, vec b, vec c) {
 	return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(FMA_NATIVE) && defined(__x86_64__) && W == 8
 	return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(FMA_NATIVE) && defined(__x86_64__) && W == 4
+	return (vec)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
 #elif defined(FMA_NATIVE) && defined(__aarch64__) && W == 4
 	return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #elif defined(FMA_BY_HALVES)

@@ -1,0 +1,1 @@
+../matrices.h
