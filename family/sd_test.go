@@ -70,6 +70,28 @@ func (halves) PackedBytes(role kernels.Role, s tensor.Shape) int {
 	return 2 * s[0] * ((width + 31) / 32 * 32)
 }
 
+// eighths counts weights as the CUDA backend packs them with --dtype int8: in 8 bits with 16 bytes a row where they bear it, which
+// are unpacked into float16 one at a time.
+type eighths struct{ halves }
+
+func (e eighths) narrow(w *kernels.Weight) bool {
+	return w.Tolerant && w.Role != kernels.Vector && w.Role != kernels.Table
+}
+
+func (e eighths) NarrowBytes(w *kernels.Weight) int {
+	if !e.narrow(w) {
+		return 0
+	}
+	return e.PackedBytes(w.Role, w.Shape)/2 + 16*w.Shape[0]
+}
+
+func (e eighths) UnpackedBytes(w *kernels.Weight) int {
+	if !e.narrow(w) {
+		return 0
+	}
+	return e.PackedBytes(w.Role, w.Shape)
+}
+
 // Stable Diffusion 1.5 at 512×512 with guidance, in float16 with --low-memory, fits into 2 GiB as counted by arenas and
 // slots; and a picture of 1024×1024 fits into the same decoder. The plan needs no weights.
 func TestStableDiffusionInTwoGiB(t *testing.T) {

@@ -26,10 +26,15 @@ const (
 		"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}`
 )
 
-// A picture of 1024×1024 takes no more than cards of the smaller kinds have, with weights that come block by block: nothing
-// is kept of the text encoder.
-func TestTransformersMemory(t *testing.T) {
-	d := &stage.Device{Backend: ref.New(1), DType: tensor.F32, LowMemory: true}
+// sizedModel is a model of published size without weights.
+type sizedModel struct {
+	m       Model
+	most    uint64  // bytes that a picture of 1024×1024 may take with streamed weights
+	weights float64 // of the transformer, in thousands of millions
+}
+
+// sizedTransformers are models by name, on a device.
+func sizedTransformers(t *testing.T, d *stage.Device) map[string]sizedModel {
 	src := nn.Random{ShapesOnly: true}
 	language := func(layers ...int) *stage.Part {
 		m, err := sized(qwen4B, "text_encoder", src, func(c *config.Object) (qwen.Config, error) {
@@ -78,17 +83,23 @@ func TestTransformersMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	const GiB = 1 << 30
-	for name, c := range map[string]struct {
-		m       Model
-		most    uint64
-		weights float64 // of the transformer, in thousands of millions
-	}{
+	all := map[string]sizedModel{
 		"FLUX.2 klein 4B": {Model{Parts: []*stage.Part{language(9, 18, 27), newTransformer(klein, d, Latent{Factor: 16}, qwen.Most).part, decoder(kleinVAE, vae.ReadPackedConfig).decoder}}, 5 * GiB, 3.9},
 		"FLUX.1 dev":      {Model{Parts: []*stage.Part{t5xxl(512), newTransformer(flux, d, Latent{Factor: 8}, 512).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 11.9},
 		"SD 3.5 large":    {Model{Parts: []*stage.Part{t5xxl(256), newTransformer(sd3, d, Latent{Factor: 8}, 333).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 8.06},
 		"Z-Image-Turbo":   {Model{Parts: []*stage.Part{language(35), newTransformer(z, d, Latent{Factor: 8}, 128).part, decoder(fluxVAE, vae.ReadConfig).decoder}}, 8 * GiB, 6.15},
-	} {
+	}
+	for name, c := range all {
 		c.m.Codec = decoder(fluxVAE, vae.ReadConfig)
+		all[name] = c
+	}
+	return all
+}
+
+// A picture of 1024×1024 takes no more than cards of the smaller kinds have, with weights that come block by block: nothing
+// is kept of the text encoder.
+func TestTransformersMemory(t *testing.T) {
+	for name, c := range sizedTransformers(t, &stage.Device{Backend: ref.New(1), DType: tensor.F32, LowMemory: true}) {
 		n := c.m.Need(1024, 1024, 1, true, true)
 		t.Logf("%s: %s of weights, %s of activations", name, mib(n.Weights), mib(n.Activations))
 		for _, p := range c.m.Parts {
@@ -106,6 +117,25 @@ func TestTransformersMemory(t *testing.T) {
 		if weights /= 1e9; weights < 0.98*c.weights || weights > 1.02*c.weights {
 			t.Errorf("%s has %.2f thousand million weights, want %.2f", name, weights, c.weights)
 		}
+	}
+}
+
+// With 8-bit weights a picture of 1024×1024 by FLUX.1 fits into cards of 24 GiB, of which the driver takes some, by Stable
+// Diffusion 3.5 large into 16 and by the smaller ones into 12; without them FLUX.1 does not.
+func TestTransformersInt8(t *testing.T) {
+	const GiB = 1 << 30
+	narrow := sizedTransformers(t, &stage.Device{Backend: eighths{halves{ref.New(1)}}, DType: tensor.BF16})
+	for name, most := range map[string]uint64{"FLUX.1 dev": 22 * GiB, "SD 3.5 large": 15 * GiB, "Z-Image-Turbo": 11 * GiB, "FLUX.2 klein 4B": 11 * GiB} {
+		m := narrow[name].m
+		all, frugal := m.Need(1024, 1024, 1, false, false), m.NeedFrugal(1024, 1024, 1, false)
+		t.Logf("%s: %s of weights and %s of activations; %s if text encoders are freed after each prompt", name, mib(all.Weights), mib(all.Activations), mib(frugal.Total()))
+		if frugal.Total() > most {
+			t.Errorf("%s takes %s, want at most %s", name, mib(frugal.Total()), mib(most))
+		}
+	}
+	wide := sizedTransformers(t, &stage.Device{Backend: halves{ref.New(1)}, DType: tensor.BF16})["FLUX.1 dev"].m
+	if n := wide.NeedFrugal(1024, 1024, 1, false); n.Total() < 23*GiB {
+		t.Errorf("FLUX.1 takes %s in half precision, so this shows nothing", mib(n.Total()))
 	}
 }
 

@@ -176,7 +176,10 @@ func openCUDA(o Options, warn func(string)) (kernels.Backend, error) {
 		half := o.half()
 		dtype = &half
 	}
-	b, err := cuda.OpenTested(cuda.Options{Device: o.Device, DType: *dtype, TF32: o.DType == tf32}, o.HashCache, warn)
+	if o.DType == int8Name {
+		*dtype = o.half()
+	}
+	b, err := cuda.OpenTested(cuda.Options{Device: o.Device, DType: *dtype, TF32: o.DType == tf32, Int8: o.DType == int8Name}, o.HashCache, warn)
 	if err != nil {
 		return nil, fmt.Errorf("--backend cuda: %w", err)
 	}
@@ -189,7 +192,8 @@ var dtypes = []tensor.DType{tensor.F32, tensor.BF16, tensor.F16}
 // tf32 is float32 whose products a GPU's tensor cores may round to TF32.
 const tf32 = "tf32"
 
-// int8Name is bfloat16 with the weights that bear it, and what they are multiplied with, in 8 bits: on processors.
+// int8Name has the weights that bear it in 8 bits: on processors with bfloat16, and what they are multiplied with in 8 bits too; on
+// GPUs with the half precision that fits the model.
 const int8Name = "int8"
 
 // dtypeName is what the pipeline computes in.
@@ -231,8 +235,8 @@ func chooseDType(b kernels.Backend, name string) (tensor.DType, error) {
 	case name == tf32 && !info.TF32:
 		return 0, usagef("--dtype tf32 is for GPUs; the %s backend computes in fp32", info.Name)
 	case name == int8Name && !info.Int8:
-		return 0, usagef("--dtype int8 is for CPUs; the %s backend computes in %s", info.Name, info.DTypes[0].Name())
-	case dtype == nil:
+		return 0, usagef("--dtype int8 is for CPUs and GPUs; the %s backend computes in %s", info.Name, info.DTypes[0].Name())
+	case dtype == nil, name == int8Name:
 		return info.DTypes[0], nil
 	case slices.Contains(info.DTypes, *dtype):
 		return *dtype, nil

@@ -177,7 +177,7 @@ func table() []Setting {
 			About: "what computes: auto, cpu, cuda or ref",
 			Field: func(s *Settings) any { return &s.Backend }, Recipe: func(r *Recipe) any { return &r.Backend }},
 		{Name: "dtype", Group: ComputeGroup, Kind: TextKind, Default: "auto", Choices: DTypes,
-			About: "type to compute in: auto, fp32, bf16, fp16, tf32 (fp32 with products on tensor cores), or int8 (bf16 with 8-bit weights, CPU only)",
+			About: "type to compute in: auto, fp32, bf16, fp16, tf32 (fp32 with products on tensor cores), or int8 (8-bit weights: on CPUs with bf16, faster; on GPUs with fp16 or bf16, to save memory)",
 			Field: func(s *Settings) any { return &s.DType }, Recipe: func(r *Recipe) any { return &r.DType }},
 
 		{Name: "prompt", Group: PromptGroup, Kind: TextKind, Required: true, Zero: true, MaxBytes: maxPrompt, Default: "none",

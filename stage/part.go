@@ -400,14 +400,14 @@ func (p *Part) Need(s nn.Sizes, streamed bool) Need {
 	}
 	s, _ = p.split(s)
 	g, b := p.Graph(s), p.device.Backend
-	n := Need{Activations: uint64(g.ArenaBytes(streamed))}
+	n := Need{Activations: uint64(g.ArenaBytes(streamed) + unpacked(b, g))}
 	if streamed && p.streams() {
 		n.Weights = uint64(g.StreamedBytes(b))
 		return n
 	}
 	for _, w := range g.Weights() {
 		if b.Packed(w) == nil {
-			n.Weights += uint64(b.PackedBytes(w.Role, w.Shape))
+			n.Weights += uint64(packed(b, w))
 		}
 	}
 	return n

@@ -40,7 +40,7 @@ func TestCUDA(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, device)
-	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"control", testCUDAControl}, {"single file", testCUDASingleFile}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}} {
+	}{{"self-test", testCUDASelfTest}, {"devices", testCUDADevices}, {"batch", testCUDABatch}, {"control", testCUDAControl}, {"single file", testCUDASingleFile}, {"faults", testCUDAFaults}, {"overflow", testCUDAOverflow}, {"int8", testCUDAInt8}} {
 		t.Run(c.name, func(t *testing.T) { d := d; d.t = t; c.test(t, d) })
 	}
 }
@@ -258,6 +258,22 @@ func testCUDAFaults(t *testing.T, d device) {
 	d.with("LD_LIBRARY_PATH=/nowhere").expect(auto+"/d.png", 0, `"backend":"cpu"`, "!CUDA is not")
 	// Asked for by name, too little memory is an error with numbers.
 	d.with("EMU_MEMORY=64").expect(strings.Replace(onCUDA, "|--width|32|--height|32", "|--width|2048|--height|2048", 1), 1, "not enough memory", "GiB of weights", "0.06 GiB free", "--low-memory needs")
+}
+
+// Weights in 8 bits: the recipe says so, streamed weights and several pictures at once give the same bytes, other weights others;
+// a device that unpacks them wrongly is refused.
+func testCUDAInt8(t *testing.T, d device) {
+	dir := t.TempDir()
+	int8 := strings.Replace(onCUDA, "fp16", "int8", 1)
+	d.expect(onCUDA+"|--count|2|-o|"+dir+"/half/", 0)
+	d.expect(int8+"|--count|2|--json|-o|"+dir+"/one/", 0, `"dtype":"int8"`, `"backend":"cuda"`)
+	d.expect(int8+"|--count|2|--low-memory|-o|"+dir+"/low/", 0)
+	d.expect("verify|"+dir+"/one/cat-5.png|--model|../../pipeline/testdata/models/sd1|--backend|cuda", 0, "agree")
+	half, one, low := d.pictures(dir+"/half"), d.pictures(dir+"/one"), d.pictures(dir+"/low")
+	if len(one) != 2 || !maps.Equal(one, low) || one["cat-5.png"] == half["cat-5.png"] {
+		t.Errorf("%d pictures; streamed weights give the same: %v; half precision too: %v", len(one), maps.Equal(one, low), one["cat-5.png"] == half["cat-5.png"])
+	}
+	emulated(t, "EMU_WRONG=unpack_f16").expect(int8, 1, "computes wrong results", "weights in 8 bits")
 }
 
 // An autoencoder whose numbers are too large for float16 decodes once more in a wider type; the recipe says it.

@@ -178,10 +178,10 @@ func (o *selftestOptions) types() ([]string, error) {
 	switch o.DType {
 	case "", "auto":
 		return []string{"fp16", "bf16", "fp32"}, nil // what auto or a decode that overflows may ask for
-	case "fp16", "bf16", "fp32", "tf32":
+	case "fp16", "bf16", "fp32", "tf32", "int8":
 		return []string{o.DType}, nil
 	}
-	return nil, usagef("--dtype %q: choose auto, fp32, tf32, bf16 or fp16", o.DType)
+	return nil, usagef("--dtype %q: choose auto, fp32, tf32, bf16, fp16 or int8", o.DType)
 }
 
 // host is a backend on the processor, on --threads threads and, against that, on other numbers of them.
@@ -210,11 +210,11 @@ func (o *selftestOptions) host(name, device string, open func(threads int) kerne
 
 // cudaSubject is a GPU. Its verdict is kept for the next start of the program.
 func cudaSubject(n int, dtype string) subject {
-	t := map[string]tensor.DType{"fp16": tensor.F16, "bf16": tensor.BF16, "fp32": tensor.F32, "tf32": tensor.F32}[dtype]
+	t := map[string]tensor.DType{"fp16": tensor.F16, "bf16": tensor.BF16, "fp32": tensor.F32, "tf32": tensor.F32, "int8": tensor.F16}[dtype]
 	name := fmt.Sprintf("cuda:%d", n)
 	return subject{name, dtype, func(full bool) selftestResult {
 		r := selftestResult{Backend: name, DType: dtype}
-		report, err := cuda.SelfTest(cuda.Options{Device: n, DType: t, TF32: dtype == "tf32"}, machine.HashFolder(), full)
+		report, err := cuda.SelfTest(cuda.Options{Device: n, DType: t, TF32: dtype == "tf32", Int8: dtype == "int8"}, machine.HashFolder(), full)
 		if err != nil {
 			r.Error = err.Error()
 			return r

@@ -22,6 +22,7 @@ type Backend struct {
 	device          Device
 	dtype           tensor.DType
 	tf32            bool    // weights are rounded to it, and so are activations as they are multiplied
+	int8            bool    // tolerant weights are kept in 8 bits
 	products        class   // the best that may compute products
 	only            *family // of products that have a choice, for tests
 	simpleAttention bool    // in place of the tensor cores'
@@ -38,17 +39,19 @@ type Backend struct {
 	staging [2]stage
 	copying copying // of weights that come and go
 	scratch scratch
-	tickets mem   // ticketCount zeros, with which the last part of a divided work knows itself: see counters
-	apart   bool  // split sums are added by a kernel of their own: for a test
-	err     error // first since the last Sync
-	broken  error // a *DeviceError after which nothing works any more; nil as long as the device does
+	plain   scratch // the weight at hand, unpacked
+	largest int     // of the weights that were loaded, unpacked
+	tickets mem     // ticketCount zeros, with which the last part of a divided work knows itself: see counters
+	apart   bool    // split sums are added by a kernel of their own: for a test
+	err     error   // first since the last Sync
+	broken  error   // a *DeviceError after which nothing works any more; nil as long as the device does
 }
 
 var _ kernels.Recorder = (*Backend)(nil)
 
 // Open starts a device. It fails if there is none of that number or it cannot be used, saying why.
 func Open(o Options) (kernels.Backend, error) {
-	if o.DType != tensor.F32 && o.DType != tensor.F16 && o.DType != tensor.BF16 {
+	if o.DType != tensor.F32 && o.DType != tensor.F16 && o.DType != tensor.BF16 || o.Int8 && o.DType == tensor.F32 {
 		panic("cuda: cannot compute in " + o.DType.String())
 	}
 	all, err := Devices()
@@ -71,7 +74,7 @@ func Open(o Options) (kernels.Backend, error) {
 
 // Fork opens another queue on the same device, with the same kernels.
 func (b *Backend) Fork() (kernels.Backend, error) {
-	f, err := start(b.device, Options{Device: b.device.Index, DType: b.dtype, TF32: b.tf32})
+	f, err := start(b.device, Options{Device: b.device.Index, DType: b.dtype, TF32: b.tf32, Int8: b.int8})
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func start(d Device, o Options) (*Backend, error) {
 	simple := o.Simple || o.DType == tensor.F32 || o.DType == tensor.BF16 && d.Capability[0] < 8
 	b := &Backend{
 		name: fmt.Sprintf("cuda:%d", d.Index), device: d, dtype: o.DType,
-		tf32: o.TF32 && o.DType == tensor.F32, simpleAttention: simple,
+		tf32: o.TF32 && o.DType == tensor.F32, int8: o.Int8, simpleAttention: simple,
 		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{},
 	}
 	if !simple || b.tf32 && !o.Simple {
@@ -130,7 +133,7 @@ const fullAt = 8 * 1024 * 1024
 // Info says which GPU this is, and in which type it computes.
 func (b *Backend) Info() kernels.Info {
 	return kernels.Info{
-		Kind: "cuda", Name: b.name, Device: b.device.Name, DTypes: []tensor.DType{b.dtype}, TF32: b.tf32,
+		Kind: "cuda", Name: b.name, Device: b.device.Name, DTypes: []tensor.DType{b.dtype}, TF32: b.tf32, Int8: b.int8,
 		Free: b.freeMemory, FullAt: fullAt,
 	}
 }
@@ -159,6 +162,7 @@ func (b *Backend) Close() error {
 		b.staging[i].free()
 	}
 	b.scratch.free()
+	b.plain.free()
 	if b.tickets.bytes > 0 {
 		cu.MemFree(b.tickets.at)
 	}

@@ -22,6 +22,8 @@ type Options struct {
 	// TF32 lets the products of F32 run on tensor cores, which read 11 significant bits of a float32 and add up in
 	// float32. Attention and everything else stay float32. It needs compute capability 8.0; Open says so.
 	TF32 bool
+	// Int8 keeps the weights that are Tolerant in 8 bits, and unpacks each just before it is used. DType must be F16 or BF16.
+	Int8 bool
 	// Simple avoids tensor cores: slower, for comparison and where a device fails the self-test.
 	Simple bool
 }

@@ -35,7 +35,7 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 	b.want(dst, op.In, op.In2, op.PerChannel, op.Residual)
 	in, w, out := op.In.Shape, op.W.Shape, dst.Shape
 	g := gemm{
-		a: at(op.In), a2: at(op.In2), b: b.weightAt(op.W), bias: b.weightAt(op.Bias),
+		a: at(op.In), a2: at(op.In2), b: b.matrixAt(op.W), bias: b.weightAt(op.Bias),
 		perChannel: at(op.PerChannel), residual: at(op.Residual), d: at(dst),
 		m: int32s(out[0] * out[1] * out[2]), n: int32s(w[0]), k: int32s(w[1] * w[2] * w[3]), act: int32(op.Act),
 		h: int32s(in[1]), w: int32s(in[2]), c1: int32s(in[3]), c2: int32s(w[1] - in[3]), kh: int32s(w[2]), kw: int32s(w[3]),
@@ -60,7 +60,7 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 	rows := in.Len() / channels
 	width := int32s(rows / images)
 	g := gemm{
-		a: at(op.In), b: b.weightAt(op.W), bias: b.weightAt(op.Bias), residual: at(op.Residual), d: at(dst),
+		a: at(op.In), b: b.matrixAt(op.W), bias: b.weightAt(op.Bias), residual: at(op.Residual), d: at(dst),
 		m: int32s(rows), n: int32s(op.W.Shape[0]), k: int32s(channels), act: int32(op.Act),
 		h: 1, w: width, c1: int32s(channels), kh: 1, kw: 1, stride: 1, upH: 1, upW: width, outH: 1, outW: width,
 	}

@@ -28,6 +28,7 @@ var parameters = []struct {
 	{layerNorm{}, "LayerNorm", "norm.cu"},
 	{rotary{}, "Rotary", "norm.cu"},
 	{embedding{}, "Embed", "embed.cu"},
+	{unpack{}, "Unpack", "unpack.cu"},
 	{pointwise{}, "Pointwise", "pointwise.cu"},
 	{place{}, "Place", "pointwise.cu"},
 	{cut{}, "Cut", "pointwise.cu"},

@@ -132,8 +132,13 @@ type scratch struct {
 
 func (b *Backend) scratchFor(n int) (cu.DevicePtr, bool) {
 	s := &b.scratch
+	return b.grown(s, n, max(2*s.now.bytes, 1<<20))
+}
+
+// grown makes a scratch hold n bytes, and if it must grow then so many at the least.
+func (b *Backend) grown(s *scratch, n, least int) (cu.DevicePtr, bool) {
 	if n > s.now.bytes {
-		m, err := b.alloc(max(n, 2*s.now.bytes, 1<<20))
+		m, err := b.alloc(max(n, least))
 		if err != nil {
 			if b.err == nil {
 				b.err = err

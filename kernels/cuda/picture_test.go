@@ -22,6 +22,7 @@ type pictureCase struct {
 	CFG           float64
 	Seeds         []uint64
 	FP16, BF16    float64
+	INT8          float64 // float16 with 8-bit weights
 }
 
 // Whole pictures, from the text to the pixels, against the CPU's float32.
@@ -50,6 +51,7 @@ func TestPictures(t *testing.T) {
 				{"fp32", 50},         // what the design asks of float32
 				{"fp16", c.FP16 - 1}, // no worse than 1 dB below torch in that type
 				{"bf16", c.BF16 - 1},
+				{"int8", c.INT8 - 1},
 			} {
 				if got := psnr(c.render(t, pipeline.CUDA, d.dtype), exact); got < d.least {
 					t.Errorf("%s: %.1f dB against the CPU's float32; %.1f are wanted", d.dtype, got, d.least)

@@ -107,6 +107,9 @@ func (b *Backend) selfTest(o conformance.Options) Report {
 func (b *Backend) check(o conformance.Options) []conformance.Verdict {
 	o.TF32 = b.tf32
 	all := conformance.Check(b, o)
+	if b.int8 {
+		all = append(all, b.checkUnpack())
+	}
 	return append(all, b.checkProducts(o)...)
 }
 
@@ -129,8 +132,13 @@ func (b *Backend) checkProducts(o conformance.Options) (all []conformance.Verdic
 
 // typeName is the name of the type on the command line.
 func (b *Backend) typeName() string {
-	if b.tf32 {
+	switch {
+	case b.tf32:
 		return "tf32"
+	case b.int8 && b.dtype == tensor.BF16:
+		return "int8 and bf16"
+	case b.int8:
+		return "int8"
 	}
 	return map[tensor.DType]string{tensor.F32: "fp32", tensor.F16: "fp16", tensor.BF16: "bf16"}[b.dtype]
 }
@@ -170,7 +178,7 @@ func failures(checks []conformance.Verdict) (failed []string) {
 // Verdicts lists what the self-tests of a device have found so far, with this driver and this build.
 func Verdicts(d Device, cache string) []Verdict {
 	var all []Verdict
-	for _, o := range []Options{{DType: tensor.F16}, {DType: tensor.BF16}, {DType: tensor.F32}, {DType: tensor.F32, TF32: true}} {
+	for _, o := range []Options{{DType: tensor.F16}, {DType: tensor.BF16}, {DType: tensor.F32}, {DType: tensor.F32, TF32: true}, {DType: tensor.F16, Int8: true}, {DType: tensor.BF16, Int8: true}} {
 		if v, ok := readVerdict(verdictPath(d, o, cache)); ok {
 			all = append(all, v)
 		}
@@ -200,7 +208,7 @@ func verdictPath(d Device, o Options, cache string) string {
 		}
 		cache = filepath.Join(user, "darkroom")
 	}
-	key := sha256.Sum256([]byte(fmt.Sprint(d.Name, d.Capability, d.Driver, buildID(), o.DType, o.Simple, o.TF32)))
+	key := sha256.Sum256([]byte(fmt.Sprint(d.Name, d.Capability, d.Driver, buildID(), o.DType, o.Simple, o.TF32, o.Int8)))
 	return filepath.Join(cache, "cuda-"+hex.EncodeToString(key[:8])+".json")
 }
 

@@ -62,7 +62,7 @@ func (b *Backend) Stage(w *kernels.Weight) error {
 	if err != nil || c.staged[w] != nil {
 		return err
 	}
-	l := b.layout(w.Role, w.Shape)
+	l := b.layout(w)
 	host, err := drv.AllocPinned(max(l.rows*l.rowBytes(), 1))
 	if err != nil {
 		return b.explain("allocating page-locked memory", err)
@@ -72,6 +72,7 @@ func (b *Backend) Stage(w *kernels.Weight) error {
 		return err
 	}
 	c.staged[w] = host
+	b.largest = max(b.largest, b.UnpackedBytes(w))
 	w.Host.Release()
 	return nil
 }

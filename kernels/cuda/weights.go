@@ -21,15 +21,24 @@ import (
 //	Matrix       row o as it is
 //	MatrixGEGLU  rows value 0, gate 0, value 1, gate 1, …: one lane of gemm_mma gets both
 //	Table        as it is, not padded
+//
+// In 8 bits a row is followed by its scale: see unpack.go.
 type layout struct {
 	rows, width, pitch int
 	dtype              tensor.DType
 	taps               int               // kH·kW of a filter, else 1
 	source             func(row int) int // the checkpoint's row
 	tf32               bool              // values are rounded to TF32
+	coded              bool              // in 8 bits
 }
 
-func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
+func (b *Backend) layout(w *kernels.Weight) layout {
+	l := b.plainLayout(w.Role, w.Shape)
+	l.coded = b.narrow(w)
+	return l
+}
+
+func (b *Backend) plainLayout(role kernels.Role, s tensor.Shape) layout {
 	same := func(row int) int { return row }
 	l := layout{rows: s[0], width: s.Len() / s[0], dtype: b.dtype, taps: 1, source: same, tf32: b.tf32 && role != kernels.Table}
 	l.pitch = (l.width + depth - 1) / depth * depth
@@ -46,11 +55,16 @@ func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
 	return l
 }
 
-func (l layout) rowBytes() int { return l.pitch * l.dtype.Size() }
+func (l layout) rowBytes() int {
+	if l.coded {
+		return l.pitch + codeBytes
+	}
+	return l.pitch * l.dtype.Size()
+}
 
-// PackedBytes is the size of the padded rows.
+// PackedBytes is the size of the padded rows; those of 8 bits take less: see NarrowBytes.
 func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
-	l := b.layout(role, shape)
+	l := b.plainLayout(role, shape)
 	return l.rows * l.rowBytes()
 }
 
@@ -58,7 +72,7 @@ func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
 // to the device.
 func (b *Backend) Load(w *kernels.Weight) error {
 	defer b.enter()()
-	l := b.layout(w.Role, w.Shape)
+	l := b.layout(w)
 	m, err := b.alloc(l.rows * l.rowBytes())
 	if err != nil {
 		return err
@@ -68,6 +82,7 @@ func (b *Backend) Load(w *kernels.Weight) error {
 		return err
 	}
 	b.Place(w, m)
+	b.largest = max(b.largest, b.UnpackedBytes(w))
 	return nil
 }
 
@@ -120,6 +135,10 @@ func (l layout) packRows(dst []byte, w *kernels.Weight, first int) error {
 			for t := range l.taps {
 				row[t*channels+c] = src[c*l.taps+t]
 			}
+		}
+		if l.coded {
+			encode(dst[i*l.rowBytes():(i+1)*l.rowBytes()], row, w.Host.Type())
+			continue
 		}
 		tensor.Encode(dst[i*l.rowBytes():(i+1)*l.rowBytes()], l.dtype, row)
 	}
