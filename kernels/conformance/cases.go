@@ -178,6 +178,13 @@ func conv2DCases() []testCase {
 		{h: 4, w: 4, c: 1280, o: 64, k: 3, pad: same, slow: true},
 		{h: 4, w: 4, c: 640, c2: 320, o: 96, k: 3, pad: same, slow: true},
 		{h: 40, w: 40, c: 48, o: 48, k: 3, pad: same, act: kernels.SiLU, slow: true},
+		// Lines of whole tiles, which AMX reads from the picture: parts of lines and of images, two inputs, strides, upsampling, blocks of K.
+		{n: 2, h: 8, w: 16, c: 32, c2: 64, o: 37, k: 3, pad: same, act: kernels.SiLU, perChannel: true, residual: true},
+		{n: 3, h: 20, w: 16, c: 32, o: 32, k: 3, pad: same},
+		{n: 2, h: 32, w: 32, c: 32, o: 16, k: 3, stride: 2, pad: down},
+		{h: 8, w: 9, c: 32, o: 33, k: 3, pad: same, up: [2]int{15, 16}},
+		{h: 2, w: 512, c: 32, o: 9, k: 3, pad: same},
+		{n: 2, h: 4, w: 48, c: 96, o: 70, k: 3, pad: same, residual: true},
 		// With fewer multiplications: tiles cut off at each edge, outputs and channels that fill no vector and straddle blocks,
 		// two inputs, every padding, and what follows the sum.
 		{n: 2, h: 8, w: 8, c: 64, o: 64, k: 3, pad: same, winograd: true},
@@ -237,6 +244,10 @@ func linearCases() []testCase {
 		{n: 1, t: 9, c: 40, o: 64, act: kernels.TanhGEGLU, bias: true, residual: true},
 		{n: 2, t: 13, c: 40, o: 33, act: kernels.SwiGLU, bias: true, residual: true},
 		{n: 3, t: 5, c: 16, o: 64, act: kernels.SwiGLU},
+		// Rows that AMX reads where they lie, with sums in one block of K and in several.
+		{n: 2, t: 40, c: 96, o: 70, bias: true, residual: true},
+		{n: 2, t: 16, c: 96, o: 40, act: kernels.GEGLU, bias: true},
+		{n: 2, t: 40, c: 736, o: 40, act: kernels.GEGLU, bias: true},
 		// Sums that a GPU splits.
 		{n: 2, t: 5, c: 1032, o: 72, bias: true, residual: true},
 		{n: 1, t: 3, c: 520, o: 35, act: kernels.GEGLU, bias: true},

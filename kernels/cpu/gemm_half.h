@@ -156,14 +156,15 @@ static void copy_windows(const gemm_job *g, int64_t size, const char **table, in
 	for (int64_t done = 0; done < bytes;) {
 		int64_t n = min64((g->channels[at->input] - at->channel) * size, bytes - done);
 		const char **pixels = table + (at->tap * 2 + at->input) * rows;
-		for (int64_t r = 0; r < rows; r++) {
-			const char *from = pixels[r] + at->channel * size;
-			char *row = a + (r / TALL * TALL * chunks + r % TALL) * LINE;
-			for (int64_t to = done, some; to < done + n; to += some, from += some) {
-				char *line = row + to / LINE * TALL * LINE + to % LINE;
+		for (int64_t first = 0; first < rows; first += TALL) {
+			int64_t skip = at->channel * size, some;
+			for (int64_t to = done; to < done + n; to += some, skip += some) {
+				char *row = a + (first * chunks + to / LINE * TALL) * LINE + to % LINE;
 				some = min64(LINE - to % LINE, done + n - to);
-				if (some == LINE) __builtin_memcpy(line, from, LINE);
-				else __builtin_memcpy(line, from, some);
+				if (some == LINE)
+					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += LINE) __builtin_memcpy(row, pixels[r] + skip, LINE);
+				else
+					for (int64_t r = first; r < min64(first + TALL, rows); r++, row += LINE) __builtin_memcpy(row, pixels[r] + skip, some);
 			}
 		}
 		done += n;

@@ -107,8 +107,8 @@ static source source_of(const gemm_job *g, int64_t size) {
 	int64_t bytes = (g->channels[0] + g->channels[1]) * size, w = g->out_w, rows = rows_of_item(g);
 	if (bytes % LINE) return windows; // chunks would hold two taps
 	if (ROW_WISE(g)) {
-		// Rows that are a multiple of 1 KiB apart are in few sets of the L1 cache.
-		int lies = !g->channels[1] && g->rows % 16 == 0 && bytes / LINE % 16 && rows * bytes <= MOST_PICTURE;
+		// Rows that are a multiple of 512 bytes apart are in few sets of the L1 cache.
+		int lies = !g->channels[1] && g->rows % 16 == 0 && bytes / LINE % 8 && rows * bytes <= MOST_PICTURE;
 		return lies ? (source){.kind = MATRIX, .pitch = bytes} : windows;
 	}
 	if (w % 16) return windows; // tiles would hold two lines

@@ -95,6 +95,7 @@ func int8Cases() []int8Case {
 		linear(1, 300, 130, 352, kernels.GELU),
 		conv(2, 5, 6, 33, 0, 17, 1, 1, none), conv(2, 5, 6, 24, 40, 50, 1, 1, none), conv(3, 7, 5, 5, 0, 9, 3, 1, none), conv(2, 8, 8, 64, 0, 48, 3, 1, none),
 		conv(2, 6, 6, 3, 8, 35, 3, 1, none), conv(1, 8, 8, 16, 0, 16, 3, 2, none), conv(2, 4, 5, 20, 0, 12, 3, 1, [2]int{8, 10}), conv(1, 16, 16, 192, 0, 32, 3, 1, none),
+		conv(2, 4, 16, 64, 64, 40, 3, 1, none), conv(2, 8, 32, 64, 0, 16, 3, 2, none), linear(2, 40, 192, 70, kernels.GEGLU),
 	}
 }
 
@@ -219,6 +220,9 @@ func TestInt8(t *testing.T) {
 				}
 				if !strings.HasSuffix(set, "amx") {
 					same(exact, c.run(t, emulated(t, exact, 2), in, w, bias, 0, c.n), got)
+				}
+				if set == "amx" {
+					same("the emulation", c.run(t, emulated(t, "lowered_amx", 2), in, w, bias, 0, c.n), got)
 				}
 				same("one thread", c.run(t, one, in, w, bias, 0, c.n), got)
 				for i := range c.n {

@@ -33,7 +33,7 @@ func selfTest(name string) error {
 // quick keeps one case for each kernel that takes the reference a few milliseconds.
 func quick(name string) bool {
 	for _, prefix := range []string{
-		"conv2d/3×7×11×13 to 17", "conv2d/2×8×8×64+32", "linear/2×31×33", "linear/2×13×40 to 64 geglu",
+		"conv2d/3×7×11×13 to 17", "conv2d/2×8×8×64+32", "conv2d/2×8×16×32+64", "linear/2×31×33", "linear/2×40×96", "linear/2×13×40 to 64 geglu",
 		"attention/2×19 queries", "attention/1×65 queries, 65 keys, 2×80", "groupnorm/2×5×7×5+7", "layernorm/3×7×13", "embed/2×7",
 	} {
 		if strings.HasPrefix(name, prefix) {
