@@ -64,7 +64,10 @@ func listDevices(e *env, asJSON bool) error {
 	t := newTable(e.stdout)
 	t.AppendHeader(table.Row{"backend", "device", "about"})
 	if len(d.Kernels) > 0 {
-		about := fmt.Sprintf("%d threads, %s kernels", d.Threads, d.Kernels[0])
+		about := fmt.Sprintf("%d threads, kernels:", d.Threads)
+		for i, k := range d.ByType {
+			about += fmt.Sprintf("%s %s in %s", []string{"", ","}[min(i, 1)], k.Kernels, k.DType)
+		}
 		if d.MemoryTotal > 0 {
 			about += fmt.Sprintf(", %s of memory, %s free", bytesText(d.MemoryTotal), bytesText(d.MemoryFree))
 		}

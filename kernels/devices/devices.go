@@ -15,12 +15,19 @@ import (
 // Info is the machine, as JSON shows it.
 type Info struct {
 	Processor   string   `json:"processor"`
-	Kernels     []string `json:"kernels"`      // sets of kernels that it can run, the one in use first; empty without cgo
-	Threads     int      `json:"threads"`      // used where nothing else is asked for
-	MemoryTotal uint64   `json:"memory_total"` // bytes; 0 where it is not known
+	Kernels     []string `json:"kernels"`         // sets of kernels that it can run, the one in use first; empty without cgo
+	ByType      []Set    `json:"kernels_by_type"` // the set in use for each type; those that are not float32 have passed their test
+	Threads     int      `json:"threads"`         // used where nothing else is asked for
+	MemoryTotal uint64   `json:"memory_total"`    // bytes; 0 where it is not known
 	MemoryFree  uint64   `json:"memory_free"`
 	CUDA        []GPU    `json:"cuda"`
 	CUDAMissing string   `json:"cuda_missing,omitempty"` // why there is none
+}
+
+// Set is the set of kernels in use for a type: fp32, bf16 or int8.
+type Set struct {
+	DType   string `json:"dtype"`
+	Kernels string `json:"kernels"`
 }
 
 // GPU is a device for the backend cuda.
@@ -45,13 +52,23 @@ type Verdict struct {
 
 // List looks at the machine. cache is where verdicts of self-tests are kept; "" is nowhere.
 func List(cache string) Info {
-	d := Info{Processor: machine.Processor(), Kernels: []string{}, Threads: runtime.GOMAXPROCS(0), CUDA: []GPU{}}
+	d := Info{Processor: machine.Processor(), Kernels: []string{}, ByType: []Set{}, Threads: runtime.GOMAXPROCS(0), CUDA: []GPU{}}
 	if cpu.Available {
 		d.Kernels = append(cpu.Instructions(tensor.F32), cpu.Instructions(tensor.BF16)...)
 		for _, name := range cpu.Int8Instructions() {
 			if !slices.Contains(d.Kernels, name) {
 				d.Kernels = append(d.Kernels, name)
 			}
+		}
+	}
+	for _, t := range []struct {
+		name string
+		cpu.Options
+	}{{"fp32", cpu.Options{DType: tensor.F32}}, {"bf16", cpu.Options{DType: tensor.BF16}}, {"int8", cpu.Options{DType: tensor.BF16, Int8: true}}} {
+		t.Threads = 1
+		if b, err := cpu.New(t.Options); err == nil {
+			d.ByType = append(d.ByType, Set{t.name, b.Instructions()})
+			b.Close()
 		}
 	}
 	d.MemoryTotal, _ = machine.Memory()
