@@ -100,7 +100,7 @@ type Tensor struct {
 	Mem   Mem
 
 	// Pitch is how many elements lie between the beginnings of two rows, where they are columns of a wider tensor, as
-	// Graph.Columns has them; 0: the rows lie one after the other. Only Attention reads such columns.
+	// Graph.Columns has them; 0: the rows lie one after the other. Only Attention and Conv2D.PerChannel read such columns.
 	Pitch int
 
 	base *Tensor // the tensor whose memory this one views, nil for its own

@@ -21,7 +21,7 @@ type Conv2D struct {
 	In, In2    *Tensor // [N,H,W,C], [N,H,W,C2] or nil
 	W          *Weight // Filter [O, C+C2, kH, kW]
 	Bias       *Weight // Vector [O] or nil
-	PerChannel *Tensor // [N,O] or nil: the time embedding
+	PerChannel *Tensor // [N,O] or nil: the time embedding; may be columns, from a multiple of 8 on
 	Residual   *Tensor // dst's shape, or nil
 	Act        Activation
 	Stride     int    // 0 means 1

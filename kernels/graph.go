@@ -119,7 +119,8 @@ func (g *Graph) Reshape(t *Tensor, shape ...int) *Tensor {
 	return v
 }
 
-// Columns views columns [from, to) of a tensor, for Attention: keys beside queries and values, of one product.
+// Columns views columns [from, to) of a tensor, for Attention: keys beside queries and values, of one product; and for
+// Conv2D.PerChannel.
 func (g *Graph) Columns(t *Tensor, from, to int) *Tensor {
 	last := len(t.Shape) - 1
 	if t.Pitch != 0 || from < 0 || from >= to || to > t.Shape[last] {
@@ -156,8 +157,9 @@ func (g *Graph) AddNumbers(label string, op Op) *Tensor { return g.add(label, op
 
 func (g *Graph) add(label string, op Op, d tensor.DType) *Tensor {
 	if _, reads := op.(*Attention); !reads {
+		conv, _ := op.(*Conv2D)
 		for _, t := range op.Inputs() {
-			if t.Pitch != 0 {
+			if t.Pitch != 0 && (conv == nil || t != conv.PerChannel) {
 				panic(fmt.Sprintf("kernels: %s %s reads columns of a wider tensor", op.Kind(), label))
 			}
 		}

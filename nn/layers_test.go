@@ -20,13 +20,19 @@ func TestLayers(t *testing.T) {
 	names := nn.AttentionNames{Q: "to_q", K: "to_k", V: "to_v", Out: "to_out.0"}
 	for name, write := range map[string]func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, value func(string) *kernels.Tensor) *kernels.Tensor{
 		"resblock": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, value func(string) *kernels.Tensor) *kernels.Tensor {
-			return l.ResBlock(8, 8, 12, 4, 1e-5).Forward(g, x, nil, value("temb"))
+			times := l.Times(12)
+			b := l.ResBlock(8, 8, times, 4, 1e-5)
+			times.Load()
+			return b.Forward(g, x, nil, times.Forward(g, value("temb")))
 		},
 		"resblock-shortcut": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, value func(string) *kernels.Tensor) *kernels.Tensor {
-			return l.ResBlock(12, 8, 12, 4, 1e-3).Forward(g, x, nil, value("temb"))
+			times := l.Times(12)
+			b := l.ResBlock(12, 8, times, 4, 1e-3)
+			times.Load()
+			return b.Forward(g, x, nil, times.Forward(g, value("temb")))
 		},
 		"resblock-plain": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, _ func(string) *kernels.Tensor) *kernels.Tensor {
-			return l.ResBlock(6, 9, 0, 3, 1e-6).Forward(g, x, nil, nil)
+			return l.ResBlock(6, 9, nil, 3, 1e-6).Forward(g, x, nil, nn.Time{})
 		},
 		"self-attention": func(g *kernels.Graph, l nn.Loader, x *kernels.Tensor, _ func(string) *kernels.Tensor) *kernels.Tensor {
 			return l.Attention(names, 12, 12, 3).Forward(g, x, nil, nil)

@@ -7,19 +7,20 @@ import "darkroom/kernels"
 type ResBlock struct {
 	norm1, norm2 GroupNorm
 	conv1, conv2 Conv2D
-	timeEmbProj  *Linear // nil in the autoencoder
+	time         int     // its number among the layers that read the time embedding; -1 in the autoencoder
 	convShortcut *Conv2D // nil where the channels agree
 }
 
-// ResBlock loads a block from in to out channels; temb is the width of the time embedding, 0 for none.
-func (l Loader) ResBlock(in, out, temb, groups int, eps float32) ResBlock {
+// ResBlock loads a block from in to out channels. Its layer for the time embedding is loaded with the others of times, nil
+// for none.
+func (l Loader) ResBlock(in, out int, times *Times, groups int, eps float32) ResBlock {
 	b := ResBlock{
 		norm1: l.At("norm1").GroupNorm(in, groups, eps), conv1: l.At("conv1").Conv2D(in, out, 3),
 		norm2: l.At("norm2").GroupNorm(out, groups, eps), conv2: l.At("conv2").Conv2D(out, out, 3),
+		time: -1,
 	}
-	if temb > 0 {
-		p := l.At("time_emb_proj").Tolerant(false).Linear(temb, out)
-		b.timeEmbProj = &p
+	if times != nil {
+		b.time = times.add(l.At("time_emb_proj").Tolerant(false), out)
 	}
 	if in != out {
 		c := l.At("conv_shortcut").Conv2D(in, out, 1)
@@ -28,13 +29,13 @@ func (l Loader) ResBlock(in, out, temb, groups int, eps float32) ResBlock {
 	return b
 }
 
-// Forward runs the block on x, or on x and skip side by side; temb, [N,width], has been through SiLU.
-func (b ResBlock) Forward(g *kernels.Graph, x, skip, temb *kernels.Tensor) *kernels.Tensor {
-	var time *kernels.Tensor
-	if b.timeEmbProj != nil {
-		time = b.timeEmbProj.Forward(g, temb, kernels.Identity, nil)
+// Forward runs the block on x, or on x and skip side by side.
+func (b ResBlock) Forward(g *kernels.Graph, x, skip *kernels.Tensor, time Time) *kernels.Tensor {
+	var add *kernels.Tensor
+	if b.time >= 0 {
+		add = time.block(g, b.time)
 	}
-	h := b.conv1.Forward(g, b.norm1.SiLU(g, x, skip), Conv{PerChannel: time})
+	h := b.conv1.Forward(g, b.norm1.SiLU(g, x, skip), Conv{PerChannel: add})
 	residual := x
 	if b.convShortcut != nil {
 		residual = b.convShortcut.Forward(g, x, Conv{In2: skip})

@@ -14,11 +14,11 @@ type downBlock struct {
 	motions     []motion      // a layer each; empty without a motion module
 }
 
-func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsample bool) downBlock {
+func newDownBlock(l nn.Loader, times *nn.Times, c Config, level int, kind string, in int, downsample bool) downBlock {
 	var b downBlock
 	out := c.BlockOutChannels[level]
 	for i := range c.LayersPerBlock[level] {
-		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
+		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in, out, times, c.NormNumGroups, c.NormEps))
 		if kind == "CrossAttnDownBlock2D" {
 			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.DownTransformerLayers[level][i], c.OnlyCrossAttention[level]))
 		}
@@ -37,13 +37,13 @@ func newDownBlock(l nn.Loader, c Config, level int, kind string, in int, downsam
 
 // The feature of an adapter, if there is one, joins the last layer's result, or that of the whole block where it has no
 // attention. The way ends where there are most skips.
-func (b downBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, join func(*kernels.Tensor) *kernels.Tensor, film filmed, skips *[]*kernels.Tensor, most int) *kernels.Tensor {
+func (b downBlock) forward(g *kernels.Graph, x *kernels.Tensor, time nn.Time, read context, join func(*kernels.Tensor) *kernels.Tensor, film filmed, skips *[]*kernels.Tensor, most int) *kernels.Tensor {
 	last, downs := len(b.resnets)-1, b.downsampler != nil
 	for i, r := range b.resnets {
 		if len(*skips) == most {
 			return x
 		}
-		x = r.Forward(g, x, nil, temb)
+		x = r.Forward(g, x, nil, time)
 		if b.attentions != nil {
 			x = b.attentions[i].forward(g, x, read)
 		}
@@ -70,11 +70,11 @@ type midBlock struct {
 	motions   []motion     // one or none
 }
 
-func newMidBlock(l nn.Loader, c Config) *midBlock {
+func newMidBlock(l nn.Loader, times *nn.Times, c Config) *midBlock {
 	level := len(c.BlockOutChannels) - 1
 	width := c.BlockOutChannels[level]
 	resnet := func(i int) nn.ResBlock {
-		return l.At("resnets", i).ResBlock(width, width, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps)
+		return l.At("resnets", i).ResBlock(width, width, times, c.NormNumGroups, c.NormEps)
 	}
 	if c.MidBlockType == "UNetMidBlock2D" {
 		return &midBlock{resnets: []nn.ResBlock{resnet(0)}}
@@ -84,11 +84,11 @@ func newMidBlock(l nn.Loader, c Config) *midBlock {
 	return &midBlock{resnets: []nn.ResBlock{resnet(0), resnet(1)}, attention: &t}
 }
 
-func (b *midBlock) forward(g *kernels.Graph, x, temb *kernels.Tensor, read context, film filmed) *kernels.Tensor {
-	x = b.resnets[0].Forward(g, x, nil, temb)
+func (b *midBlock) forward(g *kernels.Graph, x *kernels.Tensor, time nn.Time, read context, film filmed) *kernels.Tensor {
+	x = b.resnets[0].Forward(g, x, nil, time)
 	if b.attention != nil {
 		x = film.move(g, b.motions, 0, b.attention.forward(g, x, read))
-		x = b.resnets[1].Forward(g, x, nil, temb)
+		x = b.resnets[1].Forward(g, x, nil, time)
 	}
 	return x
 }
@@ -103,7 +103,7 @@ type upBlock struct {
 	motions    []motion      // a layer each; empty without a motion module
 }
 
-func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample bool) upBlock {
+func newUpBlock(l nn.Loader, times *nn.Times, c Config, level int, kind string, in int, upsample bool) upBlock {
 	var b upBlock
 	out := c.BlockOutChannels[level]
 	layers := c.LayersPerBlock[level] + 1
@@ -113,7 +113,7 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 			skip = c.BlockOutChannels[max(level-1, 0)]
 		}
 		b.widths = append(b.widths, in)
-		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in+skip, out, c.TimeEmbedDim(), c.NormNumGroups, c.NormEps))
+		b.resnets = append(b.resnets, l.At("resnets", i).ResBlock(in+skip, out, times, c.NormNumGroups, c.NormEps))
 		if kind == "CrossAttnUpBlock2D" {
 			b.attentions = append(b.attentions, newTransformer(l.At("attentions", i), c, level, c.UpTransformerLayers[level][i], c.OnlyCrossAttention[level]))
 		}
@@ -127,9 +127,9 @@ func newUpBlock(l nn.Loader, c Config, level int, kind string, in int, upsample 
 }
 
 // layer writes layer i of the block, which takes the last of the skips.
-func (b upBlock) layer(g *kernels.Graph, i int, x, temb *kernels.Tensor, read context, film filmed, skips *[]*kernels.Tensor) *kernels.Tensor {
+func (b upBlock) layer(g *kernels.Graph, i int, x *kernels.Tensor, time nn.Time, read context, film filmed, skips *[]*kernels.Tensor) *kernels.Tensor {
 	last := len(*skips) - 1
-	x = b.resnets[i].Forward(g, x, (*skips)[last], temb)
+	x = b.resnets[i].Forward(g, x, (*skips)[last], time)
 	*skips = (*skips)[:last]
 	if b.attentions != nil {
 		x = b.attentions[i].forward(g, x, read)

@@ -19,6 +19,7 @@ type Model struct {
 	Half
 
 	upBlocks    []upBlock
+	times       *nn.Times // of the way up
 	convNormOut nn.GroupNorm
 	convOut     nn.Conv2D
 	imageTokens []int // of each image prompt
@@ -31,7 +32,9 @@ func New(c Config, l nn.Loader) (*Model, error) {
 		return nil, err
 	}
 	ch := c.BlockOutChannels
+	times := l.Times(c.TimeEmbedDim())
 	m := &Model{
+		times:       times,
 		Half:        half,
 		convNormOut: l.At("conv_norm_out").GroupNorm(ch[0], c.NormNumGroups, c.NormEps),
 		convOut:     l.At("conv_out").Conv2D(ch[0], c.OutChannels, c.ConvOutKernel),
@@ -39,8 +42,9 @@ func New(c Config, l nn.Loader) (*Model, error) {
 	last := len(ch) - 1
 	for i, kind := range c.UpBlockTypes {
 		level := last - i // the level of the down block on the other side of the U
-		m.upBlocks = append(m.upBlocks, newUpBlock(l.At("up_blocks", i).Tolerant(true), c, level, kind, ch[min(level+1, last)], i < last))
+		m.upBlocks = append(m.upBlocks, newUpBlock(l.At("up_blocks", i).Tolerant(true), times, c, level, kind, ch[min(level+1, last)], i < last))
 	}
+	times.Load()
 	return m, l.Err()
 }
 
@@ -49,6 +53,7 @@ type Half struct {
 	Config Config
 
 	embedding  embedding
+	times      *nn.Times
 	convIn     nn.Conv2D
 	downBlocks []downBlock
 	midBlock   *midBlock // nil where config.json says null
@@ -65,15 +70,17 @@ func NewHalf(c Config, l nn.Loader) (Half, error) {
 	h := Half{
 		Config:    c,
 		embedding: newEmbedding(l, c),
+		times:     l.Times(c.TimeEmbedDim()),
 		convIn:    l.At("conv_in").Conv2D(c.InChannels, ch[0], c.ConvInKernel),
 	}
 	last := len(ch) - 1
 	for i, kind := range c.DownBlockTypes {
-		h.downBlocks = append(h.downBlocks, newDownBlock(l.At("down_blocks", i).Tolerant(true), c, i, kind, ch[max(i-1, 0)], i < last))
+		h.downBlocks = append(h.downBlocks, newDownBlock(l.At("down_blocks", i).Tolerant(true), h.times, c, i, kind, ch[max(i-1, 0)], i < last))
 	}
 	if c.MidBlockType != "" {
-		h.midBlock = newMidBlock(l.At("mid_block").Tolerant(true), c)
+		h.midBlock = newMidBlock(l.At("mid_block").Tolerant(true), h.times, c)
 	}
+	h.times.Load()
 	return h, nil
 }
 
@@ -92,17 +99,18 @@ func (h Half) Down(g *kernels.Graph, in Inputs, added *kernels.Tensor) Down {
 // DownTo is Down as far as there are most skips. The bottom is there where the way is not cut off.
 func (h Half) DownTo(g *kernels.Graph, in Inputs, added *kernels.Tensor, most int) Down {
 	d := Down{temb: Each(g, h.embedding.forward(g, in), in.frames)}
+	time := h.times.Forward(g, d.temb)
 	x := h.convIn.Forward(g, in.Sample, nn.Conv{Residual: added})
 	d.Skips = []*kernels.Tensor{x}
 	join := h.joiner(g, in.Sample.Shape[0])
 	for _, b := range h.downBlocks {
-		x = b.forward(g, x, d.temb, in.context(), join, in.filmed, &d.Skips, most)
+		x = b.forward(g, x, time, in.context(), join, in.filmed, &d.Skips, most)
 	}
 	if len(d.Skips) == most {
 		return d
 	}
 	if h.midBlock != nil {
-		x = h.midBlock.forward(g, x, d.temb, in.context(), in.filmed)
+		x = h.midBlock.forward(g, x, time, in.context(), in.filmed)
 	}
 	d.Middle = join(x)
 	return d
@@ -215,6 +223,7 @@ func (m *Model) Up(g *kernels.Graph, in Inputs, d Down) *kernels.Tensor {
 func (m *Model) UpCut(g *kernels.Graph, in Inputs, d Down, cut nn.Cut) *kernels.Tensor {
 	x, skips := d.Middle, slices.Clone(d.Skips)
 	left := m.Layers()
+	time := m.times.Forward(g, d.temb)
 	for _, b := range m.upBlocks {
 		for i := range b.resnets {
 			if left == cut.Layers {
@@ -228,7 +237,7 @@ func (m *Model) UpCut(g *kernels.Graph, in Inputs, d Down, cut nn.Cut) *kernels.
 			}
 			left--
 			if x != nil {
-				x = b.layer(g, i, x, d.temb, in.context(), in.filmed, &skips)
+				x = b.layer(g, i, x, time, in.context(), in.filmed, &skips)
 			}
 		}
 	}

@@ -53,7 +53,7 @@ func TestBlocksAgainstDiffusers(t *testing.T) {
 	for _, name := range golden.Open(t, "testdata/blocks.safetensors").Networks() {
 		t.Run(name, func(t *testing.T) {
 			m, net := open(t, "blocks", name)
-			b := blockTest{t, net.Call("small")}
+			b := blockTest{t, net.Call("small"), m.Half.times, m.times}
 			for i, d := range m.downBlocks {
 				b.down(fmt.Sprint("down_blocks.", i), d)
 			}
@@ -67,8 +67,9 @@ func TestBlocksAgainstDiffusers(t *testing.T) {
 }
 
 type blockTest struct {
-	t    *testing.T
-	call golden.Call
+	t              *testing.T
+	call           golden.Call
+	times, upTimes *nn.Times
 }
 
 func (b blockTest) check(path string, write func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor) {
@@ -79,9 +80,13 @@ func (b blockTest) check(path string, write func(g *kernels.Graph, in *golden.In
 	})
 }
 
-// temb is the time embedding that a block of diffusers reads: SiLU, which each applies to it, is done once here.
-func (b blockTest) temb(in *golden.Inputs, path string) *kernels.Tensor {
-	return in.Value(path+"@temb", silu)
+// time is the time embedding that a block of diffusers reads: SiLU, which each applies to it, is done once here.
+func (b blockTest) time(g *kernels.Graph, in *golden.Inputs, path string) nn.Time {
+	times := b.times
+	if strings.HasPrefix(path, "up_blocks") {
+		times = b.upTimes
+	}
+	return times.Forward(g, in.Value(path+"@temb", silu))
 }
 
 func silu(v float32) float32 { return float32(float64(v) / (1 + math.Exp(-float64(v)))) }
@@ -97,7 +102,7 @@ func (b blockTest) down(path string, d downBlock) {
 	b.t.Run(path, func(t *testing.T) {
 		b.call.Check(t, tolerance, func(g *kernels.Graph, in *golden.Inputs) golden.Results {
 			var skips []*kernels.Tensor
-			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, filmed{}, &skips, math.MaxInt)
+			out := d.forward(g, in.Value(path+"@hidden_states", nil), b.time(g, in, path), b.text(in, path), func(x *kernels.Tensor) *kernels.Tensor { return x }, filmed{}, &skips, math.MaxInt)
 			results := golden.Results{path + "@out": out}
 			for i, s := range skips {
 				results[fmt.Sprintf("%s@left%d", path, i)] = s
@@ -120,7 +125,7 @@ func (b blockTest) down(path string, d downBlock) {
 
 func (b blockTest) middle(path string, m *midBlock) {
 	b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
-		return m.forward(g, in.Value(path+"@hidden_states", nil), b.temb(in, path), b.text(in, path), filmed{})
+		return m.forward(g, in.Value(path+"@hidden_states", nil), b.time(g, in, path), b.text(in, path), filmed{})
 	})
 	b.resnets(path, m.resnets, nil)
 	if m.attention != nil {
@@ -144,7 +149,7 @@ func (b blockTest) up(path string, u upBlock) {
 		}
 		x := in.Value(path+"@hidden_states", nil)
 		for i := range u.resnets {
-			x = u.layer(g, i, x, b.temb(in, path), b.text(in, path), filmed{}, &skips)
+			x = u.layer(g, i, x, b.time(g, in, path), b.text(in, path), filmed{}, &skips)
 		}
 		return x
 	})
@@ -165,12 +170,12 @@ func (b blockTest) resnets(path string, resnets []nn.ResBlock, skips []int) {
 		path := fmt.Sprint(path, ".resnets.", i)
 		b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
 			if skips == nil {
-				return r.Forward(g, in.Value(path+"@input_tensor", nil), nil, b.temb(in, path))
+				return r.Forward(g, in.Value(path+"@input_tensor", nil), nil, b.time(g, in, path))
 			}
 			_, shape := b.call.Floats(b.t, path+"@input_tensor")
 			both := shape[3]
 			x, skip := in.Part(path+"@input_tensor", 0, both-skips[i]), in.Part(path+"@input_tensor", both-skips[i], both)
-			return r.Forward(g, x, skip, b.temb(in, path))
+			return r.Forward(g, x, skip, b.time(g, in, path))
 		})
 	}
 }

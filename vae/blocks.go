@@ -16,7 +16,7 @@ type stage struct {
 func newStage(l nn.Loader, c Config, in, out, layers int) stage {
 	var s stage
 	for i := range layers {
-		s.resnets = append(s.resnets, l.At("resnets", i).ResBlock(in, out, 0, c.NormNumGroups, normEps))
+		s.resnets = append(s.resnets, l.At("resnets", i).ResBlock(in, out, nil, c.NormNumGroups, normEps))
 		in = out
 	}
 	return s
@@ -24,7 +24,7 @@ func newStage(l nn.Loader, c Config, in, out, layers int) stage {
 
 func (s stage) forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
 	for _, r := range s.resnets {
-		x = r.Forward(g, x, nil, nil)
+		x = r.Forward(g, x, nil, nn.Time{})
 	}
 	if s.resize == nil {
 		return x
@@ -51,7 +51,7 @@ func newMidBlock(l nn.Loader, c Config) midBlock {
 	width := c.BlockOutChannels[len(c.BlockOutChannels)-1]
 	var b midBlock
 	for i := range b.resnets {
-		b.resnets[i] = l.At("resnets", i).ResBlock(width, width, 0, c.NormNumGroups, normEps)
+		b.resnets[i] = l.At("resnets", i).ResBlock(width, width, nil, c.NormNumGroups, normEps)
 	}
 	if c.MidBlockAddAttention {
 		a := l.At("attentions", 0)
@@ -67,11 +67,11 @@ func newMidBlock(l nn.Loader, c Config) midBlock {
 }
 
 func (b midBlock) forward(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
-	x = b.resnets[0].Forward(g, x, nil, nil)
+	x = b.resnets[0].Forward(g, x, nil, nn.Time{})
 	if b.attention != nil {
 		x = b.attend(g, x)
 	}
-	return b.resnets[1].Forward(g, x, nil, nil)
+	return b.resnets[1].Forward(g, x, nil, nn.Time{})
 }
 
 // attend is x += attention(GN x), each pixel a token.

@@ -122,7 +122,7 @@ func (b blockTest) check(path, input string, forward func(g *kernels.Graph, x *k
 func (b blockTest) resnets(path string, resnets []nn.ResBlock) {
 	for i, r := range resnets {
 		b.check(fmt.Sprint(path, ".resnets.", i), "@input_tensor", func(g *kernels.Graph, x *kernels.Tensor) *kernels.Tensor {
-			return r.Forward(g, x, nil, nil)
+			return r.Forward(g, x, nil, nn.Time{})
 		})
 	}
 }

@@ -143,7 +143,7 @@ func (s *suite) check(c testCase) (out []Verdict) {
 		for i, b := range s.some {
 			verdict(fmt.Sprintf("threads #%d %v", i, d), func() (float64, error) { return same(b, f) })
 		}
-		if strings.HasPrefix(c.name, "attention/") {
+		if strings.HasPrefix(c.name, "attention/") || strings.HasPrefix(c.name, "conv2d/") && strings.Contains(c.name, " per-channel") {
 			verdict("columns "+d.String(), func() (float64, error) {
 				got, err := s.columns(c, f)
 				if err != nil {
@@ -157,12 +157,18 @@ func (s *suite) check(c testCase) (out []Verdict) {
 	return out
 }
 
-// columns is an attention whose queries, keys and values are columns of wider tensors.
+// columns is an attention whose queries, keys and values are columns of wider tensors, or a convolution whose per-channel
+// term is.
 func (s *suite) columns(c testCase, v variant) ([]float32, error) {
 	o := newOperands(s.b, c, v)
 	defer o.free()
-	op := c.op(o).(*kernels.Attention)
-	op.Q, op.K, op.V = o.within(op.Q, 16, 24), o.within(op.K, 8, 40), o.within(op.V, 40, 8)
+	op := c.op(o)
+	switch op := op.(type) {
+	case *kernels.Attention:
+		op.Q, op.K, op.V = o.within(op.Q, 16, 24), o.within(op.K, 8, 40), o.within(op.V, 40, 8)
+	case *kernels.Conv2D:
+		op.PerChannel = o.within(op.PerChannel, 16, 32-op.PerChannel.Shape[1]%8)
+	}
 	return o.result(op)
 }
 

@@ -28,6 +28,9 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 		job.in[1], job.channels[1] = b.pointer(op.In2), C.int64_t(op.In2.Shape[3])
 		widest = max(widest, op.In2.Shape[3])
 	}
+	if op.PerChannel != nil {
+		job.per_channel_pitch = C.int64_t(op.PerChannel.Row())
+	}
 	var err error
 	if job.zeros, err = b.pixelOfZeros(widest); err != nil {
 		b.fail(err)

@@ -50,7 +50,7 @@ INLINE void finish_block(const int act, const gemm_job *g, int64_t from, int64_t
 				const float *row = sums + (o - p * NR) * height + r * SQUARE_COLUMNS;
 				int64_t at = (from + r) * g->outs + o;
 				finish(act, min64(SQUARE_COLUMNS, g->outs - o), row, row + panel, OFFSET(g->bias, o), OFFSET(g->bias, g->outs + o),
-				       OFFSET(per_channel, (from + r) / per_image * g->outs + o), OFFSET(residual, at), dst + at);
+				       OFFSET(per_channel, (from + r) / per_image * g->per_channel_pitch + o), OFFSET(residual, at), dst + at);
 			}
 }
 

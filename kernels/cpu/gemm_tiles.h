@@ -222,7 +222,7 @@ INLINE void finish_tiles(const int act, const int int8, const gemm_job *g, int64
 	for (int64_t r = 0; r < rows; r++) {
 		step8 x = int8 ? g->ranges[(from + r) / g->range_rows] : (step8){0};
 		elem *dst = (elem *)g->dst + (from + r) * g->outs + o;
-		const elem *per_channel = OFFSET((const elem *)g->per_channel, (from + r) / per_image * g->outs + o);
+		const elem *per_channel = OFFSET((const elem *)g->per_channel, (from + r) / per_image * g->per_channel_pitch + o);
 		const elem *residual = OFFSET((const elem *)g->residual, (from + r) * g->outs + o);
 		vec v[NV];
 		UNROLL_ALL

@@ -43,6 +43,7 @@ typedef struct {
 	matrix weights;
 	const float *bias;
 	const void *per_channel, *residual;
+	int64_t per_channel_pitch; // from one image's to the next
 	const void *zeros; // a pixel outside the image: at least max(channels) zeros
 	int64_t zeros_stride; // bytes to the next image's; 0: they share one
 	const step8 *ranges;  // of in[0] if the weights are int8; in[1] is not used then

@@ -143,7 +143,7 @@ INLINE void winograd_finish(const int act, const gemm_job *g, int64_t from, int6
 		for (int64_t i = 0; i < min64(WTILE, g->out_h - y0); i++)
 			for (int64_t x = 0; x < min64(WTILE, g->out_w - x0); x++) {
 				int64_t at = ((n * g->out_h + y0 + i) * g->out_w + x0 + x) * g->outs + o;
-				finish(act, columns, rows[i * WTILE + x], 0, OFFSET(g->bias, o), 0, OFFSET(per_channel, n * g->outs + o), OFFSET(residual, at), dst + at);
+				finish(act, columns, rows[i * WTILE + x], 0, OFFSET(g->bias, o), 0, OFFSET(per_channel, n * g->per_channel_pitch + o), OFFSET(residual, at), dst + at);
 			}
 	}
 }

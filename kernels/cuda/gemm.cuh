@@ -14,7 +14,7 @@ struct Gemm {
   const void *a, *a2;       // one input or two side by side in the channels
   const void* b;            // [N, ldb]
   const float* bias;        // [N] or null
-  const void* per_channel;  // [images, N] or null
+  const void* per_channel;  // [images, N], or columns of a wider matrix, or null
   const void* residual;     // D's shape or null
   void* d;
   float* partial;           // [splits, M, N] if splits > 1
@@ -25,6 +25,7 @@ struct Gemm {
   int up_h, up_w;           // the size that the input is read at
   int out_h, out_w;
   Divisor pixels, row, by_up_h, by_up_w; // by out_h·out_w, out_w, up_h, up_w
+  int per_channel_pitch;    // from one image's to the next
   unsigned* ticket;         // if splits > 1: zeros, one for each warp of a tile, or null: then gemm_reduce follows
 };
 
@@ -91,7 +92,7 @@ struct Epilogue {
       return;
     }
     if (g.per_channel) {
-      const T* p = static_cast<const T*>(g.per_channel) + int64_t(g.pixels.under(m)) * g.n + n0;
+      const T* p = static_cast<const T*>(g.per_channel) + int64_t(g.pixels.under(m)) * g.per_channel_pitch + n0;
       float add[4];
       if (full) load(add, p);
       else

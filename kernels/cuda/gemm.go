@@ -20,6 +20,7 @@ type gemm struct {
 	h, w, c1, c2, kh, kw              int32
 	stride, pad, upH, upW, outH, outW int32
 	pixels, row, byUpH, byUpW         divisor
+	perChannelPitch                   int32
 	ticket                            cu.DevicePtr
 }
 
@@ -40,6 +41,9 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 		m: int32s(out[0] * out[1] * out[2]), n: int32s(w[0]), k: int32s(w[1] * w[2] * w[3]), act: int32(op.Act),
 		h: int32s(in[1]), w: int32s(in[2]), c1: int32s(in[3]), c2: int32s(w[1] - in[3]), kh: int32s(w[2]), kw: int32s(w[3]),
 		stride: int32s(op.Step()), pad: int32s(op.Pad[0]), outH: int32s(out[1]), outW: int32s(out[2]),
+	}
+	if op.PerChannel != nil {
+		g.perChannelPitch = int32s(op.PerChannel.Row())
 	}
 	h, wd := op.InSize()
 	g.upH, g.upW = int32s(h), int32s(wd)

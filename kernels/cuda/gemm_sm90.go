@@ -19,7 +19,7 @@ type hopperGemm struct {
 	tilesM, partTiles, tiles int32
 	steps, partSteps         int32
 	byM, byPart              divisor
-	_                        [40]byte // to a multiple of 64
+	_                        [32]byte // to a multiple of 64
 }
 
 func wgmmaFamily(t HopperTile) family {

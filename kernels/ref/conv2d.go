@@ -23,7 +23,7 @@ func (b *Backend) Conv2D(dst *kernels.Tensor, op *kernels.Conv2D) {
 					acc += float64(bias[o])
 				}
 				if perChannel != nil {
-					acc += float64(perChannel[n*outs+o])
+					acc += float64(perChannel[n*op.PerChannel.Row()+o])
 				}
 				for i := range kh {
 					for j := range kw {

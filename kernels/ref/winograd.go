@@ -158,7 +158,7 @@ func (b *Backend) Winograd(dst *kernels.Tensor, op *kernels.Conv2D, w Winograd) 
 						v += float64(bias[o])
 					}
 					if perChannel != nil {
-						v += float64(perChannel[image*outs+o])
+						v += float64(perChannel[image*op.PerChannel.Row()+o])
 					}
 					at := ((image*out[1]+y0+i)*out[2]+x0+j)*outs + o
 					r := float32(activate(v, op.Act))
