@@ -85,9 +85,25 @@ func (m *Model) replace(views map[string]checkpoint.Weights, now map[string]stri
 				}
 			}
 		}
+		for _, loaded := range w.loaded {
+			for _, use := range loaded {
+				repack(use.Weight, arrays)
+			}
+		}
 		p.Replace(arrays)
 	}
 	m.adapted = now
+}
+
+// repack adds a matrix to the arrays if its norm, with which it is packed, is among them.
+func repack(w *kernels.Weight, arrays map[*kernels.Weight]tensor.Array) {
+	n := w.Norm
+	if n == nil || arrays[w] != nil {
+		return
+	}
+	if arrays[n.Gamma] != nil || arrays[n.Beta] != nil {
+		arrays[w] = w.Host
+	}
 }
 
 // embed puts the vectors of embeddings after the rows of the encoder's table, and their names into its tokenizer.

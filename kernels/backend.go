@@ -46,8 +46,8 @@ type Backend interface {
 	Packed(w *Weight) Mem
 	// Unload frees what Load made.
 	Unload(w *Weight)
-	// PackedBytes is the memory that Load will take for a weight of that shape and role.
-	PackedBytes(role Role, shape tensor.Shape) int
+	// PackedBytes is the memory that Load will take for a weight, whose Host it does not read.
+	PackedBytes(w *Weight) int
 
 	// Sync waits for all queued work and returns the first error since the last call.
 	Sync() error
@@ -103,10 +103,17 @@ type Tensor struct {
 	// Graph.Columns has them; 0: the rows lie one after the other. Only Attention and Conv2D.PerChannel read such columns.
 	Pitch int
 
+	// Moments says that an operation that follows normalises the rows: it is quicker where the one that makes them takes
+	// their moments along. Graph.Add sets it.
+	Moments bool
+
 	base *Tensor // the tensor whose memory this one views, nil for its own
 	off  int     // bytes from the beginning of base
 	id   int     // index in the graph's list of values
 }
+
+// Root is the tensor whose memory this one views, itself as a rule.
+func (t *Tensor) Root() *Tensor { return root(t) }
 
 // Row is how many elements lie between the beginnings of two rows.
 func (t *Tensor) Row() int {
@@ -141,6 +148,8 @@ type Weight struct {
 	// Tolerant says that little is lost where a backend keeps this weight, and what it is multiplied with, in 8 bits. The
 	// first and last layers of a network are not, nor those of its time embedding.
 	Tolerant bool
+	// Norm, of a matrix, is the normalisation that Linear does before it multiplies; nil for none.
+	Norm *RowNorm
 }
 
 // NewWeight is a weight over a plain tensor.

@@ -164,9 +164,22 @@ func (g *Graph) add(label string, op Op, d tensor.DType) *Tensor {
 			}
 		}
 	}
+	if l, ok := op.(*Linear); ok && l.W.Norm != nil {
+		g.takesMoments(root(l.In))
+	}
 	out := g.value(d, op.OutShape())
 	g.steps = append(g.steps, step{op, out, label})
 	return out
+}
+
+// takesMoments marks a tensor whose rows are normalised, if a Linear makes it.
+func (g *Graph) takesMoments(t *Tensor) {
+	for i := len(g.steps) - 1; i >= 0; i-- {
+		if s := g.steps[i]; s.out == t {
+			_, t.Moments = s.op.(*Linear)
+			return
+		}
+	}
 }
 
 // Launches counts the operations of every run, and those that run only when steady inputs were written.

@@ -9,8 +9,9 @@ import (
 // Linear computes dst = act(In · Wᵀ + Bias) + Residual over the last axis.
 //
 //	for m, o {
+//		x := In[m], or LayerNorm(In[m]) if W.Norm
 //		acc := Bias[o]
-//		for c { acc += In[m,c] · W[o,c] }
+//		for c { acc += x[c] · W[o,c] }
 //		dst[m,o] = act(acc) + Residual[m,o]
 //	}
 //
@@ -22,6 +23,24 @@ type Linear struct {
 	Bias     *Weight // Vector [O] (or [2·O]) or nil
 	Residual *Tensor // dst's shape, or nil
 	Act      Activation
+}
+
+// RowNorm is a LayerNorm of the rows that a matrix is multiplied with. A backend may pack W·Gamma in the matrix's place, and
+// normalise the products instead:
+//
+//	LayerNorm(x) · w = (x · w' - μ·Σ w') / √(σ² + Eps) + Beta · w   with w' = Gamma·w
+type RowNorm struct {
+	Gamma, Beta *Weight // Vector [C]; Beta may be nil
+	Eps         float32
+}
+
+// LayerNorm is what comes before the product; nil for none.
+func (op *Linear) LayerNorm() *LayerNorm {
+	n := op.W.Norm
+	if n == nil {
+		return nil
+	}
+	return &LayerNorm{In: op.In, Gamma: n.Gamma, Beta: n.Beta, Eps: n.Eps}
 }
 
 func (op *Linear) Kind() string { return "linear" }
@@ -38,6 +57,9 @@ func (op *Linear) OutShape() tensor.Shape {
 	if op.Act.Gated() != (op.W.Role == MatrixGEGLU) {
 		panic("linear " + op.W.Name + ": gated activations need a MatrixGEGLU, and only they")
 	}
+	if n := op.LayerNorm(); n != nil {
+		n.OutShape() // its operands agree
+	}
 	o := w[0]
 	mustShape("linear", op.W, "bias", weightShape(op.Bias), tensor.Shape{o})
 	if op.Act.Gated() {
@@ -48,8 +70,14 @@ func (op *Linear) OutShape() tensor.Shape {
 	return out
 }
 
-func (op *Linear) Inputs() []*Tensor  { return present(op.In, op.Residual) }
-func (op *Linear) Weights() []*Weight { return presentWeights(op.W, op.Bias) }
+func (op *Linear) Inputs() []*Tensor { return present(op.In, op.Residual) }
+
+func (op *Linear) Weights() []*Weight {
+	if n := op.W.Norm; n != nil {
+		return presentWeights(op.W, op.Bias, n.Gamma, n.Beta)
+	}
+	return presentWeights(op.W, op.Bias)
+}
 
 func (op *Linear) FLOPs() float64 {
 	w := op.W.Shape

@@ -40,7 +40,7 @@ func resident(w *Weight) bool { return w.Role == Vector }
 // blocks cuts the graph into runs of steps whose weights fit together into a slot. A slot holds what the step with the
 // largest weights needs.
 func (g *Graph) blocks(b Backend) (all []block, slot int) {
-	size := func(w *Weight) int { return align(b.PackedBytes(w.Role, w.Shape)) }
+	size := func(w *Weight) int { return align(b.PackedBytes(w)) }
 	for _, s := range g.steps {
 		n := 0
 		for _, w := range s.op.Weights() {
@@ -93,7 +93,7 @@ func (g *Graph) StreamedBytes(b Backend) int {
 	n := 2 * slot
 	for _, w := range g.Weights() {
 		if resident(w) {
-			n += align(b.PackedBytes(w.Role, w.Shape))
+			n += align(b.PackedBytes(w))
 		}
 	}
 	return n
@@ -140,7 +140,7 @@ func (s *streaming) fetch(b Streamer, i int) {
 
 func (s *streaming) place(b Streamer, i, j int) Mem {
 	w := s.blocks[i].weights[j]
-	return b.Slice(s.slots[i%2], s.blocks[i].offsets[j], b.PackedBytes(w.Role, w.Shape))
+	return b.Slice(s.slots[i%2], s.blocks[i].offsets[j], b.PackedBytes(w))
 }
 
 // each calls f for every step, with its weights in place or on their way.

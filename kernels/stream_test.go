@@ -29,7 +29,7 @@ func (l *late) Alloc(n int) (kernels.Mem, error) {
 }
 func (l *late) Free(m kernels.Mem) { l.used -= m.Bytes() }
 func (l *late) Load(w *kernels.Weight) error {
-	l.used += l.PackedBytes(w.Role, w.Shape)
+	l.used += l.PackedBytes(w)
 	l.most = max(l.most, l.used)
 	return l.Backend.Load(w)
 }

@@ -30,6 +30,12 @@ func (l Loader) linear(role kernels.Role, in, rows int) Linear {
 	return y
 }
 
+// After is the layer with a layer norm before it, as one operation. It changes the layer's weight.
+func (y Linear) After(n LayerNorm) Linear {
+	y.Weight.Norm = &kernels.RowNorm{Gamma: n.Gamma, Beta: n.Beta, Eps: n.Eps}
+	return y
+}
+
 // Forward applies the layer to the last axis of x. The residual may be nil.
 func (y Linear) Forward(g *kernels.Graph, x *kernels.Tensor, act kernels.Activation, residual *kernels.Tensor) *kernels.Tensor {
 	return g.Add("", &kernels.Linear{In: x, W: y.Weight, Bias: y.Bias, Act: act, Residual: residual})
@@ -166,6 +172,17 @@ func (l Loader) SelfAttention(names AttentionNames, width, heads int) Attention 
 		fused.Bias = part("bias", width)
 	}
 	return Attention{ToQKV: &fused, ToOut: l.At(names.Out).Linear(width, width), Heads: l.heads(width, heads)}
+}
+
+// After is the attention with a layer norm before the queries' product, or that of queries, keys and values in one.
+func (a Attention) After(n LayerNorm) Attention {
+	if a.ToQKV != nil {
+		fused := a.ToQKV.After(n)
+		a.ToQKV = &fused
+		return a
+	}
+	a.ToQ = a.ToQ.After(n)
+	return a
 }
 
 // heads is their number, 1 where it does not divide the width, which is noted.

@@ -72,7 +72,7 @@ func (c *counting) take(n int) { c.used += n; c.most = max(c.most, c.used) }
 func (c *counting) Alloc(n int) (kernels.Mem, error) { c.take(n); return c.Backend.Alloc(n) }
 func (c *counting) Free(m kernels.Mem)               { c.used -= m.Bytes() }
 func (c *counting) Load(w *kernels.Weight) error {
-	c.take(c.PackedBytes(w.Role, w.Shape))
+	c.take(c.PackedBytes(w))
 	return c.Backend.Load(w)
 }
 func (c *counting) Unload(w *kernels.Weight) {

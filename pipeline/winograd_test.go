@@ -45,7 +45,10 @@ func TestConvolution(t *testing.T) {
 	if again := render(t, p, FromRecipe(old)); again.Recipe.Result != old.Result || again.Recipe.Convolution != recipe.PlainSums {
 		t.Errorf("an older recipe gives another picture, with %q sums", again.Recipe.Convolution)
 	}
-	if !SameArithmetic("1") || !SameArithmetic(Numerics) || SameArithmetic("0") || SameArithmetic("3") {
+	same := func(numerics, backend, dtype string) bool {
+		return SameArithmetic(recipe.Recipe{Numerics: numerics, Backend: backend, DType: dtype})
+	}
+	if !same("1", "cpu", "fp32") || !same("2", "cuda", "tf32") || !same(Numerics, "cuda", "fp16") || same("2", "cuda", "fp16") || same("0", "cpu", "fp32") || same("4", "cpu", "fp32") {
 		t.Error("which programs' recipes give the same picture")
 	}
 	var usage *UsageError

@@ -15,7 +15,7 @@ func packed(b kernels.Backend, w *kernels.Weight) int {
 	if b, ok := b.(narrower); ok && b.NarrowBytes(w) > 0 {
 		return b.NarrowBytes(w)
 	}
-	return b.PackedBytes(w.Role, w.Shape)
+	return b.PackedBytes(w)
 }
 
 // unpacked is the memory for the weight at hand, the largest.

@@ -35,7 +35,6 @@ type motion struct {
 type motionBlock struct {
 	norms     [2]nn.LayerNorm
 	attn      [2]nn.Attention
-	norm3     nn.LayerNorm
 	ff        [2]nn.Linear
 	positions *kernels.Weight // Table [frames, width]
 }
@@ -49,8 +48,7 @@ func newMotion(l nn.Loader, width, heads int, c MotionConfig) motion {
 	for i := 0; i == 0 || l.At("transformer_blocks", i, "norm1").Has("weight"); i++ {
 		at := l.At("transformer_blocks", i)
 		b := motionBlock{
-			norm3:     at.At("norm3").LayerNorm(width, layerNormEps),
-			ff:        [2]nn.Linear{at.At("ff.net.0.proj").LinearGEGLU(width, 4*width), at.At("ff.net.2").Linear(4*width, width)},
+			ff:        [2]nn.Linear{at.At("ff.net.0.proj").LinearGEGLU(width, 4*width).After(at.At("norm3").LayerNorm(width, layerNormEps)), at.At("ff.net.2").Linear(4*width, width)},
 			positions: framePositions(c.Frames, width),
 		}
 		for k := range b.attn {
@@ -103,7 +101,7 @@ func (b motionBlock) forward(g *kernels.Graph, x, frame *kernels.Tensor, frames 
 		y = swap(g, a.Attend(g, linear(a.ToQ), linear(a.ToK), linear(a.ToV)), rows, pixels, frames)
 		x = a.ToOut.Forward(g, y, kernels.Identity, x)
 	}
-	hidden := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
+	hidden := b.ff[0].Forward(g, x, kernels.GEGLU, nil)
 	return b.ff[1].Forward(g, hidden, kernels.Identity, x)
 }
 

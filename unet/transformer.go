@@ -1,6 +1,7 @@
 package unet
 
 import (
+	"fmt"
 	"strings"
 
 	"darkroom/kernels"
@@ -84,29 +85,35 @@ func (t transformer) forward(g *kernels.Graph, x *kernels.Tensor, read context) 
 }
 
 // transformerBlock is x += self-attention(LN x); x += cross-attention(LN x, text); x += GEGLU MLP(LN x).
+//
+// The norms are part of the products that read them, but for self-attention to merged tokens, which are merged in between.
 type transformerBlock struct {
-	norm1, norm2, norm3 nn.LayerNorm
-	attn1, attn2        nn.Attention
-	ff                  [2]nn.Linear
-	onlyCross           bool        // attn1, too, attends to the text
-	images              []imageKeys // attn2's of image prompts
+	norm1        nn.LayerNorm
+	attn1, attn2 nn.Attention
+	merged       nn.Attention // attn1 without its norm
+	ff           [2]nn.Linear
+	onlyCross    bool        // attn1, too, attends to the text
+	images       []imageKeys // attn2's of image prompts
 }
 
 func newTransformerBlock(l nn.Loader, width, textWidth, heads int, onlyCross bool) transformerBlock {
 	names := nn.AttentionNames{Q: "to_q", K: "to_k", V: "to_v", Out: "to_out.0"}
-	own := l.At("attn1").SelfAttention
-	if onlyCross {
-		own = func(names nn.AttentionNames, width, heads int) nn.Attention {
-			return l.At("attn1").Attention(names, width, textWidth, heads)
-		}
-	}
-	return transformerBlock{
-		norm1: l.At("norm1").LayerNorm(width, layerNormEps), attn1: own(names, width, heads),
-		norm2: l.At("norm2").LayerNorm(width, layerNormEps), attn2: l.At("attn2").Attention(names, width, textWidth, heads),
-		norm3:     l.At("norm3").LayerNorm(width, layerNormEps),
-		ff:        [2]nn.Linear{l.At("ff.net.0.proj").LinearGEGLU(width, 4*width), l.At("ff.net.2").Linear(4*width, width)},
+	norm := func(i int) nn.LayerNorm { return l.At(fmt.Sprint("norm", i)).LayerNorm(width, layerNormEps) }
+	b := transformerBlock{
+		norm1:     norm(1),
+		attn2:     l.At("attn2").Attention(names, width, textWidth, heads).After(norm(2)),
+		ff:        [2]nn.Linear{l.At("ff.net.0.proj").LinearGEGLU(width, 4*width).After(norm(3)), l.At("ff.net.2").Linear(4*width, width)},
 		onlyCross: onlyCross,
 	}
+	if onlyCross {
+		b.attn1 = l.At("attn1").Attention(names, width, textWidth, heads).After(b.norm1)
+		return b
+	}
+	b.merged = l.At("attn1").SelfAttention(names, width, heads)
+	if b.attn1 = b.merged; b.merged.ToQKV != nil { // else it has no weights of its own
+		b.attn1 = l.At("attn1").SelfAttention(names, width, heads).After(b.norm1)
+	}
+	return b
 }
 
 // merge says how many tokens self-attention is to merge, and of what picture; nil for none.
@@ -126,27 +133,31 @@ func (b transformerBlock) forward(g *kernels.Graph, x *kernels.Tensor, read cont
 	}
 	if b.onlyCross {
 		x = apart(read.cross(g, joined(x), func(residual *kernels.Tensor) *kernels.Tensor {
-			return b.attn1.Forward(g, joined(b.norm1.Forward(g, x)), read.text, residual)
+			return b.attn1.Forward(g, joined(x), read.text, residual)
 		}))
 	} else {
 		x = b.selfAttention(g, x, merge)
 	}
 	x = apart(read.cross(g, joined(x), func(residual *kernels.Tensor) *kernels.Tensor {
-		h := joined(b.norm2.Forward(g, x))
+		h := joined(x)
 		if len(b.images) > 0 {
 			return withImages(b.images, g, b.attn2, h, read, residual)
 		}
 		return b.attn2.Forward(g, h, read.text, residual)
 	}))
-	h := b.ff[0].Forward(g, b.norm3.Forward(g, x), kernels.GEGLU, nil)
+	h := b.ff[0].Forward(g, x, kernels.GEGLU, nil)
 	return b.ff[1].Forward(g, h, kernels.Identity, x)
 }
 
 // selfAttention is x + attention(LN x), of fewer tokens where some are merged: which of them is found by x itself, each time
 // anew.
 func (b transformerBlock) selfAttention(g *kernels.Graph, x *kernels.Tensor, merge *kernels.Match) *kernels.Tensor {
+	unmerged := merge == nil || merge.Count == 0
+	if unmerged && b.attn1.ToQKV != nil {
+		return b.attn1.Forward(g, x, nil, x)
+	}
 	h := b.norm1.Forward(g, x)
-	if merge == nil || merge.Count == 0 {
+	if unmerged {
 		return b.attn1.Forward(g, h, nil, x)
 	}
 	name := strings.TrimSuffix(b.norm1.Gamma.Name, ".norm1.weight") + ".attn1"
@@ -154,5 +165,5 @@ func (b transformerBlock) selfAttention(g *kernels.Graph, x *kernels.Tensor, mer
 	match.In = x
 	numbers := g.AddNumbers(name+" match", &match)
 	few := g.Add(name+" merge", &kernels.Merge{In: h, Numbers: numbers, To: x.Shape[1] - match.Count})
-	return g.Add(name+" spread", &kernels.Spread{In: b.attn1.Forward(g, few, nil, nil), Numbers: numbers, Residual: x})
+	return g.Add(name+" spread", &kernels.Spread{In: b.merged.Forward(g, few, nil, nil), Numbers: numbers, Residual: x})
 }

@@ -191,7 +191,7 @@ func (b blockTest) attentions(path string, attentions []transformer) {
 			b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
 				return block.forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path), nil)
 			})
-			for name, attn := range map[string]nn.Attention{".attn1": block.attn1, ".attn2": block.attn2} {
+			for name, attn := range map[string]nn.Attention{".attn1": bareAttention(block.attn1), ".attn2": bareAttention(block.attn2)} {
 				path := path + name
 				b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
 					return attn.Forward(g, in.Value(path+"@hidden_states", nil), b.text(in, path).text, nil)
@@ -199,11 +199,29 @@ func (b blockTest) attentions(path string, attentions []transformer) {
 			}
 			path += ".ff"
 			b.check(path, func(g *kernels.Graph, in *golden.Inputs) *kernels.Tensor {
-				h := block.ff[0].Forward(g, in.Value(path+"@hidden_states", nil), kernels.GEGLU, nil)
+				h := bare(block.ff[0]).Forward(g, in.Value(path+"@hidden_states", nil), kernels.GEGLU, nil)
 				return block.ff[1].Forward(g, h, kernels.Identity, nil)
 			})
 		}
 	}
+}
+
+// bare is a layer without the norm that the block has put before it.
+func bare(y nn.Linear) nn.Linear {
+	w := *y.Weight
+	w.Norm = nil
+	y.Weight = &w
+	return y
+}
+
+func bareAttention(a nn.Attention) nn.Attention {
+	if a.ToQKV == nil {
+		a.ToQ = bare(a.ToQ)
+		return a
+	}
+	all := bare(*a.ToQKV)
+	a.ToQKV = &all
+	return a
 }
 
 // Every structure that a config.json can describe besides.

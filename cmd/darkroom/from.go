@@ -265,7 +265,7 @@ func (s *source) hasSeed() bool { return s.complete || s.foreign.Knows("seed") }
 func (s *source) warnings() []string {
 	var w []string
 	if s.complete {
-		if !pipeline.SameArithmetic(s.recipe.Numerics) {
+		if !pipeline.SameArithmetic(s.recipe) {
 			w = append(w, fmt.Sprintf("%s was made with numerics %q, this program has %q: the picture may differ in details", s.file, s.recipe.Numerics, pipeline.Numerics))
 		}
 		return w

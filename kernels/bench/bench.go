@@ -176,6 +176,9 @@ func Describe(op kernels.Op) string {
 		if op.Act.Gated() {
 			s += " geglu"
 		}
+		if op.W.Norm != nil {
+			s += " normed"
+		}
 		return s
 	case *kernels.Attention:
 		s := fmt.Sprintf("%v × %d keys, %d heads of %d", op.Q.Shape, op.K.Shape[1], op.Heads, op.Q.Shape[2]/op.Heads)

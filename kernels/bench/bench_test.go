@@ -70,20 +70,22 @@ func TestUNetParameters(t *testing.T) {
 		{SD15, 859520964, 1.6e12},
 		{SDXL, 2567463684, 13.5e12},
 	} {
-		parameters, flops := 0, 0.0
-		for _, l := range c.unet.Step(2) {
-			g := kernels.NewGraph(tensor.F16)
-			op := l.Build(g)
-			flops += float64(l.Count) * op.FLOPs()
-			for _, w := range op.Weights() {
-				parameters += l.Count * w.Shape.Len()
+		for _, layers := range [][]Layer{c.unet.Step(2), c.unet.Layers(2)} {
+			parameters, flops := 0, 0.0
+			for _, l := range layers {
+				g := kernels.NewGraph(tensor.F16)
+				op := l.Build(g)
+				flops += float64(l.Count) * op.FLOPs()
+				for _, w := range op.Weights() {
+					parameters += l.Count * w.Shape.Len()
+				}
 			}
-		}
-		if parameters != c.parameters {
-			t.Errorf("%s has %d parameters, listed are %d", c.unet.Name, c.parameters, parameters)
-		}
-		if flops < 0.95*c.flops || flops > 1.05*c.flops {
-			t.Errorf("%s: %.2f TFLOP a step of two, %.2f are expected", c.unet.Name, flops/1e12, c.flops/1e12)
+			if parameters != c.parameters {
+				t.Errorf("%s has %d parameters, listed are %d", c.unet.Name, c.parameters, parameters)
+			}
+			if flops < 0.95*c.flops || flops > 1.05*c.flops {
+				t.Errorf("%s: %.2f TFLOP a step of two, %.2f are expected", c.unet.Name, flops/1e12, c.flops/1e12)
+			}
 		}
 	}
 }

@@ -84,6 +84,17 @@ func linearOf(n, rows, c, o int, act kernels.Activation, bias bool) Case {
 	})
 }
 
+// normedOf is linearOf of rows that are normalised before, and whose moments the product before has left.
+func normedOf(n, rows, c, o int, act kernels.Activation, bias bool) Case {
+	plain := linearOf(n, rows, c, o, act, bias)
+	return newCase(func(g *kernels.Graph) kernels.Op {
+		op := plain.Build(g).(*kernels.Linear)
+		op.W.Norm = &kernels.RowNorm{Gamma: sized(kernels.Vector, c), Beta: sized(kernels.Vector, c), Eps: 1e-5}
+		op.In.Moments = true
+		return op
+	})
+}
+
 // upsampled is a 3×3 convolution of an image read at twice its size.
 func upsampled(n, size, c int) Case {
 	return newCase(func(g *kernels.Graph) kernels.Op {

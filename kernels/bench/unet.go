@@ -33,9 +33,16 @@ type Layer struct {
 	Steady bool // depends on the text alone, and so runs once a prompt
 }
 
-// Step lists the operations of one step for a batch of n (2 with guidance), alike ones together. The text has 77 tokens;
-// cross-attention's keys and values are among them, and marked.
-func (u UNet) Step(n int) []Layer {
+// Step lists the operations of one step for a batch of n (2 with guidance), alike ones together, as our network has them:
+// queries, keys and values of self-attention are one product, the blocks' layers for the time embedding two, and norms of
+// rows are part of the product that follows. The text has 77 tokens; cross-attention's keys and values are among them,
+// and marked.
+func (u UNet) Step(n int) []Layer { return u.list(n, true) }
+
+// Layers lists them as the checkpoint has them, each layer on its own.
+func (u UNet) Layers(n int) []Layer { return u.list(n, false) }
+
+func (u UNet) list(n int, fused bool) []Layer {
 	const layers, tokens = 2, 77
 	var all []Layer
 	at := map[string]int{}
@@ -54,10 +61,27 @@ func (u UNet) Step(n int) []Layer {
 	time := 4 * ch[0]
 	rows := func(count, c, o int, act kernels.Activation, bias bool) { add(linearOf(n, count, c, o, act, bias)) }
 
+	timed := 0 // outputs of the layers for the time embedding
+	together := func() {
+		if fused {
+			rows(1, time, timed, kernels.Identity, true)
+			timed = 0
+		}
+	}
+	normed := func(count, c, o int, act kernels.Activation, bias bool) {
+		if fused {
+			add(normedOf(n, count, c, o, act, bias))
+			return
+		}
+		add(layerNorm(n*count, c))
+		rows(count, c, o, act, bias)
+	}
 	resnet := func(size, c, skip, o int) {
 		add(groupNorm(n, size, size, c, skip))
 		add(conv(n, size, size, c, skip, o, 3, 1))
-		rows(1, time, o, kernels.Identity, true)
+		if timed += o; !fused {
+			rows(1, time, o, kernels.Identity, true)
+		}
 		add(groupNorm(n, size, size, o, 0))
 		add(conv(n, size, size, o, 0, o, 3, 1))
 		if c+skip != o {
@@ -77,17 +101,19 @@ func (u UNet) Step(n int) []Layer {
 				if keys == tokens {
 					from = u.Context
 				}
-				add(layerNorm(n*t, c))
-				rows(t, c, c, kernels.Identity, false)
-				steady = keys == tokens
-				rows(keys, from, c, kernels.Identity, false)
-				rows(keys, from, c, kernels.Identity, false)
-				steady = false
+				if fused && keys == t {
+					normed(t, c, 3*c, kernels.Identity, false)
+				} else {
+					normed(t, c, c, kernels.Identity, false)
+					steady = keys == tokens
+					rows(keys, from, c, kernels.Identity, false)
+					rows(keys, from, c, kernels.Identity, false)
+					steady = false
+				}
 				add(attention(n, t, keys, heads, c/heads))
 				rows(t, c, c, kernels.Identity, true)
 			}
-			add(layerNorm(n*t, c))
-			rows(t, c, 4*c, kernels.GEGLU, true)
+			normed(t, c, 4*c, kernels.GEGLU, true)
 			rows(t, 4*c, c, kernels.Identity, true)
 		}
 		rows(t, c, c, kernels.Identity, true)
@@ -120,6 +146,7 @@ func (u UNet) Step(n int) []Layer {
 	resnet(size, c, 0, c)
 	transformer(size, c, u.MidDepth, u.Heads[last])
 	resnet(size, c, 0, c)
+	together()
 	for i := last; i >= 0; i-- {
 		for range layers + 1 {
 			skip := skips[len(skips)-1]
@@ -133,6 +160,7 @@ func (u UNet) Step(n int) []Layer {
 			size *= 2
 		}
 	}
+	together()
 	add(groupNorm(n, size, size, c, 0))
 	add(conv(n, size, size, c, 0, 4, 3, 1))
 	return all

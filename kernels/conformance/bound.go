@@ -103,10 +103,21 @@ func (o *operands) bound(op kernels.Op, want []float32) ([]float64, error) {
 		}
 		return o.sumBound(o.magnitudeConv2D(op), w[1]*w[2]*w[3])
 	case *kernels.Linear:
-		if op.Act.Gated() {
-			return o.gegluBound(op)
+		var δ *kernels.Tensor
+		if op.W.Norm != nil {
+			var err error
+			if op, δ, err = o.unnormed(op); err != nil {
+				return nil, err
+			}
 		}
-		return o.sumBound(o.magnitudeLinear(op), op.W.Shape[1])
+		if op.Act.Gated() {
+			return o.gegluBound(op, δ)
+		}
+		bound, err := o.sumBound(o.magnitudeLinear(op), op.W.Shape[1])
+		if err != nil || δ == nil {
+			return bound, err
+		}
+		return bound, o.propagated(bound, op, δ, steepest)
 	case *kernels.Attention:
 		return o.attentionBound(op)
 	case *kernels.GroupNorm:
@@ -165,6 +176,33 @@ func (o *operands) winogradBound(op *kernels.Conv2D) ([]float64, error) {
 	return bound, nil
 }
 
+// unnormed is a product of rows that were normalised before, and how far these may be off.
+func (o *operands) unnormed(op *kernels.Linear) (plain *kernels.Linear, δ *kernels.Tensor, err error) {
+	n := op.LayerNorm()
+	rows, err := o.result(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	bound := o.layerNormBound(n, rows)
+	off := make([]float32, len(bound))
+	for i, b := range bound {
+		off[i] = float32(b)
+	}
+	m := *op
+	m.In = o.place(rows, op.In.Shape)
+	m.W = o.constant(tensor.F32, op.W.Role, floats(op.W), op.W.Shape...)
+	return &m, o.place(off, op.In.Shape), nil
+}
+
+// propagated adds what errors δ of a product's input make of its result, times a slope.
+func (o *operands) propagated(bound []float64, op *kernels.Linear, δ *kernels.Tensor, slope float64) error {
+	errs, err := o.result(&kernels.Linear{In: δ, W: o.absWeight(op.W)})
+	for i, e := range errs {
+		bound[i] += slope * float64(e)
+	}
+	return err
+}
+
 func (o *operands) magnitudeLinear(op *kernels.Linear) *kernels.Linear {
 	m := *op
 	m.In, m.Residual = o.abs(op.In), o.abs(op.Residual)
@@ -173,8 +211,12 @@ func (o *operands) magnitudeLinear(op *kernels.Linear) *kernels.Linear {
 }
 
 // gegluBound follows value·GELU(gate) + residual, or SiLU in its place, which is less steep: each factor's error times the other factor.
-func (o *operands) gegluBound(op *kernels.Linear) ([]float64, error) {
-	var half [2]struct{ value, size []float32 } // values, gates: the sums and those over absolute values
+// δ are errors of the input; nil for none.
+func (o *operands) gegluBound(op *kernels.Linear, δ *kernels.Tensor) ([]float64, error) {
+	var half [2]struct { // values, gates: the sums, those over absolute values, and those of the input's errors
+		value, size []float32
+		input       []float64
+	}
 	for i := range half {
 		l := &kernels.Linear{In: op.In, W: o.rows(op.W, i), Bias: o.rows(op.Bias, i)}
 		var err error
@@ -183,6 +225,12 @@ func (o *operands) gegluBound(op *kernels.Linear) ([]float64, error) {
 		}
 		if half[i].size, err = o.result(o.magnitudeLinear(l)); err != nil {
 			return nil, err
+		}
+		half[i].input = make([]float64, len(half[i].size))
+		if δ != nil {
+			if err := o.propagated(half[i].input, l, δ, 1); err != nil {
+				return nil, err
+			}
 		}
 	}
 	g := growth(op.W.Shape[1]) * u
@@ -193,7 +241,7 @@ func (o *operands) gegluBound(op *kernels.Linear) ([]float64, error) {
 	}
 	for i := range bound {
 		value, gate := math.Abs(float64(half[0].value[i])), math.Abs(float64(half[1].value[i]))
-		δvalue, δgate := g*float64(half[0].size[i]), g*float64(half[1].size[i])
+		δvalue, δgate := g*float64(half[0].size[i])+half[0].input[i], g*float64(half[1].size[i])+half[1].input[i]
 		bound[i] = δvalue*gate + value*steepest*δgate + δvalue*steepest*δgate + 8*u*value*gate
 		if residual != nil {
 			bound[i] += 2 * u * (value*gate + math.Abs(float64(residual[i])))

@@ -218,6 +218,8 @@ func linearCases() []testCase {
 		filter     bool // the weight is a 1×1 filter
 		stored     tensor.DType
 		slow       bool
+		norm       string  // "": none; its operands
+		offset     float64 // of the input, in deviations
 	}
 	list := []linear{
 		{n: 1, t: 1, c: 1, o: 1},
@@ -248,6 +250,16 @@ func linearCases() []testCase {
 		{n: 2, t: 40, c: 96, o: 70, bias: true, residual: true},
 		{n: 2, t: 16, c: 96, o: 40, act: kernels.GEGLU, bias: true},
 		{n: 2, t: 40, c: 736, o: 40, act: kernels.GEGLU, bias: true},
+		// With a layer norm before the product: rows that vectors and a GPU's granules of 32 columns divide or not.
+		{n: 1, t: 1, c: 32, o: 8, norm: "gamma beta"},
+		{n: 3, t: 7, c: 13, o: 17, norm: "gamma beta", bias: true},
+		{n: 2, t: 77, c: 64, o: 72, norm: "gamma beta", bias: true, residual: true},
+		{n: 2, t: 33, c: 96, o: 192, norm: "gamma beta", offset: 8},
+		{n: 2, t: 9, c: 64, o: 40, norm: "gamma", act: kernels.SiLU, bias: true},
+		{n: 3, t: 35, c: 320, o: 64, norm: "gamma beta", act: kernels.GEGLU, bias: true},
+		{n: 2, t: 21, c: 40, o: 33, norm: "gamma beta", act: kernels.GEGLU, offset: -3},
+		{n: 2, t: 5, c: 1024, o: 96, norm: "gamma beta", bias: true, residual: true},
+		{n: 2, t: 130, c: 1280, o: 160, norm: "gamma beta", bias: true, slow: true},
 		// Sums that a GPU splits.
 		{n: 2, t: 5, c: 1032, o: 72, bias: true, residual: true},
 		{n: 1, t: 3, c: 520, o: 35, act: kernels.GEGLU, bias: true},
@@ -261,18 +273,26 @@ func linearCases() []testCase {
 		for _, f := range []struct {
 			on   bool
 			name string
-		}{{l.bias, " bias"}, {l.residual, " residual"}, {l.filter, " filter"}, {l.stored != tensor.F32, " stored as " + l.stored.String()}} {
+		}{{l.bias, " bias"}, {l.residual, " residual"}, {l.filter, " filter"}, {l.stored != tensor.F32, " stored as " + l.stored.String()}, {l.norm != "", " normed " + l.norm}, {l.offset != 0, fmt.Sprintf(" offset %g", l.offset)}} {
 			if f.on {
 				name += f.name
 			}
 		}
 		out = append(out, testCase{name: name, batch: l.n, slow: l.slow, op: func(o *operands) kernels.Op {
+			o.offset = l.offset
 			stored := l.stored
 			if stored == tensor.F32 {
 				stored = o.v.rounded
 			}
 			op := &kernels.Linear{In: o.in(l.n, l.t, l.c), Act: l.act}
+			o.offset = 0
 			outs := l.o
+			if l.norm != "" {
+				o.norm = &kernels.RowNorm{Gamma: o.stored(stored, kernels.Vector, l.c), Eps: 1e-5}
+				if l.norm == "gamma beta" {
+					o.norm.Beta = o.stored(stored, kernels.Vector, l.c)
+				}
+			}
 			switch {
 			case l.act.Gated():
 				outs *= 2

@@ -32,13 +32,22 @@ func (s *suite) memory() (out []Verdict) {
 		{"geglu", kernels.MatrixGEGLU, tensor.Shape{42, 31}},
 		{"table", kernels.Table, tensor.Shape{11, 7}},
 	} {
-		add("load "+c.name, "size", func() error { return s.packedSize(c.role, c.shape) })
+		add("load "+c.name, "size", func() error {
+			_, w := sample(tensor.F32, c.role, c.shape)
+			return s.packedSize(w)
+		})
 		for _, d := range []tensor.DType{tensor.F32, tensor.F16, tensor.BF16} {
 			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 				add("load "+c.name, fmt.Sprintf("refuses %g in %v", bad, d), func() error { return s.refuses(c.role, c.shape, d, float32(bad)) })
 			}
 		}
 	}
+	add("load normalised matrix", "size", func() error {
+		_, w := sample(tensor.F32, kernels.Matrix, tensor.Shape{50, 64})
+		_, gamma := sample(tensor.F32, kernels.Vector, tensor.Shape{64})
+		w.Norm = &kernels.RowNorm{Gamma: gamma, Eps: 1}
+		return s.packedSize(w)
+	})
 	return out
 }
 
@@ -82,13 +91,12 @@ func sample(d tensor.DType, role kernels.Role, shape tensor.Shape) ([]float32, *
 	return values, kernels.NewWeight("unet.sample", role, encoded(d, values, shape))
 }
 
-func (s *suite) packedSize(role kernels.Role, shape tensor.Shape) error {
-	_, w := sample(tensor.F32, role, shape)
+func (s *suite) packedSize(w *kernels.Weight) error {
 	if err := s.b.Load(w); err != nil {
 		return err
 	}
 	defer s.b.Unload(w)
-	if got, want := s.b.Packed(w).Bytes(), s.b.PackedBytes(role, shape); got != want {
+	if got, want := s.b.Packed(w).Bytes(), s.b.PackedBytes(w); got != want {
 		return fmt.Errorf("PackedBytes says %d, Load took %d", want, got)
 	}
 	return nil

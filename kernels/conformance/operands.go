@@ -42,6 +42,8 @@ type operands struct {
 	loaded []*kernels.Weight
 	mems   []kernels.Mem
 
+	norm *kernels.RowNorm // of the matrix drawn next
+
 	// Scale and offset of the inputs drawn next: x = Offset + Scale·N(0,1).
 	scale, offset float64
 }
@@ -150,6 +152,9 @@ func (o *operands) stored(d tensor.DType, role kernels.Role, shape ...int) *kern
 
 func (o *operands) constant(d tensor.DType, role kernels.Role, values []float32, shape ...int) *kernels.Weight {
 	w := kernels.NewWeight(fmt.Sprintf("weight %v", shape), role, encoded(d, values, shape))
+	if role == kernels.Matrix || role == kernels.MatrixGEGLU {
+		w.Norm, o.norm = o.norm, nil
+	}
 	must(o.b.Load(w))
 	o.loaded = append(o.loaded, w)
 	return w

@@ -35,14 +35,15 @@ const Available = true
 type Backend struct {
 	kernels.HostMemory
 	kernels.Loaded
-	set    *C.isa
-	dtype  tensor.DType // of the activations
-	int8   bool         // of tolerant weights
-	pool   *pool
-	memory memory
-	zeros  kernels.HostMem // a pixel outside the image; grows to the widest seen
-	bytes  kernels.HostMem // of activations in 8 bits: one operation's
-	err    error           // the first since the last Sync
+	set        *C.isa
+	dtype      tensor.DType // of the activations
+	int8       bool         // of tolerant weights
+	pool       *pool
+	memory     memory
+	zeros      kernels.HostMem // a pixel outside the image; grows to the widest seen
+	bytes      kernels.HostMem // of activations in 8 bits: one operation's
+	normedRows kernels.HostMem // of normalised activations: one operation's
+	err        error           // the first since the last Sync
 
 	scratches sync.Pool // *[]byte: for copies of a checkpoint's bytes
 }

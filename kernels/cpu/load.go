@@ -38,8 +38,8 @@ func (b *Backend) layout(role kernels.Role, s tensor.Shape) layout {
 }
 
 // PackedBytes is of a weight in the type of the activations, the most that Load takes.
-func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
-	l := b.layout(role, shape)
+func (b *Backend) PackedBytes(w *kernels.Weight) int {
+	l := b.layout(w.Role, w.Shape)
 	if l.panels == 0 {
 		return 4 * l.outs
 	}
@@ -52,7 +52,7 @@ var types = map[tensor.DType]C.int32_t{tensor.F32: C.TYPE_F32, tensor.F16: C.TYP
 
 // Load packs the weight into memory of its own.
 func (b *Backend) Load(w *kernels.Weight) error {
-	bytes := b.PackedBytes(w.Role, w.Shape)
+	bytes := b.PackedBytes(w)
 	if b.narrow(w) {
 		bytes = b.narrowBytes(w)
 	}

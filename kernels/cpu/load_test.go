@@ -18,7 +18,7 @@ func TestUnloadFreesMemory(t *testing.T) {
 	if err := b.Load(w); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := b.Allocated()-before, b.PackedBytes(w.Role, w.Shape); got != want {
+	if got, want := b.Allocated()-before, b.PackedBytes(w); got != want {
 		t.Errorf("%d bytes allocated for a weight of %d", got, want)
 	}
 	b.Unload(w)

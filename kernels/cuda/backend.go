@@ -36,15 +36,18 @@ type Backend struct {
 	stream  cu.Stream
 	modules map[string]cu.Module
 	loaded  map[string]cu.Function
+	allowed map[string]int // bytes of shared memory that a function may be launched with, where these are many
 	staging [2]stage
 	copying copying // of weights that come and go
 	scratch scratch
 	plain   scratch // the weight at hand, unpacked
 	largest int     // of the weights that were loaded, unpacked
-	tickets mem     // ticketCount zeros, with which the last part of a divided work knows itself: see counters
-	apart   bool    // split sums are added by a kernel of their own: for a test
-	err     error   // first since the last Sync
-	broken  error   // a *DeviceError after which nothing works any more; nil as long as the device does
+	rows    scratch // rows that were normalised for the next product
+	moments momentsOf
+	tickets mem   // ticketCount zeros, with which the last part of a divided work knows itself: see counters
+	apart   bool  // split sums are added by a kernel of their own: for a test
+	err     error // first since the last Sync
+	broken  error // a *DeviceError after which nothing works any more; nil as long as the device does
 }
 
 var _ kernels.Recorder = (*Backend)(nil)
@@ -95,7 +98,7 @@ func start(d Device, o Options) (*Backend, error) {
 	b := &Backend{
 		name: fmt.Sprintf("cuda:%d", d.Index), device: d, dtype: o.DType,
 		tf32: o.TF32 && o.DType == tensor.F32, int8: o.Int8, simpleAttention: simple,
-		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{},
+		modules: map[string]cu.Module{}, loaded: map[string]cu.Function{}, allowed: map[string]int{},
 	}
 	if !simple || b.tf32 && !o.Simple {
 		b.products = mmaSync
@@ -163,6 +166,8 @@ func (b *Backend) Close() error {
 	}
 	b.scratch.free()
 	b.plain.free()
+	b.rows.free()
+	b.moments.free()
 	if b.tickets.bytes > 0 {
 		cu.MemFree(b.tickets.at)
 	}
@@ -207,7 +212,7 @@ type kernel struct{ module, name string }
 
 func (b *Backend) function(k kernel, shared int) (cu.Function, error) {
 	if f, ok := b.loaded[k.name]; ok {
-		return f, nil
+		return f, b.allow(f, k, shared)
 	}
 	m, ok := b.modules[k.module]
 	if !ok {
@@ -224,13 +229,20 @@ func (b *Backend) function(k kernel, shared int) (cu.Function, error) {
 	if err != nil {
 		return f, err
 	}
-	if shared > 48<<10 {
-		if err := drv.AllowSharedMemory(f, shared); err != nil {
-			return f, err
-		}
+	if err := b.allow(f, k, shared); err != nil {
+		return f, err
 	}
 	b.loaded[k.name] = f
 	return f, nil
+}
+
+// allow lets a function be launched with so many bytes of shared memory.
+func (b *Backend) allow(f cu.Function, k kernel, shared int) error {
+	if shared <= max(48<<10, b.allowed[k.name]) {
+		return nil
+	}
+	b.allowed[k.name] = shared
+	return drv.AllowSharedMemory(f, shared)
 }
 
 // launch queues a kernel on a grid of blocks. Its one parameter is a struct with the layout of the kernel's.
@@ -287,6 +299,7 @@ func (b *Backend) Record(f func()) (kernels.Recording, error) {
 		return nil, b.explain("recording", err)
 	}
 	b.recording = true
+	b.moments.of = nil // a recording brings its own
 	f()
 	b.recording = false
 	g, err := drv.EndCapture(b.stream)
@@ -305,6 +318,7 @@ func (r *recording) Replay() {
 	if r.b.err != nil {
 		return
 	}
+	r.b.moments.of = nil // it overwrites them
 	if err := r.g.Launch(r.b.stream); err != nil {
 		r.b.fail("replaying a recording", err)
 	}

@@ -120,7 +120,13 @@ func dims(op kernels.Op) map[string]int {
 		return map[string]int{"n": in[0], "h": in[1], "w": in[2], "c": w[1], "o": w[0], "k": w[2], "stride": op.Step(), "up": h / in[1]}
 	case *kernels.Linear:
 		in, outs := op.In.Shape, op.W.Shape[0]
-		d := map[string]int{"rows": in.Len() / in[len(in)-1], "c": in[len(in)-1], "o": outs, "bias": len(op.Weights()) - 1, "act": int(op.Act)}
+		d := map[string]int{"rows": in.Len() / in[len(in)-1], "c": in[len(in)-1], "o": outs, "bias": 0, "norm": 0, "act": int(op.Act)}
+		if op.Bias != nil {
+			d["bias"] = 1
+		}
+		if op.W.Norm != nil {
+			d["norm"] = 1
+		}
 		return d
 	case *kernels.Attention:
 		q := op.Q.Shape

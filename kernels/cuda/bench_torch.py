@@ -27,6 +27,9 @@ def layer(kind, d, device):
     if kind == "linear":
         x, weight = torch.randn(d["rows"], d["c"], **half), torch.randn(d["o"], d["c"], **half)
         bias = torch.randn(d["o"], **half) if d["bias"] else None
+        if d.get("norm"):
+            gamma, beta = torch.randn(d["c"], **half), torch.randn(d["c"], **half)
+            return lambda: ACTS[d["act"]](F.linear(F.layer_norm(x, (d["c"],), gamma, beta), weight, bias))
         return lambda: ACTS[d["act"]](F.linear(x, weight, bias))
     if kind == "attention":
         q = torch.randn(d["n"], d["heads"], d["queries"], d["d"], **half)

@@ -7,6 +7,7 @@
 // Two kernels: gemm_simple, plain float32 arithmetic for every type and shape, and gemm_mma on tensor cores.
 // kernels/lab (gemm1, gemm2) holds earlier versions of gemm_mma, with what each change gained.
 #pragma once
+#include "moments.cuh"
 #include "ptx.cuh"
 
 // Gemm is the parameter of every kernel of this family, filled by gemm.go.
@@ -26,7 +27,13 @@ struct Gemm {
   int out_h, out_w;
   Divisor pixels, row, by_up_h, by_up_w; // by out_h·out_w, out_w, up_h, up_w
   int per_channel_pitch;    // from one image's to the next
+  float eps;                // of the norm
   unsigned* ticket;         // if splits > 1: zeros, one for each warp of a tile, or null: then gemm_reduce follows
+  // With a layer norm before the product, whose scale b holds: the moments of A's rows, by which products are normalised,
+  // and by column the sum of b and what the norm's shift adds. Null without.
+  const float2* moments;
+  float2* moments_out;      // of D's rows, or null
+  const float *sums, *shift;
 };
 
 // Pixel is the place in the input that an output pixel's filter begins at.
@@ -70,7 +77,7 @@ struct Epilogue {
   const Gemm& g;
   int n0, to, width; // the first column of the sums and of the results; a row of results
   bool full;         // all four columns are inside, and every row begins aligned
-  float bias[4];
+  float bias[4], sums[4];
 
   __device__ __forceinline__ Epilogue(const Gemm& g, int n0) : g(g), n0(n0) {
     bool pairs = gated(g.act);
@@ -80,10 +87,19 @@ struct Epilogue {
 #pragma unroll
     for (int i = 0; i < 4; i++)
       bias[i] = !g.bias || n0 + i >= g.n ? 0 : g.bias[pairs ? i % 2 * width + to + i / 2 : n0 + i];
+    if (!g.moments) return;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      sums[i] = n0 + i < g.n ? g.sums[n0 + i] : 0;
+      bias[i] += n0 + i < g.n ? g.shift[n0 + i] : 0;
+    }
   }
 
-  __device__ __forceinline__ void store(int m, float (&v)[4]) const {
+  // The row is A's mean and reciprocal deviation, read with a norm only. The results stay in v.
+  __device__ __forceinline__ void store(int m, float (&v)[4], float2 row) const {
     if (m >= g.m || n0 >= g.n) return;
+    if (g.moments)
+      for (int i = 0; i < 4; i++) v[i] = row.y * fmaf(-row.x, sums[i], v[i]);
     for (int i = 0; i < 4; i++) v[i] += bias[i];
     int64_t at = int64_t(m) * width + to;
     if (gated(g.act)) {
@@ -167,7 +183,7 @@ __device__ void gemm_simple(const Gemm& g, SimpleTiles* s) {
   for (int i = 0; i < 4; i++) {
     float v[4];
     for (int j = 0; j < 4; j++) v[j] = i == 0 ? acc[0][j] : i == 1 ? acc[1][j] : i == 2 ? acc[2][j] : acc[3][j];
-    epilogue.store(m0 + tm + i, v);
+    epilogue.store(m0 + tm + i, v, make_float2(0, 1));
   }
 }
 
@@ -356,9 +372,9 @@ __device__ __forceinline__ void load_partial(const Gemm& g, const float* from, i
 
 // add_parts ends a warp's part of a split sum, whose rows×columns results begin at (m0, n0). The last of the parts to
 // come adds them all, in their order, and finishes the results: whichever that is, the bits are the same. The ticket counts
-// the parts, and is left as zero for the next product. No block waits for another.
+// the parts, and is left as zero for the next product. No block waits for another. norms are those of the rows.
 template <class T, int rows, int columns>
-__device__ __forceinline__ void add_parts(const Gemm& g, unsigned* ticket, int m0, int n0) {
+__device__ __forceinline__ void add_parts(const Gemm& g, unsigned* ticket, int m0, int n0, const float2* norms) {
   int lane = threadIdx.x % 32, parts = 0;
   __threadfence(); // before the count says that they are there, this lane's sums are
   __syncwarp();
@@ -368,18 +384,21 @@ __device__ __forceinline__ void add_parts(const Gemm& g, unsigned* ticket, int m
   __threadfence();
   constexpr int kQuads = columns >= 128 ? 32 : columns >= 64 ? 16 : columns / 4; // divides 32
 #pragma unroll 1
-  for (int n = n0 + lane % kQuads * 4; n < min(g.n, n0 + columns); n += 4 * kQuads) {
+  for (int n = n0 + lane % kQuads * 4; n < n0 + columns; n += 4 * kQuads) { // all lanes take as many turns
     Epilogue<T> epilogue(g, n);
 #pragma unroll 1
-    for (int m = m0 + lane / kQuads; m < min(g.m, m0 + rows); m += 32 / kQuads) {
+    for (int row = lane / kQuads; row < rows; row += 32 / kQuads) {
+      int m = m0 + row;
+      bool there = m < g.m && n < g.n;
       float v[4] = {};
 #pragma unroll 1
-      for (int s = 0; s < g.splits; s++) {
+      for (int s = 0; there && s < g.splits; s++) {
         float part[4];
         load_partial(g, g.partial + (int64_t(s) * g.m + m) * g.n + n, n, part);
         for (int e = 0; e < 4; e++) v[e] += part[e];
       }
-      epilogue.store(m, v);
+      epilogue.store(m, v, g.moments ? norms[row] : make_float2(0, 1));
+      if (g.moments_out) store_moments<T>(g.moments_out, g.m, m, n, v, there);
     }
   }
 }
@@ -403,6 +422,10 @@ __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
     loader.step();
     cp_async_commit();
   }
+
+  // Behind the stages, if there is a norm: that of each row. The first stages are on their way meanwhile.
+  if (g.moments && threadIdx.x < Tile::kM)
+    reinterpret_cast<float2*>(stages + kStages * kBytes)[threadIdx.x] = row_norm(g.moments, g.m, g.k, min(m0 + int(threadIdx.x), g.m - 1), g.eps);
 
   // Where this lane's rows of the fragments lie in stage 0: their chunks 0 and 1, and 2 and 3.
   Shared base = shared_address(stages);
@@ -443,6 +466,7 @@ __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
   static_assert(kBytes * kStages >= 4 * 32 * Tile::kWarpN * Tile::kThreads / 32, "the results must fit the stages");
   static_assert(kParts <= 2, "spread is called for two parts");
   float* mine = reinterpret_cast<float*>(stages) + warp * 32 * Tile::kWarpN;
+  const float2* norms = reinterpret_cast<const float2*>(stages + kStages * kBytes);
   int column = lane % kQuads * 4, n = n0 + wn + column;
   Epilogue<T> epilogue(g, n);
 #pragma unroll 1
@@ -455,15 +479,19 @@ __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
       int m = m0 + wm + 32 * part + row;
       float v[4];
       load(v, mine + spread_at<Tile>(row, column));
-      if (g.splits == 1) epilogue.store(m, v);
-      else if (m < g.m && n < g.n) store_partial(g, g.partial + (int64_t(blockIdx.z) * g.m + m) * g.n + n, n, v);
+      if (g.splits == 1) {
+        epilogue.store(m, v, g.moments ? norms[wm + 32 * part + row] : make_float2(0, 1));
+        if (g.moments_out) store_moments<T>(g.moments_out, g.m, m, n, v, m < g.m && n < g.n);
+      } else if (m < g.m && n < g.n) {
+        store_partial(g, g.partial + (int64_t(blockIdx.z) * g.m + m) * g.n + n, n, v);
+      }
     }
     __syncwarp();
   }
   if (g.splits > 1 && g.ticket) {
     int w = kept(threadIdx.x) / 32; // worked out again: no register holds it during the main loop
     add_parts<T, Tile::kWarpM, Tile::kWarpN>(g, g.ticket + (blockIdx.y * gridDim.x + blockIdx.x) * (Tile::kThreads / 32) + w,
-      blockIdx.x * Tile::kM + w % Tile::kWarpsM * Tile::kWarpM, blockIdx.y * Tile::kN + w / Tile::kWarpsM * Tile::kWarpN);
+      blockIdx.x * Tile::kM + w % Tile::kWarpsM * Tile::kWarpM, blockIdx.y * Tile::kN + w / Tile::kWarpsM * Tile::kWarpN, norms + w % Tile::kWarpsM * Tile::kWarpM);
   }
 }
 
@@ -472,14 +500,15 @@ template <class T>
 __device__ void gemm_reduce(const Gemm& g) {
   int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   int quads = ceil_div(g.n, 4);
-  if (i >= int64_t(g.m) * quads) return;
   int m = int(i / quads), n = int(i % quads) * 4;
+  bool there = m < g.m;
   float v[4] = {};
-  for (int s = 0; s < g.splits; s++) {
+  for (int s = 0; there && s < g.splits; s++) {
     const float* p = g.partial + (int64_t(s) * g.m + m) * g.n + n;
     float part[4];
     load_partial(g, p, n, part);
     for (int e = 0; e < 4; e++) v[e] += part[e];
   }
-  Epilogue<T>(g, n).store(m, v);
+  Epilogue<T>(g, n).store(m, v, g.moments && there ? row_norm(g.moments, g.m, g.k, m, g.eps) : make_float2(0, 1));
+  if (g.moments_out) store_moments<T>(g.moments_out, g.m, m, n, v, there);
 }

@@ -21,7 +21,9 @@ type gemm struct {
 	stride, pad, upH, upW, outH, outW int32
 	pixels, row, byUpH, byUpW         divisor
 	perChannelPitch                   int32
-	ticket                            cu.DevicePtr
+	eps                               float32
+	ticket, moments, momentsOut       cu.DevicePtr
+	sums, shift                       cu.DevicePtr
 }
 
 // divisor is device.cuh's Divisor.
@@ -67,6 +69,16 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 		a: at(op.In), b: b.matrixAt(op.W), bias: b.weightAt(op.Bias), residual: at(op.Residual), d: at(dst),
 		m: int32s(rows), n: int32s(op.W.Shape[0]), k: int32s(channels), act: int32(op.Act),
 		h: 1, w: width, c1: int32s(channels), kh: 1, kw: 1, stride: 1, upH: 1, upW: width, outH: 1, outW: width,
+	}
+	if !b.normed(&g, op) {
+		return
+	}
+	if dst.Moments && b.normalises(int(g.n)) && !op.Act.Gated() {
+		var ok bool
+		if g.momentsOut, ok = b.momentsFor(int(g.m), int(g.n)); !ok {
+			return
+		}
+		b.moments.of = dst.Root()
 	}
 	b.gemm(g)
 }
@@ -124,7 +136,11 @@ func (b *Backend) product(g gemm, f *family) {
 	if f.class == wgmma {
 		b.hopper(g, f, scratch+cu.DevicePtr(parts))
 	} else {
-		launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, f.shared, &g)
+		shared := f.shared
+		if g.moments != 0 {
+			shared += 8 * f.m // the norms of the rows
+		}
+		launch(b, f.kernel(b), [3]int{ceil(m, f.m), ceil(n, f.n), splits}, f.threads, shared, &g)
 	}
 	if splits > 1 && g.ticket == 0 {
 		launch(b, kernel{"gemm", "gemm_reduce_" + b.suffix()}, [3]int{ceil(m*ceil(n, 4), 256), 1, 1}, 256, 0, &g)

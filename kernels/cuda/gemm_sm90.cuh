@@ -25,8 +25,8 @@ template <int N, int stages>
 struct HopperTile {
   static constexpr int kM = 128, kN = N, kStages = stages, kThreads = 384, kConsumers = 8; // warps
   static constexpr int kA = kM * 128, kStageBytes = (kM + N) * 128;
-  // 16 rows of results, up to 64 columns at a time, for each consuming warp; then the barriers.
-  static constexpr int kResults = stages * kStageBytes, kBarriers = kResults + kConsumers * 16 * 64 * 4;
+  // 16 rows of results, up to 64 columns at a time, for each consuming warp; then the norms of A's rows, and the barriers.
+  static constexpr int kResults = stages * kStageBytes, kNorms = kResults + kConsumers * 16 * 64 * 4, kBarriers = kNorms + kM * 8;
   static constexpr int kBytes = kBarriers + 16 * stages + 1024; // 1024: to begin at a multiple of that
   static constexpr int kWarpN = N % 64 ? 32 : 64; // columns at a time, for spread_at
 };
@@ -93,15 +93,18 @@ __device__ __forceinline__ void spread(const WgAcc<N>& c, int part, float* to) {
 
 // consume multiplies 64 rows of each tile and stores the results.
 template <class T, class Tile>
-__device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shared full, Shared empty, float* results) {
+__device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shared full, Shared empty, float* results, float2* norms) {
   constexpr int N = Tile::kN;
   const Gemm& g = p.g;
   int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
   float* mine = results + warp * 16 * 64;
+  norms += warp * 16;
   Stage<Tile::kStages> stage;
   WgAcc<N> sums;
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     Work work = Work::of<Tile>(p, tile);
+    if (g.moments && lane < 16) norms[lane] = row_norm(g.moments, g.m, g.k, min(work.m0 + 16 * warp + lane, g.m - 1), g.eps);
+    __syncwarp();
     int last = -1; // the stage whose products may be under way
 #pragma unroll 1
     for (int i = work.first; i < work.end; i++) {
@@ -137,11 +140,16 @@ __device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shar
         float v[4];
         load(v, mine + spread_at<Tile>(row, column));
         if (work.first == work.end) v[0] = v[1] = v[2] = v[3] = 0; // a part without steps
-        if (g.splits == 1) epilogue.store(m, v);
-        else if (m < g.m && n < g.n) store_partial(g, g.partial + (int64_t(work.part) * g.m + m) * g.n + n, n, v);
+        if (g.splits == 1) {
+          epilogue.store(m, v, g.moments ? norms[row] : make_float2(0, 1));
+          if (g.moments_out) store_moments<T>(g.moments_out, g.m, m, n, v, m < g.m && n < g.n);
+        } else if (m < g.m && n < g.n) {
+          store_partial(g, g.partial + (int64_t(work.part) * g.m + m) * g.n + n, n, v);
+        }
       }
     }
-    if (g.splits > 1 && g.ticket) add_parts<T, 16, N>(g, g.ticket + tile % p.part_tiles * 8 + warp, work.m0 + 16 * warp, work.n0);
+    if (g.splits > 1 && g.ticket) add_parts<T, 16, N>(g, g.ticket + tile % p.part_tiles * 8 + warp, work.m0 + 16 * warp, work.n0, norms);
+    __syncwarp(); // before the next tile's norms
   }
 }
 
@@ -162,7 +170,7 @@ __device__ __forceinline__ void gemm_wgmma(const HopperGemm& p, char* shared) {
     if (threadIdx.x == 0) produce<T, Tile>(p, stages, full, empty);
   } else {
     registers_take<232>();
-    consume<T, Tile>(p, stages, full, empty, reinterpret_cast<float*>(shared + Tile::kResults));
+    consume<T, Tile>(p, stages, full, empty, reinterpret_cast<float*>(shared + Tile::kResults), reinterpret_cast<float2*>(shared + Tile::kNorms));
   }
 }
 

@@ -19,7 +19,6 @@ type hopperGemm struct {
 	tilesM, partTiles, tiles int32
 	steps, partSteps         int32
 	byM, byPart              divisor
-	_                        [32]byte // to a multiple of 64
 }
 
 func wgmmaFamily(t HopperTile) family {

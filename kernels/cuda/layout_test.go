@@ -27,6 +27,7 @@ var parameters = []struct {
 	{groupNorm{}, "GroupNorm", "norm.cu"},
 	{layerNorm{}, "LayerNorm", "norm.cu"},
 	{rotary{}, "Rotary", "norm.cu"},
+	{moments{}, "Moments", "norm.cu"},
 	{embedding{}, "Embed", "embed.cu"},
 	{unpack{}, "Unpack", "unpack.cu"},
 	{pointwise{}, "Pointwise", "pointwise.cu"},

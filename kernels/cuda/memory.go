@@ -130,8 +130,9 @@ type scratch struct {
 	old []mem
 }
 
-func (b *Backend) scratchFor(n int) (cu.DevicePtr, bool) {
-	s := &b.scratch
+func (b *Backend) scratchFor(n int) (cu.DevicePtr, bool) { return b.roomIn(&b.scratch, n) }
+
+func (b *Backend) roomIn(s *scratch, n int) (cu.DevicePtr, bool) {
 	return b.grown(s, n, max(2*s.now.bytes, 1<<20))
 }
 

@@ -5,7 +5,7 @@
 // reads some pixels of some groups and gives mean and sum of squared deviations of each group there; the last block of an
 // image joins these, in order (Chan et al. 1979), into a scale and shift for each channel. groupnorm_apply: dst =
 // act(x·scale + shift).
-#include "device.cuh"
+#include "moments.cuh"
 
 // GroupNorm is the parameter of all three, filled by norm.go.
 struct GroupNorm {
@@ -233,6 +233,29 @@ __device__ void layernorm(const LayerNorm& n) {
     store(d + c, v);
   }
 }
+
+// ---- Moments of rows that no product has left ----
+
+struct Moments {
+  const void* a; // [rows, channels], of whole granules
+  float2* d;
+  int rows, channels;
+};
+
+// moments is four columns a thread.
+template <class T>
+__device__ void moments(const Moments& p) {
+  int quads = p.channels / 4;
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  int m = int(i / quads), n = int(i - int64_t(m) * quads) * 4;
+  bool there = m < p.rows;
+  float v[4] = {};
+  if (there) load(v, static_cast<const T*>(p.a) + int64_t(m) * p.channels + n);
+  store_moments<T>(p.d, p.rows, m, n, v, there);
+}
+
+KERNEL(moments_f16, kNormThreads, Moments, p) { moments<half_t>(p); }
+KERNEL(moments_bf16, kNormThreads, Moments, p) { moments<bfloat_t>(p); }
 
 // ---- Rotary: a warp a head ----
 

@@ -83,6 +83,10 @@ func planGroupNorm(channels, groups, pixels, wide, element int) groupNormPlan {
 func Launches(o kernels.Op, dtype tensor.DType) int {
 	n, ok := o.(*kernels.GroupNorm)
 	if !ok {
+		l, ok := o.(*kernels.Linear)
+		if ok && l.W.Norm != nil && (dtype == tensor.F32 || !l.In.Root().Moments) {
+			return 2 // the rows, or their moments, in a pass of their own
+		}
 		return 1
 	}
 	s, c1 := n.OutShape(), n.In.Shape[len(n.In.Shape)-1]

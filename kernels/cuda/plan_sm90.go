@@ -17,9 +17,9 @@ const (
 var HopperTiles = []HopperTile{{256, 4, 1}, {160, 5, 0.95}, {128, 6, 0.9}, {80, 6, 0.7}, {64, 6, 0.6}}
 
 // Shared is the bytes of shared memory of a block: stages of 128 bytes of each row of A and B, results of 16 rows by 64
-// columns for each of 8 warps, two barriers a stage, and room to begin at a multiple of 1024.
+// columns for each of 8 warps, a norm for each row, two barriers a stage, and room to begin at a multiple of 1024.
 func (t HopperTile) Shared() int {
-	return t.Stages*(hopperRows+t.Columns)*128 + 8*16*64*4 + 16*t.Stages + 1024
+	return t.Stages*(hopperRows+t.Columns)*128 + 8*16*64*4 + 8*hopperRows + 16*t.Stages + 1024
 }
 
 // HopperHeads is one of attention_sm90.cuh's tiles: heads of up to Size channels, so many keys at a time.

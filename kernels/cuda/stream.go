@@ -9,6 +9,7 @@ import (
 
 	"darkroom/kernels"
 	"darkroom/kernels/cuda/drv"
+	"darkroom/tensor"
 )
 
 var _ kernels.Streamer = (*Backend)(nil)
@@ -63,13 +64,20 @@ func (b *Backend) Stage(w *kernels.Weight) error {
 		return err
 	}
 	l := b.layout(w)
-	host, err := drv.AllocPinned(max(l.rows*l.rowBytes(), 1))
+	f, err := l.fold(w)
+	if err != nil {
+		return err
+	}
+	host, err := drv.AllocPinned(max(l.bytes(), 1))
 	if err != nil {
 		return b.explain("allocating page-locked memory", err)
 	}
-	if err := l.pack(host, w, 0); err != nil {
+	if err := l.pack(host[:l.rows*l.rowBytes()], w, 0, f); err != nil {
 		drv.FreePinned(host)
 		return err
+	}
+	if f != nil {
+		copy(host[l.rows*l.rowBytes():], tensor.Bytes(f.vectors))
 	}
 	c.staged[w] = host
 	b.largest = max(b.largest, b.UnpackedBytes(w))

@@ -84,7 +84,11 @@ func (t *tuner) save(d Device) {
 
 // shape names what the time of a product depends on.
 func (b *Backend) shape(g gemm) string {
-	return fmt.Sprintf("%s %dx%dx%d/%d %dx%d/%d of %d+%d at %dx%d act %d", b.tensorCores(), g.m, g.n, g.k, g.splits, g.kh, g.kw, g.stride, g.c1, g.c2, g.upH, g.upW, g.act)
+	normed := ""
+	if g.moments != 0 {
+		normed = " normed"
+	}
+	return fmt.Sprintf("%s %dx%dx%d/%d %dx%d/%d of %d+%d at %dx%d act %d%s", b.tensorCores(), g.m, g.n, g.k, g.splits, g.kh, g.kw, g.stride, g.c1, g.c2, g.upH, g.upW, g.act, normed)
 }
 
 // choose is the candidate that was measured as the fastest, now or earlier.

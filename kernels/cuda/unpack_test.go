@@ -88,7 +88,7 @@ func TestInt8Weights(t *testing.T) {
 					if got, want := layerOn(t, b, c, w, x), layerOn(t, plain, c, rounded, x); !slices.Equal(got, want) {
 						t.Errorf("other bits: %v, %v", got[:4], want[:4])
 					}
-					if got, want := b.NarrowBytes(w), plain.PackedBytes(w.Role, w.Shape); got > want/2+c.w[0]*codeBytes {
+					if got, want := b.NarrowBytes(w), plain.PackedBytes(w); got > want/2+c.w[0]*codeBytes {
 						t.Errorf("it takes %d bytes, in half precision %d", got, want)
 					}
 					for i, v := range roundedRows(values, c.w[0], stored) {

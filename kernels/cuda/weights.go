@@ -30,15 +30,17 @@ type layout struct {
 	source             func(row int) int // the checkpoint's row
 	tf32               bool              // values are rounded to TF32
 	coded              bool              // in 8 bits
+	norm               *kernels.RowNorm  // whose scale the values contain; the vectors of its products follow the rows
 }
 
 func (b *Backend) layout(w *kernels.Weight) layout {
-	l := b.plainLayout(w.Role, w.Shape)
+	l := b.plainLayout(w)
 	l.coded = b.narrow(w)
 	return l
 }
 
-func (b *Backend) plainLayout(role kernels.Role, s tensor.Shape) layout {
+func (b *Backend) plainLayout(w *kernels.Weight) layout {
+	role, s := w.Role, w.Shape
 	same := func(row int) int { return row }
 	l := layout{rows: s[0], width: s.Len() / s[0], dtype: b.dtype, taps: 1, source: same, tf32: b.tf32 && role != kernels.Table}
 	l.pitch = (l.width + depth - 1) / depth * depth
@@ -52,7 +54,19 @@ func (b *Backend) plainLayout(role kernels.Role, s tensor.Shape) layout {
 	case kernels.MatrixGEGLU:
 		l.source = func(row int) int { return row/2 + row%2*(s[0]/2) }
 	}
+	if b.folds(w) {
+		l.norm = w.Norm
+	}
 	return l
+}
+
+// bytes is the length of the packed weight.
+func (l layout) bytes() int {
+	n := l.rows * l.rowBytes()
+	if l.norm != nil {
+		n += 4 * 2 * l.rows
+	}
+	return n
 }
 
 func (l layout) rowBytes() int {
@@ -63,17 +77,14 @@ func (l layout) rowBytes() int {
 }
 
 // PackedBytes is the size of the padded rows; those of 8 bits take less: see NarrowBytes.
-func (b *Backend) PackedBytes(role kernels.Role, shape tensor.Shape) int {
-	l := b.plainLayout(role, shape)
-	return l.rows * l.rowBytes()
-}
+func (b *Backend) PackedBytes(w *kernels.Weight) int { return b.plainLayout(w).bytes() }
 
 // Load packs the weight's rows into page-locked memory, part by part, while the part before is copied
 // to the device.
 func (b *Backend) Load(w *kernels.Weight) error {
 	defer b.enter()()
 	l := b.layout(w)
-	m, err := b.alloc(l.rows * l.rowBytes())
+	m, err := b.alloc(l.bytes())
 	if err != nil {
 		return err
 	}
@@ -88,6 +99,10 @@ func (b *Backend) Load(w *kernels.Weight) error {
 
 func (b *Backend) upload(w *kernels.Weight, l layout, m mem) error {
 	perPart := max(1, stageBytes/l.rowBytes())
+	f, err := l.fold(w)
+	if err != nil {
+		return err
+	}
 	for first, part := 0, 0; first < l.rows; first, part = first+perPart, part+1 {
 		n := min(perPart, l.rows-first)
 		s := &b.staging[part%len(b.staging)]
@@ -95,18 +110,21 @@ func (b *Backend) upload(w *kernels.Weight, l layout, m mem) error {
 		if err != nil {
 			return b.explain("allocating page-locked memory", err)
 		}
-		if err := l.pack(host[:n*l.rowBytes()], w, first); err != nil {
+		if err := l.pack(host[:n*l.rowBytes()], w, first, f); err != nil {
 			return err
 		}
 		if err := s.upload(m.at+cu.DevicePtr(first*l.rowBytes()), n*l.rowBytes(), b.stream); err != nil {
 			return b.explain("uploading "+w.Name, err)
 		}
 	}
+	if f != nil {
+		return b.Write(mem{m.at + cu.DevicePtr(l.rows*l.rowBytes()), 4 * len(f.vectors)}, tensor.Bytes(f.vectors))
+	}
 	return nil
 }
 
 // pack fills dst with the rows from first on, on every processor.
-func (l layout) pack(dst []byte, w *kernels.Weight, first int) error {
+func (l layout) pack(dst []byte, w *kernels.Weight, first int, f *fold) error {
 	rows := len(dst) / l.rowBytes()
 	workers := min(runtime.GOMAXPROCS(0), max(1, rows*l.width/(1<<14)))
 	failed := make([]error, workers)
@@ -114,14 +132,14 @@ func (l layout) pack(dst []byte, w *kernels.Weight, first int) error {
 	for i := range workers {
 		wait.Go(func() {
 			lo, hi := rows*i/workers, rows*(i+1)/workers
-			failed[i] = l.packRows(dst[lo*l.rowBytes():hi*l.rowBytes()], w, first+lo)
+			failed[i] = l.packRows(dst[lo*l.rowBytes():hi*l.rowBytes()], w, first+lo, f)
 		})
 	}
 	wait.Wait()
 	return firstBad(failed)
 }
 
-func (l layout) packRows(dst []byte, w *kernels.Weight, first int) error {
+func (l layout) packRows(dst []byte, w *kernels.Weight, first int, f *fold) error {
 	src, row := make([]float32, l.width), make([]float32, l.pitch)
 	channels := l.width / l.taps
 	for i := range len(dst) / l.rowBytes() {
@@ -131,16 +149,23 @@ func (l layout) packRows(dst []byte, w *kernels.Weight, first int) error {
 		if l.tf32 {
 			roundTF32(src)
 		}
+		if f != nil {
+			f.scale(src, first+i)
+		}
 		for c := range channels {
 			for t := range l.taps {
 				row[t*channels+c] = src[c*l.taps+t]
 			}
 		}
+		packed := dst[i*l.rowBytes() : (i+1)*l.rowBytes()]
 		if l.coded {
-			encode(dst[i*l.rowBytes():(i+1)*l.rowBytes()], row, w.Host.Type())
+			encode(packed, row, w.Host.Type())
 			continue
 		}
-		tensor.Encode(dst[i*l.rowBytes():(i+1)*l.rowBytes()], l.dtype, row)
+		tensor.Encode(packed, l.dtype, row)
+		if f != nil {
+			f.sum(tensor.Tensor{DType: l.dtype, Shape: tensor.Shape{l.pitch}, Data: packed}, row, first+i)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package ref
 
-import "darkroom/kernels"
+import (
+	"darkroom/kernels"
+	"darkroom/tensor"
+)
 
 // Linear is the contract's loop; one goroutine a row.
 func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
@@ -8,6 +11,10 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 	channels := op.In.Shape[len(op.In.Shape)-1]
 	in, w, bias := kernels.Floats(op.In), b.WeightFloats(op.W), b.WeightFloats(op.Bias)
 	residual, result := kernels.Floats(op.Residual), kernels.Floats(dst)
+	if n := op.LayerNorm(); n != nil {
+		in = make([]float32, len(in))
+		b.LayerNorm(&kernels.Tensor{Shape: op.In.Shape, DType: tensor.F32, Mem: kernels.HostMem(tensor.Bytes(in))}, n)
+	}
 
 	b.parallel(len(result)/outs, func(m int) {
 		x := in[m*channels:][:channels]

@@ -46,7 +46,7 @@ func (b *Backend) Sync() error {
 	return err
 }
 
-func (b *Backend) PackedBytes(_ kernels.Role, shape tensor.Shape) int { return 4 * shape.Len() }
+func (b *Backend) PackedBytes(w *kernels.Weight) int { return 4 * w.Shape.Len() }
 
 func (b *Backend) Load(w *kernels.Weight) error {
 	host, err := pack(w)

@@ -35,19 +35,21 @@ func formerLaunches(o kernels.Op) int {
 // stepLaunches counts the kernels of a step, by kind of operation, formerly and now.
 func stepLaunches(u bench.UNet) (former, now map[string]int) {
 	former, now = map[string]int{}, map[string]int{}
+	for _, l := range u.Layers(2) {
+		former[l.Kind] += l.Count * formerLaunches(l.Build(kernels.NewGraph(tensor.F16)))
+	}
 	for _, l := range u.Step(2) {
-		o := l.Build(kernels.NewGraph(tensor.F16))
-		former[l.Kind] += l.Count * formerLaunches(o)
 		if !l.Steady {
-			now[l.Kind] += l.Count * cuda.Launches(o, tensor.F16)
+			now[l.Kind] += l.Count * cuda.Launches(l.Build(kernels.NewGraph(tensor.F16)), tensor.F16)
 		}
 	}
 	return former, now
 }
 
 func writeLaunches(b *bytes.Buffer) {
-	fmt.Fprintf(b, "\n## Launches a step\n\nKernels of a step of the U-Net, for a batch of two. Formerly a GroupNorm took three, a split sum was added up by a kernel of its own, and the text's keys and values were made in every step. "+
-		"Now a GroupNorm takes one (of an image that is small enough) or two, the last part of a split sum adds all, and what depends on the text alone is made once a prompt.\n\n| model | |")
+	fmt.Fprintf(b, "\n## Launches a step\n\nKernels of a step of the U-Net, for a batch of two. Formerly a GroupNorm took three, a split sum was added up by a kernel of its own, the text's keys and values were made in every step, and every layer of the checkpoint was a product of its own. "+
+		"Now a GroupNorm takes one (of an image that is small enough) or two, the last part of a split sum adds all, what depends on the text alone is made once a prompt, "+
+		"queries, keys and values of self-attention are one product, all blocks' time embeddings two, and a LayerNorm is part of the product that follows it.\n\n| model | |")
 	kinds := []string{"conv2d", "linear", "attention", "groupnorm", "layernorm"}
 	for _, k := range kinds {
 		fmt.Fprintf(b, " %s |", k)

@@ -143,6 +143,10 @@ func (m model) hopperFlash(t cuda.HopperHeads, size int) kernel {
 	return k
 }
 
+// momentsIssued is what a warp issues for the moments of 128 values of the product before: 6 shuffles, and arithmetic. Joining
+// them, and normalising the products, is less, and in the shade of the first loads.
+const momentsIssued = 36
+
 // layerTime is an operation's modelled time.
 func (m model) layerTime(g gpu, o kernels.Op) float64 {
 	memory := float64(traffic(o)) / g.bandwidth / memoryShare
@@ -158,7 +162,11 @@ func (m model) layerTime(g gpu, o kernels.Op) float64 {
 	case *kernels.Linear:
 		in := o.In.Shape
 		rows := in.Len() / in[len(in)-1]
-		return m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, true, memory)
+		t := m.product(g, rows, rows/in[0], o.W.Shape[0], in[len(in)-1], 1, true, memory)
+		if o.W.Norm != nil {
+			t += float64(rows*in[len(in)-1]) / 128 * momentsIssued / float64(4*g.processors) / g.clock
+		}
+		return t
 	case *kernels.Attention:
 		d := o.Q.Shape[2] / o.Heads
 		if t, ok := cuda.HopperHeadsOf(d); ok && g.arch == "90a" && o.Bias == nil {

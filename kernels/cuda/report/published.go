@@ -44,7 +44,7 @@ func stepMillis(u bench.UNet, latent, batch int, apart bool) func(gpu) float64 {
 	return func(g gpu) float64 {
 		u.Latent = latent
 		l, t := libraryOf(g, apart), 0.0
-		for _, layer := range u.Step(batch) {
+		for _, layer := range u.Layers(batch) {
 			t += float64(layer.Count) * l.layerTime(g, layer.Build(kernels.NewGraph(tensor.F16)))
 		}
 		return 1e3 * t

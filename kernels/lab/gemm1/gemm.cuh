@@ -33,6 +33,7 @@ struct Gemm {
   int up_h, up_w;           // the size that the input is read at
   int out_h, out_w;
   Divisor pixels, row, by_up_h, by_up_w;
+  int per_channel_pitch;
 };
 
 // Pixel is the place in the input that an output pixel's filter begins at.
@@ -101,7 +102,7 @@ __device__ __forceinline__ void finish(const Gemm& g, int m, int n0, float (&v)[
       for (int i = 0; i < count; i++) v[i] += add[i];
     }
     if (per_channel) {
-      load(add, per_channel + int64_t(image) * g.n + n0);
+      load(add, per_channel + int64_t(image) * g.per_channel_pitch + n0);
       for (int i = 0; i < count; i++) v[i] += add[i];
     }
     for (int i = 0; i < count; i++) v[i] = activate(v[i], g.act);
@@ -115,7 +116,7 @@ __device__ __forceinline__ void finish(const Gemm& g, int m, int n0, float (&v)[
   for (int i = 0; i < count && n0 + i < g.n; i++) {
     float r = v[i];
     if (g.bias) r += g.bias[n0 + i];
-    if (per_channel) r += to_float(per_channel[int64_t(image) * g.n + n0 + i]);
+    if (per_channel) r += to_float(per_channel[int64_t(image) * g.per_channel_pitch + n0 + i]);
     r = activate(r, g.act);
     if (residual) r += to_float(residual[at + i]);
     d[at + i] = from_float<T>(r);
