@@ -87,8 +87,14 @@ __device__ __forceinline__ void bring(const HopperAttention& p, const FlashShare
   }
 }
 
-// HopperSoftmax is attention.cuh's Softmax for the sums of a wgmma.
-struct HopperSoftmax : Softmax {
+// HopperSoftmax is the running maximum and sum of the two query rows that a lane holds results of. The weight of score x is
+// 2^(x·scale - top·scale). A maximum that grows by less than 2^kSlack is left as it was, so that the factors of what was summed
+// before are mostly 1. attention.cuh's Softmax looks for a maximum only where it must, and then makes the scores again; here
+// the next products are under way by then.
+struct HopperSoftmax {
+  static constexpr float kSlack = 6;
+  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+
   // hide takes the scores of keys that a query may not see out of a tile of N keys.
   template <int N>
   static __device__ __forceinline__ void hide(WgAcc<N>& s, int seen0, int seen1) {
@@ -121,6 +127,12 @@ struct HopperSoftmax : Softmax {
         }
       sum[h] = sum[h] * rescale[h] + add;
     }
+  }
+  // total is the sum over the row's four lanes.
+  __device__ __forceinline__ float total(int h) const {
+    float x = sum[h];
+    x += __shfl_xor_sync(~0u, x, 1);
+    return x + __shfl_xor_sync(~0u, x, 2);
   }
 };
 
