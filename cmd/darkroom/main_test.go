@@ -85,7 +85,7 @@ func TestWrongUsage(t *testing.T) {
 		{"generate|a|--device|0,1|--backend|cpu", `--device 0,1 --backend cpu: --device lists GPUs: leave one of the two out` + help},
 		{"selftest|now", `selftest takes no arguments, but got "now"` + "\nSee: darkroom selftest --help"},
 		{"selftest|--backend|gpu", `--backend "gpu": choose auto, cpu, cuda or ref`},
-		{"selftest|--dtype|fp8", `--dtype "fp8": choose auto, fp32, tf32, bf16 or fp16`},
+		{"selftest|--dtype|fp8", `--dtype "fp8": choose auto, fp32, tf32, bf16, fp16 or int8`},
 		{"generate|a|--model|", `--model is empty: name a folder or a model, or leave it out for the embedded one` + help},
 		{"generate|a|--count|0", `--count 0: it must be at least 1`},
 		{"generate|a|--count|2|--seed|18446744073709551615", `--seed 18446744073709551615 --count 2: the last seed would exceed 18446744073709551615`},
