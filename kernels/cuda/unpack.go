@@ -184,7 +184,7 @@ func (b *Backend) checkUnpack() conformance.Verdict {
 				return err
 			}
 			packed := make([]byte, b.NarrowBytes(w))
-			if err := l.pack(packed, w, 0); err != nil {
+			if err := l.pack(packed, w, 0, nil); err != nil {
 				return err
 			}
 			for row := range rows {
