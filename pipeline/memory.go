@@ -85,20 +85,25 @@ func (p *Pipeline) needWith(pl *plan, rows int, low, tiled bool) Need {
 		s.References = tokens
 		n.Activations += max(part.Need(s, low).Activations, alone) - alone
 	}
-	if pl.cache.On() {
+	for _, cut := range pl.cuts() {
 		part := p.net(pl).Part()
-		forms := []nn.Form{nn.Outer, nn.First}
-		if pl.cache.Gate() > 0 {
-			// The whole form is counted already; this one also has all results of cross-attention at its end.
-			forms = []nn.Form{nn.KeepCross, nn.NoCross}
-		}
-		for _, form := range forms {
-			s := part.Sizes(pl.Width, pl.Height, rows, false)
-			s.Cut = nn.Cut{Form: form, Layers: pl.cache.Layers()}
-			n.Activations += part.Need(s, low).Activations
-		}
+		s := part.Sizes(pl.Width, pl.Height, rows, false)
+		s.Cut = cut
+		n.Activations += part.Need(s, low).Activations
 	}
 	return n
+}
+
+// cuts are the forms that the plan's cache needs of the denoiser beside the whole one.
+func (pl *plan) cuts() []nn.Cut {
+	layers := pl.cache.Layers()
+	switch {
+	case !pl.cache.On():
+		return nil
+	case pl.cache.Gate() > 0: // the first also has all results of cross-attention at its end
+		return []nn.Cut{{Form: nn.KeepCross, Layers: layers}, {Form: nn.NoCross, Layers: layers}}
+	}
+	return []nn.Cut{{Form: nn.Outer, Layers: layers}, {Form: nn.First, Layers: layers}}
 }
 
 // MemoryError reports that a picture does not fit into memory.

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"darkroom/kernels"
-	"darkroom/nn"
 	"darkroom/stage"
 )
 
@@ -49,20 +48,10 @@ func (p *Pipeline) needSecond(pl *plan, rows int) (n Need) {
 	part := p.net(pl).Part()
 	s := part.Sizes(pl.Width, pl.Height, rows, false)
 	s.References = pl.references.count()
-	forms := []nn.Cut{{}}
-	if pl.cache.On() {
-		forms = append(forms, nn.Cut{Form: nn.Outer, Layers: pl.cache.Layers()}, nn.Cut{Form: nn.First})
-		if pl.cache.Gate() > 0 {
-			forms = []nn.Cut{{}, {Form: nn.KeepCross}, {Form: nn.NoCross}}
-		}
-	}
-	for i, cut := range forms {
+	n = part.NeedSecond(s, low)
+	for _, cut := range pl.cuts() {
 		s.Cut = cut
-		more := part.NeedSecond(s, low)
-		if i > 0 {
-			more.Weights = 0 // the whole network has them
-		}
-		n = n.Plus(more)
+		n.Activations += part.NeedSecond(s, low).Activations // the whole network has the weights
 	}
 	if p.refiner != nil {
 		part := p.refiner.model.Denoiser.Part()

@@ -205,15 +205,8 @@ const smallJob = 5e5
 
 // pixelOfZeros is what convolutions read outside the image.
 func (b *Backend) pixelOfZeros(channels int) (unsafe.Pointer, error) {
-	if n := channels * b.dtype.Size(); len(b.zeros) < n {
-		m, err := b.memory.alloc(n)
-		if err != nil {
-			return nil, err
-		}
-		if b.zeros != nil {
-			b.memory.free(b.zeros)
-		}
-		b.zeros = m
+	if err := b.memory.grow(&b.zeros, channels*b.dtype.Size()); err != nil {
+		return nil, err
 	}
 	return address(b.zeros), nil
 }

@@ -34,15 +34,8 @@ func (b *Backend) Linear(dst *kernels.Tensor, op *kernels.Linear) {
 
 // normed is memory for the normalised rows of a tensor, which one operation uses.
 func (b *Backend) normed(in *kernels.Tensor) (*kernels.Tensor, error) {
-	if n := in.Bytes(); len(b.normedRows) < n {
-		m, err := b.memory.alloc(n)
-		if err != nil {
-			return nil, err
-		}
-		if b.normedRows != nil {
-			b.memory.free(b.normedRows)
-		}
-		b.normedRows = m
+	if err := b.memory.grow(&b.normedRows, in.Bytes()); err != nil {
+		return nil, err
 	}
 	return &kernels.Tensor{Shape: in.Shape, DType: in.DType, Mem: b.normedRows[:in.Bytes()]}, nil
 }

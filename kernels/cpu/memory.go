@@ -44,6 +44,22 @@ func (m *memory) alloc(n int) (kernels.HostMem, error) {
 	return kernels.HostMem(unsafe.Slice((*byte)(p), size)[:n:n]), nil
 }
 
+// grow makes memory that one operation uses hold n bytes; what was in it is lost.
+func (m *memory) grow(b *kernels.HostMem, n int) error {
+	if len(*b) >= n {
+		return nil
+	}
+	more, err := m.alloc(n)
+	if err != nil {
+		return err
+	}
+	if *b != nil {
+		m.free(*b)
+	}
+	*b = more
+	return nil
+}
+
 func (m *memory) free(b kernels.HostMem) {
 	p := unsafe.Pointer(unsafe.SliceData(b))
 	m.lock.Lock()

@@ -54,15 +54,8 @@ func (b *Backend) quantise(job *C.gemm_job, images int) error {
 	// In one stretch: q, the pixels outside, ranges, extremes.
 	q, outside := align(images*pixels*channels), align(images*channels)
 	n := q + outside + align(8*ranges) + 8*images*blocks
-	if len(b.bytes) < n {
-		m, err := b.memory.alloc(n)
-		if err != nil {
-			return err
-		}
-		if b.bytes != nil {
-			b.memory.free(b.bytes)
-		}
-		b.bytes = m
+	if err := b.memory.grow(&b.bytes, n); err != nil {
+		return err
 	}
 	at := address(b.bytes)
 	pass := &C.quantise_job{
