@@ -9,6 +9,7 @@ import (
 	"darkroom/kernels"
 	"darkroom/kernels/ref"
 	"darkroom/recipe"
+	"darkroom/stage"
 )
 
 // pair opens a model on two devices.
@@ -110,6 +111,18 @@ func (u unlike) Info() kernels.Info {
 	return i
 }
 
+// ofKind is a backend that says it is of another kind.
+type ofKind struct {
+	kernels.Backend
+	kind string
+}
+
+func (k ofKind) Info() kernels.Info {
+	i := k.Backend.Info()
+	i.Kind = k.kind
+	return i
+}
+
 // TestParallelErrors: what the second device lacks or breaks is said, with its name.
 func TestParallelErrors(t *testing.T) {
 	p := pair(t, Options{Model: "testdata/models/sd1"})
@@ -126,7 +139,8 @@ func TestParallelErrors(t *testing.T) {
 	}
 	one := 1
 	var usage *UsageError
-	if _, err := Open(Options{Model: "testdata/models/sd1", Backend: CPU, Second: &one}); !errors.As(err, &usage) {
+	processor := &Pipeline{device: &stage.Device{Backend: ofKind{ref.New(1), CPU}}}
+	if err := processor.openSecond(Options{Second: &one}); !errors.As(err, &usage) {
 		t.Errorf("on a processor: %v", err)
 	}
 	var said []string
