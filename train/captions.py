@@ -21,7 +21,7 @@ from .scenes import S as SIDE
 from .sprites import DEFAULT_SET
 
 MIDDLE = SIDE // 2
-CELL = 16  # pixels of a picture that one cell of its latents stands for
+CELL = 64  # pixels of a picture that one cell of the U-Net's lowest level stands for
 # What each of a scene's numbers decides. Those of a pair's second object come after the first's.
 (STYLE, FLIP, RIGHT, DOWN, SIZE, GROUND, TINT, HUE, PAINT, VERSION, HORIZON, VARIANT, QUIET, FLIP_2,
  VARIANT_2, PAINT_2) = range(16)
@@ -56,11 +56,11 @@ LANDSCAPE_WORDS = ("a landscape", "a beautiful landscape", "nature", "the countr
 # Style -> (words, share of the scenes that do not name it). The first two are icon sets,
 # of the same shapes; the others are effects. So a noun has one shape, or few, to be learned in all styles.
 STYLES = {
-    "fluent-emoji-flat": (("a flat {}", "{}, flat icon", "{}, flat", "{}, vector art", "a cartoon {}", "{}, emoji"), 0.56),
-    "fluent-emoji": (("a 3d {}", "{}, 3d", "{}, glossy 3d", "{}, 3d render"), 0.28),
-    "watercolour": (("a watercolor {}", "{}, watercolor", "a watercolor painting of {}", "{}, watercolour painting"), 0.06),
-    "pixel art": (("a pixel art {}", "{}, pixel art", "pixel art of {}", "{}, 8-bit"), 0.06),
-    "outline": (("an outline of {}", "{}, outline", "{}, line drawing", "a line drawing of {}", "a sketch of {}"), 0.04),
+    "fluent-emoji-flat": (("a flat {}", "{}, flat icon", "{}, flat", "{}, vector art", "a cartoon {}", "{}, emoji"), 0.7),
+    "fluent-emoji": (("a 3d {}", "{}, 3d", "{}, glossy 3d", "{}, 3d render"), 0.3),
+    "watercolour": (("a watercolor {}", "{}, watercolor", "a watercolor painting of {}", "{}, watercolour painting"), 0.0),
+    "pixel art": (("a pixel art {}", "{}, pixel art", "pixel art of {}", "{}, 8-bit"), 0.0),
+    "outline": (("an outline of {}", "{}, outline", "{}, line drawing", "a line drawing of {}", "a sketch of {}"), 0.0),
 }
 # name of a place -> (words, centre x, centre y)
 PLACES = {
@@ -78,7 +78,9 @@ COUNTS = {
     3: (("three", "3"), ((128, 64), (64, 192), (192, 192))),
     4: (("four", "4"), ((64, 64), (192, 64), (64, 192), (192, 192))),
 }
-SIZES = {"": (192, 192, 160), "small": (96,), "big": (240,)}  # longest side in pixels, one of these
+# Longest side in pixels, one of these. Few sizes, the same for all kinds of scenes: each is a new shape to the network.
+SIZES = {"": (192, 192, 160), "small": (112,), "big": (240,)}
+OUTDOORS = 0.82    # from this GROUND on, a single object without a named background stands in a landscape
 SIZE_WORDS = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge", "giant")}
 # Words that change nothing: before a noun, after it, at the end.
 FILLERS = ("cute", "nice", "beautiful", "simple", "happy", "funny", "lovely", "pretty", "adorable", "fluffy", "shiny",
@@ -277,10 +279,10 @@ class Grammar:
         return chosen(chance[VERSION], range(LOOKS)), chosen(chance[HORIZON], range(HORIZONS))
 
     @staticmethod
-    def shift(chance, down=(-CELL, 0, 0, CELL)):
-        """Pixels to the right and down, whole cells of the latents: to the networks a drawing that is moved by whole
-        cells is the same drawing, by a part of a cell it is another one."""
-        return chosen(chance[RIGHT], (-CELL, 0, 0, CELL)), chosen(chance[DOWN], down)
+    def place(chance):
+        """Centre of a small object: one of nine places, whole cells of the U-Net's lowest level apart. To the network a
+        drawing that is moved by whole cells is the same drawing, by a part of a cell it is another one."""
+        return tuple(MIDDLE + chosen(chance[k], (-CELL, 0, CELL)) for k in (RIGHT, DOWN))
 
     # --- kinds of scenes ---
 
@@ -293,8 +295,6 @@ class Grammar:
             chance[GROUND] *= 0.55
             chance[PAINT] *= 0.67
             chance[SIZE] *= 0.66
-            for k in (RIGHT, DOWN):
-                chance[k] = 0.25 + chance[k] / 2
         scene = getattr(self, "_" + kind)(rng, chance)
         scene.chance, scene.look = chance, self.look(chance)
         if rng.random() < 0.04:
@@ -328,18 +328,20 @@ class Grammar:
         if rng.random() < self.mix.sized:
             size = ("small", "big")[rng.integers(2)]
             size_word = pick(rng, SIZE_WORDS[size])
-        dx, dy = (0, 0) if size == "big" else self.shift(chance)
+        x, y = self.place(chance) if size == "small" else (MIDDLE, MIDDLE)
         flip, facing = item.flip, ""
         if self.facing(item, said) and rng.random() < self.mix.facing:
             flip = bool(rng.random() < 0.5)
             facing = " facing " + ("right" if flip else "left")
-        item = replace(item, size=chosen(chance[SIZE], SIZES[size]), x=MIDDLE + dx, y=MIDDLE + dy, flip=flip,
+        item = replace(item, size=chosen(chance[SIZE], SIZES[size]), x=x, y=y, flip=flip,
                        effect=style if style in ("watercolour", "pixel art", "outline") else "")
         if style == "outline":
             item, said = replace(item, colour="", hue=0), replace(said, colour="")
             colour, words = "white", ""
         else:
             colour, words = self.background(rng, chance, item)
+        if not words and not size and not item.effect and chance[GROUND] > OUTDOORS:
+            colour, item = self.quiet(chance), replace(item, size=160)
         if pattern.startswith(("a ", "an ")) and " of " not in pattern:
             text = pattern.format(" ".join(filter(None, (size_word, coloured(said)))))
         else:
@@ -356,8 +358,7 @@ class Grammar:
     def _setting(self, rng, chance):
         setting = pick(rng, list(SETTINGS))
         said, item = self.item(rng, chance, self.icon_style(chance))
-        dx, dy = self.shift(chance, (0, CELL))
-        item = replace(item, size=160, x=MIDDLE + dx, y=MIDDLE + dy)
+        item = replace(item, size=160)
         return Scene("setting", setting, [item], f"{self.phrase(rng, said)} {pick(rng, SETTINGS[setting])}")
 
     def icon_style(self, chance):

@@ -27,6 +27,7 @@ from . import data, nouns
 from .captions import CHANCES
 from .models import LATENT_CHANNELS, LATENT_SIDE, TOKENS, build_scheduler, build_text_encoder, build_unet
 from .muon import Muon, groups, set_rate
+from .telling import Teller, quantiles
 from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, warn, work_dir
 
 CHECKPOINT = "denoiser.pt"
@@ -62,21 +63,19 @@ class Networks(torch.nn.Module):
         # down to carry them there; the picture's loss alone takes long to find out that the noise means something.
         self.reader = torch.nn.Linear(self.unet.config.block_out_channels[-1], CHANCES)
         self.unet.mid_block.register_forward_hook(self._keep)
+        # Not exported either (telling.py).
+        self.teller = Teller()
 
     def _keep(self, module, inputs, output):
         self.bottleneck = output
 
     def forward(self, noisy, t, tokens):
-        return self.unet(noisy, t, self.text(tokens).last_hidden_state).sample
+        self.hidden = self.text(tokens).last_hidden_state
+        return self.unet(noisy, t, self.hidden).sample
 
     def read(self):
         """The numbers (N x CHANCES, as normal quantiles) that the last call's noise is thought to be tied to."""
         return self.reader(self.bottleneck.float().mean((2, 3)))
-
-
-def quantiles(chances):
-    """Of the normal distribution, for numbers in 0..1."""
-    return torch.special.ndtri(chances.clamp(1e-4, 1 - 1e-4))
 
 
 def freeze_down(unet):
@@ -218,6 +217,9 @@ class Trainer:
                 self._load_optimiser(saved["optimiser"])
         self.clock = Clock(options.minutes, spent)
         self.latents = Latents(self.words, scale, options.focus, options.focus_on)
+        self.misread = self.mistold = float("nan")
+        if options.telling and not self.networks.teller.components.any():
+            raise SystemExit("there is nothing to tell yet: run python -m train.telling first, or give --telling 0")
         self.alpha, self.sigma = (a.to(device()) for a in noise_levels())
         self.empty = tokenize(self.words, [""])[0].to(device())
         self.random = torch.Generator(device()).manual_seed(1000 * rank + self.step + 1)
@@ -257,7 +259,12 @@ class Trainer:
         surely = (share == 1)[:, None]
         misread = ((self.networks.read() - quantiles(chances)).square() * surely).sum() / (surely.sum() * CHANCES)
         self.misread = misread.item()
-        return loss + self.o.reading * misread
+        loss = loss + self.o.reading * misread
+        if self.o.telling:
+            mistold = self.networks.teller.error(self.networks.hidden, tokens, chances, x)
+            self.mistold = mistold.item()
+            loss = loss + self.o.telling * mistold
+        return loss
 
     def accumulate(self):
         """Sum the gradients of batch/micro micro-batches over all processes; mean loss of this one's."""
@@ -337,7 +344,8 @@ class Trainer:
         log(f"denoiser: step {self.step} seen {self.seen} minutes {self.clock.spent():.1f} rate {self.rate():.2f} "
             f"pools {len(self.latents.pools)} loss {loss:.4f} validation {quarters.mean():.4f} "
             f"by noise {' '.join(f'{q:.3f}' for q in quarters.tolist())} "
-            f"pure noise {pure.mean():.4f}, untied {untied.mean():.4f}, misread {self.misread:.3f}")
+            f"pure noise {pure.mean():.4f}, untied {untied.mean():.4f}, misread {self.misread:.3f}, "
+            f"mistold {self.mistold:.3f}")
         try:
             self._sheet()
         except (OSError, RuntimeError) as problem:
@@ -416,6 +424,7 @@ def parse(argv=None):
     parser.add_argument("--pure", type=float, default=0.4, help="share of the samples that are pure noise")
     parser.add_argument("--strange", type=float, default=0.06, help="share of the captions with a random token put in")
     parser.add_argument("--reading", type=float, default=0.1, help="weight of the loss of reading the noise")
+    parser.add_argument("--telling", type=float, default=0.5, help="weight of the loss of the picture told by the text alone")
     parser.add_argument("--save-every", type=float, default=4, help="minutes")
     parser.add_argument("--sheet-steps", type=int, default=10)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="on a GPU")
