@@ -4,8 +4,8 @@
     python -m train.autoencoder --decoder-only --minutes 20 --total-minutes 60
 
 Resumes from WORK/autoencoder.pt. With --decoder-only the latents stay what they are, so that the denoiser
-trained on them stays valid, and the decoder learns to cope with slightly wrong latents (--noise), which is
-what a denoiser hands it. Writes the PSNR on unseen scenes and a sheet of them beside their copies.
+trained on them stays valid, and the decoder learns to cope with slightly wrong latents (--noise), and with the
+denoiser's own if there are drafts (data.py). Writes the PSNR on unseen scenes and a sheet of them beside their copies.
 """
 
 import argparse
@@ -52,11 +52,11 @@ def flatness(copy, original):
     return total
 
 
-def difference(copy, x):
-    """The loss of a copy: pixels, edges, the coarse picture, and texture where there is none."""
+def difference(copy, x, square=4.0):
+    """The loss of a copy: pixels, their squares, edges, the coarse picture, and texture where there is none."""
     error = copy - x
     coarse = F.avg_pool2d(error, 4).abs().mean()
-    return (0.5 * error.abs().mean() + 0.25 * gradients(error) + 0.25 * coarse + 4 * error.square().mean()
+    return (0.5 * error.abs().mean() + 0.25 * gradients(error) + 0.25 * coarse + square * error.square().mean()
             + 0.5 * flatness(copy, x))
 
 
@@ -90,6 +90,8 @@ class Trainer:
             f"PSNR {self.validate()[0]:.2f} dB at the start")
 
     def find_pools(self):
+        self.drafts = [(data.pictures(n), np.load(work_dir() / "drafts" / f"{n:03}.npy", mmap_mode="r"))
+                       for n in (data.pool_numbers("drafts", ".npy") if self.o.decoder_only else ())]
         self.pools = [data.pictures(n, "collages") for n in data.pool_numbers("collages", ".npy")]
 
     def batch(self):
@@ -100,7 +102,27 @@ class Trainer:
         x = data.to_tensor(np.stack([pool[i][y:y + side, x:x + side] for i, (y, x) in zip(picks, corners)]))
         return (x.flip(3) if self.random.random() < 0.5 else x).contiguous().to(device())
 
+    def draft(self):
+        """Crops of the denoiser's drafts (latents), and of the pictures that they should have been."""
+        pictures, latents = self.drafts[self.random.integers(len(self.drafts))]
+        n, cells = self.o.batch, self.o.crop // 16
+        corners = self.random.integers(0, SIDE // 16 - cells + 1, (n, 2))
+        picks = self.random.integers(0, len(pictures), n)
+        z = np.stack([latents[i][:, y:y + cells, x:x + cells] for i, (y, x) in zip(picks, corners)])
+        x = np.stack([pictures[i][16 * y:16 * (y + cells), 16 * x:16 * (x + cells)] for i, (y, x) in zip(picks, corners)])
+        return torch.from_numpy(z).float().to(device()), data.to_tensor(x).to(device())
+
+    def redrawn(self):
+        """The decoder draws from a draft. Where an edge is uncertain the mean of the pictures that it could be is soft, and
+        their median is not: so the square of the error counts little here."""
+        z, x = self.draft()
+        with autocast():
+            copy = self.model.decode(z).sample.float()
+        return difference(copy, x, square=0.5)
+
     def loss(self, x):
+        if self.drafts and self.step % 4:
+            return self.redrawn()
         if self.teacher:
             return self.taught(x)
         with autocast():

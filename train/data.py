@@ -4,6 +4,8 @@
                                                # NNN.chances.npy
     python -m train.data collages --pools 3    # WORK/collages/NNN.npy, for the autoencoder
     python -m train.data latents               # WORK/latents/NNN.npy (float16), for every pool without
+    python -m train.data drafts --pools 6      # WORK/drafts/NNN.npy: what the denoiser makes of the latents of the last
+                                               # pools after noise, for a decoder that copes with its mistakes
 
 Both skip what is there, so a killed run goes on where it stopped, and new pools can be added while a
 trainer runs: it picks them up at its next checkpoint. A pool is drawn from a seed of its own and can be
@@ -160,9 +162,40 @@ def write_latents(share=(0, 1), batch=4, teacher=None):
         log(f"data: latents {number:03}, {len(images) / (time.time() - start):.0f} scenes/s")
 
 
+DRAFT_NOISE = (150, 650)  # timesteps
+
+
+@torch.no_grad()
+def write_drafts(pools, batch=64):
+    """Latents as the denoiser sees them through noise, in the autoencoder's scale."""
+    from .denoiser import noise_levels, tied, tied_share, tokenize
+    from .export import averaged_networks
+    networks, words, scale = averaged_networks()
+    networks.to(device())
+    alpha, sigma = (a.to(device()) for a in noise_levels())
+    folder = work_dir() / "drafts"
+    folder.mkdir(exist_ok=True)
+    for number in pool_numbers("latents", ".npy")[-pools:]:
+        start, drafts = time.time(), []
+        random = torch.Generator(device()).manual_seed(pool_seed(number))
+        x = torch.from_numpy(np.load(work_dir() / "latents" / f"{number:03}.npy")).float().to(device()) * scale
+        tokens, numbers = tokenize(words, captions(number)).to(device()), chances(number).to(device())
+        for k in range(0, len(x), batch):
+            part = slice(k, k + batch)
+            t = torch.randint(*DRAFT_NOISE, (len(x[part]),), generator=random, device=device())
+            noise = tied(torch.randn(x[part].shape, generator=random, device=device()), numbers[part], tied_share(t))
+            a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
+            noisy = a * x[part] + s * noise
+            with autocast():
+                v = networks(noisy, t, tokens[part])
+            drafts.append(((a * noisy - s * v.float()) / scale).half().cpu().numpy())
+        save_array(np.concatenate(drafts), folder / f"{number:03}.npy")
+        log(f"data: drafts {number:03}, {len(x) / (time.time() - start):.0f} scenes/s")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("scenes", "collages", "latents"))
+    parser.add_argument("stage", choices=("scenes", "collages", "latents", "drafts"))
     parser.add_argument("--pools", type=int, default=12)
     parser.add_argument("--share", default="0/1", help="K/N: this process makes every N-th pool, from the K-th")
     parser.add_argument("--size", type=int, default=POOL, help="scenes a pool")
@@ -174,6 +207,8 @@ def main(argv=None):
         write_scenes(args.pools, args.size, share)
     elif args.stage == "collages":
         write_collages(args.pools, args.size)
+    elif args.stage == "drafts":
+        write_drafts(args.pools)
     else:
         write_latents(share, teacher=args.teacher)
 
