@@ -127,7 +127,7 @@ func TestTileHasNoEdge(t *testing.T) {
 	}
 	p := open(t, Options{})
 	r := p.NewRequest("a house at night")
-	r.Seed, r.Steps, r.Width, r.Height = 5, 4, 128, 192
+	r.Seed, r.Steps, r.Width, r.Height = 5, 4, 256, 384
 	moved := func(r Request, rows, columns int) *image.NRGBA { // by so many latents
 		m, err := p.begin(t.Context(), r, Events{})
 		if err != nil {

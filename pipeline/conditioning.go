@@ -49,7 +49,7 @@ func (p *Pipeline) condition(ctx context.Context, pl *plan, warn func(string)) (
 			if !ok {
 				at = len(texts)
 				seen[timed.Text] = at
-				texts, names = append(texts, timed.Text), append(names, t.name)
+				texts, names = append(texts, p.readable(timed.Text)), append(names, t.name)
 			}
 			places[i] = append(places[i], at)
 			key.texts += fmt.Sprintf("%d %q\n", timed.Until, timed.Text)

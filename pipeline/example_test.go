@@ -25,6 +25,6 @@ func Example() {
 	fmt.Println(picture.Pixels.Bounds().Dx(), "x", picture.Pixels.Bounds().Dy())
 	fmt.Println(picture.Recipe.Scheduler, "with seed", picture.Recipe.Seed)
 	// Output:
-	// 128 x 128
+	// 256 x 256
 	// ddim with seed 7
 }

@@ -52,7 +52,7 @@ func TestOutpaint(t *testing.T) {
 		sides recipe.Sides
 		text  string
 	}{
-		{128, 128, recipe.Sides{Left: 64, Right: 24}, "left=64,right=24"},
+		{256, 256, recipe.Sides{Left: 128, Right: 48}, "left=128,right=48"},
 		{101, 67, recipe.Sides{Top: 13, Right: 30}, "top=13,right=30"},
 	} {
 		was := gradient(c.w, c.h)

@@ -102,7 +102,15 @@ func wordWarning(prompt string) string {
 	case !thing:
 		return "the prompt names nothing that the embedded model can draw, so the picture shows something else: " + list
 	case len(unknown) > 0:
-		return fmt.Sprintf("the embedded model does not know %s: %s", strings.Join(unknown, ", "), list)
+		return fmt.Sprintf("the embedded model does not know %s and leaves them out: %s", strings.Join(unknown, ", "), list)
 	}
 	return ""
+}
+
+// readable is a prompt as the model reads it: the embedded one leaves out words that it does not know, which wordWarning names.
+func (p *Pipeline) readable(prompt string) string {
+	if p.folder != defaultmodel.Name {
+		return prompt
+	}
+	return defaultmodel.Readable(prompt)
 }

@@ -40,7 +40,7 @@ func TestSizeWarning(t *testing.T) {
 func TestWordWarning(t *testing.T) {
 	for prompt, want := range map[string]string{
 		"a red apple":           "",
-		"a red apple, 8k":       `does not know "8k": darkroom models show default`,
+		"a red apple, 8k":       `does not know "8k" and leaves them out: darkroom models show default`,
 		"portrait of a king":    `names nothing that the embedded model can draw (it does not know "portrait", "king")`,
 		"very blue":             `names nothing that the embedded model can draw (it does not know "very")`,
 		"blue":                  "names nothing that the embedded model can draw, so",
@@ -51,5 +51,22 @@ func TestWordWarning(t *testing.T) {
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%q: %q, want %q", prompt, got, want)
 		}
+	}
+}
+
+// Words that the embedded model does not know change nothing beside a thing that it draws; the recipe keeps the prompt.
+func TestUnknownWordsAreLeftOut(t *testing.T) {
+	p := open(t, Options{})
+	draw := func(prompt string) *Image {
+		r := p.NewRequest(prompt)
+		r.Seed, r.Steps, r.Width, r.Height = 4, 1, 32, 32
+		return render(t, p, r)
+	}
+	plain, strange := draw("a cat"), draw("a zealous cat (quantum:1.3)")
+	if plain.Recipe.Result != strange.Recipe.Result || strange.Recipe.Prompt != "a zealous cat (quantum:1.3)" {
+		t.Errorf("%q gives another picture than %q", strange.Recipe.Prompt, plain.Recipe.Prompt)
+	}
+	if draw("zealous quantum").Recipe.Result == draw("").Recipe.Result {
+		t.Error("a prompt of unknown words alone is not read")
 	}
 }

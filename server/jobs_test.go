@@ -28,7 +28,7 @@ func TestClient(t *testing.T) {
 	c := client.New(s.url, "")
 	ctx := t.Context()
 	models, err := c.Models(ctx)
-	if err != nil || len(models) != 1 || models[0].Name != "default" || models[0].Width != 128 || models[0].Steps != 25 || !models[0].Default || models[0].Family != "Stable Diffusion" {
+	if err != nil || len(models) != 1 || models[0].Name != "default" || models[0].Width != 256 || models[0].Steps != 25 || !models[0].Default || models[0].Family != "Stable Diffusion" {
 		t.Errorf("%+v, %v", models, err)
 	}
 	first, err := c.Submit(ctx, client.Request{Settings: map[string]any{"prompt": "a", "seed": 1, "count": 3}, Key: "k"})

@@ -183,7 +183,7 @@ func TestJob(t *testing.T) {
 		t.Fatalf("%+v", j)
 	}
 	for i, p := range j.Pictures {
-		if p.Seed != uint64(7+i) || p.Width != 128 || p.Missing {
+		if p.Seed != uint64(7+i) || p.Width != 256 || p.Missing {
 			t.Errorf("picture %d: %+v", i, p)
 		}
 		var data []byte
@@ -259,7 +259,7 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		b64, ok := strings.CutPrefix(p.Image, "data:image/jpeg;base64,")
-		if img, err := imagefile.LoadData(unbase64(t, b64)); !ok || err != nil || img.Bounds().Dx() != 128 {
+		if img, err := imagefile.LoadData(unbase64(t, b64)); !ok || err != nil || img.Bounds().Dx() != 256 {
 			t.Errorf("preview %v", err)
 		}
 	}
@@ -325,7 +325,7 @@ func TestTxt2img(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.Info), &info); err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Images) != 2 || fmt.Sprint(info.AllSeeds) != "[11 12]" || info.Width != 104 || info.Sampler != "DPM++ 2M Karras" || len(info.Infotexts) != 2 {
+	if len(out.Images) != 2 || fmt.Sprint(info.AllSeeds) != "[11 12]" || info.Width != 96 || info.Sampler != "DPM++ 2M Karras" || len(info.Infotexts) != 2 {
 		t.Fatalf("%d images, %+v", len(out.Images), info)
 	}
 	for i, text := range info.Infotexts {

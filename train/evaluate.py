@@ -100,7 +100,8 @@ def tasks(count=40, first=80, objects=200, seed=11):
         noun, (before, after) = names[(7 * k) % len(names)], STRANGE[k % len(STRANGE)]
         add("strange", " ".join(filter(None, (article(f"{before} {noun}".strip()), after))), noun=noun)
     for prompt in DIVERSE:
-        out.extend({"prompt": prompt, "seed": seed, "kind": "diversity"} for seed in range(SEEDS))
+        # Seeds that no other task has: a batch draws the same request once.
+        out.extend({"prompt": prompt, "seed": 1000 + seed, "kind": "diversity"} for seed in range(SEEDS))
     prompts = HERE.parent / "samples" / "prompts.txt"
     for line in prompts.read_text().splitlines() if prompts.exists() else ():
         add("newcomer", line)

@@ -79,7 +79,7 @@ def table(few, types):
     rows = []
     for model, path, size, seeds in [("sd1", os.path.join(TINY, "sd1"), 64, [1] if few else range(1, 9)),
                                      ("sd2", os.path.join(TINY, "sd2"), 32, [1, 2] if few else range(1, 17)),
-                                     ("default", os.path.join(HERE, "..", "models", "default"), 128, [1] if few else range(1, 5))]:
+                                     ("default", os.path.join(HERE, "..", "models", "default"), 256, [1] if few else range(1, 5))]:
         exact = pictures(path, torch.float32, size, seeds)
         row = dict(model=model, prompt=PROMPT, steps=STEPS, cfg=CFG, seeds=list(seeds), size=size)
         for name, dtype, *change in types:

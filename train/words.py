@@ -17,6 +17,13 @@ def flat(lists):
     return [word for words in lists for word in words]
 
 
+def bare(phrase):
+    """Without an article before it, or "of" after it."""
+    for article in ("a ", "an ", "the "):
+        phrase = phrase.removeprefix(article)
+    return phrase.removesuffix(" of")
+
+
 def main():
     table = [row for text in (nouns.FIRST, nouns.COMMON, nouns.MORE) for row in nouns.table(text)]
     rows = [names for names, _ in table]
@@ -29,11 +36,11 @@ def main():
         "more colours": synonyms,
         "backgrounds": [name + " background" for name in BACKGROUNDS],
         "settings": flat(captions.SETTINGS.values()),
-        "scenery": flat(captions.SCENERY.values()) + list(captions.LANDSCAPE_WORDS),
+        "scenery": [bare(phrase) for phrase in flat(captions.SCENERY.values()) + list(captions.LANDSCAPE_WORDS)],
         "places": flat(words for words, _, _ in captions.PLACES.values()),
         "counts": flat(words for words, _ in captions.COUNTS.values()),
         "sizes": flat(captions.SIZE_WORDS.values()),
-        "styles": sorted({p.replace("{}", "").strip(" ,") for p in flat(words for words, _ in captions.STYLES.values())}),
+        "styles": sorted({bare(p.replace("{}", "").strip(" ,")) for p in flat(words for words, _ in captions.STYLES.values())}),
         "others": list(captions.FILLERS + captions.VERBS) + [e.strip(" ,") for e in captions.ENDINGS] +
             flat(words for words, _ in captions.RELATIONS.values()) + [p.strip() for p in captions.PREFIXES] + ["a", "an", "the", "and", "with", "on", "next to", "beside", "above", "over", "to the left of", "facing left", "facing right", "one", "single", "slice of", "cup of"],
     }

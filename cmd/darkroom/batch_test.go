@@ -88,8 +88,8 @@ func TestBatch(t *testing.T) {
 func TestDryRunAsksModels(t *testing.T) {
 	inFolder(t, "jobs.yaml", "- {prompt: a, seed: 1..5}\n- {prompt: b, model: MODEL, seed: 1..5}\n")
 	code, out, errs := command(t, "", "batch", "jobs.yaml", "--dry-run")
-	// 1.6 bytes a pixel: 5 of 128×128 and 5 of 32×32 are 136 KiB
-	const want = "10 pictures of 2 prompts; no earlier renders on this machine to estimate the time from, about 136 KiB of disk space\n"
+	// 1.6 bytes a pixel: 5 of 256×256 and 5 of 32×32 are 520 KiB
+	const want = "10 pictures of 2 prompts; no earlier renders on this machine to estimate the time from, about 520 KiB of disk space\n"
 	if code != 0 || !strings.HasSuffix(out, want) {
 		t.Errorf("exit code %d, %q, %s", code, out, errs)
 	}
@@ -197,7 +197,7 @@ jobs:
 - {prompt: f, model: MODEL, dtype: fp16, backend: ref}
 `)
 	want := `darkroom: jobs.yaml:4: 33×32 pixels: this model's sizes are multiples of 2 pixels; the nearest size is 34×32
-jobs.yaml:5: 36×128 pixels: this model's sizes are multiples of 8 pixels; the nearest size is 40×128
+jobs.yaml:5: 36×256 pixels: this model's sizes are multiples of 16 pixels; the nearest size is 32×256
 jobs.yaml:6: clip skip 2: the text encoder has 1 layers
 `
 	for _, line := range []string{"batch|jobs.yaml|-o|out", "batch|jobs.yaml|--dry-run", "batch|jobs.yaml|-o|out|--workers|2"} {

@@ -53,7 +53,7 @@ func TestForeignFiles(t *testing.T) {
 					t.Errorf("%s is %s, want %s", name, got[name], want)
 				}
 			}
-			if code, _, errs = command(t, "", "generate", "--from", file, "-o", out+".png", "-q", "--steps", "1", "--width", "8", "--height", "8"); code != 0 {
+			if code, _, errs = command(t, "", "generate", "--from", file, "-o", out+".png", "-q", "--steps", "1", "--width", "16", "--height", "16"); code != 0 {
 				t.Errorf("without --model: exit code %d, %s", code, errs)
 			}
 			for _, w := range append(c.warnings, "made by another program") {

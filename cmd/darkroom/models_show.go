@@ -27,11 +27,12 @@ func showModel(ctx context.Context, e *env, names []string, asJSON bool) error {
 	}
 	width, _ := terminalWidth(e.stdout)
 	for _, text := range []string{
-		"The embedded model draws pictures of 128×128 pixels from these words.",
+		"The embedded model draws pictures of 256×256 pixels from these words.",
 		"Things (" + fmt.Sprint(len(w.Nouns)) + "): " + strings.Join(w.Names(), ", "),
 		"Colours: " + strings.Join(w.Colours, ", "),
 		"Backgrounds: on a " + strings.Join(w.Backgrounds, ", "),
 		"Around it: " + strings.Join(w.Settings, ", "),
+		"Alone: " + strings.Join(w.Scenery, ", "),
 		"Places: " + strings.Join(w.Places, ", "),
 		"How many: " + strings.Join(w.Counts, ", ") + "; two things with \"and\"",
 		"Sizes: " + strings.Join(w.Sizes, ", "),

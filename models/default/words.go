@@ -16,6 +16,7 @@ type Words struct {
 	MoreColours []string   `json:"more colours"`
 	Backgrounds []string   `json:"backgrounds"`
 	Settings    []string   `json:"settings"` // "on the grass"
+	Scenery     []string   `json:"scenery"`  // "meadow", with nothing on it
 	Places      []string   `json:"places"`   // in the picture: "on the left"
 	Counts      []string   `json:"counts"`
 	Sizes       []string   `json:"sizes"`
@@ -53,7 +54,7 @@ type vocabulary struct {
 
 var known = sync.OnceValue(func() vocabulary {
 	w, v := Known(), vocabulary{map[string]bool{}, map[string]bool{}, 0}
-	for _, phrase := range append(slices.Concat(w.Nouns...), w.Plurals...) {
+	for _, phrase := range slices.Concat(slices.Concat(w.Nouns...), w.Plurals, w.Scenery) {
 		v.things[phrase] = true
 		v.most = max(v.most, len(split(phrase)))
 	}
@@ -66,34 +67,78 @@ var known = sync.OnceValue(func() vocabulary {
 })
 
 var (
-	tag  = regexp.MustCompile(`<[^<>]*>`)                     // <lora:NAME:0.8>
 	word = regexp.MustCompile(`[\pL\pN]+(?:['’-][\pL\pN]+)*`) // "t-rex" is one
-	// A weight, as in (red:1.3): no word.
-	weight = regexp.MustCompile(`:\s*[0-9.]+`)
+	// What is no word: <lora:NAME:0.8>, a weight as in (red:1.3), BREAK.
+	noWord = regexp.MustCompile(`<[^<>]*>|:\s*[0-9.]+|BREAK`)
+	// Brackets that nothing is left in.
+	hollow = regexp.MustCompile(`[(\[]\s*(?::\s*[0-9.]+)?\s*[)\]]`)
 )
 
 // split are the words of a text, in small letters.
 func split(text string) []string { return word.FindAllString(strings.ToLower(text), -1) }
 
-// Unknown says which words of a prompt the model was not trained on, each once, and whether the prompt names anything that it draws.
-func Unknown(prompt string) (unknown []string, thing bool) {
+// found is a prompt's word, where it stands, and whether the model knows it.
+type found struct {
+	word       string
+	start, end int
+	known      bool
+}
+
+// find looks up the words of a prompt, and says whether it names anything that the model draws.
+func find(prompt string) (words []found, thing bool) {
 	v := known()
-	words := split(weight.ReplaceAllString(tag.ReplaceAllString(strings.ReplaceAll(prompt, "BREAK", " "), " "), " "))
-	found := make([]bool, len(words))
+	prompt = noWord.ReplaceAllStringFunc(prompt, func(s string) string { return strings.Repeat(" ", len(s)) })
+	var small []string
+	for _, at := range word.FindAllStringIndex(prompt, -1) {
+		one := strings.ToLower(prompt[at[0]:at[1]])
+		words, small = append(words, found{one, at[0], at[1], v.words[one]}), append(small, one)
+	}
 	for i := range words {
 		for n := 1; n <= v.most && i+n <= len(words); n++ {
-			if v.things[strings.Join(words[i:i+n], " ")] {
+			if v.things[strings.Join(small[i:i+n], " ")] {
 				thing = true
 				for k := range n {
-					found[i+k] = true
+					words[i+k].known = true
 				}
 			}
 		}
 	}
-	for i, one := range words {
-		if !found[i] && !v.words[one] && !slices.Contains(unknown, one) {
-			unknown = append(unknown, one)
+	return words, thing
+}
+
+// Unknown says which words of a prompt the model was not trained on, each once, and whether the prompt names anything that it draws.
+func Unknown(prompt string) (unknown []string, thing bool) {
+	words, thing := find(prompt)
+	for _, w := range words {
+		if !w.known && !slices.Contains(unknown, w.word) {
+			unknown = append(unknown, w.word)
 		}
 	}
 	return unknown, thing
+}
+
+// Readable is a prompt as the model reads it: without the words that it does not know if there is anything in it that it draws. They
+// would pull the picture towards a landscape, which is what a prompt of unknown words alone means.
+func Readable(prompt string) string {
+	words, thing := find(prompt)
+	if !thing {
+		return prompt
+	}
+	var b strings.Builder
+	at := 0
+	for _, w := range words {
+		if !w.known {
+			b.WriteString(prompt[at:w.start])
+			at = w.end
+		}
+	}
+	if at == 0 {
+		return prompt
+	}
+	b.WriteString(prompt[at:])
+	text := b.String()
+	for hollow.MatchString(text) {
+		text = hollow.ReplaceAllString(text, "")
+	}
+	return text
 }

@@ -143,7 +143,7 @@ func TestOpenAIStream(t *testing.T) {
 		if e.Type == "image_generation.partial_image" {
 			p := e.AsImageGenerationPartialImage()
 			data, err := base64.StdEncoding.DecodeString(p.B64JSON)
-			if img, loadErr := imagefile.LoadData(data); err != nil || loadErr != nil || img.Bounds().Dx() != 128 || int(p.PartialImageIndex) != len(kinds)-1 {
+			if img, loadErr := imagefile.LoadData(data); err != nil || loadErr != nil || img.Bounds().Dx() != 256 || int(p.PartialImageIndex) != len(kinds)-1 {
 				t.Errorf("partial image %d: %v, %v", p.PartialImageIndex, err, loadErr)
 			}
 		} else {
@@ -156,7 +156,7 @@ func TestOpenAIStream(t *testing.T) {
 	if want := []string{"image_generation.partial_image", "image_generation.partial_image", "image_generation.completed"}; !slices.Equal(kinds, want) {
 		t.Errorf("events %v", kinds)
 	}
-	if r := recipeIn(t, last.B64JSON); r.Seed != 3 || r.Steps != 12 || last.Size != "128x128" || last.Usage.TotalTokens != 3+64 {
+	if r := recipeIn(t, last.B64JSON); r.Seed != 3 || r.Steps != 12 || last.Size != "256x256" || last.Usage.TotalTokens != 3+256 {
 		t.Errorf("%+v, %+v", r, last)
 	}
 	// The same picture without a stream is the one that is there.
