@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"darkroom/checkpoint"
+	"darkroom/kernels/cpu"
 	"darkroom/recipe"
 )
 
@@ -186,6 +187,9 @@ func TestGateAtTheEnd(t *testing.T) {
 // T-GATE with ControlNets, adapters and image prompts: a gate at the end leaves the picture as it is, and an earlier one
 // gives a picture that the control still steers.
 func TestGateWithControls(t *testing.T) {
+	if testing.Short() && !cpu.Available {
+		t.Skip("SKIPPED: takes a minute without kernels for the processor")
+	}
 	for _, c := range steerCases(t) {
 		if c.ImageCFG != nil || c.Control == "" || c.Init || c.Mask {
 			continue
