@@ -27,8 +27,8 @@ from . import data, nouns
 from .captions import CHANCES
 from .models import LATENT_CHANNELS, LATENT_SIDE, TOKENS, build_scheduler, build_text_encoder, build_unet
 from .muon import Muon, groups, set_rate
-from .telling import Teller, quantiles
 from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, warn, work_dir
+from .telling import Teller, quantiles
 
 CHECKPOINT = "denoiser.pt"
 SHEET_PROMPTS = (

@@ -19,7 +19,7 @@ def run(work):
     from diffusers import StableDiffusionPipeline
     from PIL import Image
 
-    from . import autoencoder, data, denoiser, distill, evaluate, export, judge, sprites, tokenizer, warm_start
+    from . import autoencoder, data, denoiser, distill, evaluate, export, judge, sprites, telling, tokenizer, warm_start
     from .runtime import load
 
     sprites.main(["--limit", "90"])
@@ -28,6 +28,7 @@ def run(work):
     data.main(["collages", "--pools", "1", "--size", "64"])
     autoencoder.main(["--minutes", "0.05", "--batch", "2"])
     data.main(["latents"])
+    telling.main(["--minutes", "0.02", "--batch", "8"])
     tiny = ["--batch", "8", "--micro", "4", "--sheet-steps", "1"]
     denoiser.main(["--minutes", "0.05", *tiny])
     first = load(work / denoiser.CHECKPOINT)["step"]
@@ -35,6 +36,7 @@ def run(work):
     second = load(work / denoiser.CHECKPOINT)["step"]
     if not 0 < first < second:
         raise AssertionError(f"the denoiser did not resume: step {first}, then {second}")
+    data.main(["drafts", "--pools", "1"])
     autoencoder.main(["--minutes", "0.05", "--batch", "2", "--decoder-only"])
     judge.main(["--minutes", "0.05", "--batch", "4", "--export", str(work / "judge")])
     distill.main(["--minutes", "0.05", "--batch", "2", "--export", str(work / "lora.safetensors")])
@@ -60,6 +62,7 @@ def run(work):
     for name in ("autoencoder.pt", "denoiser.pt"):
         (work / name).unlink()
     warm_start.main([str(work / "model")])
+    telling.main(["--minutes", "0.02", "--batch", "8"])
     denoiser.main(["--minutes", "0.02", *tiny])
 
 

@@ -50,7 +50,8 @@ class Teller(nn.Module):
         self.centre.copy_(flat.mean(0))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
-            self.components.copy_(torch.pca_lowrank(flat, TOLD, niter=3)[2].T)
+            found = torch.pca_lowrank(flat, min(TOLD, *flat.shape), niter=3)[2].T
+        self.components[:len(found)] = found  # of few latents there are few
 
     def error(self, hidden, tokens, chances, latents):
         """Mean squared error, for each latent value, of the components told. hidden: the text's last hidden states."""
@@ -65,9 +66,9 @@ def train(options):
     from .denoiser import CHECKPOINT, Latents, Networks, tokenizer, with_strange_tokens
     words, path = tokenizer(), work_dir() / CHECKPOINT
     networks = Networks(words).to(device())
-    saved = load(path)
+    saved = load(path) if path.exists() else {"model": networks.state_dict(), "average": {}, "step": 0, "minutes": 0.0, "seen": 0}
     networks.load_state_dict({**networks.state_dict(), **saved["model"]})
-    latents = Latents(words, float(saved["scale"]))
+    latents = Latents(words, float(saved["scale"]) if "scale" in saved else None)
     x, tokens, chances = latents.validation(512)
     text, teller = networks.text, networks.teller
     if not teller.components.any():
@@ -105,7 +106,7 @@ def train(options):
         log(f"telling: averaged weights, unseen {teller.error(text(tokens).last_hidden_state, tokens, chances, x).item():.3f}")
     new = {k: v for k, v in networks.state_dict().items() if k.startswith(("text.", "teller."))}
     save_atomically({**{k: v for k, v in saved.items() if k != "optimiser"}, "model": {**saved["model"], **new},
-                     "average": {**saved["average"], **new}}, path)
+                     "average": {**saved["average"], **new}, "scale": torch.tensor(latents.scale)}, path)
 
 
 def main(argv=None):
