@@ -102,7 +102,11 @@ func wordWarning(prompt string) string {
 	case !thing:
 		return "the prompt names nothing that the embedded model can draw, so the picture shows something else: " + list
 	case len(unknown) > 0:
-		return fmt.Sprintf("the embedded model does not know %s and leaves them out: %s", strings.Join(unknown, ", "), list)
+		them := "them"
+		if len(unknown) == 1 {
+			them = "it"
+		}
+		return fmt.Sprintf("the embedded model does not know %s and leaves %s out: %s", strings.Join(unknown, ", "), them, list)
 	}
 	return ""
 }

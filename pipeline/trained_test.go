@@ -40,7 +40,7 @@ func TestSizeWarning(t *testing.T) {
 func TestWordWarning(t *testing.T) {
 	for prompt, want := range map[string]string{
 		"a red apple":           "",
-		"a red apple, 8k":       `does not know "8k" and leaves them out: darkroom models show default`,
+		"a red apple, 8k":       `does not know "8k" and leaves it out: darkroom models show default`,
 		"portrait of a king":    `names nothing that the embedded model can draw (it does not know "portrait", "king")`,
 		"very blue":             `names nothing that the embedded model can draw (it does not know "very")`,
 		"blue":                  "names nothing that the embedded model can draw, so",

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from . import data
 from .models import SIDE, build_autoencoder, parameters
-from .muon import Muon, groups, set_rate
+from .muon import Muon, groups, set_average, set_rate
 from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, work_dir
 
 CHECKPOINT = "autoencoder.pt"
@@ -166,9 +166,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimiser.step()
             self.step, updates, seen = self.step + 1, updates + 1, seen + self.o.batch
-            decay = min(0.995, (updates + 1) / (updates + 20))
-            for name, now in self.model.state_dict().items():
-                self.average[name].lerp_(now, 1 - decay)
+            set_average(self.average, self.model, updates)
             if time.time() - saved > self.o.save_every * 60:
                 self.report(seen / (time.time() - start))
                 saved = time.time()

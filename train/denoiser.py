@@ -26,9 +26,9 @@ from transformers import CLIPTokenizer
 from . import data, nouns
 from .captions import CHANCES
 from .models import LATENT_CHANNELS, LATENT_SIDE, TOKENS, build_scheduler, build_text_encoder, build_unet
-from .muon import Muon, groups, set_rate
+from .muon import Muon, groups, set_average, set_rate
 from .runtime import Clock, autocast, device, load, log, save_atomically, set_up, sheet, warn, work_dir
-from .telling import Teller, quantiles
+from .teller import Teller, quantiles
 
 CHECKPOINT = "denoiser.pt"
 SHEET_PROMPTS = (
@@ -63,7 +63,7 @@ class Networks(torch.nn.Module):
         # down to carry them there; the picture's loss alone takes long to find out that the noise means something.
         self.reader = torch.nn.Linear(self.unet.config.block_out_channels[-1], CHANCES)
         self.unet.mid_block.register_forward_hook(self._keep)
-        # Not exported either (telling.py).
+        # Not exported either (teller.py).
         self.teller = Teller()
 
     def _keep(self, module, inputs, output):
@@ -307,7 +307,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
             self.optimiser.step()
             self.step, self.updates, self.seen = self.step + 1, self.updates + 1, self.seen + self.o.batch
-            self._update_average()
+            set_average(self.average, self.networks, self.updates, self.o.average)
             if time.time() - saved > self.o.save_every * 60:
                 self.latents.refresh()
                 if self.rank == 0:
@@ -321,12 +321,6 @@ class Trainer:
         if self.o.processes > 1:
             dist.broadcast(over, 0)
         return bool(over.item())
-
-    def _update_average(self):
-        decay = min(self.o.average, (self.updates + 1) / (self.updates + 12))
-        now = self.networks.state_dict()
-        names = list(self.average)
-        torch._foreach_lerp_([self.average[k] for k in names], [now[k] for k in names], 1 - decay)
 
     # --- reports ---
 

@@ -142,3 +142,11 @@ def groups(module, muon_lr, adam_lr, adam_for=()):
 def set_rate(optimiser, factor):
     for group in optimiser.param_groups:
         group["lr"] = group["base"] * factor
+
+
+def set_average(average, module, updates, decay=0.995):
+    """Move the averaged weights towards the module's after an update; the first of them count more."""
+    decay = min(decay, (updates + 1) / (updates + 12))
+    now = module.state_dict()
+    names = list(average)
+    torch._foreach_lerp_([average[k] for k in names], [now[k] for k in names], 1 - decay)

@@ -14,56 +14,13 @@ import time
 import torch
 from torch import nn
 
-from .captions import CHANCES
-from .models import LATENT_CHANNELS, LATENT_SIDE, TEXT_WIDTH
-from .muon import Muon, groups, set_rate
+from .denoiser import CHECKPOINT, Latents, Networks, tokenizer, with_strange_tokens
+from .muon import Muon, groups, set_average, set_rate
 from .runtime import Clock, device, load, log, save_atomically, set_up, work_dir
-
-TOLD = 256    # principal components of a picture
-WIDTH = 512   # of the code that the numbers act on
-
-
-def quantiles(chances):
-    """Of the normal distribution, for numbers in 0..1."""
-    return torch.special.ndtri(chances.clamp(1e-4, 1 - 1e-4))
-
-
-def ends(tokens):
-    """Position of each caption's first end marker, with which it is padded."""
-    return (tokens == tokens[:, -1:]).int().argmax(1)
-
-
-class Teller(nn.Module):
-    """Principal components of a picture's latents from the text's code: linear but for gains and shifts by the numbers."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(TEXT_WIDTH, WIDTH), nn.Linear(WIDTH, TOLD)
-        self.choices = nn.Sequential(nn.Linear(CHANCES, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(),
-                                     nn.Linear(256, 2 * WIDTH))
-        self.register_buffer("components", torch.zeros(TOLD, LATENT_CHANNELS * LATENT_SIDE ** 2))
-        self.register_buffer("centre", torch.zeros(LATENT_CHANNELS * LATENT_SIDE ** 2))
-
-    def find_components(self, latents):
-        """Set the components from many latents (N x C x H x W)."""
-        flat = latents.flatten(1)
-        self.centre.copy_(flat.mean(0))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(5)
-            found = torch.pca_lowrank(flat, min(TOLD, *flat.shape), niter=3)[2].T
-        self.components[:len(found)] = found  # of few latents there are few
-
-    def error(self, hidden, tokens, chances, latents):
-        """Mean squared error, for each latent value, of the components told. hidden: the text's last hidden states."""
-        code = hidden[torch.arange(len(tokens), device=tokens.device), ends(tokens)].float()
-        gain, shift = self.choices(quantiles(chances)).chunk(2, 1)
-        told = self.last(self.first(code) * (1 + gain) + shift)
-        wanted = (latents.flatten(1) - self.centre) @ self.components.T
-        return (told - wanted).square().sum(1).mean() / latents[0].numel()
+from .teller import TOLD, ends
 
 
 def train(options):
-    from .denoiser import CHECKPOINT, Latents, Networks, tokenizer, with_strange_tokens
     words, path = tokenizer(), work_dir() / CHECKPOINT
     networks = Networks(words).to(device())
     saved = load(path) if path.exists() else {"model": networks.state_dict(), "average": {}, "step": 0, "minutes": 0.0, "seen": 0}
@@ -91,10 +48,7 @@ def train(options):
         nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         optimiser.step()
         updates, seen = updates + 1, seen + options.batch
-        decay = min(0.995, (updates + 1) / (updates + 12))
-        for name, now in both.state_dict().items():
-            if name in average:
-                average[name].lerp_(now, 1 - decay)
+        set_average(average, both, updates)
         if time.time() - shown > 30:
             with torch.no_grad():
                 unseen = teller.error(text(tokens).last_hidden_state, tokens, chances, x)
