@@ -43,12 +43,13 @@ check:
 	$(GO) vet ./...
 	$(GO) test ./...
 
-# The program must build where there is no C compiler, and run there on the reference backend.
+# The program must build where there is no C compiler, and run there on the reference backend. That computes some whole
+# pictures: all that the other tests draw would take it eight minutes.
 cross:
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/darkroom
-	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/darkroom
-	CGO_ENABLED=0 $(GO) test -short ./kernels/... ./pipeline
+	CGO_ENABLED=0 $(GO) test -short ./kernels/...
+	CGO_ENABLED=0 $(GO) test -short -run 'TestDiffusers/-ref$$|TestUnknownWordsAreLeftOut' ./pipeline
 
 # Short: the detector makes arithmetic ten times slower, and what it looks for is in the rest.
 RACE = ./render ./pipeline ./batch ./batch/engine ./batch/queue ./kernels/cpu ./stage ./server ./server/dispatch

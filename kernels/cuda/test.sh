@@ -23,12 +23,6 @@ fi
 export CGO_CFLAGS="-O2 -g -I$root/build/cuda/cuda12/nvidia/cuda_runtime/include"
 (cd "$root" && go vet -tags cuda ./kernels/cuda/... && go test -c -tags cuda -o build/cuda/cuda.test ./kernels/cuda)
 cd "$here"
-run() { # run LIBRARY SEED ARGUMENTS...
-	library=$1 seed=$2
-	shift 2
-	echo "cuda: $library, seed $seed"
-	EMU_SEED=$seed LD_LIBRARY_PATH="$root/build/$library" "$root/build/cuda/cuda.test" "$@"
-}
 if [ -n "$GPU" ]; then
 	exec "$root/build/cuda/cuda.test" "$@"
 fi
@@ -37,16 +31,31 @@ emu/build.sh
 emu/build.sh --check
 emu/build.sh --ptx
 [ -n "$CUDA_LONG" ] && SEEDS=${SEEDS:-1 2 3 4 5}
+
+# The runs share nothing, and an emulated device uses one core: as many at a time as there are cores. What one prints follows
+# its name once it has ended.
+export root extra="$*"
+plan=$(mktemp)
+trap 'rm -f "$plan"' EXIT
+later() { # later LIBRARY SEED ARGUMENTS [VARIABLE=VALUE]
+	printf '%s\0' "$4 EMU_SEED=$2 LD_LIBRARY_PATH=\"\$root/build/$1\" \"\$root/build/cuda/cuda.test\" $3 $extra" >>"$plan"
+}
 for seed in ${SEEDS:-1 2}; do
 	short=-test.short # the large shapes and the planted bugs once
 	[ "$seed" = 1 ] && short=
-	run emu "$seed" $short "$@"
+	later emu "$seed" $short
 done
-echo "cuda: the program, on emulated devices"
-(cd "$root/cmd/darkroom" && LD_LIBRARY_PATH="$root/build/emu" "$root/build/cuda/darkroom.test" -test.run '^TestCUDA' "$@")
-run emu-check 1 -test.short -test.run '^TestConformance$/^F16$' "$@"
-EMU_CC=90 run emu-check 1 -test.short -test.run '^TestHopperSubject$/^f16_128x256' "$@"
-EMU_REPORT=$root/build/cuda/counts.json run emu-ptx 1 -test.short -test.run '^TestConformance$' "$@"
-run emu-ptx 1 -test.short -test.run '^TestTF32$' "$@"
-EMU_CC=90 run emu-ptx 1 -test.short -test.run '^TestHopperSubject$/^(f16|bf16_128x256)' "$@"
-run emu-ptx 1 -test.short -test.run '^TestFamilies$/^f16_128x(128|64)' "$@" # the larger tiles, which the suite's shapes do not lead to
+later emu-ptx 1 "-test.short -test.run '^TestConformance$'" 'EMU_REPORT="$root/build/cuda/counts.json"'
+later emu-check 1 "-test.short -test.run '^TestConformance$/^F16$'"
+later emu-check 1 "-test.short -test.run '^TestHopperSubject$/^f16_128x256'" EMU_CC=90
+later emu-ptx 1 "-test.short -test.run '^TestTF32$'"
+later emu-ptx 1 "-test.short -test.run '^TestHopperSubject$/^(f16|bf16_128x256)'" EMU_CC=90
+later emu-ptx 1 "-test.short -test.run '^TestFamilies$/^f16_128x(128|64)'" # the larger tiles, which the suite's shapes do not lead to
+# The program, on emulated devices.
+printf '%s\0' "cd \"\$root/cmd/darkroom\" && LD_LIBRARY_PATH=\"\$root/build/emu\" \"\$root/build/cuda/darkroom.test\" -test.run '^TestCUDA' $extra" >>"$plan"
+xargs -0 -n 1 -P "${CUDA_JOBS:-$(nproc)}" sh -c '
+	began=$(date +%s)
+	out=$(eval "$1" 2>&1) && failed= || failed=yes
+	echo "cuda: $1: $(($(date +%s) - began)) s"
+	[ -z "$out" ] || echo "$out"
+	[ -z "$failed" ] || { echo "FAILED: $1"; exit 1; }' sh <"$plan"
