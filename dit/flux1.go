@@ -57,16 +57,24 @@ func (Flux1Config) Square() int     { return flux1Square }
 // times the guidance scale.
 func (c Flux1Config) Time(t float64) []float32 { return sinusoid(float32(t)/1000*1000, timeWidth) }
 
-// Conditions are the angles of a text of so many tokens, all at the origin, and of a picture: "angles", "text_angles" and
-// "picture_angles".
-func (c Flux1Config) Conditions(text int, picture Grid) map[string][]float32 {
+// Conditions are the angles of a text of so many tokens, all at the origin, of a picture, and of pictures that the model sees
+// beside it: "angles", "text_angles" and "picture_angles". The first coordinate tells the pictures apart.
+func (c Flux1Config) Conditions(text int, picture Grid, references []Grid) map[string][]float32 {
 	d := c.width()
-	out := make([]float32, (text+picture.H*picture.W)*d)
-	for i := range text {
-		c.put(out[i*d:][:d], []int{0, 0, 0})
+	var out []float32
+	put := func(position ...int) {
+		out = append(out, make([]float32, d)...)
+		c.put(out[len(out)-d:], position)
 	}
-	for i := range picture.H * picture.W {
-		c.put(out[(text+i)*d:][:d], []int{0, i / picture.W, i % picture.W})
+	for range text {
+		put(0, 0, 0)
+	}
+	for i, p := range append([]Grid{picture}, references...) {
+		for y := range p.H {
+			for x := range p.W {
+				put(i, y, x)
+			}
+		}
 	}
 	return map[string][]float32{"angles": out, "text_angles": out[:text*d], "picture_angles": out[text*d:]}
 }
@@ -118,11 +126,12 @@ func NewFlux1(c Flux1Config, l nn.Loader) (*Flux1, error) {
 }
 
 // Write writes the transformer into g, for Rows pictures of H×W latent pixels and texts of Tokens tokens: "sample" [N,H,W,C],
-// "time" [N,256], "guidance" alike if the model reads it, "pooled" [N,PooledDim], "text" [N,T,TextDim], and what Conditions
-// gives, to the velocity "prediction", as sample. It implements nn.Network.
+// "time" [N,256], "guidance" alike if the model reads it, "pooled" [N,PooledDim], "text" [N,T,TextDim], where there are
+// References tokens of other pictures "references" [N,2,2R,C], whose squares are the tokens, and what Conditions gives, to the
+// velocity "prediction", as sample. It implements nn.Network.
 func (m *Flux1) Write(g *kernels.Graph, s nn.Sizes) {
 	c, n := m.Config, s.Rows
-	picture := s.H / flux1Square * (s.W / flux1Square)
+	picture := s.H/flux1Square*(s.W/flux1Square) + s.References
 	angles := func(name string, tokens int) *kernels.Tensor { return g.Input(name, tensor.F32, n, tokens, c.HeadDim) }
 	in := flux1Inputs{
 		sample: g.Input("sample", g.DType, n, s.H, s.W, c.Channels()), time: g.Input("time", g.DType, n, timeWidth), pooled: g.Input("pooled", g.DType, n, c.PooledDim),
@@ -132,12 +141,15 @@ func (m *Flux1) Write(g *kernels.Graph, s nn.Sizes) {
 	if c.Guidance {
 		in.guidance = g.Input("guidance", g.DType, n, timeWidth)
 	}
+	if s.References > 0 {
+		in.references = g.Input("references", g.DType, n, flux1Square, flux1Square*s.References, c.Channels())
+	}
 	g.Output("prediction", m.forward(g, in))
 }
 
 type flux1Inputs struct {
-	sample, time, guidance, pooled, text *kernels.Tensor // guidance may be nil
-	angles, textAngles, pictureAngles    *kernels.Tensor
+	sample, time, guidance, pooled, text, references *kernels.Tensor // guidance and references may be nil
+	angles, textAngles, pictureAngles                *kernels.Tensor
 }
 
 func (m *Flux1) forward(g *kernels.Graph, in flux1Inputs) *kernels.Tensor {
@@ -145,6 +157,10 @@ func (m *Flux1) forward(g *kernels.Graph, in flux1Inputs) *kernels.Tensor {
 	n, h, w := s[0], s[1]/flux1Square, s[2]/flux1Square
 	time := embedAll(g, embedding{m.time, in.time}, embedding{m.guidance, in.guidance}, embedding{m.pooled, in.pooled})
 	x := g.Reshape(m.patches.Forward(g, in.sample, nn.Conv{}), n, h*w, c.inner())
+	if r := in.references; r != nil {
+		others := g.Reshape(m.patches.Forward(g, r, nn.Conv{}), n, r.Shape[2]/flux1Square, c.inner())
+		x = g.Add("references", &kernels.Concat{Parts: []*kernels.Tensor{x, others}, Axis: 1})
+	}
 	text := m.text.Forward(g, in.text, kernels.Identity, nil)
 	for _, b := range m.layers {
 		picture, words := b.mods(g, time)

@@ -51,7 +51,7 @@ func flux1Values(t *testing.T, c Flux1Config, call golden.Call) (values map[stri
 	t.Helper()
 	_, shape := call.Floats(t, "sample")
 	_, text := call.Floats(t, "text")
-	return rows(t, call, c.Time, c.Conditions(text[1], Grid{shape[1] / flux1Square, shape[2] / flux1Square}))
+	return rows(t, call, c.Time, c.Conditions(text[1], Grid{shape[1] / flux1Square, shape[2] / flux1Square}, nil))
 }
 
 func TestFlux1(t *testing.T) {

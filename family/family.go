@@ -13,6 +13,7 @@ import (
 
 	"darkroom/checkpoint"
 	"darkroom/config"
+	"darkroom/dit"
 	"darkroom/nn"
 	"darkroom/scheduler"
 	"darkroom/stage"
@@ -75,6 +76,11 @@ func (l Latent) Step() int { return l.Factor * max(l.Patch, 1) }
 // Tokens is how many a transformer makes of a picture of that size in pixels.
 func (l Latent) Tokens(width, height int) int { return (width / l.Step()) * (height / l.Step()) }
 
+// grid is how they lie, of a picture of that height and width in pixels.
+func (l Latent) grid(size [2]int) dit.Grid {
+	return dit.Grid{H: size[0] / l.Step(), W: size[1] / l.Step()}
+}
+
 // TextOptions say how texts are read.
 type TextOptions struct {
 	Syntax        string // recipe.Weighted or recipe.Plain
@@ -86,6 +92,17 @@ type TextOptions struct {
 	References [MostReferences][2]int
 	// Prompts is how many of the texts, from the first on, are prompts; the others are negative or empty ones. 0 is 1.
 	Prompts int
+}
+
+// referenceGrids are how the tokens of the References lie.
+func (o TextOptions) referenceGrids(l Latent) (all []dit.Grid) {
+	for _, size := range o.References {
+		if size[0] == 0 {
+			break
+		}
+		all = append(all, l.grid(size))
+	}
+	return all
 }
 
 // negative reports whether text i is not a prompt.

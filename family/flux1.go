@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"darkroom/checkpoint"
 	"darkroom/clip"
@@ -17,6 +18,7 @@ import (
 
 // flux1 is FLUX.1 (Black Forest Labs 2024): CLIP's embedding of the whole text and T5's states of its tokens, a transformer of two
 // streams and then one, and an autoencoder of 16 channels. dev reads the guidance scale; schnell needs few steps and none.
+// Kontext is dev, trained to change a picture that it sees beside the one that it draws (Batifol et al. 2025).
 var flux1 = opener{isFlux1, openFlux1}
 
 func isFlux1(index *checkpoint.Index) bool {
@@ -66,11 +68,19 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	case config.PooledDim != text.clip.model.Config.HiddenSize:
 		return nil, fmt.Errorf("model %s: transformer/config.json has pooled_projection_dim %d, text_encoder/config.json hidden_size %d: they must agree", x.folder.Name(), config.PooledDim, text.clip.model.Config.HiddenSize)
 	}
-	m.Latent = Latent{Channels: config.Channels(), Factor: codec.config.Factor(), Side: 1024 / codec.config.Factor(), Patch: config.Square()}
+	index, err := x.folder.Index()
+	if err != nil {
+		return nil, err
+	}
 	own := Defaults{Steps: 4, CFG: 1}
-	if config.Guidance {
+	switch {
+	case isKontext(index.Class, x.folder.Name()):
+		m.Family, m.References = "FLUX.1 Kontext", 1
+		own = Defaults{Steps: 28, CFG: 2.5}
+	case config.Guidance:
 		own = Defaults{Steps: 28, CFG: 3.5}
 	}
+	m.Latent = Latent{Channels: config.Channels(), Factor: codec.config.Factor(), Side: 1024 / codec.config.Factor(), Patch: config.Square()}
 	if m.Defaults, err = readDefaultsOver(own, x.folder, m.Latent); err != nil {
 		return nil, err
 	}
@@ -87,6 +97,12 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	m.Text, m.Denoiser, m.Codec = text, denoiser, codec
 	m.Parts = []*stage.Part{text.clip.part, text.t5.part, denoiser.part, codec.decoder}
 	return m, nil
+}
+
+// isKontext reports whether a FLUX.1 model takes a reference picture: by its pipeline, or by its name, because its weights have the
+// shapes of dev's.
+func isKontext(class, name string) bool {
+	return class == "FluxKontextPipeline" || strings.Contains(strings.ToLower(name), "kontext")
 }
 
 // openPooled opens a CLIP text encoder whose embedding of the whole text is read, before a projection.
@@ -117,7 +133,7 @@ func (t *flux1Text) Check(_, syntax string) error {
 // Encode gives "text" [tokens, width], "pooled" and dit.Flux1Config.Conditions.
 func (t *flux1Text) Encode(ctx context.Context, texts []string, o TextOptions) (*Encoded, error) {
 	e := &Encoded{Window: t.t5.tokens, Tokens: t.t5.tokens}
-	places := t.transformer.Conditions(e.Tokens, dit.Grid{H: o.Seen[0] / t.latent.Step(), W: o.Seen[1] / t.latent.Step()})
+	places := t.transformer.Conditions(e.Tokens, t.latent.grid(o.Seen), o.referenceGrids(t.latent))
 	words := e.read(texts, o.Syntax)
 	pooled, _, err := pooledOf(ctx, t.clip, words, 0)
 	if err != nil {

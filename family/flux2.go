@@ -125,15 +125,7 @@ func (t *kleinText) Encode(ctx context.Context, texts []string, o TextOptions) (
 		return nil, err
 	}
 	e.Tokens = qwen.Most
-	grid := func(h, w int) dit.Grid { return dit.Grid{H: h / t.latent.Factor, W: w / t.latent.Factor} }
-	var references []dit.Grid
-	for _, r := range o.References {
-		if r[0] == 0 {
-			break
-		}
-		references = append(references, grid(r[0], r[1]))
-	}
-	for name, v := range t.transformer.Conditions(e.Tokens, grid(o.Seen[0], o.Seen[1]), references) {
+	for name, v := range t.transformer.Conditions(e.Tokens, t.latent.grid(o.Seen), o.referenceGrids(t.latent)) {
 		for _, c := range e.Conds {
 			c[name] = vector(v)
 		}

@@ -26,7 +26,8 @@ type references struct {
 	values tensor.Tensor // [tokens, C], after encode
 }
 
-// What a reference picture may be, as Flux2KleinPipeline has it.
+// What a reference picture may be, as Flux2KleinPipeline has it. FLUX.1 Kontext's are held to the same: its pipeline stretches them
+// to one of 17 sizes of the same area instead.
 const (
 	referenceSide   = 64          // pixels, at least
 	referenceAspect = 8           // of the longer side to the shorter, at most
@@ -41,7 +42,7 @@ func (p *Pipeline) loadReferences(r *Request) (*references, error) {
 	paths := strings.Split(r.Reference, ";")
 	switch most := p.model.References; {
 	case most == 0:
-		return nil, usagef("--reference is for models that look at pictures beside the prompt, such as FLUX.2 klein: %s does not", p.name)
+		return nil, usagef("--reference is for models that look at pictures beside the prompt, such as FLUX.2 klein and FLUX.1 Kontext (by its file's name): %s does not", p.name)
 	case len(paths) > most:
 		return nil, usagef("--reference: %d pictures: at most %d are allowed", len(paths), most)
 	}
@@ -93,24 +94,32 @@ func (r *references) sizes() (out [family.MostReferences][2]int) {
 	return out
 }
 
-// encode turns the pictures into tokens, once: the mean of each one's latents.
+// encode turns the pictures into tokens, once: the mean of each one's latents. A token of Latent.Patch latent pixels a side is a
+// square of them: the tokens stand side by side in one line of squares.
 func (r *references) encode(ctx context.Context, p *Pipeline) error {
 	if r == nil || r.values.Data != nil {
 		return nil
 	}
-	channels := p.model.Latent.Channels
-	all := make([]float32, 0, r.tokens*channels)
+	l := p.model.Latent
+	side := max(l.Patch, 1)
+	all, at := make([]float32, side*side*r.tokens*l.Channels), 0
 	for _, img := range r.pictures {
-		f := p.model.Latent.Factor
-		mean, _, err := p.model.Codec.Encode(ctx, values(img, nil), family.Area{H: img.Rect.Dy() / f, W: img.Rect.Dx() / f})
+		h, w := img.Rect.Dy()/l.Factor, img.Rect.Dx()/l.Factor
+		mean, _, err := p.model.Codec.Encode(ctx, values(img, nil), family.Area{H: h, W: w})
 		if err != nil {
 			return fmt.Errorf("encoding a reference picture: %w", err)
 		}
-		tokens := make([]float32, len(mean))
-		tensor.ToNHWC(tokens, mean, channels)
-		all = append(all, tokens...)
+		pixels := make([]float32, len(mean))
+		tensor.ToNHWC(pixels, mean, l.Channels)
+		row := side * l.Channels // a line of a token
+		for y := range h {
+			for x := range w / side {
+				copy(all[(y%side*r.tokens+at+y/side*(w/side)+x)*row:][:row], pixels[(y*w+x*side)*l.Channels:])
+			}
+		}
+		at += h / side * (w / side)
 	}
-	r.values = tensor.Of(all, r.tokens, channels)
+	r.values = tensor.Of(all, side*side*r.tokens, l.Channels)
 	return nil
 }
 

@@ -152,6 +152,55 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// FLUX.1 Kontext is dev's network with a reference picture, known by its name or its pipeline; dev takes none.
+func TestKontext(t *testing.T) {
+	const dir = "testdata/mmdit/"
+	folder := filepath.Join(t.TempDir(), "tiny-Kontext-dev")
+	if err := os.CopyFS(folder, os.DirFS(dir+"models/flux-dev")); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, Options{Model: folder})
+	if p.Family() != "FLUX.1 Kontext" || p.NewRequest("x").CFG != 2.5 {
+		t.Errorf("it is opened as %s, with a guidance scale of %g", p.Family(), p.NewRequest("x").CFG)
+	}
+	for name, c := range map[string]struct {
+		cfg           float64
+		width, height int
+	}{"flux-kontext": {2.5, 24, 32}, "flux-kontext-wide": {1.5, 48, 20}} {
+		r := p.NewRequest("a red apple on a blue table, flat icon")
+		r.Syntax, r.Seed, r.Steps, r.CFG, r.Width, r.Height, r.Reference = "plain", 33, 4, c.cfg, c.width, c.height, dir+name+"-reference.png"
+		img := render(t, p, r)
+		if dB := psnr(img.Pixels, readPNG(t, dir+name+".png")); dB < 60 {
+			t.Errorf("%s: %.1f dB from diffusers', want 60", name, dB)
+		}
+		r.Reference = ""
+		if render(t, p, r).Recipe.Result.Pixels == img.Recipe.Result.Pixels {
+			t.Errorf("%s: the reference picture changes nothing", name)
+		}
+		r.Reference = strings.Repeat(dir+name+"-reference.png;", 2) + dir + name + "-reference.png"
+		if err := p.Check(r); err == nil || !strings.Contains(err.Error(), "at most 1") {
+			t.Errorf("%s: three pictures: %v", name, err)
+		}
+	}
+	files := filepath.Join(t.TempDir(), "files") // tokenizers of this size lie beside
+	if err := os.CopyFS(files, os.DirFS(dir+"files")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(files, "flux1-kontext-dev.safetensors")
+	if err := os.Rename(filepath.Join(files, "flux1-dev-all-fp8.safetensors"), file); err != nil {
+		t.Fatal(err)
+	}
+	if single := open(t, Options{Model: file}); single.Family() != "FLUX.1 Kontext" {
+		t.Errorf("a single file is opened as %s", single.Family())
+	}
+	dev := open(t, Options{Model: dir + "models/flux-dev"})
+	r := dev.NewRequest("x")
+	r.Width, r.Height, r.Reference = 32, 32, dir+"flux-kontext-reference.png"
+	if err := dev.Check(r); err == nil || !strings.Contains(err.Error(), "does not") {
+		t.Errorf("a reference picture for FLUX.1 dev: %v", err)
+	}
+}
+
 // A transformer draws in windows as well: one that holds the picture is the whole, smaller ones make a picture that its recipe makes
 // again, and they are whole tokens.
 func TestTransformersInWindows(t *testing.T) {

@@ -343,7 +343,7 @@ func table() []Setting {
 			About: "a picture that steers the result through a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
 			Field: func(s *Settings) any { return &s.Control }, Recipe: func(r *Recipe) any { return &r.Control }},
 		{Name: "reference", Aliases: []string{"ref-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
-			About: "a picture to show the model beside the prompt, to follow or to change, `FILE`; may be repeated (FLUX.2 klein)",
+			About: "a picture to show the model beside the prompt, to follow or to change, `FILE`; may be repeated (FLUX.2 klein; FLUX.1 Kontext: one)",
 			Field: func(s *Settings) any { return &s.Reference }, Recipe: func(r *Recipe) any { return &r.Reference }},
 		{Name: "depth", Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",
 			About: "the depth map for a depth model, `FILE`: near is bright",

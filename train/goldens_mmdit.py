@@ -19,7 +19,7 @@ import gguf
 import numpy as np
 import single_names
 import torch
-from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
+from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
                        StableDiffusion3Pipeline)
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers, convert_sd3_transformer_checkpoint_to_diffusers
 from goldens import HERE, rescale, small_tokenizer
@@ -194,6 +194,20 @@ def run_init(name, model, strength, cfg):
     with torch.no_grad():
         image = pipe(prompt=PROMPT, image=init, strength=strength, height=64, width=64, num_inference_steps=6, guidance_scale=cfg, max_sequence_length=most(model),
                      generator=torch.Generator("cpu").manual_seed(21), output_type="np").images[0]
+    save_picture(name, image)
+
+
+def run_kontext(name, size, cfg, width, height):
+    """Beside a picture, by the weights of flux-dev. The pipeline's own sizes for pictures are left aside."""
+    pipe = FluxKontextPipeline(**load("flux-dev").components)
+    pipe.set_progress_bar_config(disable=True)
+    w, h = size
+    y, x = np.mgrid[0:h, 0:w]
+    picture = np.stack([0.5 + 0.5 * np.sin(x / 6 + y / 9), (x * y) % 97 / 97, 0.5 + 0.4 * np.cos(y / 7)], -1)
+    save_picture(name + "-reference", picture)
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, image=Image.open(os.path.join(OUT, name + "-reference.png")), height=height, width=width, max_area=width * height, _auto_resize=False,
+                     num_inference_steps=4, guidance_scale=cfg, max_sequence_length=most("flux-dev"), generator=torch.Generator("cpu").manual_seed(33), output_type="np").images[0]
     save_picture(name, image)
 
 
@@ -435,6 +449,9 @@ def main():
             json.dump(cases, f, indent=1)
         run_init("flux-dev-init", "flux-dev", 0.6, 3.5)
         run_init("sd35-medium-init", "sd35-medium", 0.9, 4.5)
+    if wanted("kontext"):
+        run_kontext("flux-kontext", (72, 64), 2.5, 24, 32)
+        run_kontext("flux-kontext-wide", (100, 64), 1.5, 48, 20)
     if wanted("files"):
         files()
     if wanted("loras"):
