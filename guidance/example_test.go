@@ -29,5 +29,5 @@ func ExampleParse() {
 	fmt.Println(err)
 	// Output:
 	// apg:eta=0,momentum=-0.5 <nil>
-	// guidance apg: no key "speed": there are eta, norm, momentum, start, stop, low, high, rescale
+	// guidance apg: no key "speed": there are eta, norm, momentum, scale, start, stop, low, high, rescale
 }

@@ -26,6 +26,7 @@ type (
 // everywhere are the keys of all methods.
 func everywhere() []Key {
 	return []Key{
+		{Name: "scale", Default: 0, Low: 0, High: 1000, About: "in place of --cfg; 0: that. With models that read --cfg themselves, such as FLUX.1, guidance by a second call"},
 		{Name: "start", Default: 0, Low: 0, High: 1, About: "share of the steps before guidance begins"},
 		{Name: "stop", Default: 1, Low: 0, High: 1, About: "share of the steps after which it ends"},
 		{Name: "low", Default: 0, Low: 0, High: math.MaxFloat32, About: "guide only above this noise level σ/α (Kynkäänniemi et al. 2024)"},
@@ -118,6 +119,14 @@ func (m Method) BySteps() bool { return m.value("start") > 0 || m.value("stop") 
 
 // Plain is whether the method is classifier-free guidance and nothing else.
 func (m Method) Plain() bool { return m.String() == "cfg" }
+
+// Scale is the method's own guidance scale, or where it has none the given one.
+func (m Method) Scale(cfg float64) float64 {
+	if own := m.value("scale"); own != 0 {
+		return own
+	}
+	return cfg
+}
 
 // NeedsEmpty says whether Combine wants the prediction for an empty prompt besides that for the negative one.
 func (m Method) NeedsEmpty() bool { return m.Name == "perp-neg" }

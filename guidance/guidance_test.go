@@ -113,7 +113,7 @@ func TestParse(t *testing.T) {
 	}
 	for spec, want := range map[string]string{
 		"cgf":                     `no guidance is called "cgf": there are cfg, cfg-zero`,
-		"cfg:eta=1":               `guidance cfg: no key "eta": there are start, stop, low, high, rescale`,
+		"cfg:eta=1":               `guidance cfg: no key "eta": there are scale, start, stop, low, high, rescale`,
 		"apg:eta=many":            `guidance apg: eta = "many": want a number from -10 to 10`,
 		"cfg:rescale=NaN":         `guidance cfg: rescale = "NaN": want a number from 0 to 1`,
 		"cfg:rescale=1,rescale=1": `guidance cfg: rescale is given twice`,

@@ -16,6 +16,38 @@ func mmditRequest(p *Pipeline, height int) Request {
 	return r
 }
 
+// FLUX.1 reads --cfg itself; a scale of --guidance's own is that of a second call, which reads the negative prompt.
+func TestTrueGuidance(t *testing.T) {
+	p := open(t, Options{Model: filepath.Join(mmdit, "models/flux-dev")})
+	plain := render(t, p, mmditRequest(p, 24))
+	for name, c := range map[string]struct {
+		cfg                float64
+		guidance, negative string
+	}{"flux-dev-true": {3.5, "cfg:scale=2.5", "a blurry photograph of a dog"}, "flux-dev-true-empty": {1.5, "cfg:scale=4", ""}} {
+		r := mmditRequest(p, 24)
+		r.CFG, r.Guidance, r.Negative = c.cfg, c.guidance, c.negative
+		img, warnings := renderWarned(t, p, r)
+		if dB := psnr(img.Pixels, readPNG(t, filepath.Join(mmdit, name+".png"))); dB < 60 {
+			t.Errorf("%s: %.1f dB from diffusers', want 60", name, dB)
+		}
+		if img.Recipe.Guidance != c.guidance || img.Recipe.Result.Pixels == plain.Recipe.Result.Pixels || len(warnings) > 0 && p.Backend() != "ref" {
+			t.Errorf("%s: the recipe says %q; warnings %q", name, img.Recipe.Guidance, warnings)
+		}
+		if again := render(t, p, FromRecipe(img.Recipe)); again.Recipe.Result != img.Recipe.Result {
+			t.Errorf("%s: its recipe makes another picture", name)
+		}
+	}
+	// Other models: in place of --cfg.
+	p = open(t, Options{Model: "testdata/models/zsnr"})
+	r := p.NewRequest("a red apple")
+	r.Width, r.Height, r.Steps, r.Seed, r.CFG = 32, 32, 2, 1, 4
+	want := render(t, p, r).Recipe.Result.Pixels
+	r.CFG, r.Guidance = 1, "cfg:scale=4"
+	if render(t, p, r).Recipe.Result.Pixels != want {
+		t.Error("a scale of 4 is not --cfg 4")
+	}
+}
+
 // Models in files draw what diffusers draws of the same values: original names, all parts in one file with 8 bits, GGUF with the
 // other parts in files of their own.
 func TestMMDiTInFiles(t *testing.T) {

@@ -107,7 +107,7 @@ func (p *Pipeline) settleRefiner(asked *plan) error {
 	}
 	last := *pl
 	last.schedule, last.offset = second, first.Steps()
-	last.guided = p.refiner.guided(pl.Request)
+	last.guided, last.scale = p.refiner.guided(pl.Request), p.refiner.scale(pl.Request)
 	last.adaptation, last.controls = &adaptation{}, nil // they are made for the first model
 	if err := last.settleCache(p.refiner.model.Denoiser); err != nil {
 		return fmt.Errorf("--refiner %s: %w", p.refiner.name, err)

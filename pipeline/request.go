@@ -57,6 +57,7 @@ type plan struct {
 	controls     *controls   // nil without pictures that steer
 	film         *film       // nil for a picture
 	guided       bool        // the unconditional prediction is needed
+	scale        float64     // of guidance; 1 where the model reads --cfg itself
 	warnings     []string
 	sampling     scheduler.Options // that the schedule was made with
 	refined      *plan             // the last steps, by another model; nil without
@@ -142,7 +143,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, usagef("--control: %s chooses its own steps, so a share of the steps is not known in advance: leave start and end out", s.Name())
 	}
 	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
-	pl := &plan{Request: r, edit: e, depth: d, controls: c, film: film, references: refs, adaptation: &adaptation{}, guided: p.guided(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w * film.count()}
+	pl := &plan{Request: r, edit: e, depth: d, controls: c, film: film, references: refs, adaptation: &adaptation{}, guided: p.guided(r), scale: p.scale(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w * film.count()}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := p.settleTracks(pl, 0); err != nil {
 		return nil, err
@@ -281,7 +282,7 @@ func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
 		return usagef("--guidance %s: %s chooses its own steps, so a share of the steps is not known in advance: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
 	}
 	if !pl.guided && !m.Plain() {
-		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at --cfg %v: guidance starts above 1", m, pl.CFG))
+		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at a scale of %v: guidance starts above 1", m, pl.scale))
 		m = guidance.Method{}
 	}
 	if pl.Guidance = m.String(); m.Plain() {
@@ -315,8 +316,21 @@ func stepless(r Request) bool {
 // nearest is the multiple of f closest to n, at least f.
 func nearest(n, f int) int { return max((n+f/2)/f, 1) * f }
 
+// scale is that of guidance by a second call of the denoiser: --cfg, which some models read themselves, or what --guidance says.
+func (p *Pipeline) scale(r Request) float64 {
+	cfg := r.CFG
+	if p.model.Denoiser.ReadsGuidance() {
+		cfg = 1
+	}
+	m, err := guidance.Parse(r.Guidance)
+	if err != nil { // settleGuidance says what is wrong
+		return cfg
+	}
+	return m.Scale(cfg)
+}
+
 // guided reports whether the unconditional prediction is needed.
-func (p *Pipeline) guided(r Request) bool { return r.CFG > 1 && !p.model.Denoiser.ReadsGuidance() }
+func (p *Pipeline) guided(r Request) bool { return p.scale(r) > 1 }
 
 // rows is the U-Net's batch where there is guidance: the base rows, and one for each further prompt.
 func (pl *plan) rows() int { return pl.baseRows() + len(pl.tracks.conds) - 1 }
@@ -339,7 +353,7 @@ func (pl *plan) newGuide() *guidance.Guide {
 	if !pl.guided {
 		return nil
 	}
-	return &guidance.Guide{Method: pl.method, Scale: pl.CFG, Channels: pl.latentValues / (pl.latentH * pl.latentW)}
+	return &guidance.Guide{Method: pl.method, Scale: pl.scale, Channels: pl.latentValues / (pl.latentH * pl.latentW)}
 }
 
 // checkSyntax says what is wrong with the name of a prompt syntax.

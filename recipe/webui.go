@@ -78,7 +78,7 @@ func cleanText(text string) string {
 var settingKeys = map[string]string{
 	"steps": "steps", "samplingsteps": "steps", "numinferencesteps": "steps",
 	"sampler": "sampler", "samplername": "sampler", "samplingmethod": "sampler",
-	"cfgscale": "cfg", "cfg": "cfg", "guidancescale": "cfg",
+	"cfgscale": "cfg", "cfg": "cfg", "guidancescale": "cfg", "distilledcfgscale": "distilled",
 	"seed": "seed",
 	"size": "size", "resolution": "size",
 
@@ -312,6 +312,7 @@ func (f *Foreign) translate() {
 	r := &f.Recipe
 	own := f.own()
 	var sampler, schedule, rho string
+	var distilled float64
 	var variation [2]string // seed and strength
 	hires := map[string]string{}
 	var discard bool
@@ -369,6 +370,10 @@ func (f *Foreign) translate() {
 				f.Program = value
 				r.Version = strings.TrimPrefix(value, "darkroom ")
 			}
+		case "distilled": // Forge's, of models that read the scale
+			if distilled, ok = parseFinite(value); ok && distilled <= 0 {
+				ok = false
+			}
 		case "guidance": // there, the scale of a distilled model
 			if ok = own; ok {
 				r.Guidance = value
@@ -409,6 +414,9 @@ func (f *Foreign) translate() {
 			f.Unused = append(f.Unused, field)
 		}
 	}
+	if distilled > 0 {
+		f.readScale(distilled)
+	}
 	if variation[0] != "" && !f.variation(variation[0]+":"+variation[1]) {
 		f.unused("Variation seed", variation[0])
 	}
@@ -432,6 +440,16 @@ func (f *Foreign) translate() {
 	if discard && r.Scheduler != "" {
 		f.discard()
 	}
+}
+
+// readScale notes the scale that a distilled model reads: that is --cfg of it here, and the CFG scale there is of a second call.
+func (f *Foreign) readScale(distilled float64) {
+	if of := f.Recipe.CFG; of > 1 && of <= 1000 {
+		f.Recipe.Guidance = "cfg:scale=" + strconv.FormatFloat(of, 'g', -1, 64)
+		f.learn("guidance")
+	}
+	f.Recipe.CFG = distilled
+	f.learn("cfg")
 }
 
 // own reports whether Parameters wrote the text.

@@ -211,6 +211,15 @@ def run_kontext(name, size, cfg, width, height):
     save_picture(name, image)
 
 
+def run_true(name, cfg, scale, negative):
+    """FLUX.1 with a negative prompt in a second call."""
+    pipe = load("flux-dev")
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, negative_prompt=negative, true_cfg_scale=scale, guidance_scale=cfg, width=32, height=24, num_inference_steps=4, max_sequence_length=most("flux-dev"),
+                     generator=torch.Generator("cpu").manual_seed(7), output_type="np").images[0]
+    save_picture(name, image)
+
+
 # Names of the originals, written from the two programs' module lists.
 FLUX_OUTER = {"x_embedder": "img_in", "context_embedder": "txt_in", "time_text_embed.timestep_embedder.linear_1": "time_in.in_layer", "proj_out": "final_layer.linear",
               "time_text_embed.timestep_embedder.linear_2": "time_in.out_layer", "time_text_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
@@ -452,6 +461,9 @@ def main():
     if wanted("kontext"):
         run_kontext("flux-kontext", (72, 64), 2.5, 24, 32)
         run_kontext("flux-kontext-wide", (100, 64), 1.5, 48, 20)
+    if wanted("true"):
+        run_true("flux-dev-true", 3.5, 2.5, "a blurry photograph of a dog")
+        run_true("flux-dev-true-empty", 1.5, 4.0, "")
     if wanted("files"):
         files()
     if wanted("loras"):

@@ -43,7 +43,7 @@ func TestBadFiles(t *testing.T) {
 		{"huge picture", YAML, "- {prompt: a, width: 100000}", `f:1: width: 100000: it must be from 1 to 16384`},
 		{"unknown scheduler", YAML, "- {prompt: a, scheduler: eulr}", `f:1: scheduler: no sampler is called "eulr"; nearest: euler, k-euler, euler-a`},
 		{"unknown guidance", YAML, "- {prompt: a, guidance: agp}", `f:1: guidance: no guidance is called "agp": there are cfg, cfg-zero, apg, dynamic, perp-neg`},
-		{"unknown key of guidance", YAML, "- {prompt: a, guidance: 'apg:etta=0'}", `f:1: guidance: guidance apg: no key "etta": there are eta, norm, momentum, start, stop, low, high, rescale`},
+		{"unknown key of guidance", YAML, "- {prompt: a, guidance: 'apg:etta=0'}", `f:1: guidance: guidance apg: no key "etta": there are eta, norm, momentum, scale, start, stop, low, high, rescale`},
 		{"guidance out of range", YAML, "- {prompt: a, guidance: 'cfg:start=2'}", `f:1: guidance: guidance cfg: start = "2": want a number from 0 to 1`},
 		{"two rescales", YAML, "- {prompt: a, guidance: 'cfg:rescale=0.5', guidance-rescale: 0.7}", `f:1: guidance: cfg:rescale=0.5: its rescale is not the 0.7 of guidance-rescale: give one of them`},
 		{"guidance by steps that are not known", YAML, "- {prompt: a, guidance: 'cfg:stop=0.5', scheduler: dpm-adaptive}", `f:1: guidance: cfg:stop=0.5: dpm-adaptive chooses its own steps: use low and high, which are noise levels, instead of start and stop`},
