@@ -37,9 +37,14 @@ func TestTrueGuidance(t *testing.T) {
 			t.Errorf("%s: its recipe makes another picture", name)
 		}
 	}
+	r := mmditRequest(p, 24)
+	r.Guidance = "apg:eta=0"
+	if _, warnings := renderWarned(t, p, r); !strings.Contains(strings.Join(warnings, "\n"), "does nothing here: this model reads --cfg itself. The key scale, as in apg:eta=0,scale=2, asks") {
+		t.Errorf("without a scale: warnings %q", warnings)
+	}
 	// Other models: in place of --cfg.
 	p = open(t, Options{Model: "testdata/models/zsnr"})
-	r := p.NewRequest("a red apple")
+	r = p.NewRequest("a red apple")
 	r.Width, r.Height, r.Steps, r.Seed, r.CFG = 32, 32, 2, 1, 4
 	want := render(t, p, r).Recipe.Result.Pixels
 	r.CFG, r.Guidance = 1, "cfg:scale=4"

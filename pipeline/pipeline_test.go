@@ -137,7 +137,7 @@ func TestUsage(t *testing.T) {
 		{func(r *Request) { r.ClipSkip = 2 }, "clip skip 2: the text encoder has 2 layers"},
 		{func(r *Request) { r.Rescale = 2 }, "guidance rescale 2: it must be from 0 to 1"},
 		{func(r *Request) { r.Guidance = "agp" }, `--guidance: no guidance is called "agp": there are cfg, cfg-zero, apg, dynamic, perp-neg`},
-		{func(r *Request) { r.Guidance = "apg:eta=0,etta=1" }, `--guidance: guidance apg: no key "etta": there are eta, norm, momentum, start, stop`},
+		{func(r *Request) { r.Guidance = "apg:eta=0,etta=1" }, `--guidance: guidance apg: no key "etta": there are eta, norm, momentum, scale, start, stop`},
 		{func(r *Request) { r.Guidance, r.Rescale = "cfg:rescale=0.5", 0.7 }, "its rescale is not the 0.7 of --guidance-rescale: give one of them"},
 		{func(r *Request) { r.Guidance, r.Scheduler = "cfg:stop=0.5", "dpm-adaptive" }, "dpm-adaptive chooses its own steps"},
 		{func(r *Request) { r.SDENoise = "brown" }, `--sde-noise "brown": choose torch or brownian`},

@@ -282,7 +282,11 @@ func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
 		return usagef("--guidance %s: %s chooses its own steps, so a share of the steps is not known in advance: use low and high, which are noise levels, instead of start and stop", m, pl.schedule.Name())
 	}
 	if !pl.guided && !m.Plain() {
-		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing at a scale of %v: guidance starts above 1", m, pl.scale))
+		why := fmt.Sprintf("at --cfg %v: guidance starts above 1", pl.CFG)
+		if pl.CFG > 1 {
+			why = "here: this model reads --cfg itself. The key scale, as in " + m.With("scale", 2).String() + ", asks for guidance by a second call"
+		}
+		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing %s", m, why))
 		m = guidance.Method{}
 	}
 	if pl.Guidance = m.String(); m.Plain() {
