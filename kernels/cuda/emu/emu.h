@@ -1,6 +1,6 @@
 // emu.h is what the parts of the emulated device know of each other.
 //
-//	device.h, ptx_emu.h   what the kernels are compiled against
+//	device.h, ptx_emu*.h  what the kernels are compiled against
 //	block.cc              runs one block: threads as fibers, barriers, warp-wide operations
 //	memory.cc             allocations with red zones, guard pages and poison
 //	driver.cc             the functions of libcuda.so.1: contexts, streams, events, graphs, launches
@@ -20,7 +20,7 @@ struct Warp;
 
 // Operations that the lanes of a warp perform together.
 enum Collective { kSyncWarp = 1, kShuffle, kLoadMatrix, kMma, kWgmma };
-enum MmaKind { kF16K16, kBF16K16, kF16K8, kBF16K8, kTF32K8 };
+enum MmaKind { kF16K16, kBF16K16, kF16K8, kBF16K8, kTF32K8, kE4M3K32 };
 
 // A multiplication that a lane has asked for and not yet seen the result of. Its operands are values,
 // so it can be done later, when all lanes have met: 32 at once, for a fraction of the fiber switches.

@@ -6,12 +6,14 @@
 #include <map>
 
 #include "async.h"
+#include "float8.h"
 #include "ptx.h"
 
 namespace ptx {
 
 namespace {
 
+using u8 = uint8_t;
 using u16 = uint16_t;
 using u32 = uint32_t;
 using u64 = uint64_t;
@@ -138,6 +140,7 @@ float from_bfloat(u16 h) {
 }
 u32 half_pair(float a, float b) { return u32(to_half(a)) << 16 | to_half(b); }
 u32 bfloat_pair(float a, float b) { return u32(to_bfloat(a)) << 16 | to_bfloat(b); }
+u16 e4m3_pair(float a, float b) { return u16(float_to_e4m3(a) << 8 | float_to_e4m3(b)); }
 // fma.rm: rounded towards minus infinity. The product is exact in double, and the sum nearly.
 float fma_down(float a, float b, float c) {
   double exact = double(a) * b + c;
@@ -204,32 +207,29 @@ void load_matrix(const Op& o) {
   }
 }
 
-// D = A·B + C for fragments of the PTX manual's layout; products are exact in float32, and the sum is float32's. A register
-// holds two 16-bit values, or one float32 of which TF32 has the upper 19 bits.
-template <int depth, auto widen>
+// D = A·B + C for fragments of the PTX manual's layout; products are exact in float32, and the sum is float32's: GPUs' order
+// and precision are not documented. A register holds `n` values V: four e4m3, two of 16 bits, or one float32 of which TF32
+// has the upper 19 bits.
+template <int depth, class V, float (*widen)(V)>
 void multiply(const Op& o) {
   counters.mma++;
-  constexpr bool tf32 = std::is_same_v<decltype(widen), float (*)(u32)>;
-  float a[16][16], b[16][8], c[16][8];
+  constexpr int n = 4 / sizeof(V);
+  float a[16][depth], b[depth][8], c[16][8];
   for (int l = 0; l < 32; l++) {
     int g = l / 4, t = l % 4;
-    for (int i = 0; i < (tf32 ? 4 : depth / 4); i++) {
+    for (int i = 0; i < depth / (2 * n); i++) {
       u32 v = get<u32>(o.arg[1][i], l);
-      if constexpr (tf32) a[g + i % 2 * 8][t + i / 2 * 4] = widen(v);
-      else
-        for (int h = 0; h < 2; h++) a[g + i % 2 * 8][2 * t + h + i / 2 * 8] = widen(u16(v >> 16 * h));
+      for (int h = 0; h < n; h++) a[g + i % 2 * 8][n * t + h + i / 2 * 4 * n] = widen(V(v >> 8 * sizeof(V) * h));
     }
-    for (int i = 0; i < (tf32 ? 2 : depth / 8); i++) {
+    for (int i = 0; i < depth / (4 * n); i++) {
       u32 v = get<u32>(o.arg[2][i], l);
-      if constexpr (tf32) b[t + 4 * i][g] = widen(v);
-      else
-        for (int h = 0; h < 2; h++) b[2 * t + h + 8 * i][g] = widen(u16(v >> 16 * h));
+      for (int h = 0; h < n; h++) b[n * t + h + 4 * n * i][g] = widen(V(v >> 8 * sizeof(V) * h));
     }
     for (int i = 0; i < 4; i++) c[g + i / 2 * 8][2 * t + i % 2] = get<float>(o.arg[3][i], l);
   }
   for (int r = 0; r < 16; r++)
     for (int k = 0; k < depth; k++)
-      for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
+      for (int j = 0; j < 8; j++) c[r][j] += a[r][k] * b[k][j];
   for (int l = 0; l < 32; l++)
     for (int i = 0; i < 4; i++) put(o.arg[0][i], l, c[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2]);
 }
@@ -447,6 +447,7 @@ std::map<std::string, Handler> table() {
   // The first operand goes to the upper half.
   all["cvt.rn.f16x2.f32"] = op2<float, half_pair>;
   all["cvt.rn.bf16x2.f32"] = op2<float, bfloat_pair>;
+  all["cvt.rn.satfinite.e4m3x2.f32"] = op2<float, e4m3_pair>;
   all["cvt.s64.s32"] = op1<s32, [](s32 a) { return s64(a); }>;
   all["cvt.u64.u32"] = op1<u32, [](u32 a) { return u64(a); }>;
   all["cvt.u32.u64"] = op1<u64, [](u64 a) { return u32(a); }>;
@@ -464,11 +465,12 @@ std::map<std::string, Handler> table() {
   all["shfl.sync.down.b32"] = shuffle<[](int l, int b) { return l + b; }>;
   all["ldmatrix.sync.aligned.m8n8.x4.shared.b16"] = load_matrix<false>;
   all["ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16"] = load_matrix<true>;
-  all["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"] = multiply<16, from_half>;
-  all["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = multiply<16, from_bfloat>;
-  all["mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"] = multiply<8, from_half>;
-  all["mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32"] = multiply<8, from_bfloat>;
-  all["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = multiply<8, from_tf32>;
+  all["mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"] = multiply<16, u16, from_half>;
+  all["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"] = multiply<16, u16, from_bfloat>;
+  all["mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"] = multiply<8, u16, from_half>;
+  all["mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32"] = multiply<8, u16, from_bfloat>;
+  all["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = multiply<8, u32, from_tf32>;
+  all["mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32"] = multiply<32, u8, e4m3_to_float>;
   all["mbarrier.init.shared::cta.b64"] = barrier_init;
   all["fence.mbarrier_init.release.cluster"] = [](const Op&) { emu::barrier_fence(); };
   all["mbarrier.arrive.shared::cta.b64"] = all["mbarrier.arrive.expect_tx.shared::cta.b64"] = barrier_arrive;

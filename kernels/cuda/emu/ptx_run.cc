@@ -50,11 +50,11 @@ static std::map<std::string, Entry>& entries() {
   if (!all.empty()) return all;
   const char* folder = getenv("EMU_PTX");
   if (!folder) folder = PTX_FOLDER;
-  std::string ending = emu::compute_capability < 80 ? ".75.ptx" : ".80.ptx", hopper = "_sm90.90a.ptx";
+  std::string ending = emu::compute_capability < 80 ? ".75.ptx" : ".80.ptx", hopper = "_sm90.90a.ptx", ada = ".89.ptx";
   DIR* d = opendir(folder);
   while (dirent* f = d ? readdir(d) : nullptr) {
     std::string name = f->d_name;
-    if (!name.ends_with(ending) && !(emu::compute_capability == 90 && name.ends_with(hopper))) continue;
+    if (!name.ends_with(ending) && !(emu::compute_capability == 90 && name.ends_with(hopper)) && !(emu::compute_capability >= 89 && name.ends_with(ada))) continue;
     std::stringstream body;
     body << std::ifstream(std::string(folder) + "/" + name).rdbuf();
     auto text = std::make_shared<std::string>(body.str());

@@ -1,5 +1,6 @@
 // warp.h is the part of block.cc that lanes of a warp do together: shuffles, matrix loads and products. It uses its fibers.
 #pragma once
+#include "float8.h"
 
 // ---- warp-wide operations ----
 
@@ -45,12 +46,14 @@ static float widen(uint16_t bits, bool bfloat) {
   return f;
 }
 
-// multiply does one matrix multiplication for the warp: 16×K times K×8, added to 16×8 in float32.
+// multiply does one matrix multiplication for the warp: 16×K times K×8, added to 16×8 in float32. Products are exact there,
+// those of e4m3 too. In which order a GPU adds, and with how many bits, is not documented; of e4m3 it is known that Hopper
+// keeps fewer than float32's (MMA-Sim, arXiv 2511.10909, models what was measured). Nothing here imitates that.
 static void multiply(Warp& w, int at) {
   counters.mma++;
   MmaKind kind = w.lane[0]->mma[at].kind;
-  alignas(32) float a[16][16], b[16][8], c[16][8];
-  int depth = kind == kF16K16 || kind == kBF16K16 ? 16 : 8;
+  alignas(32) float a[16][32], b[32][8], c[16][8];
+  int depth = kind == kE4M3K32 ? 32 : kind == kF16K16 || kind == kBF16K16 ? 16 : 8;
   for (int l = 0; l < 32; l++) {
     const PendingMma& m = w.lane[l]->mma[at];
     int g = l / 4, t = l % 4;
@@ -64,6 +67,11 @@ static void multiply(Warp& w, int at) {
         uint32_t u = m.b[i] & 0xffffe000;
         memcpy(&b[t + 4 * i][g], &u, 4);
       }
+    } else if (kind == kE4M3K32) { // as of 16 bits, with two bytes in each value's place
+      for (int i = 0; i < 4; i++)
+        for (int h = 0; h < 4; h++) a[g + i % 2 * 8][4 * t + h + i / 2 * 16] = e4m3_to_float(uint8_t(m.a[i] >> 8 * h));
+      for (int i = 0; i < 2; i++)
+        for (int h = 0; h < 4; h++) b[4 * t + h + 16 * i][g] = e4m3_to_float(uint8_t(m.b[i] >> 8 * h));
     } else {
       bool bf = kind == kBF16K16 || kind == kBF16K8;
       for (int i = 0; i < depth / 4; i++)
