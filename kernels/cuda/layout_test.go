@@ -36,6 +36,8 @@ var parameters = []struct {
 	{shuffle{}, "Shuffle", "pointwise.cu"},
 	{swap{}, "Swap", "pointwise.cu"},
 	{surround{}, "Surround", "pointwise.cu"},
+	{float8{}, "Float8", "../lab/fp8/fp8.cuh"},
+	{roundRows{}, "Rows", "../lab/fp8/fp8.cuh"},
 }
 
 // snake is a Go field's name as C++ spells it: perChannel is per_channel.

@@ -1,7 +1,8 @@
 #!/bin/sh
 # lab.sh [VERSION...] proves and counts the versions of CUDA kernels in this folder: each is compiled for the emulated device,
 # goes through the conformance suite there, is compiled by nvcc and ptxas for sm_80, and runs on the PTX interpreter. It
-# prints the rows of README.md's table. The present kernels are the version "now".
+# prints the rows of README.md's table. The present kernels are the version "now". fp8, products in float8, is not a version
+# of another kernel: it has tests of its own (fp8_test.go), and is compiled for sm_89 and sm_90a.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -11,7 +12,38 @@ cuda=$root/kernels/cuda work=$root/build/cuda
 export CGO_CFLAGS="-O2 -g -I$work/cuda12/nvidia/cuda_runtime/include"
 (cd "$root" && go test -c -tags cuda -o build/cuda/lab.test ./kernels/cuda)
 bin=$(echo "$work"/venv/lib/python3*/site-packages/nvidia/cu13/bin)
-for version in ${*:-gemm1 gemm2 gemm attention1 attention}; do
+
+float8() {
+	lab=$root/build/lab/fp8 ptxas=$work/cuda12/nvidia/cuda_nvcc/bin/ptxas
+	mkdir -p "$lab/ptx" "$lab/cubin"
+	"$cuda/emu/build.sh" "$lab/emu" "$here/fp8"
+	"$bin/nvcc" -ptx -arch=compute_89 -O3 -std=c++17 -I"$cuda" "$here/fp8/fp8.cu" -o "$lab/ptx/fp8.89.ptx"
+	# mma of e4m3 exists since PTX 8.4.
+	sed -i 's/^\.version .*/.version 8.4/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$lab/ptx/fp8.89.ptx"
+	images=--image3=kind=ptx,sm=89,file=$lab/ptx/fp8.89.ptx
+	for arch in 89 90a; do
+		"$ptxas" -v -O3 -arch=sm_$arch "$lab/ptx/fp8.89.ptx" -o "$lab/cubin/fp8.$arch.cubin" 2>"$lab/cubin/fp8.$arch.cubin.log"
+		images="$images --image3=kind=elf,sm=$arch,file=$lab/cubin/fp8.$arch.cubin"
+	done
+	"$bin/fatbinary" --create="$lab/fp8.fatbin" -64 --compress-all $images
+	on() { # on LIBRARY TESTS...
+		library=$1
+		shift
+		(cd "$cuda" && LAB=fp8 LAB_IMAGE=$lab/fp8.fatbin COUNTS=$lab/counts.json EMU_CC=89 EMU_PTX=$lab/ptx LD_LIBRARY_PATH=$library "$work/lab.test" -test.v -test.run "$@" >&2)
+	}
+	on "$lab/emu" '^TestFloat8(Conversion|Rows|Products|Loss|PlantedBugs)$'
+	on "$root/build/emu-ptx" '^TestFloat8(Conversion|Rows|Products)$' -test.short
+	on "$root/build/emu-ptx" '^TestFloat8Counts$'
+	for arch in 89 90a; do
+		(cd "$root" && go run ./kernels/cuda/report -tools "$work" -work "$lab" -blocks "$lab/counts.json" -lab "fp8, sm_$arch" -arch $arch)
+	done
+}
+
+for version in ${*:-gemm1 gemm2 gemm attention1 attention fp8}; do
+	if [ "$version" = fp8 ]; then
+		float8
+		continue
+	fi
 	family=$(echo "$version" | tr -d 0-9)
 	lab=$root/build/lab/$version
 	mkdir -p "$lab/ptx" "$lab/cubin"

@@ -31,6 +31,7 @@ func main() {
 	counts := flag.String("counts", "", "report of the PTX interpreter over the conformance suite (EMU_REPORT)")
 	blocks := flag.String("blocks", "", "what blocks execute (COUNTS)")
 	lab := flag.String("lab", "", "print the rows of this version for kernels/lab, nothing else")
+	arch := flag.String("arch", "80", "target whose machine code these rows are of")
 	into := flag.String("into", "", "document to write into; standard output if empty")
 	darkroom := flag.String("darkroom", "", "instead: join bench.sh's measurements of darkroom …")
 	torch := flag.String("torch", "", "… and of PyTorch …")
@@ -56,7 +57,7 @@ func main() {
 		}
 	}
 	if *lab != "" {
-		writeLab(os.Stdout, *lab, all, run)
+		writeLab(os.Stdout, *lab, *arch, all, run)
 		return
 	}
 	fmt.Fprintf(&b, "**Nothing here was measured on a GPU.** The numbers come from the compiler's output, from executed instructions counted by an interpreter, and from a model that was checked only against what others published of their kernels.\n\n")

@@ -58,10 +58,11 @@ func find(all []compiled, kernel, arch string) compiled {
 	return compiled{}
 }
 
-func writeLab(w io.Writer, version string, all []compiled, run []blockCount) {
+func writeLab(w io.Writer, version, arch string, all []compiled, run []blockCount) {
+	tile := strings.NewReplacer("gemm_mma_f16_", "", "gemm_mma_e4m3_f16_", "", "attention_mma_f16_", "")
 	for _, c := range run {
-		k := find(all, c.Kernel, "80")
-		fmt.Fprintf(w, "| %s | %s | %s | %d / %d | %d of %d, %.0f %% | %.1f | %.0f |\n", version, strings.TrimPrefix(strings.TrimPrefix(c.Kernel, "gemm_mma_f16_"), "attention_mma_f16_"), c.Case,
+		k := find(all, c.Kernel, arch)
+		fmt.Fprintf(w, "| %s | %s | %s | %d / %d | %d of %d, %.0f %% | %.1f | %.0f |\n", version, tile.Replace(c.Kernel), c.Case,
 			k.registers, k.spills, k.loop.tensor, k.loop.path, 100*float64(k.loop.tensor)/float64(max(1, k.loop.path)), c.Instructions/c.MMA, c.Conflicts)
 	}
 }
