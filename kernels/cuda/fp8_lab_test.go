@@ -78,23 +78,29 @@ func plantFloat8(t *testing.T, file, was, is string) string {
 	return library
 }
 
-// float8Case is a shape to count: a product, or the rounding of its rows.
+// float8Case is a shape to count: a product in float8, the same in float16, or the rounding of its rows.
 type float8Case struct {
 	k      int
 	family *family // nil: the rounding
+	half   bool
 }
 
 func float8Cases() (all []float8Case) {
-	for _, f := range []*family{nil, &families[0], &families[1], &families[2]} {
-		for _, k := range []int{320, 1280} {
-			all = append(all, float8Case{k, f})
+	for _, k := range []int{320, 1280} {
+		all = append(all, float8Case{k: k})
+	}
+	for _, half := range []bool{false, true} {
+		for i := range families[:3] {
+			for _, k := range []int{320, 1280} {
+				all = append(all, float8Case{k, &families[i], half})
+			}
 		}
 	}
 	return all
 }
 
-// TestFloat8Counts counts what blocks execute, on the PTX interpreter, for the shapes of TestCounts. What it writes to the
-// file that COUNTS names is the products'; the rounding is logged.
+// TestFloat8Counts counts what blocks execute, on the PTX interpreter, for 640×512 results whose sums are not split. What it
+// writes to the file that COUNTS names is the products'; the rounding is logged.
 func TestFloat8Counts(t *testing.T) {
 	path := os.Getenv("COUNTS")
 	if os.Getenv("LAB") != "fp8" || path == "" {
@@ -115,13 +121,17 @@ func TestFloat8Counts(t *testing.T) {
 			t.Logf("%d rows of %d: %s", float8Rows, c.k, line)
 			continue
 		}
+		steps := c.k / float8Depth
+		if c.half {
+			steps = c.k / depth
+		}
 		blocks := float8Rows * float8Columns / c.family.m / c.family.n
-		lines = append(lines, strings.Replace(line, "{", fmt.Sprintf(`{"case":"linear %d","blocks":%d,"steps":%d,`, c.k, blocks, c.k/float8Depth), 1))
+		lines = append(lines, strings.Replace(line, "{", fmt.Sprintf(`{"case":"linear %d","blocks":%d,"steps":%d,`, c.k, blocks, steps), 1))
 	}
 	write(t, path, strings.Join(lines, "\n")+"\n")
 }
 
-const float8Rows, float8Columns = 640, 512 // countCases' too
+const float8Rows, float8Columns = 640, 512
 
 func TestFloat8CountSubject(t *testing.T) {
 	var i int
@@ -132,12 +142,18 @@ func TestFloat8CountSubject(t *testing.T) {
 	zeros := func(n int) mem { return b.send(make([]byte, n)) }
 	scales := zeros(4 * float8Rows)
 	d := zeros(2 * float8Rows * max(c.k, float8Columns))
-	if c.family == nil {
+	switch {
+	case c.family == nil:
 		b.round(roundRows{a: zeros(2 * float8Rows * c.k).at, d: d.at, scales: scales.at, rows: float8Rows, c1: int32(c.k), pitch: int32(c.k)})
-	} else {
+	default:
 		p := float8{g: b.matrixProduct(float8Rows, float8Columns, c.k), scaleA: scales.at, scaleB: scales.at}
-		p.g.a, p.g.b, p.g.d, p.g.bias = zeros(float8Rows*c.k).at, zeros(float8Columns*c.k).at, d.at, scales.at
-		b.multiply(c.family, p)
+		p.g.a, p.g.b, p.g.d, p.g.bias = zeros(2*float8Rows*c.k).at, zeros(2*float8Columns*c.k).at, d.at, scales.at
+		if c.half {
+			defer b.enter()()
+			b.product(p.g, c.family)
+		} else {
+			b.multiply(c.family, p)
+		}
 	}
 	b.receive(d)
 }

@@ -20,6 +20,8 @@ float8() {
 	"$bin/nvcc" -ptx -arch=compute_89 -O3 -std=c++17 -I"$cuda" "$here/fp8/fp8.cu" -o "$lab/ptx/fp8.89.ptx"
 	# mma of e4m3 exists since PTX 8.4.
 	sed -i 's/^\.version .*/.version 8.4/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$lab/ptx/fp8.89.ptx"
+	cp "$work/ptx/gemm.80.ptx" "$lab/ptx/" # float16's kernel, counted for comparison
+	cp "$work/cubin/gemm.89.cubin"* "$work/cubin/gemm.90a.cubin"* "$lab/cubin/"
 	images=--image3=kind=ptx,sm=89,file=$lab/ptx/fp8.89.ptx
 	for arch in 89 90a; do
 		"$ptxas" -v -O3 -arch=sm_$arch "$lab/ptx/fp8.89.ptx" -o "$lab/cubin/fp8.$arch.cubin" 2>"$lab/cubin/fp8.$arch.cubin.log"

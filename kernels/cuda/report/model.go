@@ -59,7 +59,7 @@ func find(all []compiled, kernel, arch string) compiled {
 }
 
 func writeLab(w io.Writer, version, arch string, all []compiled, run []blockCount) {
-	tile := strings.NewReplacer("gemm_mma_f16_", "", "gemm_mma_e4m3_f16_", "", "attention_mma_f16_", "")
+	tile := strings.NewReplacer("gemm_mma_f16_", "", "gemm_mma_e4m3_f16_", "e4m3 ", "attention_mma_f16_", "")
 	for _, c := range run {
 		k := find(all, c.Kernel, arch)
 		fmt.Fprintf(w, "| %s | %s | %s | %d / %d | %d of %d, %.0f %% | %.1f | %.0f |\n", version, tile.Replace(c.Kernel), c.Case,
