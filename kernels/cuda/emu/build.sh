@@ -32,7 +32,7 @@ newer() { # newer TARGET SOURCE...: whether the target is there and newer than e
 build() { # build OBJECT SOURCE FLAGS...
 	object=$1 source=$2
 	shift 2
-	newer "$object" "$source" "$here"/*.h "$kernels"/*.cuh && return
+	newer "$object" "$source" "$here"/*.h "$here"/../*.cuh "$kernels"/*.cuh && return # kernels/lab includes the former too
 	$cxx $flags "$@" -c "$source" -o "$object"
 }
 link() {
