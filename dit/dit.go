@@ -69,3 +69,25 @@ func (r rotations) put(out []float32, position []int) {
 		}
 	}
 }
+
+// conditions are the angles of so many words and then of pictures' tokens, at the positions that word and token give: "angles",
+// and its parts "text_angles" and "picture_angles".
+func (r rotations) conditions(text int, pictures []Grid, word func(i int) []int, token func(picture, y, x int) []int) map[string][]float32 {
+	d := r.width()
+	var out []float32
+	put := func(position []int) {
+		out = append(out, make([]float32, d)...)
+		r.put(out[len(out)-d:], position)
+	}
+	for i := range text {
+		put(word(i))
+	}
+	for i, p := range pictures {
+		for y := range p.H {
+			for x := range p.W {
+				put(token(i, y, x))
+			}
+		}
+	}
+	return map[string][]float32{"angles": out, "text_angles": out[:text*d], "picture_angles": out[text*d:]}
+}

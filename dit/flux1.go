@@ -60,23 +60,8 @@ func (c Flux1Config) Time(t float64) []float32 { return sinusoid(float32(t)/1000
 // Conditions are the angles of a text of so many tokens, all at the origin, of a picture, and of pictures that the model sees
 // beside it: "angles", "text_angles" and "picture_angles". The first coordinate tells the pictures apart.
 func (c Flux1Config) Conditions(text int, picture Grid, references []Grid) map[string][]float32 {
-	d := c.width()
-	var out []float32
-	put := func(position ...int) {
-		out = append(out, make([]float32, d)...)
-		c.put(out[len(out)-d:], position)
-	}
-	for range text {
-		put(0, 0, 0)
-	}
-	for i, p := range append([]Grid{picture}, references...) {
-		for y := range p.H {
-			for x := range p.W {
-				put(i, y, x)
-			}
-		}
-	}
-	return map[string][]float32{"angles": out, "text_angles": out[:text*d], "picture_angles": out[text*d:]}
+	return c.conditions(text, append([]Grid{picture}, references...),
+		func(int) []int { return []int{0, 0, 0} }, func(i, y, x int) []int { return []int{i, y, x} })
 }
 
 // Flux1 is FLUX.1's transformer (Black Forest Labs 2024): layers with a stream for the picture and one for the text, which see

@@ -56,23 +56,8 @@ type Grid struct{ H, W int }
 // "text_angles" and "picture_angles", the references' with them. Text lies along the fourth axis; references are 10, 20, …
 // along the first.
 func (c Flux2Config) Conditions(text int, picture Grid, references []Grid) map[string][]float32 {
-	d := c.width()
-	var out []float32
-	put := func(position ...int) {
-		out = append(out, make([]float32, d)...)
-		c.put(out[len(out)-d:], position)
-	}
-	for i := range text {
-		put(0, 0, 0, i)
-	}
-	for i, p := range append([]Grid{picture}, references...) {
-		for y := range p.H {
-			for x := range p.W {
-				put(10*i, y, x, 0)
-			}
-		}
-	}
-	return map[string][]float32{"angles": out, "text_angles": out[:text*d], "picture_angles": out[text*d:]}
+	return c.conditions(text, append([]Grid{picture}, references...),
+		func(i int) []int { return []int{0, 0, 0, i} }, func(i, y, x int) []int { return []int{10 * i, y, x, 0} })
 }
 
 // Flux2 is FLUX.2's transformer (Black Forest Labs 2025): layers with a stream for the picture and one for the text, which
