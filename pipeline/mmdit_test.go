@@ -42,6 +42,10 @@ func TestTrueGuidance(t *testing.T) {
 	if _, warnings := renderWarned(t, p, r); !strings.Contains(strings.Join(warnings, "\n"), "does nothing here: this model reads --cfg itself. The key scale, as in apg:eta=0,scale=2, asks") {
 		t.Errorf("without a scale: warnings %q", warnings)
 	}
+	r.Guidance = "apg:scale=1"
+	if _, warnings := renderWarned(t, p, r); !strings.Contains(strings.Join(warnings, "\n"), "does nothing at a scale of 1: guidance starts above 1") {
+		t.Errorf("a scale of 1: warnings %q", warnings)
+	}
 	// Other models: in place of --cfg.
 	p = open(t, Options{Model: "testdata/models/zsnr"})
 	r = p.NewRequest("a red apple")

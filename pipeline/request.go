@@ -283,7 +283,9 @@ func (pl *plan) settleGuidance(prediction scheduler.PredictionType) error {
 	}
 	if !pl.guided && !m.Plain() {
 		why := fmt.Sprintf("at --cfg %v: guidance starts above 1", pl.CFG)
-		if pl.CFG > 1 {
+		if _, own := m.Get("scale"); own {
+			why = fmt.Sprintf("at a scale of %v: guidance starts above 1", pl.scale)
+		} else if pl.CFG > 1 {
 			why = "here: this model reads --cfg itself. The key scale, as in " + m.With("scale", 2).String() + ", asks for guidance by a second call"
 		}
 		pl.warnings = append(pl.warnings, fmt.Sprintf("--guidance %s does nothing %s", m, why))
