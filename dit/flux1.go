@@ -11,7 +11,8 @@ import (
 
 // Flux1Config is what transformer/config.json of a FluxTransformer2DModel says.
 type Flux1Config struct {
-	InChannels           int // of a token: squares of latents
+	InChannels           int // of a token: squares of latents, and with Fill of what it reads beside them
+	OutChannels          int // of a token
 	Layers, SingleLayers int // with two streams; with one
 	HeadDim, Heads       int
 	TextDim, PooledDim   int // of T5's states; of CLIP's embedding of the whole text
@@ -37,11 +38,14 @@ func ReadFlux1Config(c *checkpoint.Config) (Flux1Config, error) {
 		PooledDim: c.IntIn("pooled_projection_dim", 1, most, 768), Guidance: c.Bool("guidance_embeds", false),
 		rotations: rotations{c.Ints("axes_dims_rope", 3, 16, 56, 56), 10000, false},
 	}
-	if out := c.IntIn("out_channels", 1, most, m.InChannels); out != m.InChannels {
-		c.Fail("out_channels", fmt.Sprintf("it must be in_channels, %d: models that read further pictures are not supported", m.InChannels))
-	}
-	if m.InChannels%(flux1Square*flux1Square) != 0 {
+	m.OutChannels = c.IntIn("out_channels", 1, most, m.InChannels)
+	switch {
+	case m.InChannels%(flux1Square*flux1Square) != 0:
 		c.Fail("in_channels", "it must be a multiple of 4: tokens are squares of latents")
+	case m.OutChannels%(flux1Square*flux1Square) != 0:
+		c.Fail("out_channels", "it must be a multiple of 4: tokens are squares of latents")
+	case m.OutChannels > m.InChannels:
+		c.Fail("out_channels", fmt.Sprintf("it must be at most in_channels, %d", m.InChannels))
 	}
 	m.checkAxes(c, "axes_dims_rope", m.HeadDim)
 	return m, c.Done()
@@ -49,8 +53,9 @@ func ReadFlux1Config(c *checkpoint.Config) (Flux1Config, error) {
 
 func (c Flux1Config) inner() int { return c.Heads * c.HeadDim }
 
-// Channels are those of latents, and Square is how many of them a side of a token has.
-func (c Flux1Config) Channels() int { return c.InChannels / (flux1Square * flux1Square) }
+// Channels are those of latents, Extra those that the network reads after them, and Square is how many of them a side of a token has.
+func (c Flux1Config) Channels() int { return c.OutChannels / (flux1Square * flux1Square) }
+func (c Flux1Config) Extra() int    { return c.InChannels/(flux1Square*flux1Square) - c.Channels() }
 func (Flux1Config) Square() int     { return flux1Square }
 
 // Time is the sinusoid that "time" holds of a noise level's σ in thousandths, and that "guidance" holds of a thousand
@@ -79,13 +84,13 @@ type Flux1 struct {
 // NewFlux1 puts the transformer together; the error lists every weight that is missing or of another shape.
 func NewFlux1(c Flux1Config, l nn.Loader) (*Flux1, error) {
 	d, embed := c.inner(), l.At("time_text_embed")
-	filter := tensor.Shape{d, c.Channels(), flux1Square, flux1Square}
+	filter := tensor.Shape{d, c.Channels() + c.Extra(), flux1Square, flux1Square}
 	in := l.At("x_embedder")
 	m := &Flux1{
 		Config: c, time: newEmbedder(embed.At("timestep_embedder"), timeWidth, d), pooled: newEmbedder(embed.At("text_embedder"), c.PooledDim, d),
 		patches: nn.Conv2D{Stride: flux1Square, Bias: in.Weight("bias", kernels.Vector, d), Weight: in.Made(" as a filter", kernels.Filter, filter,
 			func(a []tensor.Array) tensor.Array { return tensor.Reshape(a[0], filter...) }, nn.Part{Name: "weight", Shape: tensor.Shape{d, c.InChannels}})},
-		text: l.At("context_embedder").Linear(c.TextDim, d), outMod: l.At("norm_out.linear").Linear(d, 2*d), out: l.At("proj_out").Linear(d, c.InChannels),
+		text: l.At("context_embedder").Linear(c.TextDim, d), outMod: l.At("norm_out.linear").Linear(d, 2*d), out: l.At("proj_out").Linear(d, c.OutChannels),
 	}
 	if c.Guidance {
 		m.guidance = newEmbedder(embed.At("guidance_embedder"), timeWidth, d)
@@ -110,16 +115,16 @@ func NewFlux1(c Flux1Config, l nn.Loader) (*Flux1, error) {
 	return m, l.Err()
 }
 
-// Write writes the transformer into g, for Rows pictures of H×W latent pixels and texts of Tokens tokens: "sample" [N,H,W,C],
+// Write writes the transformer into g, for Rows pictures of H×W latent pixels and texts of Tokens tokens: "sample" [N,H,W,C+Extra],
 // "time" [N,256], "guidance" alike if the model reads it, "pooled" [N,PooledDim], "text" [N,T,TextDim], where there are
 // References tokens of other pictures "references" [N,2,2R,C], whose squares are the tokens, and what Conditions gives, to the
-// velocity "prediction", as sample. It implements nn.Network.
+// velocity "prediction" [N,H,W,C]. It implements nn.Network.
 func (m *Flux1) Write(g *kernels.Graph, s nn.Sizes) {
 	c, n := m.Config, s.Rows
 	picture := s.H/flux1Square*(s.W/flux1Square) + s.References
 	angles := func(name string, tokens int) *kernels.Tensor { return g.Input(name, tensor.F32, n, tokens, c.HeadDim) }
 	in := flux1Inputs{
-		sample: g.Input("sample", g.DType, n, s.H, s.W, c.Channels()), time: g.Input("time", g.DType, n, timeWidth), pooled: g.Input("pooled", g.DType, n, c.PooledDim),
+		sample: g.Input("sample", g.DType, n, s.H, s.W, c.Channels()+c.Extra()), time: g.Input("time", g.DType, n, timeWidth), pooled: g.Input("pooled", g.DType, n, c.PooledDim),
 		text: g.Input("text", g.DType, n, s.Tokens, c.TextDim), angles: angles("angles", s.Tokens+picture), textAngles: angles("text_angles", s.Tokens),
 		pictureAngles: angles("picture_angles", picture),
 	}
@@ -159,5 +164,5 @@ func (m *Flux1) forward(g *kernels.Graph, in flux1Inputs) *kernels.Tensor {
 	x = g.Add("picture", &kernels.Cut{In: x, Axis: 1, From: first, To: first + h*w})
 	out := modulate(g, m.outMod, time, 2) // scale, shift
 	x = m.out.Forward(g, nn.Adaptive(g, "norm_out", x, out[0], out[1], layerEps), kernels.Identity, nil)
-	return g.Add("pixels", &kernels.PixelShuffle{In: g.Reshape(x, n, h, w, c.InChannels), Factor: flux1Square})
+	return g.Add("pixels", &kernels.PixelShuffle{In: g.Reshape(x, n, h, w, c.OutChannels), Factor: flux1Square})
 }

@@ -173,11 +173,15 @@ type Denoiser interface {
 type Reading int
 
 const (
-	ReadsNothing Reading = iota
-	ReadsMask            // a mask, 1 where it is painted anew, and the latents of what it leaves: for inpainting
-	ReadsPicture         // the latents of a picture, as the autoencoder has them: editing by instruction
-	ReadsDepth           // a depth map, from -1 to 1
+	ReadsNothing    Reading = iota
+	ReadsMask               // a mask, 1 where it is painted anew, and the latents of what it leaves: for inpainting
+	ReadsMaskPixels         // the latents of what a mask leaves, and the mask of every pixel, those of a latent as channels
+	ReadsPicture            // the latents of a picture, as the autoencoder has them: editing by instruction
+	ReadsDepth              // a depth map, from -1 to 1
 )
+
+// Inpaints reports whether it is for inpainting: the denoiser knows what stays, and nothing is put back in its place.
+func (r Reading) Inpaints() bool { return r == ReadsMask || r == ReadsMaskPixels }
 
 // Codec is the autoencoder.
 type Codec interface {

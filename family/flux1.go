@@ -14,11 +14,13 @@ import (
 	"darkroom/scheduler"
 	"darkroom/stage"
 	"darkroom/tensor"
+	"darkroom/vae"
 )
 
 // flux1 is FLUX.1 (Black Forest Labs 2024): CLIP's embedding of the whole text and T5's states of its tokens, a transformer of two
 // streams and then one, and an autoencoder of 16 channels. dev reads the guidance scale; schnell needs few steps and none.
-// Kontext is dev, trained to change a picture that it sees beside the one that it draws (Batifol et al. 2025).
+// Kontext is dev, trained to change a picture that it sees beside the one that it draws (Batifol et al. 2025). Fill is dev with further
+// channels, for inpainting.
 var flux1 = opener{isFlux1, openFlux1}
 
 func isFlux1(index *checkpoint.Index) bool {
@@ -64,7 +66,10 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	}
 	switch {
 	case config.Channels() != codec.config.LatentChannels:
-		return nil, fmt.Errorf("model %s: transformer/config.json has in_channels %d, squares of the %d latent_channels of vae/config.json have %d: they must agree", x.folder.Name(), config.InChannels, codec.config.LatentChannels, 4*codec.config.LatentChannels)
+		return nil, fmt.Errorf("model %s: transformer/config.json has out_channels %d, squares of the %d latent_channels of vae/config.json have %d: they must agree", x.folder.Name(), config.OutChannels, codec.config.LatentChannels, 4*codec.config.LatentChannels)
+	case config.Extra() != 0 && config.Extra() != fillChannels(codec.config):
+		return nil, fmt.Errorf("model %s: transformer/config.json has in_channels %d and out_channels %d: models that read a picture are supported for inpainting, with in_channels %d",
+			x.folder.Name(), config.InChannels, config.OutChannels, config.OutChannels+fillChannels(codec.config)*config.Square()*config.Square())
 	case config.PooledDim != text.clip.model.Config.HiddenSize:
 		return nil, fmt.Errorf("model %s: transformer/config.json has pooled_projection_dim %d, text_encoder/config.json hidden_size %d: they must agree", x.folder.Name(), config.PooledDim, text.clip.model.Config.HiddenSize)
 	}
@@ -74,6 +79,9 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	}
 	own := Defaults{Steps: 4, CFG: 1}
 	switch {
+	case config.Extra() != 0:
+		m.Family = "FLUX.1 Fill"
+		own = Defaults{Steps: 50, CFG: 30}
 	case isKontext(index.Class, x.folder.Name()):
 		m.Family, m.References = "FLUX.1 Kontext", 1
 		own = Defaults{Steps: 28, CFG: 2.5}
@@ -86,6 +94,9 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	}
 	text.latent = m.Latent
 	denoiser := newTransformer(t, d, m.Latent, text.t5.tokens)
+	if config.Extra() != 0 {
+		denoiser.extra, denoiser.reads = config.Extra(), ReadsMaskPixels
+	}
 	denoiser.guided = true // dev reads the scale, and schnell was trained to need none
 	denoiser.clock = func(at scheduler.Level, cfg float64) Cond {
 		c := Cond{"time": vector(config.Time(at.T))}
@@ -98,6 +109,9 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	m.Parts = []*stage.Part{text.clip.part, text.t5.part, denoiser.part, codec.decoder}
 	return m, nil
 }
+
+// fillChannels are those that Fill reads after the latents: of the picture that stays, and the mask's pixels.
+func fillChannels(c vae.Config) int { return c.LatentChannels + c.Factor()*c.Factor() }
 
 // isKontext reports whether a FLUX.1 model takes a reference picture: by its pipeline, or by its name, because its weights have the
 // shapes of dev's.

@@ -83,6 +83,8 @@ type transformer struct {
 	part   *stage.Part
 	clock  func(at scheduler.Level, cfg float64) Cond
 	guided bool // see ReadsGuidance
+	extra  int  // see Extra; what they are is reads
+	reads  Reading
 }
 
 func newTransformer(net nn.Network, d *stage.Device, l Latent, tokens int) *transformer {
@@ -96,8 +98,8 @@ func newTransformer(net nn.Network, d *stage.Device, l Latent, tokens int) *tran
 
 func (t *transformer) Part() *stage.Part                          { return t.part }
 func (t *transformer) Clock(at scheduler.Level, cfg float64) Cond { return t.clock(at, cfg) }
-func (*transformer) Extra() int                                   { return 0 }
-func (*transformer) Reading() Reading                             { return ReadsNothing }
+func (t *transformer) Extra() int                                 { return t.extra }
+func (t *transformer) Reading() Reading                           { return t.reads }
 func (*transformer) Layers() int                                  { return 0 }
 func (t *transformer) ReadsGuidance() bool                        { return t.guided }
 

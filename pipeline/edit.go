@@ -184,9 +184,9 @@ func values(img *image.NRGBA, mask []float32) []float32 {
 // those of diffusers' pipelines, in their order: the posterior's, the noise, and with a mask that of the masked picture.
 func (m *picture) beginEdit(ctx context.Context) error {
 	e, pl := m.edit, m.plan
-	readsMask := m.p.model.Denoiser.Reading() == family.ReadsMask
+	reads := m.p.model.Denoiser.Reading()
 	whole := e.mask != nil && *strength(pl.Request) == 1 // from noise alone
-	if !readsMask || !whole {
+	if reads != family.ReadsMask || !whole {
 		known, err := m.encode(ctx, values(e.init, nil))
 		if err != nil {
 			return err
@@ -210,8 +210,11 @@ func (m *picture) beginEdit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if readsMask {
+	switch reads {
+	case family.ReadsMask:
 		m.denoiser.extra = slices.Repeat([][]float32{slices.Concat(e.small, masked)}, pl.rows())
+	case family.ReadsMaskPixels:
+		m.denoiser.extra = slices.Repeat([][]float32{slices.Concat(masked, pixelsOfMask(e.mask, pl.latentW, pl.latentH, m.p.model.Latent.Factor))}, pl.rows())
 	}
 	return nil
 }
@@ -254,10 +257,23 @@ func smaller(mask []float32, width, w, h, f int, soft bool) []float32 {
 	return out
 }
 
+// pixelsOfMask has the f×f pixels under each of w×h latents as channels [f·f,h,w], 1 where they are repainted and else 0.
+func pixelsOfMask(mask []float32, w, h, f int) []float32 {
+	out := make([]float32, f*f*w*h)
+	for y := range f * h {
+		for x := range f * w {
+			if mask[y*f*w+x] >= 0.5 {
+				out[((y%f*f+x%f)*h+y/f)*w+x/f] = 1
+			}
+		}
+	}
+	return out
+}
+
 // blend puts back the latents of what is to stay, with the noise of the level. nil where the network does that by itself.
 func (m *picture) blend() func(x []float32, at scheduler.Level) {
 	e := m.edit
-	if e == nil || e.mask == nil || m.p.model.Denoiser.Reading() == family.ReadsMask {
+	if e == nil || e.mask == nil || m.p.model.Denoiser.Reading().Inpaints() {
 		return nil
 	}
 	noisy := make([]float32, len(e.known))

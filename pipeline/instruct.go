@@ -20,7 +20,7 @@ const defaultImageCFG = 1.5
 func (p *Pipeline) checkReading(r *Request) error {
 	reads := p.model.Denoiser.Reading()
 	switch {
-	case reads == family.ReadsMask && (r.Init == "" || r.Mask == "" && r.Outpaint == ""):
+	case reads.Inpaints() && (r.Init == "" || r.Mask == "" && r.Outpaint == ""):
 		return usagef("%s is an inpainting model: give it a picture with --init and a mask with --mask", p.name)
 	case reads == family.ReadsPicture && r.Init == "":
 		return usagef("%s is a model that edits by instruction: give it a picture with --init", p.name)

@@ -201,6 +201,44 @@ func TestKontext(t *testing.T) {
 	}
 }
 
+// FLUX.1 Fill is dev with further channels: it paints under a mask, as diffusers' FluxFillPipeline does, and needs one.
+func TestFill(t *testing.T) {
+	const dir = "testdata/mmdit/"
+	folder := filepath.Join(t.TempDir(), "fill")
+	for _, from := range []string{"flux-dev", "flux-fill"} { // only its transformer is its own
+		if from == "flux-fill" {
+			if err := os.RemoveAll(filepath.Join(folder, "transformer")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.CopyFS(folder, os.DirFS(dir+"models/"+from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := open(t, Options{Model: folder})
+	if p.Family() != "FLUX.1 Fill" || p.NewRequest("x").CFG != 30 {
+		t.Errorf("it is opened as %s, with a guidance scale of %g", p.Family(), p.NewRequest("x").CFG)
+	}
+	r := p.NewRequest("a red apple on a blue table, flat icon")
+	if _, err := p.Render(t.Context(), r, Events{}); err == nil || !strings.Contains(err.Error(), "is an inpainting model") {
+		t.Errorf("without a picture: %v", err)
+	}
+	for name, cfg := range map[string]float64{"flux-fill": 30, "flux-fill-wide": 10} {
+		r.Syntax, r.Seed, r.Steps, r.CFG, r.Width, r.Height = "plain", 19, 4, cfg, 0, 0
+		r.Init, r.Mask = dir+name+"-init.png", dir+name+"-mask.png"
+		img := render(t, p, r)
+		want, original, mask := readPNG(t, dir+name+".png"), readPNG(t, r.Init), readPNG(t, r.Mask)
+		for i := 0; i < len(want.Pix); i += 4 {
+			if mask.Pix[i] == 0 {
+				copy(want.Pix[i:i+3], original.Pix[i:])
+			}
+		}
+		if dB := psnr(img.Pixels, want); dB < 60 {
+			t.Errorf("%s: %.1f dB from diffusers', want 60", name, dB)
+		}
+	}
+}
+
 // A transformer draws in windows as well: one that holds the picture is the whole, smaller ones make a picture that its recipe makes
 // again, and they are whole tokens.
 func TestTransformersInWindows(t *testing.T) {

@@ -19,7 +19,7 @@ import gguf
 import numpy as np
 import single_names
 import torch
-from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
+from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxImg2ImgPipeline, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
                        StableDiffusion3Pipeline)
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers, convert_sd3_transformer_checkpoint_to_diffusers
 from goldens import HERE, rescale, small_tokenizer
@@ -208,6 +208,39 @@ def run_kontext(name, size, cfg, width, height):
     with torch.no_grad():
         image = pipe(prompt=PROMPT, image=Image.open(os.path.join(OUT, name + "-reference.png")), height=height, width=width, max_area=width * height, _auto_resize=False,
                      num_inference_steps=4, guidance_scale=cfg, max_sequence_length=most("flux-dev"), generator=torch.Generator("cpu").manual_seed(33), output_type="np").images[0]
+    save_picture(name, image)
+
+
+def make_fill():
+    """The transformer of a model for inpainting; its other parts are flux-dev's. What it reads: latents, those of the picture that stays,
+    and 2 x 2 pixels of the mask."""
+    torch.manual_seed(77)
+    transformer = FluxTransformer2DModel(**{**MODELS["flux-dev"]["transformer"], "in_channels": 4 * (4 + 4 + 4), "out_channels": 16})
+    with torch.no_grad():
+        for k, p in transformer.named_parameters():
+            if p.ndim == 1:
+                p += 0.1 * torch.randn_like(p)
+            if any(s in k for s in ("x_embedder", "to_out", "to_add_out", "net.2", "proj_out.weight")):
+                p *= 2
+        ids = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
+        out = transformer(hidden_states=torch.randn(2, 64, 48), encoder_hidden_states=torch.randn(2, 40, 32), pooled_projections=torch.randn(2, transformer.config.pooled_projection_dim),
+                          timestep=torch.full((2,), 0.5), img_ids=ids, txt_ids=torch.zeros(40, 3), guidance=torch.full((2,), 30.0), return_dict=False)[0]
+        rescale(transformer.proj_out, 1.2 / out.std())
+    transformer.to(torch.bfloat16).save_pretrained(os.path.join(OUT, "models", "flux-fill", "transformer"))
+
+
+def run_fill(name, cfg, width, height):
+    """Inpainting by flux-fill, of the picture and mask of goldens_edit.py."""
+    parts = {name: part for name, part in load("flux-dev").components.items() if part is not None}
+    parts["transformer"] = FluxTransformer2DModel.from_pretrained(os.path.join(OUT, "models", "flux-fill", "transformer"), torch_dtype=torch.float32)
+    pipe = FluxFillPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    init, mask = (Image.open(os.path.join(OUT, "..", "edit", f"{kind}-64.png")).crop((0, 0, width, height)) for kind in ("init", "mask"))
+    init.save(os.path.join(OUT, name + "-init.png"))
+    mask.save(os.path.join(OUT, name + "-mask.png"))
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, image=init, mask_image=mask, height=height, width=width, num_inference_steps=4, guidance_scale=cfg, max_sequence_length=most("flux-dev"),
+                     generator=torch.Generator("cpu").manual_seed(19), output_type="np").images[0]
     save_picture(name, image)
 
 
@@ -461,6 +494,10 @@ def main():
     if wanted("kontext"):
         run_kontext("flux-kontext", (72, 64), 2.5, 24, 32)
         run_kontext("flux-kontext-wide", (100, 64), 1.5, 48, 20)
+    if wanted("fill"):
+        make_fill()
+        run_fill("flux-fill", 30.0, 64, 64)
+        run_fill("flux-fill-wide", 10.0, 64, 24)
     if wanted("true"):
         run_true("flux-dev-true", 3.5, 2.5, "a blurry photograph of a dog")
         run_true("flux-dev-true-empty", 1.5, 4.0, "")
