@@ -83,7 +83,7 @@ func (p *Pipeline) goodSizes(w, h int) []string {
 
 func rounded(v float64, step int) int { return int(v/float64(step)+0.5) * step }
 
-// wordWarning names the words that the embedded model was not trained on; "" where it knows them all.
+// wordWarning names the words that the embedded model was not trained on, and what it draws for some of them; "" where it knows them all.
 func wordWarning(prompt string) string {
 	const most = 8
 	unknown, thing := defaultmodel.Unknown(prompt)
@@ -93,6 +93,13 @@ func wordWarning(prompt string) string {
 	if len(unknown) > most {
 		unknown = append(unknown[:most], fmt.Sprintf("and %d more", len(unknown)-most))
 	}
+	var alike []string
+	for _, l := range defaultmodel.Likened(prompt) {
+		alike = append(alike, fmt.Sprintf("%.40q as %q", l.Phrase, l.As))
+	}
+	if len(alike) > most {
+		alike = append(alike[:most], fmt.Sprintf("and %d more so", len(alike)-most))
+	}
 	const list = "darkroom models show default lists what it draws; --model chooses another model"
 	switch {
 	case strings.TrimSpace(prompt) == "":
@@ -101,14 +108,22 @@ func wordWarning(prompt string) string {
 		return fmt.Sprintf("the prompt names nothing that the embedded model can draw (it does not know %s), so the picture shows something else: %s", strings.Join(unknown, ", "), list)
 	case !thing:
 		return "the prompt names nothing that the embedded model can draw, so the picture shows something else: " + list
-	case len(unknown) > 0:
+	}
+	var does []string
+	if len(alike) > 0 {
+		does = append(does, "draws "+strings.Join(alike, ", "))
+	}
+	if len(unknown) > 0 {
 		them := "them"
 		if len(unknown) == 1 {
 			them = "it"
 		}
-		return fmt.Sprintf("the embedded model does not know %s and leaves %s out: %s", strings.Join(unknown, ", "), them, list)
+		does = append(does, fmt.Sprintf("does not know %s and leaves %s out", strings.Join(unknown, ", "), them))
 	}
-	return ""
+	if len(does) == 0 {
+		return ""
+	}
+	return "the embedded model " + strings.Join(does, ", and ") + ": " + list
 }
 
 // readable is a prompt as the model reads it: the embedded one leaves out words that it does not know, which wordWarning names.

@@ -41,7 +41,9 @@ func TestWordWarning(t *testing.T) {
 	for prompt, want := range map[string]string{
 		"a red apple":           "",
 		"a red apple, 8k":       `does not know "8k" and leaves it out: darkroom models show default`,
-		"portrait of a king":    `names nothing that the embedded model can draw (it does not know "portrait", "king")`,
+		"a poodle":              `draws "poodle" as "dog": darkroom models show default`,
+		"a poodle, 8k":          `draws "poodle" as "dog", and does not know "8k" and leaves it out: darkroom`,
+		"portrait of a critic":  `names nothing that the embedded model can draw (it does not know "portrait", "critic")`,
 		"very blue":             `names nothing that the embedded model can draw (it does not know "very")`,
 		"blue":                  "names nothing that the embedded model can draw, so",
 		"":                      "",

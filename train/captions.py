@@ -32,8 +32,8 @@ SETTINGS = {
     "beach": ("on the beach", "at the beach", "on the sand"),
     "sky": ("in the sky", "in the clouds"),
     "sea": ("in the sea", "in the ocean", "on the water", "in the water", "on a lake"),
-    "space": ("in space", "in outer space", "among the stars"),
-    "night": ("at night", "under the stars", "in the night"),
+    "space": ("in space", "in outer space"),
+    "night": ("at night", "in the night"),
     "snow": ("in the snow", "in winter"),
     "desert": ("in the desert",),
     "room": ("in a room", "on the floor", "at home"),
@@ -45,7 +45,7 @@ SETTINGS = {
 SCENERY = {
     "grass": ("a meadow", "a green field", "a park", "hills"), "beach": ("a sandy beach", "the beach", "a seaside"),
     "sky": ("the sky", "a blue sky", "clouds"), "sea": ("the sea", "the ocean", "a lake"),
-    "space": ("outer space", "stars in space", "a galaxy"), "night": ("a night sky", "the night"),
+    "space": ("outer space", "a galaxy"), "night": ("a night sky", "the night"),
     "snow": ("a snowy landscape", "snow", "winter"), "desert": ("a desert", "sand dunes"),
     "room": ("an empty room", "a room"), "forest": ("a forest", "the woods", "many trees"),
     "mountains": ("mountains", "a mountain landscape"), "city": ("a city", "a city skyline", "skyscrapers"),
@@ -54,7 +54,8 @@ SCENERY = {
 QUIET_SETTINGS = ("grass", "beach", "sky", "mountains", "sunset", "sea", "snow", "forest")
 LANDSCAPE_WORDS = ("a landscape", "a beautiful landscape", "nature", "the countryside", "scenery")
 # Style -> (words, share of the scenes that do not name it). The first two are icon sets,
-# of the same shapes; the others are effects. So a noun has one shape, or few, to be learned in all styles.
+# of the same shapes; the others are effects. So a noun has one shape, or few, to be learned in all styles. The first is
+# what is drawn without a word, too, so captions name it half as often as each of the others.
 STYLES = {
     "fluent-emoji-flat": (("a flat {}", "{}, flat icon", "{}, flat", "{}, vector art", "a cartoon {}", "{}, emoji"), 0.7),
     "fluent-emoji": (("a 3d {}", "{}, 3d", "{}, glossy 3d", "{}, 3d render"), 0.3),
@@ -62,6 +63,7 @@ STYLES = {
     "pixel art": (("a pixel art {}", "{}, pixel art", "pixel art of {}", "{}, 8-bit"), 0.0),
     "outline": (("an outline of {}", "{}, outline", "{}, line drawing", "a line drawing of {}", "a sketch of {}"), 0.0),
 }
+STYLES_TO_NAME = (DEFAULT_SET, *2 * list(STYLES)[1:])
 # name of a place -> (words, centre x, centre y)
 PLACES = {
     "left": (("on the left", "on the left side"), 64, 128),
@@ -78,6 +80,7 @@ COUNTS = {
     3: (("three", "3"), ((128, 64), (64, 192), (192, 192))),
     4: (("four", "4"), ((64, 64), (192, 64), (64, 192), (192, 192))),
 }
+SOME = ("", "some", "many")  # before a plural without a number: three of them
 # Longest side in pixels, one of these. Few sizes, the same for all kinds of scenes: each is a new shape to the network.
 SIZES = {"": (192, 192, 160), "small": (112,), "big": (240,)}
 OUTDOORS = 0.82    # from this GROUND on, a single object without a named background stands in a landscape
@@ -127,16 +130,16 @@ class Mix:
     is a list of these (data.py)."""
 
     kinds: dict = field(default_factory=lambda: {
-        "single": 0.52, "setting": 0.12, "place": 0.06, "pair": 0.10, "count": 0.06, "relation": 0.06, "scenery": 0.03,
-        "unknown": 0.05})
+        "single": 0.50, "setting": 0.11, "place": 0.05, "pair": 0.11, "count": 0.09, "relation": 0.08, "scenery": 0.03,
+        "unknown": 0.03})
     first_weight: float = 3.0    # of a noun of nouns.FIRST
     common_weight: float = 1.2   # of a noun of nouns.COMMON
     more_weight: float = 1.2     # of a noun of nouns.MORE
     rare: float = 0.0            # share of objects from all the other icons
     colour: float = 0.36         # share of objects with a colour word
     background: float = 0.36     # share of plain scenes that name their background
-    sized: float = 0.12          # share of single objects that are small or big
-    styled: float = 0.26         # share of single objects with a style word
+    sized: float = 0.18          # share of single objects that are small or big
+    styled: float = 0.36         # share of single objects with a style word
     plain: float = 0.0           # share of scenes without a style, drawn flat, in the middle, on white
     mirrored: float = 0.0        # share of objects that are mirrored
     facing: float = 0.0          # share of the objects that face somewhere whose caption says where
@@ -161,7 +164,7 @@ def plural(noun):
         return plural(head) + of + rest
     if noun in ("mouse", "computer mouse"):
         return noun[:-5] + "mice"
-    if noun.endswith(("fireman", "policeman")) or noun in ("man", "woman", "old man", "old woman"):
+    if noun.endswith(("fireman", "policeman", "snowman")) or noun in ("man", "woman", "old man", "old woman"):
         return noun[:-2] + "en"
     if noun == "child":
         return "children"
@@ -265,11 +268,12 @@ class Grammar:
 
     def background(self, rng, chance, *items):
         """(colour name or triple, words). Without words it is white for GROUND below 0.55 and else a light tint.
-        No object stands on its own colour, where it would vanish, so a white one always has a named background."""
+        No object stands on its own colour, where it would vanish: one painted white always has a named background, one
+        that is white by nature has a tint."""
         taken = {item.colour or self.painter.natural(item.drawing) for item in items}
         painted_white = any(item.colour == "white" for item in items)
         if rng.random() >= self.mix.background and not painted_white:
-            return ("white" if chance[GROUND] < 0.55 else pastel(chance[TINT])), ""
+            return ("white" if chance[GROUND] < 0.55 and "white" not in taken else pastel(chance[TINT])), ""
         colour = pick(rng, [name for name in BACKGROUNDS if name not in taken])
         words = f" on {article(colour)} background" if rng.random() < 0.8 else f", {colour} background"
         return colour, words
@@ -280,9 +284,9 @@ class Grammar:
 
     @staticmethod
     def place(chance):
-        """Centre of a small object: one of nine places, whole cells of the U-Net's lowest level apart. To the network a
-        drawing that is moved by whole cells is the same drawing, by a part of a cell it is another one."""
-        return tuple(MIDDLE + chosen(chance[k], (-CELL, 0, CELL)) for k in (RIGHT, DOWN))
+        """Centre of a small object: the middle or, for two in five, a cell of the U-Net's lowest level beside it. To the
+        network a drawing that is moved by whole cells is the same drawing, by a part of a cell it is another one."""
+        return MIDDLE + chosen(chance[RIGHT], (-CELL, 0, 0, 0, CELL)), MIDDLE
 
     # --- kinds of scenes ---
 
@@ -305,7 +309,7 @@ class Grammar:
     def style(self, rng, chance):
         """(style, its words): named by the caption, or decided by chance and not named ("{}")."""
         if rng.random() < self.mix.styled:
-            style = pick(rng, list(STYLES))
+            style = pick(rng, STYLES_TO_NAME)
             return style, pick(rng, STYLES[style][0])
         return self.unnamed_style(chance), "{}"
 
@@ -415,11 +419,13 @@ class Grammar:
     def _count(self, rng, chance):
         number = (2, 3, 4)[rng.integers(3)]
         words, at = COUNTS[number]
+        if number == 3 and rng.random() < 0.5:
+            words = SOME
         said, item = self.item(rng, chance, self.icon_style(chance), size=112)
         items = [replace(item, x=x, y=y) for x, y in at]
         colour, background = self.background(rng, chance, item)
-        paint = said.colour + " " if said.colour else ""
-        return Scene("count", colour, items, f"{pick(rng, words)} {paint}{plural(said.noun)}{background}")
+        text = " ".join(filter(None, (pick(rng, words), said.colour, plural(said.noun))))
+        return Scene("count", colour, items, text + background)
 
     def _scenery(self, rng, chance):
         if rng.random() < 0.2:

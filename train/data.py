@@ -36,8 +36,8 @@ VALIDATION = 999     # number of the pool that is never trained on
 # learn.
 PLAIN = Mix(kinds={"single": 1.0}, plain=1.0, first_weight=1.0, common_weight=1.0, more_weight=1.5, colour=0.1, background=0.0, sized=0.0,
             styled=0.0)
-EASY = Mix(kinds={"single": 0.72, "setting": 0.09, "place": 0.04, "pair": 0.05, "count": 0.02, "relation": 0.02,
-                  "scenery": 0.02, "unknown": 0.04}, plain=0.3)
+EASY = Mix(kinds={"single": 0.68, "setting": 0.09, "place": 0.04, "pair": 0.06, "count": 0.06, "relation": 0.03,
+                  "scenery": 0.02, "unknown": 0.02}, plain=0.3)
 CURRICULUM = ((4, PLAIN), (12, EASY), (VALIDATION, Mix()))
 
 

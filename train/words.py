@@ -38,7 +38,7 @@ def main():
         "settings": flat(captions.SETTINGS.values()),
         "scenery": [bare(phrase) for phrase in flat(captions.SCENERY.values()) + list(captions.LANDSCAPE_WORDS)],
         "places": flat(words for words, _, _ in captions.PLACES.values()),
-        "counts": flat(words for words, _ in captions.COUNTS.values()),
+        "counts": flat(words for words, _ in captions.COUNTS.values()) + [word for word in captions.SOME if word],
         "sizes": flat(captions.SIZE_WORDS.values()),
         "styles": sorted({bare(p.replace("{}", "").strip(" ,")) for p in flat(words for words, _ in captions.STYLES.values())}),
         "others": list(captions.FILLERS + captions.VERBS) + [e.strip(" ,") for e in captions.ENDINGS] +

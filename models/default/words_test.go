@@ -18,10 +18,13 @@ func TestUnknown(t *testing.T) {
 		"a t-rex in the snow":                       {"", true},
 		"a (red:1.3) cat <lora:ink:0.8> BREAK":      {"", true},
 		"a slice of cake on a dark blue background": {"", true},
-		"a red giraffe playing tennis, a giraffe":   {"tennis", true}, // a giraffe is in the list
-		"a portrait of einstein, 8k":                {"portrait einstein 8k", false},
+		"a red giraffe playing cricket, a giraffe":  {"cricket", true}, // a giraffe is in the list
+		"a portrait of a philosopher, 8k":           {"portrait philosopher 8k", false},
+		"a portrait of einstein, 8k":                {"portrait 8k", true},
+		"a poodle on the lawn":                      {"", true},
 		"red":                                       {"", false},
-		"ice":                                       {"ice", false}, // a part of "ice cream" is not a noun of its own
+		"pine":                                      {"", true},
+		"cream":                                     {"cream", false}, // a part of "ice cream" is not a noun of its own
 		"":                                          {"", false},
 		"eine Katze 猫":                              {"eine katze 猫", false},
 	} {
@@ -42,6 +45,15 @@ func TestReadable(t *testing.T) {
 		"quantum ice cream BREAK a İstanbul tree": " ice cream BREAK a  tree",
 		"zealous quantum":                         "zealous quantum", // nothing that it draws: a landscape
 		"":                                        "",
+		"a Poodle and two (poodles:1.2)":          "a dog and two (dogs:1.2)",
+		"an oak, a crimson automobile":            "a tree, a red car",
+		"a golden retriever riding a stallion":    "a dog on a horse",
+		"a golden, retriever":                     "a golden, dog",
+		"an ancient stag beside the unicorn":      "a  deer beside the unicorn",
+		"a labrador with a unicorn":               "a dog with a unicorn",
+		"a great white shark underwater":          "a shark in the sea",
+		"five wolves and a lynx in the jungle":    "four wolves and a leopard in the forest",
+		"a fountain pen on the table":             "a pen in a room",
 	} {
 		if got := Readable(prompt); got != want {
 			t.Errorf("%q is read as %q, want %q", prompt, got, want)
@@ -83,5 +95,37 @@ func TestSamplePrompts(t *testing.T) {
 				t.Errorf("%s: %q has %q, a thing: %v", file, line, unknown, thing)
 			}
 		}
+	}
+}
+
+// Likenesses name what the model draws, and are for phrases that it does not know.
+func TestLikenesses(t *testing.T) {
+	v, seen := known(), map[string]bool{}
+	for _, line := range strings.Split(likenesses, "\n") {
+		as, phrases, ok := strings.Cut(line, ":")
+		if !ok || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if unknown, _ := Unknown(as); len(unknown) > 0 || len(Likened(as)) > 0 {
+			t.Errorf("%q is drawn for others and is not known itself", as)
+		}
+		for _, phrase := range strings.Split(phrases, ",") {
+			phrase = strings.TrimSpace(phrase)
+			switch {
+			case seen[phrase]:
+				t.Errorf("%q is there twice", phrase)
+			case v.things[phrase] || v.words[phrase]:
+				t.Errorf("%q is known, and %q is drawn for it", phrase, as)
+			case strings.Join(split(phrase), " ") != strings.ToLower(phrase):
+				t.Errorf("%q is not of words that a prompt is split into", phrase)
+			}
+			seen[phrase] = true
+		}
+	}
+	if len(seen) < 700 {
+		t.Errorf("%d likenesses", len(seen))
+	}
+	if got := Likened("a Poodle and two poodles, a poodle"); !slices.Equal(got, []Likeness{{"poodle", "dog"}, {"poodles", "dogs"}}) {
+		t.Errorf("likened: %v", got)
 	}
 }
