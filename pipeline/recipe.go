@@ -11,20 +11,19 @@ import (
 //
 // "1" summed all convolutions plainly. "2" does so where the recipe says so, and for the recipes of "1". "3" normalises the
 // products of a U-Net's layer norms in place of their rows, on GPUs in half precision alone: elsewhere it has the bits of "2".
-const Numerics = "3"
+// "4" has a choice of sums in bfloat16 and int8 on CPUs too, and sums plainly for the recipes of older versions that name none.
+const Numerics = "4"
 
 // SameArithmetic says whether this program computes a recipe as the program that wrote it did.
 func SameArithmetic(r recipe.Recipe) bool {
 	switch r.Numerics {
-	case Numerics:
+	case Numerics, "3":
 		return true
-	case plainNumerics, "2":
+	case "1", "2":
 		return r.Backend != "cuda" || r.DType != "fp16" && r.DType != "bf16"
 	}
 	return false
 }
-
-const plainNumerics = "1"
 
 // recipe records everything that determines the picture.
 func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error) {
@@ -90,7 +89,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 func FromRecipe(r recipe.Recipe) Request {
 	s := r.Settings()
 	s.Model, s.Backend, s.DType = "", "", ""
-	if r.Numerics == plainNumerics {
+	if r.Convolution == "" && r.Numerics != Numerics && r.Numerics != "" { // another program's, if it has none
 		s.Convolution = recipe.PlainSums
 	}
 	return Request{Settings: s}

@@ -355,7 +355,7 @@ func table() []Setting {
 			About: "share of the tokens to merge in the U-Net's largest self-attention (ToMe), 0 to 0.75: faster for large pictures, which lose detail",
 			Field: func(s *Settings) any { return &s.TokenMerging }, Recipe: func(r *Recipe) any { return &r.TokenMerging }},
 		{Name: "convolution", Group: ComputeGroup, Kind: TextKind, Default: Winograd, Choices: Convolutions,
-			About: "how the CPU computes 3×3 convolutions in fp32: winograd (fewer multiplications, faster) or plain (as version 1 did)",
+			About: "how the CPU computes 3×3 convolutions: winograd (fewer multiplications where that is faster) or plain (as version 1 did)",
 			Field: func(s *Settings) any { return &s.Convolution }, Recipe: func(r *Recipe) any { return &r.Convolution }},
 	}, added...)
 }

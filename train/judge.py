@@ -38,7 +38,7 @@ SIDE = 64
 LAYERS = ((3, 32, 5, 2), (32, 64, 3, 2), (64, 64, 3, 1), (64, 128, 3, 2), (128, 128, 3, 1), (128, 256, 3, 2),
           (256, 256, 3, 1))
 CHECKPOINT = "judge.pt"
-MIX = Mix(kinds={"single": 0.7, "setting": 0.15, "count": 0.1, "place": 0.05}, first_weight=1.5, colour=0.3, sized=0.3)
+MIX = Mix(kinds={"single": 0.7, "setting": 0.15, "count": 0.1, "place": 0.05}, first_weight=1.5, colour=0.3, sized=0.3, styled=0.1)
 
 
 class Judge(nn.Module):
@@ -212,7 +212,7 @@ def trained():
 
 def exported(folder):
     """(judge in eval mode, its nouns, its backgrounds) of an exported folder."""
-    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    config, weights = json.loads((folder / "config.json").read_text()), {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
     heads = config["heads"]
     model = Judge(len(heads["noun"]), len(heads["background"])).eval()
     for k in range(len(LAYERS)):  # batch norm is folded into the weights: it is the identity here
@@ -231,7 +231,7 @@ def export(folder):
     seen, unseen = accuracy(model, check, JUDGE_SETS, 16), accuracy(model, check, TRAINED_SETS, 16)
     model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(folded(model), folder / "model.safetensors")
+    save_file({name: w.half() for name, w in folded(model).items()}, folder / "model.safetensors")
     layers = [dict(zip(("in", "out", "kernel", "stride", "padding"), (*layer, layer[2] // 2))) for layer in LAYERS]
     write_json({"input": SIDE, "range": [-1, 1], "layers": layers, "pool": ["mean", "max"],
                 "heads": {"noun": nouns, "background": backgrounds, "count": ["1", "2", "3", "4"]},

@@ -26,6 +26,7 @@ typedef struct {
 	float *sums;
 	int64_t sums_square;
 	int64_t chunks;
+	int64_t rest; // pairs of one more chunk that is not whole; with AMX or MATRICES there are none
 	const char *next;
 	int64_t lines; // a chunk
 } product;
@@ -86,6 +87,19 @@ INLINE void micro_half(const int mr, const int nv, const int int8, const product
 		}
 }
 #else
+// add_pair adds a pair of K, or four bytes of it.
+INLINE void add_pair(const int mr, const int nv, const int int8, const product *m, const elem *a, const elem *b, int64_t pair, vec acc[MR][NV]) {
+	vecu column[NV];
+	UNROLL_ALL
+	for (int j = 0; j < nv; j++) column[j] = (vecu)load((const float *)(b + j * m->b_square) + pair * W);
+	UNROLL_ALL
+	for (int i = 0; i < mr; i++) {
+		vecu x = splat_pair(a + i * m->a_tall + 2 * pair);
+		UNROLL_ALL
+		for (int j = 0; j < nv; j++) acc[i][j] = int8 ? (vec)dot4((veci)acc[i][j], x, column[j]) : dot2(acc[i][j], x, column[j]);
+	}
+}
+
 INLINE void micro_half(const int mr, const int nv, const int int8, const product *m, int begin) {
 	vec acc[MR][NV];
 	UNROLL_ALL
@@ -97,18 +111,10 @@ INLINE void micro_half(const int mr, const int nv, const int int8, const product
 	for (int64_t k = 0; k < m->chunks; k++, a += m->a_chunk, b += m->b_chunk) {
 		PREFETCH(next);
 		UNROLL_BY_4
-		for (int64_t pair = 0; pair < CHUNK / 2; pair++) {
-			vecu column[NV];
-			UNROLL_ALL
-			for (int j = 0; j < nv; j++) column[j] = (vecu)load((const float *)(b + j * m->b_square) + pair * W);
-			UNROLL_ALL
-			for (int i = 0; i < mr; i++) {
-				vecu x = splat_pair(a + i * m->a_tall + 2 * pair);
-				UNROLL_ALL
-				for (int j = 0; j < nv; j++) acc[i][j] = int8 ? (vec)dot4((veci)acc[i][j], x, column[j]) : dot2(acc[i][j], x, column[j]);
-			}
-		}
+		for (int64_t pair = 0; pair < CHUNK / 2; pair++) add_pair(mr, nv, int8, m, a, b, pair, acc);
 	}
+	if (!int8)
+		for (int64_t pair = 0; pair < m->rest; pair++) add_pair(mr, nv, int8, m, a, b, pair, acc);
 	UNROLL_ALL
 	for (int i = 0; i < mr; i++)
 		UNROLL_ALL
@@ -134,6 +140,10 @@ MICROS(7) MICROS(8)
 #define TABLE(int8) {ROW(1, int8), ROW(2, int8), ROW(3, int8), ROW(4, int8), ROW(5, int8), ROW(6, int8)}
 #endif
 static const micro_kernel micros[2][MR][NV] = {TABLE(0), TABLE(1)};
+#undef MICRO
+#undef MICROS
+#undef ROW
+#undef TABLE
 
 INLINE void tile_half(const product *m, int64_t rows, int64_t wide, int begin, const int int8) {
 	product p = *m;

@@ -41,6 +41,10 @@
 #define CHUNK 1
 #define MOST_ROWS 144
 #define MOST_COLUMNS 320
+#endif
+// In bfloat16 too it is computed in float32, which pays where instructions for pairs are about twice as fast, not many times.
+#if !defined(AMX) && !defined(MATRICES)
+#define WINOGRAD
 #define WINOGRAD_TILES 80     // of an item
 #define WINOGRAD_DEPTH 80     // channels of transformed weights that are there at once
 #define WINOGRAD_CHANNELS 320 // of transformed pixels; a multiple of that
@@ -48,13 +52,16 @@
 
 #include "windows.h"
 #include "finish.h"
+#include "pack.h"
 #ifdef HALF
 #include "gemm_half.h"
 #include "attention_half.h"
 #else
 #include "gemm.h"
-#include "winograd.h"
 #include "attention.h"
+#endif
+#ifdef WINOGRAD
+#include "winograd.h"
 #endif
 #include "norm.h"
 #include "rotary.h"
@@ -62,7 +69,6 @@
 #ifdef HALF
 #include "quantise.h"
 #endif
-#include "pack.h"
 
 // peak runs as many independent chains of multiply-adds as hide their latency, and nothing else: of bytes where int8 says so,
 // else of the set's type.
@@ -146,7 +152,8 @@ const isa GLUE(isa_, NAME) = {
 	.gemm = gemm, .attention = attention, .groupnorm_sums = groupnorm_sums, .groupnorm = groupnorm, .layernorm = layernorm, .rotary = rotary, .match_pack = match_pack, .match = match, .pack = pack,
 #ifdef HALF
 	.extremes = extremes, .quantise = quantise,
-#else
+#endif
+#ifdef WINOGRAD
 	.most_tiles = WINOGRAD_TILES, .winograd = winograd, .winograd_scratch = winograd_scratch_bytes,
 #endif
 	.gemm_scratch = gemm_scratch_bytes, .attention_scratch = attention_scratch_bytes, .match_scratch = match_scratch_bytes, .peak = peak, .peak_flops = PEAK_FLOPS,

@@ -157,7 +157,7 @@ typedef struct {
 	int64_t most_columns;     // of an item of a matrix product
 	int64_t most_tiles;       // of an item of a Winograd convolution
 	void (*gemm)(gemm_job *, void *scratch);
-	void (*winograd)(gemm_job *, void *scratch); // NULL in sets of bfloat16
+	void (*winograd)(gemm_job *, void *scratch); // NULL in sets that are faster with plain sums
 	void (*attention)(attention_job *, void *scratch);
 	void (*groupnorm_sums)(groupnorm_job *, void *scratch);
 	void (*groupnorm)(groupnorm_job *, void *scratch);

@@ -16,6 +16,15 @@
 //
 // The matrices are those of the points 0, ±3/4, ±3/2 and ∞. The usual 0, ±1, ±2, ∞ lose twice as much: docs/kernels.md.
 // A value passes the same operations in the same order whatever the blocks, the batch and the width of vectors are.
+// With activations and weights in bfloat16 all of this is float32 too, from the pixels and filters read to the results written:
+// transformed pixels in 8 bits would lose far more than the sums in bfloat16 do.
+
+#ifdef HALF
+#include "micro.h"
+#define TOGETHER 2 // rows of a packed panel that lie together
+#else
+#define TOGETHER 1
+#endif
 
 #define WTILE 4
 #define WSIDE (WTILE + 2)
@@ -71,7 +80,7 @@ INLINE void winograd_out(const vec *x, int step, vec *y, int to) {
 #define SUMS_APART(tiles) ((tiles)*NR + APART)
 
 // transform_pixels writes n channels of a tile. pixels are its 36, from the first of these channels on.
-INLINE void transform_pixels(const float *const *pixels, int64_t first, int64_t n, float *to, int64_t apart) {
+INLINE void transform_pixels(const elem *const *pixels, int64_t first, int64_t n, float *to, int64_t apart) {
 	for (int64_t c = 0; c < n; c += W) {
 		// Positions lie so far apart that every one begins a stretch of memory of its own: ask for the next tile's.
 		for (int i = 0; i < POSITIONS; i++) __builtin_prefetch(to + i * apart + c + KB, 1, 2);
@@ -80,12 +89,12 @@ INLINE void transform_pixels(const float *const *pixels, int64_t first, int64_t 
 		if (left >= W)
 			UNROLL_ALL
 			for (int i = 0; i < WSIDE; i++) {
-				for (int j = 0; j < WSIDE; j++) d[i * WSIDE + j] = load(pixels[i * WSIDE + j] + first + c);
+				for (int j = 0; j < WSIDE; j++) d[i * WSIDE + j] = read(pixels[i * WSIDE + j] + first + c);
 				winograd_in(d + i * WSIDE, 1, v + i * WSIDE);
 			}
 		else
 			for (int i = 0; i < WSIDE; i++) {
-				for (int j = 0; j < WSIDE; j++) d[i * WSIDE + j] = load_part(pixels[i * WSIDE + j] + first + c, left);
+				for (int j = 0; j < WSIDE; j++) d[i * WSIDE + j] = read_part(pixels[i * WSIDE + j] + first + c, left);
 				winograd_in(d + i * WSIDE, 1, v + i * WSIDE);
 			}
 		UNROLL_ALL
@@ -100,20 +109,36 @@ INLINE void transform_pixels(const float *const *pixels, int64_t first, int64_t 
 	}
 }
 
-// transform_weights writes G g Gᵀ of n channels, which lie from `from` on, with those of the next tap `tap` further.
-INLINE void transform_weights(const float *from, int64_t tap, int64_t n, float *to) {
-	for (int64_t c = 0; c < n; c++)
+// read_weights reads W columns of TOGETHER rows of a packed panel, from row k on.
+INLINE void read_weights(const elem *panel, int64_t k, int64_t column, vec *rows) {
+#ifdef HALF
+	vecu both = (vecu)load((const float *)(panel + place(k, column)));
+	rows[0] = (vec)(both << 16), rows[1] = (vec)(both & 0xffff0000u);
+#else
+	rows[0] = load(panel + place(k, column));
+#endif
+}
+
+// transform_weights writes G g Gᵀ of channels [first, first+n) of all channels. Of both there are a multiple of TOGETHER.
+INLINE void transform_weights(const elem *panel, int64_t first, int64_t n, int64_t channels, float *to) {
+	for (int64_t c = 0; c < n; c += TOGETHER)
 		UNROLL_ALL
 		for (int j = 0; j < NV; j++) {
-			const float *g = from + c * NR + j * W;
-			vec half[3 * WSIDE], u[WSIDE];
+			vec g[9][TOGETHER];
 			UNROLL_ALL
-			for (int x = 0; x < 3; x++) winograd_filter(load(g + x * tap), load(g + (3 + x) * tap), load(g + (6 + x) * tap), 3, half + x);
+			for (int t = 0; t < 9; t++) read_weights(panel, t * channels + first + c, j * W, g[t]);
 			UNROLL_ALL
-			for (int i = 0; i < WSIDE; i++) {
-				winograd_filter(half[3 * i], half[3 * i + 1], half[3 * i + 2], 1, u);
+			for (int row = 0; row < TOGETHER; row++) {
+				float *p = to + (c + row) * NR + j * W;
+				vec half[3 * WSIDE], u[WSIDE];
 				UNROLL_ALL
-				for (int x = 0; x < WSIDE; x++) store(to + (i * WSIDE + x) * WEIGHTS_APART + c * NR + j * W, u[x]);
+				for (int x = 0; x < 3; x++) winograd_filter(g[x][row], g[3 + x][row], g[6 + x][row], 3, half + x);
+				UNROLL_ALL
+				for (int i = 0; i < WSIDE; i++) {
+					winograd_filter(half[3 * i], half[3 * i + 1], half[3 * i + 2], 1, u);
+					UNROLL_ALL
+					for (int x = 0; x < WSIDE; x++) store(p + (i * WSIDE + x) * WEIGHTS_APART, u[x]);
+				}
 			}
 		}
 }
@@ -122,8 +147,8 @@ INLINE void transform_weights(const float *from, int64_t tap, int64_t n, float *
 INLINE void winograd_finish(const int act, const gemm_job *g, int64_t from, int64_t to, int64_t panel, const float *sums) {
 	int64_t across = ceil_div(g->out_w, WTILE), down = ceil_div(g->out_h, WTILE), apart = SUMS_APART(to - from);
 	int64_t o = panel * NR, columns = min64(NR, g->outs - o);
-	const float *residual = g->residual, *per_channel = g->per_channel;
-	float *dst = g->dst;
+	const elem *residual = g->residual, *per_channel = g->per_channel;
+	elem *dst = g->dst;
 	for (int64_t t = from; t < to; t++, sums += NR) {
 		vec m[POSITIONS], half[WTILE * WSIDE], y[WTILE * WTILE];
 		float rows[WTILE * WTILE][NR];
@@ -149,27 +174,27 @@ INLINE void winograd_finish(const int act, const gemm_job *g, int64_t from, int6
 }
 
 // tile_pixels finds the 36 pixels of a tile in one of the inputs.
-static void tile_pixels(const gemm_job *g, int64_t tile, int input, const float **pixels) {
+static void tile_pixels(const gemm_job *g, int64_t tile, int input, const elem **pixels) {
 	int64_t across = ceil_div(g->out_w, WTILE), down = ceil_div(g->out_h, WTILE);
 	int64_t n = tile / (across * down), y0 = tile % (across * down) / across * WTILE - g->pad, x0 = tile % across * WTILE - g->pad;
 	for (int64_t i = 0; i < WSIDE; i++)
 		for (int64_t j = 0; j < WSIDE; j++) {
 			int64_t y = y0 + i, x = x0 + j;
-			const float **p = pixels + i * WSIDE + j;
+			const elem **p = pixels + i * WSIDE + j;
 			if (y < 0 || y >= g->read_h || x < 0 || x >= g->read_w) {
 				*p = g->zeros;
 				continue;
 			}
 			if (g->read_h != g->h) y = y * g->h / g->read_h;
 			if (g->read_w != g->w) x = x * g->w / g->read_w;
-			*p = (const float *)g->in[input] + ((n * g->h + y) * g->w + x) * g->channels[input];
+			*p = (const elem *)g->in[input] + ((n * g->h + y) * g->w + x) * g->channels[input];
 		}
 }
 
 // transform_tiles writes channels [first, first+n) of tiles [from, to).
 static void transform_tiles(const gemm_job *g, int64_t from, int64_t to, int64_t first, int64_t n, float *v) {
 	int64_t tiles = to - from, apart = PIXELS_APART(tiles);
-	const float *pixels[POSITIONS];
+	const elem *pixels[POSITIONS];
 	for (int64_t t = 0; t < tiles; t++)
 		for (int input = 0; input < 2; input++) {
 			int64_t before = input ? g->channels[0] : 0; // channels of the other input
@@ -184,7 +209,7 @@ static void transform_tiles(const gemm_job *g, int64_t from, int64_t to, int64_t
 }
 
 static void winograd_item(const gemm_job *g, int64_t item, float *scratch) {
-	int64_t all = g->tiles, panels = ceil_div(g->outs, NR), channels = g->channels[0] + g->channels[1], tap = channels * NR;
+	int64_t all = g->tiles, panels = ceil_div(g->outs, NR), channels = g->channels[0] + g->channels[1];
 	int64_t tile_block = item % g->row_blocks, col_block = item / g->row_blocks;
 	int64_t from = MR * part(ceil_div(all, MR), g->row_blocks, tile_block);
 	int64_t to = min64(all, MR * part(ceil_div(all, MR), g->row_blocks, tile_block + 1));
@@ -199,12 +224,12 @@ static void winograd_item(const gemm_job *g, int64_t item, float *scratch) {
 		int64_t width = min64(stretch, channels - c);
 		transform_tiles(g, from, to, c, width, v);
 		for (int64_t p = first; p < last; p++) {
-			const float *panel = (const float *)g->weights.panels + p * 9 * tap;
+			const elem *panel = (const elem *)g->weights.panels + p * round_up(9 * channels, CHUNK) * NR;
 			float *sums = m + kept * (p - first);
 			int64_t columns = min64(NR, g->outs - p * NR);
 			for (int64_t k = 0; k < width; k += KB) {
 				int64_t depth = min64(KB, width - k), block = k / KB * POSITIONS * apart;
-				transform_weights(panel + (c + k) * NR, tap, depth, u);
+				transform_weights(panel, c + k, depth, channels, u);
 				for (int64_t i = 0; i < POSITIONS; i++) {
 					segment s = {table, block + i * apart, depth, 0};
 					tile_rows(&s, 1, tiles, columns, u + i * WEIGHTS_APART, sums + i * SUMS_APART(tiles), NR, c + k == 0, v + block + (i + 1) * apart, tiles * KB);
@@ -222,7 +247,13 @@ static void winograd_item(const gemm_job *g, int64_t item, float *scratch) {
 }
 
 static void winograd(gemm_job *g, void *scratch) {
+#ifdef HALF
+	uint64_t mode = flush_subnormals();
+#endif
 	for (int64_t i; (i = NEXT_ITEM(g)) < g->items;) winograd_item(g, i, scratch);
+#ifdef HALF
+	restore_mode(mode);
+#endif
 }
 
 static int64_t winograd_scratch_bytes(const gemm_job *g) {

@@ -18,6 +18,22 @@ func TestWinogradWhereItPays(t *testing.T) {
 	if b.Instructions() == "base" {
 		t.Skip("too slow for these sizes")
 	}
+	testWinograd(t, b, tensor.F32)
+}
+
+// In bfloat16 only sets for which it pays have it. Weights of 8 bits never do.
+func TestWinogradInHalf(t *testing.T) {
+	for _, set := range cpu.Instructions(tensor.BF16) {
+		b := backend(t, cpu.Options{Threads: 2, DType: tensor.BF16, Instructions: set})
+		if pays := set == "avx512bf16"; b.Info().Winograd != pays {
+			t.Errorf("%s has Winograd convolutions: %v, want %v", set, !pays, pays)
+		} else if pays {
+			testWinograd(t, b, tensor.BF16)
+		}
+	}
+}
+
+func testWinograd(t *testing.T, b *cpu.Backend, d tensor.DType) {
 	for _, c := range []struct {
 		shape string
 		conv  kernels.Conv2D
@@ -27,8 +43,9 @@ func TestWinogradWhereItPays(t *testing.T) {
 		want  bool
 	}{
 		{"SD 1.5's first level", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 64, 64, 320}, 320, 3, true},
-		{"its last level", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 8, 8, 320}, 320, 3, true},
+		{"its last level", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 8, 8, 320}, 320, 3, d == tensor.F32},
 		{"the embedded model's", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 32, 32, 48}, 48, 3, true},
+		{"an odd number of channels", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 32, 32, 49}, 48, 3, d == tensor.F32},
 		{"the first layer", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 64, 64, 4}, 320, 3, false},
 		{"the last layer", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 64, 64, 320}, 4, 3, false},
 		{"one tile", kernels.Conv2D{Pad: [2]int{1, 1}}, tensor.Shape{1, 4, 4, 320}, 320, 3, false},
@@ -37,9 +54,9 @@ func TestWinogradWhereItPays(t *testing.T) {
 		{"one tap", kernels.Conv2D{}, tensor.Shape{1, 32, 32, 64}, 64, 1, false},
 	} {
 		run := func(winograd bool) []float32 {
-			g := kernels.NewGraph(tensor.F32)
+			g := kernels.NewGraph(d)
 			op := c.conv
-			op.In = g.Input("in", tensor.F32, c.in...)
+			op.In = g.Input("in", d, c.in...)
 			op.W = &kernels.Weight{Name: "w", Role: kernels.Filter, Shape: tensor.Shape{c.outs, c.in[3], c.k, c.k}}
 			op.W.Host = tensor.Stored(tensor.Of(bench.Random(op.W.Shape.Len(), 0.05), op.W.Shape...))
 			op.Winograd = winograd
@@ -65,13 +82,5 @@ func TestWinogradWhereItPays(t *testing.T) {
 		if plain, other := run(false), run(true); slices.Equal(plain, other) == c.want {
 			t.Errorf("%s: Winograd is used: %v, want %v", c.shape, !c.want, c.want)
 		}
-	}
-}
-
-// The half types have no such kernels, and their bits do not depend on the permission.
-func TestWinogradIsForFloat32(t *testing.T) {
-	b := backend(t, cpu.Options{DType: tensor.BF16})
-	if b.Info().Winograd {
-		t.Error("bfloat16 claims Winograd convolutions")
 	}
 }
