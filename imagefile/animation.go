@@ -165,15 +165,10 @@ func (a *Animation) webp(w io.Writer, m metadata) error {
 		put24(head[12:], a.milliseconds())
 		head[15] = 2 // not blended with the one before
 		frame.Write(head)
-		for rest := one.Bytes()[12:]; len(rest) >= 8; {
-			kind, n := string(rest[:4]), int(binary.LittleEndian.Uint32(rest[4:]))
-			if n > len(rest)-8 {
-				return errors.New("the encoder gave a chunk that is cut off")
-			}
+		for kind, chunk := range webpChunks(one.Bytes()) {
 			if slices.Contains([]string{"ALPH", "VP8 ", "VP8L"}, kind) {
-				writeRIFFChunk(&frame, kind, rest[8:8+n])
+				writeRIFFChunk(&frame, kind, chunk)
 			}
-			rest = rest[min(len(rest), 8+n+n%2):]
 		}
 		writeRIFFChunk(&body, "ANMF", frame.Bytes())
 	}
@@ -181,8 +176,7 @@ func (a *Animation) webp(w io.Writer, m metadata) error {
 	if body.Len() > 1<<32-10 {
 		return errors.New("the animation has more than 4 GiB: use fewer or smaller pictures")
 	}
-	out := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, uint32(body.Len()))...)
-	if _, err := w.Write(out); err != nil {
+	if _, err := w.Write(riffHead(body.Len())); err != nil {
 		return err
 	}
 	_, err := body.WriteTo(w)

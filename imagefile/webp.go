@@ -26,21 +26,18 @@ func writeWebP(w io.Writer, encoded []byte, img *image.NRGBA, m metadata) error 
 	var body bytes.Buffer
 	body.WriteString("WEBP")
 	writeRIFFChunk(&body, "VP8X", vp8x)
-	for rest := encoded[12:]; len(rest) >= 8; {
-		kind, size := string(rest[:4]), int(binary.LittleEndian.Uint32(rest[4:]))
-		if size > len(rest)-8 {
-			return errors.New("the encoder gave a chunk that is cut off")
-		}
+	for kind, chunk := range webpChunks(encoded) {
 		if kind != "VP8X" {
-			writeRIFFChunk(&body, kind, rest[8:8+size])
+			writeRIFFChunk(&body, kind, chunk)
 		}
-		rest = rest[min(len(rest), 8+size+size%2):]
 	}
 	m.writeWebP(&body)
-	out := append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, uint32(body.Len()))...)
-	_, err := w.Write(append(out, body.Bytes()...))
+	_, err := w.Write(append(riffHead(body.Len()), body.Bytes()...))
 	return err
 }
+
+// riffHead is what stands before a file's chunks of so many bytes.
+func riffHead(n int) []byte { return binary.LittleEndian.AppendUint32([]byte("RIFF"), uint32(n)) }
 
 // writeWebP writes the chunks of texts.
 func (m metadata) writeWebP(body *bytes.Buffer) {

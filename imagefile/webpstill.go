@@ -42,8 +42,7 @@ func firstFrame(data []byte) (still []byte, at image.Point, canvas image.Rectang
 			}
 			writeRIFFChunk(&body, "VP8X", head)
 			body.Write(image.Bytes())
-			still = append([]byte("RIFF"), binary.LittleEndian.AppendUint32(nil, uint32(body.Len()))...)
-			return append(still, body.Bytes()...), at, canvas, nil
+			return append(riffHead(body.Len()), body.Bytes()...), at, canvas, nil
 		}
 	}
 	if !canvas.Empty() {
