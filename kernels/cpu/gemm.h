@@ -58,8 +58,9 @@ static void gemm_item(const gemm_job *g, int64_t item, float *scratch) {
 			int64_t next = p + 1 < twice * last ? p + 1 : twice * first, from_k = p + 1 < twice * last ? s->k : at.k;
 			tile_rows(s, count, rows, columns, panel, sums + (p - twice * first) * rows * NR, NR, s->k == 0,
 			          weights + (next * k + from_k) * NR, min64(at.k - s->k, k - from_k) * NR);
+			if (at.k == k && p % twice == twice - 1) // the sums are in the L1 cache now
+				finish_item(g, from, to, p / twice, p / twice + 1, rows, sums + (p + 1 - twice - twice * first) * rows * NR);
 		}
-	finish_item(g, from, to, first, last, rows, sums);
 }
 
 static void gemm(gemm_job *g, void *scratch) {

@@ -239,6 +239,7 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 	find_pixels(g, size, from, to, table);
 
 	const int int8 = size == 1;
+	const int once = chunks <= BLOCK_CHUNKS; // K is one block: no sums are kept but those of the panel at hand
 	cursor at = {0};
 	const elem *weights = g->weights.panels;
 	for (int64_t c = 0; c < chunks; c += BLOCK_CHUNKS) {
@@ -249,14 +250,17 @@ static void gemm_item(const gemm_job *g, int64_t item, char *scratch) {
 			if (p + 1 == last) next = weights + (first * chunks + c + n) * NV * SQUARE;
 			int64_t wide = min64(NV, ceil_div(g->outs - p / twice * NR, W));
 			product m = {.a = a, .a_tall = n * TALL * CHUNK, .a_chunk = TALL * CHUNK, .b = b, .b_square = SQUARE, .b_chunk = NV * SQUARE,
-			             .sums = sums + (p - first) * NR * l.height, .sums_square = l.height * W, .chunks = n,
+			             .sums = sums + (once ? p % twice : p - first) * NR * l.height, .sums_square = l.height * W, .chunks = n,
 			             .next = (const char *)next, .lines = ceil_div(NV * SQUARE * (int64_t)sizeof(elem) / 64, tiles)};
 			if (int8) tile_half(&m, rows, wide, c == 0, 1);
 			else tile_half(&m, rows, wide, c == 0, 0);
+			if (c + n < chunks || p % twice != twice - 1) continue;
+			// The sums are in the L1 cache now.
+			float *done = m.sums - (twice - 1) * NR * l.height;
+			if (int8) dequantise(g, from, rows, p + 1 - twice, p + 1, l.height, done);
+			finish_item(g, from, to, p / twice, p / twice + 1, l.height, done);
 		}
 	}
-	if (int8) dequantise(g, from, rows, first, last, l.height, sums);
-	finish_item(g, from, to, first / twice, last / twice, l.height, sums);
 }
 
 static int64_t gemm_scratch_bytes(const gemm_job *g) {
