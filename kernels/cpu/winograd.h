@@ -109,30 +109,29 @@ INLINE void transform_pixels(const elem *const *pixels, int64_t first, int64_t n
 	}
 }
 
-// read_weights reads W columns of TOGETHER rows of a packed panel, from row k on.
-INLINE void read_weights(const elem *panel, int64_t k, int64_t column, vec *rows) {
+// read_weights reads W columns of TOGETHER rows of a packed panel, from row k on, and weights_row takes one of these rows.
+INLINE vecu read_weights(const elem *panel, int64_t k, int64_t column) { return (vecu)load((const float *)(panel + place(k, column))); }
+INLINE vec weights_row(vecu rows, int row) {
 #ifdef HALF
-	vecu both = (vecu)load((const float *)(panel + place(k, column)));
-	rows[0] = (vec)(both << 16), rows[1] = (vec)(both & 0xffff0000u);
+	return (vec)(row ? rows & 0xffff0000u : rows << 16);
 #else
-	rows[0] = load(panel + place(k, column));
+	return (vec)rows;
 #endif
 }
 
 // transform_weights writes G g Gᵀ of channels [first, first+n) of all channels. Of both there are a multiple of TOGETHER.
 INLINE void transform_weights(const elem *panel, int64_t first, int64_t n, int64_t channels, float *to) {
-	for (int64_t c = 0; c < n; c += TOGETHER)
-		UNROLL_ALL
-		for (int j = 0; j < NV; j++) {
-			vec g[9][TOGETHER];
+	for (int j = 0; j < NV; j++)
+		for (int64_t c = 0; c < n; c += TOGETHER) {
+			vecu rows[9];
 			UNROLL_ALL
-			for (int t = 0; t < 9; t++) read_weights(panel, t * channels + first + c, j * W, g[t]);
+			for (int t = 0; t < 9; t++) rows[t] = read_weights(panel, t * channels + first + c, j * W);
 			UNROLL_ALL
 			for (int row = 0; row < TOGETHER; row++) {
 				float *p = to + (c + row) * NR + j * W;
 				vec half[3 * WSIDE], u[WSIDE];
 				UNROLL_ALL
-				for (int x = 0; x < 3; x++) winograd_filter(g[x][row], g[3 + x][row], g[6 + x][row], 3, half + x);
+				for (int x = 0; x < 3; x++) winograd_filter(weights_row(rows[x], row), weights_row(rows[3 + x], row), weights_row(rows[6 + x], row), 3, half + x);
 				UNROLL_ALL
 				for (int i = 0; i < WSIDE; i++) {
 					winograd_filter(half[3 * i], half[3 * i + 1], half[3 * i + 2], 1, u);
