@@ -42,7 +42,7 @@ def main():
         "sizes": flat(captions.SIZE_WORDS.values()),
         "styles": sorted({bare(p.replace("{}", "").strip(" ,")) for p in flat(words for words, _ in captions.STYLES.values())}),
         "others": list(captions.FILLERS + captions.VERBS) + [e.strip(" ,") for e in captions.ENDINGS] +
-            flat(words for words, _ in captions.RELATIONS.values()) + [p.strip() for p in captions.PREFIXES] + ["a", "an", "the", "and", "with", "on", "next to", "beside", "above", "over", "to the left of", "facing left", "facing right", "one", "single", "slice of", "cup of"],
+            flat(words for words, _ in captions.RELATIONS.values()) + [p.strip() for p in captions.PREFIXES] + ["a", "an", "the", "and", "with", "on", "next to", "beside", "above", "over", "to the left of", "one", "single", "slice of", "cup of"],
     }
     text = "{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in words.items()) + "\n}\n"
     OUT.write_text(text)

@@ -7,7 +7,7 @@
 #	on the PTX interpreter: what nvcc made of the kernels, on the short cases
 #	each of these as a Hopper GPU too, with its products by wgmma
 #
-# CUDA_LONG=1 tries five orders, and draws the default model's pictures too.
+# CUDA_LONG=1 tries five orders, interprets the simple kernels in every type, and draws the default model's pictures too.
 #
 # It fetches the compiler if there is none. Where that cannot be, it says so and succeeds, unless REQUIRE_CUDA is set.
 # On a machine with a GPU: GPU=1 test.sh runs the suite on that instead.
@@ -41,11 +41,14 @@ later() { # later LIBRARY SEED ARGUMENTS [VARIABLE=VALUE]
 	printf '%s\0' "$4 EMU_SEED=$2 LD_LIBRARY_PATH=\"\$root/build/$1\" \"\$root/build/cuda/cuda.test\" $3 $extra" >>"$plan"
 }
 for seed in ${SEEDS:-1 2}; do
-	short=-test.short # the large shapes and the planted bugs once
+	short="-test.short -test.skip '^Test(.*Pictures|SelfTest.*)$'" # the large shapes, whole pictures and the planted bugs once
 	[ "$seed" = 1 ] && short=
-	later emu "$seed" $short
+	later emu "$seed" "$short"
 done
-later emu-ptx 1 "-test.short -test.run '^TestConformance$'" 'EMU_REPORT="$root/build/cuda/counts.json"'
+# The simple kernels in one type: they are one source, and take three quarters of the interpreter's time.
+types='F32|F16|BF16'
+[ -n "$CUDA_LONG" ] && types='.*'
+later emu-ptx 1 "-test.short -test.run '^TestConformance$/^($types)$'" 'EMU_REPORT="$root/build/cuda/counts.json"'
 later emu-check 1 "-test.short -test.run '^TestConformance$/^F16$'"
 later emu-check 1 "-test.short -test.run '^TestHopperSubject$/^f16_128x256'" EMU_CC=90
 later emu-ptx 1 "-test.short -test.run '^TestTF32$'"

@@ -110,8 +110,8 @@ func find(prompt string) (words []found, thing bool) {
 			one := found{small[i+k], places[i+k][0], places[i+k][1], f.known || v.words[small[i+k]], ""}
 			words = append(words, one)
 		}
-		if f.as != "" {
-			words = append(words[:len(words)-n], found{f.word, places[i][0], places[i+n-1][1], true, f.as})
+		if _, other := v.alike[f.word]; other {
+			words = append(words[:len(words)-n], found{f.word, places[i][0], places[i+n-1][1], f.known, f.as})
 		}
 		thing = thing || v.things[f.word] || v.things[f.as] || slices.ContainsFunc(split(f.as), func(w string) bool { return v.things[w] })
 		i += n
@@ -127,8 +127,8 @@ func (v vocabulary) longest(words []string, together func(n int) bool) (int, fou
 		if v.things[phrase] {
 			return n, found{word: phrase, known: true}
 		}
-		if as := v.alike[phrase]; as != "" && together(n) {
-			return n, found{word: phrase, known: true, as: as}
+		if as, other := v.alike[phrase]; other && together(n) {
+			return n, found{word: phrase, known: as != "", as: as}
 		}
 	}
 	return 1, found{word: words[0]}

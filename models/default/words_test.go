@@ -54,6 +54,7 @@ func TestReadable(t *testing.T) {
 		"a great white shark underwater":          "a shark in the sea",
 		"five wolves and a lynx in the jungle":    "four wolves and a leopard in the forest",
 		"a fountain pen on the table":             "a pen in a room",
+		"a robot facing right on the right":       "a robot  on the right",
 	} {
 		if got := Readable(prompt); got != want {
 			t.Errorf("%q is read as %q, want %q", prompt, got, want)
@@ -106,7 +107,7 @@ func TestLikenesses(t *testing.T) {
 		if !ok || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if unknown, _ := Unknown(as); len(unknown) > 0 || len(Likened(as)) > 0 {
+		if unknown, _ := Unknown(as); len(unknown) > 0 || len(Likened(as)) > 0 { // "" has none
 			t.Errorf("%q is drawn for others and is not known itself", as)
 		}
 		for _, phrase := range strings.Split(phrases, ",") {
