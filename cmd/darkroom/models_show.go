@@ -37,7 +37,7 @@ func showModel(ctx context.Context, e *env, names []string, asJSON bool) error {
 		"How many: " + strings.Join(w.Counts, ", ") + "; two things with \"and\"",
 		"Sizes: " + strings.Join(w.Sizes, ", "),
 		"Styles: " + strings.Join(w.Styles, ", "),
-		fmt.Sprintf("Other words: %d are drawn as the nearest of these, \"a poodle\" as a dog and \"crimson\" as red; the rest are left out", defaultmodel.Alike()),
+		fmt.Sprintf("Other words: %d and their plurals are drawn as the nearest of these, \"a poodle\" as a dog and \"crimson\" as red; the rest are left out", defaultmodel.Alike()),
 		"Examples: \"a red apple\", \"two cats on the grass\", \"a castle at night\", \"a cat and a dog\"",
 	} {
 		if err := println(e.stdout, strings.TrimRight(wrap(text, width, "", "   "), "\n")); err != nil {

@@ -10,21 +10,28 @@ import (
 //go:embed likenesses.txt
 var likenesses string
 
-// alike maps phrases that the model was not trained on to the nearest that it was: "poodle" to "dog", "poodles" to "dogs".
-var alike = sync.OnceValue(func() map[string]string {
-	out, plurals := map[string]string{}, map[string]string{}
-	for _, line := range strings.Split(likenesses, "\n") {
+// listed yields the phrases of likenesses.txt and what is drawn for each, "" for those that are left out.
+func listed(yield func(phrase, as string) bool) {
+	for line := range strings.Lines(likenesses) {
 		as, phrases, ok := strings.Cut(line, ":")
 		if !ok || strings.HasPrefix(line, "#") {
 			continue
 		}
-		several := plural(as)
-		for _, phrase := range strings.Split(phrases, ",") {
-			phrase = strings.TrimSpace(phrase)
-			out[phrase] = as
-			if slices.Contains(Known().Plurals, several) {
-				plurals[plural(phrase)] = several
+		for phrase := range strings.SplitSeq(phrases, ",") {
+			if !yield(strings.TrimSpace(phrase), as) {
+				return
 			}
+		}
+	}
+}
+
+// alike maps phrases that the model was not trained on to the nearest that it was: "poodle" to "dog", "poodles" to "dogs".
+var alike = sync.OnceValue(func() map[string]string {
+	out, plurals := map[string]string{}, map[string]string{}
+	for phrase, as := range listed {
+		out[phrase] = as
+		if several := plural(as); slices.Contains(Known().Plurals, several) {
+			plurals[plural(phrase)] = several
 		}
 	}
 	for phrase, as := range plurals {
@@ -54,8 +61,15 @@ func plural(noun string) string {
 	return noun + "s"
 }
 
-// Alike is how many phrases have something else drawn for them, plurals included.
-func Alike() int { return len(alike()) }
+// Alike is how many phrases have something else drawn for them, besides their plurals.
+func Alike() (n int) {
+	for _, as := range listed {
+		if as != "" {
+			n++
+		}
+	}
+	return n
+}
 
 // Likeness is a phrase of a prompt and what the model draws in its place.
 type Likeness struct{ Phrase, As string }

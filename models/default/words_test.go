@@ -102,26 +102,19 @@ func TestSamplePrompts(t *testing.T) {
 // Likenesses name what the model draws, and are for phrases that it does not know.
 func TestLikenesses(t *testing.T) {
 	v, seen := known(), map[string]bool{}
-	for _, line := range strings.Split(likenesses, "\n") {
-		as, phrases, ok := strings.Cut(line, ":")
-		if !ok || strings.HasPrefix(line, "#") {
-			continue
-		}
+	for phrase, as := range listed {
 		if unknown, _ := Unknown(as); len(unknown) > 0 || len(Likened(as)) > 0 { // "" has none
 			t.Errorf("%q is drawn for others and is not known itself", as)
 		}
-		for _, phrase := range strings.Split(phrases, ",") {
-			phrase = strings.TrimSpace(phrase)
-			switch {
-			case seen[phrase]:
-				t.Errorf("%q is there twice", phrase)
-			case v.things[phrase] || v.words[phrase]:
-				t.Errorf("%q is known, and %q is drawn for it", phrase, as)
-			case strings.Join(split(phrase), " ") != strings.ToLower(phrase):
-				t.Errorf("%q is not of words that a prompt is split into", phrase)
-			}
-			seen[phrase] = true
+		switch {
+		case seen[phrase]:
+			t.Errorf("%q is there twice", phrase)
+		case v.things[phrase] || v.words[phrase]:
+			t.Errorf("%q is known, and %q is drawn for it", phrase, as)
+		case strings.Join(split(phrase), " ") != strings.ToLower(phrase):
+			t.Errorf("%q is not of words that a prompt is split into", phrase)
 		}
+		seen[phrase] = true
 	}
 	if len(seen) < 700 {
 		t.Errorf("%d likenesses", len(seen))
