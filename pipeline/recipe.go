@@ -89,7 +89,7 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 func FromRecipe(r recipe.Recipe) Request {
 	s := r.Settings()
 	s.Model, s.Backend, s.DType = "", "", ""
-	if r.Convolution == "" && r.Numerics != Numerics && r.Numerics != "" { // another program's, if it has none
+	if r.Convolution == "" && r.Backend == "cpu" && r.Numerics != Numerics {
 		s.Convolution = recipe.PlainSums
 	}
 	return Request{Settings: s}

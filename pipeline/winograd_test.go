@@ -72,6 +72,11 @@ func TestSameArithmetic(t *testing.T) {
 		same("0", "cpu", "fp32") || same("5", "cpu", "fp32") {
 		t.Error("which programs' recipes give the same picture")
 	}
+	for backend, want := range map[string]string{"cpu": recipe.PlainSums, "cuda": "", "": ""} { // "": another program's
+		if got := FromRecipe(recipe.Recipe{Numerics: "3", Backend: backend}).Convolution; got != want {
+			t.Errorf("an older recipe of backend %q asks for %q sums, want %q", backend, got, want)
+		}
+	}
 }
 
 // Pictures in one batch that ask for different sums get their own.

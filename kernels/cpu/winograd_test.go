@@ -18,7 +18,7 @@ func TestWinogradWhereItPays(t *testing.T) {
 	if b.Instructions() == "base" {
 		t.Skip("too slow for these sizes")
 	}
-	testWinograd(t, b, tensor.F32)
+	testWinograd(t, b, tensor.F32, false)
 }
 
 // In bfloat16 only sets for which it pays have it. Weights of 8 bits never do.
@@ -28,12 +28,13 @@ func TestWinogradInHalf(t *testing.T) {
 		if pays := set == "avx512bf16"; b.Info().Winograd != pays {
 			t.Errorf("%s has Winograd convolutions: %v, want %v", set, !pays, pays)
 		} else if pays {
-			testWinograd(t, b, tensor.BF16)
+			testWinograd(t, b, tensor.BF16, false)
+			testWinograd(t, backend(t, cpu.Options{Threads: 2, DType: tensor.BF16, Int8: true, Instructions: set}), tensor.BF16, true)
 		}
 	}
 }
 
-func testWinograd(t *testing.T, b *cpu.Backend, d tensor.DType) {
+func testWinograd(t *testing.T, b *cpu.Backend, d tensor.DType, int8 bool) {
 	for _, c := range []struct {
 		shape string
 		conv  kernels.Conv2D
@@ -59,7 +60,7 @@ func testWinograd(t *testing.T, b *cpu.Backend, d tensor.DType) {
 			op.In = g.Input("in", d, c.in...)
 			op.W = &kernels.Weight{Name: "w", Role: kernels.Filter, Shape: tensor.Shape{c.outs, c.in[3], c.k, c.k}}
 			op.W.Host = tensor.Stored(tensor.Of(bench.Random(op.W.Shape.Len(), 0.05), op.W.Shape...))
-			op.Winograd = winograd
+			op.W.Tolerant, op.Winograd = int8, winograd
 			g.Output("out", g.Add("", &op))
 			p, err := g.Compile(b)
 			if err != nil {
@@ -79,8 +80,8 @@ func testWinograd(t *testing.T, b *cpu.Backend, d tensor.DType) {
 			}
 			return out
 		}
-		if plain, other := run(false), run(true); slices.Equal(plain, other) == c.want {
-			t.Errorf("%s: Winograd is used: %v, want %v", c.shape, !c.want, c.want)
+		if plain, other := run(false), run(true); slices.Equal(plain, other) == (c.want && !int8) {
+			t.Errorf("%s, int8 %v: Winograd is used: %v, which is wrong", c.shape, int8, !slices.Equal(plain, other))
 		}
 	}
 }
