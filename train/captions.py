@@ -22,7 +22,8 @@ from .sprites import DEFAULT_SET
 
 MIDDLE = SIDE // 2
 CELL = 64  # pixels of a picture that one cell of the U-Net's lowest level stands for
-# What each of a scene's numbers decides. Those of a pair's second object come after the first's.
+# What each of a scene's numbers decides. Those of a pair's second object come after the first's. DOWN decides nothing now; the
+# numbers after it keep their channels of noise.
 (STYLE, FLIP, RIGHT, DOWN, SIZE, GROUND, TINT, HUE, PAINT, VERSION, HORIZON, VARIANT, QUIET, FLIP_2,
  VARIANT_2, PAINT_2) = range(16)
 CHANCES = 16
