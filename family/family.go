@@ -178,6 +178,7 @@ const (
 	ReadsMaskPixels         // the latents of what a mask leaves, and the mask of every pixel, those of a latent as channels
 	ReadsPicture            // the latents of a picture, as the autoencoder has them: editing by instruction
 	ReadsDepth              // a depth map, from -1 to 1
+	ReadsControl            // the latents of a control picture, as the denoiser has them
 )
 
 // Inpaints reports whether it is for inpainting: the denoiser knows what stays, and nothing is put back in its place.

@@ -12,7 +12,7 @@ import (
 // Control is a picture that steers the making of another, and the network that reads it: a ControlNet, a T2I-Adapter or an
 // IP-Adapter.
 type Control struct {
-	Model string // a file, a folder or a name
+	Model string // a file, a folder or a name; "": the model itself reads the picture
 	Image string // a file
 
 	Scale      float64 // how strongly
@@ -47,7 +47,8 @@ var controlKeys = []controlKey{
 }
 
 // ParseControls reads MODEL=IMAGE[:scale=F,start=F,end=F,guess,type=NAME,pre=NAME,low=F,high=F,encoder=FILE], several with
-// semicolons between them. MODEL ends at the first =; a colon that none of these words follows is part of a path.
+// semicolons between them. MODEL ends at the first =; a colon that none of these words follows is part of a path. Without a network
+// it is IMAGE[:…], or =IMAGE[:…] where the picture's name has an =.
 func ParseControls(list string) (all []Control, err error) {
 	for _, item := range strings.Split(list, ";") {
 		if item = strings.TrimSpace(item); item == "" {
@@ -62,14 +63,19 @@ func ParseControls(list string) (all []Control, err error) {
 	return all, nil
 }
 
+// ErrNoNetwork says that a picture alone is not enough.
+var ErrNoNetwork = errors.New("MODEL=IMAGE is needed: a network and its picture")
+
 func parseControl(item string) (Control, error) {
 	c := Control{Scale: 1, End: 1}
-	model, rest, ok := strings.Cut(item, "=")
-	c.Model = strings.TrimSpace(model)
+	rest := item
+	if model, after, ok := strings.Cut(item, "="); ok && !imageFirst(item) {
+		c.Model, rest = strings.TrimSpace(model), after
+	}
 	var options string
 	c.Image, options = cutOptions(rest)
-	if c.Image = strings.TrimSpace(c.Image); !ok || c.Model == "" || c.Image == "" {
-		return c, errors.New("MODEL=IMAGE is needed: a network and its picture")
+	if c.Image = strings.TrimSpace(c.Image); c.Image == "" {
+		return c, ErrNoNetwork
 	}
 	for _, o := range strings.Split(options, ",") {
 		if o = strings.TrimSpace(o); o == "" {
@@ -91,6 +97,19 @@ func parseControl(item string) (Control, error) {
 	return c, nil
 }
 
+// imageFirst reports whether an option comes before the first =, so that what stands before it is no network's name but a picture's.
+func imageFirst(item string) bool {
+	image, options := cutOptions(item)
+	return isControlKey(options) && len(image) < strings.IndexByte(item, '=')
+}
+
+// isControlKey reports whether options begin with one that there is.
+func isControlKey(options string) bool {
+	key, _, _ := strings.Cut(options, "=")
+	key, _, _ = strings.Cut(key, ",")
+	return slices.ContainsFunc(controlKeys, func(o controlKey) bool { return o.name == strings.TrimSpace(key) })
+}
+
 // cutOptions finds the colon before the options: the first one that an option's name follows; failing that, the last one
 // that something of that form follows, so that a misspelt name is reported.
 func cutOptions(text string) (image, options string) {
@@ -99,11 +118,10 @@ func cutOptions(text string) (image, options string) {
 		if text[i] != ':' {
 			continue
 		}
-		key, _, given := strings.Cut(text[i+1:], "=")
-		if k, _, _ := strings.Cut(key, ","); slices.ContainsFunc(controlKeys, func(o controlKey) bool { return o.name == strings.TrimSpace(k) }) {
+		if isControlKey(text[i+1:]) {
 			return text[:i], text[i+1:]
 		}
-		if given && !strings.ContainsAny(key, `/\.`) {
+		if key, _, given := strings.Cut(text[i+1:], "="); given && !strings.ContainsAny(key, `/\.`) {
 			last = i
 		}
 	}
@@ -169,6 +187,9 @@ func (c Control) String() string {
 		}
 	}
 	text := c.Model + "=" + c.Image
+	if c.Model == "" && !strings.Contains(c.Image, "=") {
+		text = c.Image
+	}
 	if len(options) > 0 {
 		text += ":" + strings.Join(options, ",")
 	}

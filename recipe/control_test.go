@@ -17,6 +17,13 @@ func TestParseControls(t *testing.T) {
 		"u=12:30.png:type=depth,scale=-1":                   {{Model: "u", Image: "12:30.png", Scale: -1, End: 1, Type: "depth"}},
 		`ip=face.png:encoder=C:\clip,scale=0`:               {{Model: "ip", Image: "face.png", End: 1, Encoder: `C:\clip`}},
 		"n=a=b.png":                                         {{Model: "n", Image: "a=b.png", Scale: 1, End: 1}},
+		// Without a network.
+		"a.png":                   {{Image: "a.png", Scale: 1, End: 1}},
+		"a.png:pre=canny,low=50":  {{Image: "a.png", Scale: 1, End: 1, Pre: "canny", Low: 50}},
+		"a.png : guess , scale=2": {{Image: "a.png", Scale: 2, End: 1, Guess: true}},
+		"=a=b.png:pre=canny":      {{Image: "a=b.png", Scale: 1, End: 1, Pre: "canny"}},
+		`D:\in.png:pre=canny`:     {{Image: `D:\in.png`, Scale: 1, End: 1, Pre: "canny"}},
+		"12:30.png":               {{Image: "12:30.png", Scale: 1, End: 1}},
 	} {
 		got, err := ParseControls(text)
 		if err != nil || !slices.Equal(got, want) {
@@ -28,9 +35,10 @@ func TestParseControls(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"a.png":                     "MODEL=IMAGE is needed",
+		"=":                         "MODEL=IMAGE is needed",
 		"n=":                        "MODEL=IMAGE is needed",
-		"=a.png":                    "MODEL=IMAGE is needed",
+		":pre=canny":                "MODEL=IMAGE is needed",
+		"a.png:guess=b.png":         "true or false",
 		"n=a.png:scael=1":           `no option is called "scael": there are scale, start`,
 		"n=a.png:scale=x":           "scale=x: it must be a number",
 		"n=a.png:scale=nan":         "it must be a number",
@@ -50,7 +58,7 @@ func TestParseControls(t *testing.T) {
 
 // FuzzParseControls: what is read is written and read again as it was.
 func FuzzParseControls(f *testing.F) {
-	for _, s := range []string{"n=a.png", "n=a.png:scale=0.5,guess;m=b.png:pre=canny,low=1", `C:\n=D:\a:b.png:type=1`, "n=a:x=1", ":=:", "a=b:guess:guess"} {
+	for _, s := range []string{"n=a.png", "n=a.png:scale=0.5,guess;m=b.png:pre=canny,low=1", `C:\n=D:\a:b.png:type=1`, "n=a:x=1", ":=:", "a=b:guess:guess", "a.png:pre=canny", "=a=b:scale=2"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -340,7 +340,7 @@ func table() []Setting {
 			Field: func(s *Settings) any { return &s.Parts }, Recipe: func(r *Recipe) any { return &r.Parts }},
 
 		{Name: "control", Aliases: []string{"controlnet"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
-			About: "a picture that steers the result through a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated",
+			About: "a picture that steers the result through a ControlNet, a T2I-Adapter or an IP-Adapter: `MODEL=IMAGE`[:scale=F,start=F,end=F,pre=NAME,…]; may be repeated; IMAGE[:pre=NAME] for models that read one themselves (FLUX.1 Canny, FLUX.1 Depth)",
 			Field: func(s *Settings) any { return &s.Control }, Recipe: func(r *Recipe) any { return &r.Control }},
 		{Name: "reference", Aliases: []string{"ref-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Join: ";", Default: "none", Split: whole,
 			About: "a picture to show the model beside the prompt, to follow or to change, `FILE`; may be repeated (FLUX.2 klein; FLUX.1 Kontext: one)",
