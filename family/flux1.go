@@ -20,7 +20,7 @@ import (
 // flux1 is FLUX.1 (Black Forest Labs 2024): CLIP's embedding of the whole text and T5's states of its tokens, a transformer of two
 // streams and then one, and an autoencoder of 16 channels. dev reads the guidance scale; schnell needs few steps and none.
 // Kontext is dev, trained to change a picture that it sees beside the one that it draws (Batifol et al. 2025). Fill is dev with further
-// channels, for inpainting.
+// channels, for inpainting. Canny and Depth are dev with further channels, for a control picture.
 var flux1 = opener{isFlux1, openFlux1}
 
 func isFlux1(index *checkpoint.Index) bool {
@@ -36,7 +36,7 @@ func flux1Tokens(guidance bool) int {
 }
 
 func openFlux1(x *files, d *stage.Device) (*Model, error) {
-	m := &Model{Family: "FLUX.1", Wide: true}
+	m := &Model{Wide: true}
 	if err := x.take(textParts{{"text_encoder", checkpoint.CLIPL}, {"text_encoder_2", checkpoint.T5}}); err != nil {
 		return nil, err
 	}
@@ -67,9 +67,6 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	switch {
 	case config.Channels() != codec.config.LatentChannels:
 		return nil, fmt.Errorf("model %s: transformer/config.json has out_channels %d, squares of the %d latent_channels of vae/config.json have %d: they must agree", x.folder.Name(), config.OutChannels, codec.config.LatentChannels, 4*codec.config.LatentChannels)
-	case config.Extra() != 0 && config.Extra() != fillChannels(codec.config):
-		return nil, fmt.Errorf("model %s: transformer/config.json has in_channels %d and out_channels %d: models that read a picture are supported for inpainting, with in_channels %d",
-			x.folder.Name(), config.InChannels, config.OutChannels, config.OutChannels+fillChannels(codec.config)*config.Square()*config.Square())
 	case config.PooledDim != text.clip.model.Config.HiddenSize:
 		return nil, fmt.Errorf("model %s: transformer/config.json has pooled_projection_dim %d, text_encoder/config.json hidden_size %d: they must agree", x.folder.Name(), config.PooledDim, text.clip.model.Config.HiddenSize)
 	}
@@ -77,26 +74,18 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := Defaults{Steps: 4, CFG: 1}
-	switch {
-	case config.Extra() != 0:
-		m.Family = "FLUX.1 Fill"
-		own = Defaults{Steps: 50, CFG: 30}
-	case isKontext(index.Class, x.folder.Name()):
-		m.Family, m.References = "FLUX.1 Kontext", 1
-		own = Defaults{Steps: 28, CFG: 2.5}
-	case config.Guidance:
-		own = Defaults{Steps: 28, CFG: 3.5}
+	kind, err := flux1KindOf(config, codec.config, index.Class, x.folder.Name())
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", x.folder.Name(), err)
 	}
+	m.Family, m.References, m.Warnings = kind.family, kind.references, kind.warnings
 	m.Latent = Latent{Channels: config.Channels(), Factor: codec.config.Factor(), Side: 1024 / codec.config.Factor(), Patch: config.Square()}
-	if m.Defaults, err = readDefaultsOver(own, x.folder, m.Latent); err != nil {
+	if m.Defaults, err = readDefaultsOver(kind.own, x.folder, m.Latent); err != nil {
 		return nil, err
 	}
 	text.latent = m.Latent
 	denoiser := newTransformer(t, d, m.Latent, text.t5.tokens)
-	if config.Extra() != 0 {
-		denoiser.extra, denoiser.reads = config.Extra(), ReadsMaskPixels
-	}
+	denoiser.extra, denoiser.reads = config.Extra(), kind.reads
 	denoiser.guided = true // dev reads the scale, and schnell was trained to need none
 	denoiser.clock = func(at scheduler.Level, cfg float64) Cond {
 		c := Cond{"time": vector(config.Time(at.T))}
@@ -110,13 +99,49 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	return m, nil
 }
 
-// fillChannels are those that Fill reads after the latents: of the picture that stays, and the mask's pixels.
-func fillChannels(c vae.Config) int { return c.LatentChannels + c.Factor()*c.Factor() }
+// flux1Kind is what a FLUX.1 model was trained for.
+type flux1Kind struct {
+	family     string
+	own        Defaults
+	references int
+	reads      Reading
+	warnings   []string
+}
 
-// isKontext reports whether a FLUX.1 model takes a reference picture: by its pipeline, or by its name, because its weights have the
-// shapes of dev's.
-func isKontext(class, name string) bool {
-	return class == "FluxKontextPipeline" || strings.Contains(strings.ToLower(name), "kontext")
+// flux1KindOf tells by the channels that the transformer reads after the latents: with Fill those of the picture that stays and the
+// mask's pixels, with Canny and Depth those of a control picture. Models of the same shapes are told apart by their pipeline or name.
+func flux1KindOf(c dit.Flux1Config, v vae.Config, class, name string) (flux1Kind, error) {
+	fill, control := v.LatentChannels+v.Factor()*v.Factor(), v.LatentChannels
+	switch {
+	case c.Extra() == fill:
+		return flux1Kind{family: "FLUX.1 Fill", own: Defaults{Steps: 50, CFG: 30}, reads: ReadsMaskPixels}, nil
+	case c.Extra() == control:
+		return flux1Control(name), nil
+	case c.Extra() != 0:
+		in := func(extra int) int { return c.OutChannels + extra*c.Square()*c.Square() }
+		return flux1Kind{}, fmt.Errorf("transformer/config.json has in_channels %d and out_channels %d: models that read a picture are supported with in_channels %d (Fill) and %d (Canny, Depth)",
+			c.InChannels, c.OutChannels, in(fill), in(control))
+	case class == "FluxKontextPipeline" || strings.Contains(strings.ToLower(name), "kontext"):
+		return flux1Kind{family: "FLUX.1 Kontext", own: Defaults{Steps: 28, CFG: 2.5}, references: 1}, nil
+	case c.Guidance:
+		return flux1Kind{family: "FLUX.1", own: Defaults{Steps: 28, CFG: 3.5}}, nil
+	}
+	return flux1Kind{family: "FLUX.1", own: Defaults{Steps: 4, CFG: 1}}, nil
+}
+
+// flux1Control is Canny or Depth, with the defaults of their model cards. They have the same shapes and one pipeline, so only the
+// name tells them apart: the last of both words in a path. Without it nothing is lost but the better defaults.
+func flux1Control(name string) flux1Kind {
+	k := flux1Kind{family: "FLUX.1 Depth", own: Defaults{Steps: 30, CFG: 10}, reads: ReadsControl}
+	name = strings.ToLower(name)
+	switch canny, depth := strings.LastIndex(name, "canny"), strings.LastIndex(name, "depth"); {
+	case canny > depth:
+		k.family, k.own = "FLUX.1 Canny", Defaults{Steps: 50, CFG: 30}
+	case canny == depth: // neither
+		k.family = "FLUX.1 Canny or Depth"
+		k.warnings = []string{"neither the weights nor the name of this model say whether its control picture shows edges (FLUX.1 Canny) or depth (FLUX.1 Depth): give it what it was trained with. A name with canny or depth in it sets the defaults, too"}
+	}
+	return k
 }
 
 // openPooled opens a CLIP text encoder whose embedding of the whole text is read, before a projection.

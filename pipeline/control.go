@@ -69,7 +69,7 @@ func (p *Pipeline) loadControls(r *Request, e *edit, f *film) (*controls, error)
 	if err != nil {
 		return nil, usagef("--control %w", err)
 	}
-	if len(list) == 0 && f == nil {
+	if len(list) == 0 && f == nil || p.model.Denoiser.Reading() == family.ReadsControl { // loadOwnControl's
 		return nil, nil
 	}
 	c := &controls{list: list, film: f}
@@ -77,6 +77,9 @@ func (p *Pipeline) loadControls(r *Request, e *edit, f *film) (*controls, error)
 	key.WriteString(describeFilm(f))
 	var uses []family.Steer
 	for i := range list {
+		if list[i].Model == "" {
+			return nil, usagef("--control %s: %w (a picture alone is for models that read one themselves, as FLUX.1 Canny does)", list[i].Image, recipe.ErrNoNetwork)
+		}
 		use, err := p.openControl(&list[i])
 		if err == nil {
 			err = p.loadHint(c, list[i], use, r, e)

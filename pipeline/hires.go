@@ -85,6 +85,12 @@ func (p *Pipeline) planHires(pl *plan) error {
 		}
 		second.controls.steered = pl.controls.steered
 	}
+	if pl.ownControl != nil { // likewise
+		r := second.Request
+		if second.ownControl, err = p.loadOwnControl(&r, nil); err != nil {
+			return err
+		}
+	}
 	pl.Hires = h.String()
 	pl.second, pl.hires = &second, h
 	return nil
@@ -142,6 +148,9 @@ func (m *picture) next(ctx context.Context) (*picture, error) {
 	}
 	n.x = make([]float32, pl.latentValues)
 	if err := n.seed(); err != nil {
+		return nil, err
+	}
+	if err := n.beginOwnControl(ctx); err != nil {
 		return nil, err
 	}
 	var known []float32

@@ -32,6 +32,8 @@ func (p *Pipeline) checkReading(r *Request) error {
 		return usagef("--image-cfg is for models that edit by instruction; %s is not one", p.name)
 	case reads == family.ReadsDepth && r.Depth == "":
 		return usagef("%s is a depth model: give it a depth map with --depth", p.name)
+	case reads == family.ReadsControl && r.Depth != "":
+		return usagef("%s takes its control picture, a depth map too, with --control, not --depth", p.name)
 	case reads != family.ReadsDepth && r.Depth != "":
 		return usagef("--depth is for depth models; %s is not one (--control takes a ControlNet for depth)", p.name)
 	}

@@ -53,6 +53,9 @@ func (p *Pipeline) recipe(pl *plan, result recipe.Result) (recipe.Recipe, error)
 	if settled.Control, controlFiles, err = pl.controls.recorded(); err != nil {
 		return recipe.Recipe{}, err
 	}
+	if pl.ownControl != nil {
+		settled.Control, controlFiles = pl.ownControl.recorded()
+	}
 	var filmFiles []recipe.File
 	if settled.Motion, filmFiles, err = pl.film.recorded(); err != nil {
 		return recipe.Recipe{}, err

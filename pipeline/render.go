@@ -124,6 +124,9 @@ func (p *Pipeline) begin(ctx context.Context, r Request, ev Events) (*picture, e
 	if m.depth != nil {
 		m.denoiser.extra = slices.Repeat([][]float32{m.depth.values}, pl.rows())
 	}
+	if err := m.beginOwnControl(ctx); err != nil {
+		return nil, err
+	}
 	switch {
 	case pl.instructs():
 		return m, m.beginInstruct(ctx)

@@ -54,7 +54,8 @@ type plan struct {
 	edit         *edit       // nil without a picture to start from
 	depth        *depth      // nil without a depth map
 	references   *references // shown beside the prompt; nil for none
-	controls     *controls   // nil without pictures that steer
+	controls     *controls   // nil without pictures that steer, and the networks that read them
+	ownControl   *ownControl // nil but for a model that reads a picture that steers itself
 	film         *film       // nil for a picture
 	guided       bool        // the unconditional prediction is needed
 	scale        float64     // of guidance; 1 where the model reads --cfg itself
@@ -135,6 +136,10 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := p.loadOwnControl(&r, e)
+	if err != nil {
+		return nil, err
+	}
 	c, err := p.loadControls(&r, e, film)
 	if err != nil {
 		return nil, err
@@ -143,7 +148,7 @@ func (p *Pipeline) plan(r Request) (*plan, error) {
 		return nil, usagef("--control: %s chooses its own steps, so a share of the steps is not known in advance: leave start and end out", s.Name())
 	}
 	h, w := r.Height/p.model.Latent.Factor, r.Width/p.model.Latent.Factor
-	pl := &plan{Request: r, edit: e, depth: d, controls: c, film: film, references: refs, adaptation: &adaptation{}, guided: p.guided(r), scale: p.scale(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w * film.count()}
+	pl := &plan{Request: r, edit: e, depth: d, controls: c, ownControl: own, film: film, references: refs, adaptation: &adaptation{}, guided: p.guided(r), scale: p.scale(r), schedule: s, sampling: sampling, latentH: h, latentW: w, latentValues: p.model.Latent.Channels * h * w * film.count()}
 	pl.warnings = slices.Clone(s.Warnings())
 	if err := p.settleTracks(pl, 0); err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
 """Golden pictures and seams of FLUX.1 and Stable Diffusion 3: pipeline/testdata/mmdit, from diffusers in float32.
 
-    python train/goldens_mmdit.py [models|cases|files|loras]
+    python train/goldens_mmdit.py [models|cases|kontext|fill|control|true|files|loras]
 
 The models are tiny and random, as in goldens.py, which says what is kept of each case. Files are what other programs have: the
 original's names, in 8 bits, as GGUF, and with all parts in one. LoRAs are in the spellings of trainers. That the original names are
@@ -19,7 +19,7 @@ import gguf
 import numpy as np
 import single_names
 import torch
-from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxImg2ImgPipeline, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
+from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlImg2ImgPipeline, FluxControlPipeline, FluxFillPipeline, FluxImg2ImgPipeline, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
                        StableDiffusion3Pipeline)
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers, convert_sd3_transformer_checkpoint_to_diffusers
 from goldens import HERE, rescale, small_tokenizer
@@ -211,11 +211,11 @@ def run_kontext(name, size, cfg, width, height):
     save_picture(name, image)
 
 
-def make_fill():
-    """The transformer of a model for inpainting; its other parts are flux-dev's. What it reads: latents, those of the picture that stays,
-    and 2 x 2 pixels of the mask."""
-    torch.manual_seed(77)
-    transformer = FluxTransformer2DModel(**{**MODELS["flux-dev"]["transformer"], "in_channels": 4 * (4 + 4 + 4), "out_channels": 16})
+def make_reading(name, seed, extra, cfg, **config):
+    """The transformer of a model that reads more than latents, in squares: as many further channels. Its other parts are flux-dev's."""
+    torch.manual_seed(seed)
+    channels = 4 * (4 + extra)
+    transformer = FluxTransformer2DModel(**{**MODELS["flux-dev"]["transformer"], "in_channels": channels, "out_channels": 16, **config})
     with torch.no_grad():
         for k, p in transformer.named_parameters():
             if p.ndim == 1:
@@ -223,18 +223,23 @@ def make_fill():
             if any(s in k for s in ("x_embedder", "to_out", "to_add_out", "net.2", "proj_out.weight")):
                 p *= 2
         ids = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
-        out = transformer(hidden_states=torch.randn(2, 64, 48), encoder_hidden_states=torch.randn(2, 40, 32), pooled_projections=torch.randn(2, transformer.config.pooled_projection_dim),
-                          timestep=torch.full((2,), 0.5), img_ids=ids, txt_ids=torch.zeros(40, 3), guidance=torch.full((2,), 30.0), return_dict=False)[0]
+        out = transformer(hidden_states=torch.randn(2, 64, channels), encoder_hidden_states=torch.randn(2, 40, 32), pooled_projections=torch.randn(2, transformer.config.pooled_projection_dim),
+                          timestep=torch.full((2,), 0.5), img_ids=ids, txt_ids=torch.zeros(40, 3), guidance=torch.full((2,), cfg), return_dict=False)[0]
         rescale(transformer.proj_out, 1.2 / out.std())
-    transformer.to(torch.bfloat16).save_pretrained(os.path.join(OUT, "models", "flux-fill", "transformer"))
+    transformer.to(torch.bfloat16).save_pretrained(os.path.join(OUT, "models", name, "transformer"))
+
+
+def load_reading(name, pipeline):
+    parts = {name: part for name, part in load("flux-dev").components.items() if part is not None}
+    parts["transformer"] = FluxTransformer2DModel.from_pretrained(os.path.join(OUT, "models", name, "transformer"), torch_dtype=torch.float32)
+    pipe = pipeline(**{k: parts[k] for k in inspect.signature(pipeline.__init__).parameters if k in parts})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def run_fill(name, cfg, width, height):
     """Inpainting by flux-fill, of the picture and mask of goldens_edit.py."""
-    parts = {name: part for name, part in load("flux-dev").components.items() if part is not None}
-    parts["transformer"] = FluxTransformer2DModel.from_pretrained(os.path.join(OUT, "models", "flux-fill", "transformer"), torch_dtype=torch.float32)
-    pipe = FluxFillPipeline(**parts)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load_reading("flux-fill", FluxFillPipeline)
     init, mask = (Image.open(os.path.join(OUT, "..", "edit", f"{kind}-64.png")).crop((0, 0, width, height)) for kind in ("init", "mask"))
     init.save(os.path.join(OUT, name + "-init.png"))
     mask.save(os.path.join(OUT, name + "-mask.png"))
@@ -242,6 +247,32 @@ def run_fill(name, cfg, width, height):
         image = pipe(prompt=PROMPT, image=init, mask_image=mask, height=height, width=width, num_inference_steps=4, guidance_scale=cfg, max_sequence_length=most("flux-dev"),
                      generator=torch.Generator("cpu").manual_seed(19), output_type="np").images[0]
     save_picture(name, image)
+
+
+def draw_control(pipe, name, cfg, width, height, **more):
+    with torch.no_grad():
+        image = pipe(prompt=PROMPT, control_image=Image.open(os.path.join(OUT, name.removesuffix("-init").removesuffix("-Q8_0") + "-hint.png")), height=height, width=width,
+                     num_inference_steps=4, guidance_scale=cfg, max_sequence_length=most("flux-dev"), generator=torch.Generator("cpu").manual_seed(19), output_type="np", **more).images[0]
+    save_picture(name, image)
+
+
+def run_control(name, cfg, width, height, init=False):
+    """A control picture: the ring of goldens_steer.py, cut off centre, as a drawing of lines. And with a picture to start from."""
+    ring = Image.open(os.path.join(OUT, "..", "steer", "ring-64.png")).convert("RGB").crop((6, 3, 6 + width, 3 + height))
+    ring.save(os.path.join(OUT, name + "-hint.png"))
+    draw_control(load_reading("flux-canny", FluxControlPipeline), name, cfg, width, height)
+    if init:
+        picture = Image.open(os.path.join(OUT, "..", "edit", "init-64.png")).crop((0, 0, width, height))
+        picture.save(os.path.join(OUT, name + "-init-init.png"))
+        draw_control(load_reading("flux-canny", FluxControlImg2ImgPipeline), name + "-init", cfg, width, height, image=picture, strength=0.6)
+
+
+def control_file(name):
+    """flux-canny as GGUF, with the original's names."""
+    pipe = load_reading("flux-canny", FluxControlPipeline)
+    worth = write_gguf(os.path.join(OUT, "files", name + "-Q8_0.gguf"), "flux", original_of("flux-dev", pipe.transformer.state_dict()), gguf.GGMLQuantizationType.Q8_0)
+    pipe.transformer.load_state_dict(back("flux-dev", worth))
+    draw_control(pipe, "flux-canny-Q8_0", 30.0, 48, 48)
 
 
 def run_true(name, cfg, scale, negative):
@@ -495,14 +526,20 @@ def main():
         run_kontext("flux-kontext", (72, 64), 2.5, 24, 32)
         run_kontext("flux-kontext-wide", (100, 64), 1.5, 48, 20)
     if wanted("fill"):
-        make_fill()
+        make_reading("flux-fill", 77, 4 + 4, 30.0)  # the picture that stays, and 2 x 2 pixels of the mask
         run_fill("flux-fill", 30.0, 64, 64)
         run_fill("flux-fill-wide", 10.0, 64, 24)
+    if wanted("control"):
+        make_reading("flux-canny", 78, 4, 30.0, num_layers=1, num_single_layers=1)
+        run_control("flux-canny", 30.0, 48, 48, init=True)
+        run_control("flux-canny-wide", 10.0, 60, 24)
     if wanted("true"):
         run_true("flux-dev-true", 3.5, 2.5, "a blurry photograph of a dog")
         run_true("flux-dev-true-empty", 1.5, 4.0, "")
     if wanted("files"):
         files()
+    if wanted("files") or wanted("control"):
+        control_file("flux1-canny-dev")
     if wanted("loras"):
         loras()
 
