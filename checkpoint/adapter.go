@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -216,7 +217,11 @@ func (a *Adapter) Match(parts map[string]Weights) (*Matched, error) {
 			continue
 		}
 		for _, at := range layers {
-			if err := m.add(name, at, parts[at.part]); err != nil {
+			err := m.add(name, at, parts[at.part])
+			if errors.Is(err, errWider) {
+				return nil, fmt.Errorf("%s: %w", a.Name(), err)
+			}
+			if err != nil {
 				m.Unmatched = append(m.Unmatched, name)
 				if misfit == nil {
 					misfit = err
@@ -262,12 +267,26 @@ func (m *Matched) add(name string, at layer, w Weights) error {
 			return nil
 		}
 	}
+	if err := checkWidth(at.name, parts, weight.Shape()); err != nil {
+		return err
+	}
 	c, err := newChange(parts, weight.Shape())
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	c.scale = c.rankScale(m.Adapter.alphas, name)
 	put(at.name+".weight", c)
+	return nil
+}
+
+// errWider ends matching: the rest of such an adapter would work blindly.
+var errWider = errors.New("an adapter cannot add inputs to a model here. Use a model that has them, such as FLUX.1 Canny or FLUX.1 Depth (darkroom pull flux1-canny, flux1-depth)")
+
+// checkWidth refuses an adapter that gives a transformer's first layer further inputs, for a control picture: FLUX.1-Canny-dev-lora.
+func checkWidth(layer string, parts module, shape tensor.Shape) error {
+	if down, up := parts["down"], parts["up"]; layer == "x_embedder" && down != nil && up != nil && len(shape) == 2 && len(down.Shape()) == 2 && down.Shape()[1] > shape[1] {
+		return fmt.Errorf("this LoRA is for models that read a picture beside the latents: it has %d inputs for %s, the model has %d, and %w", down.Shape()[1], layer, shape[1], errWider)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -289,6 +290,14 @@ func describeTransformer(s *Source, t table) (Description, bool) {
 		family = "FLUX.1"
 		if !t.any(p, "guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight", "guidance_in.in_layer.scale_weight") {
 			family = "FLUX.1 schnell"
+		}
+		// What it reads beside latents: a control picture is as wide as they are, Fill's picture and mask are wider.
+		switch in, out := cmp.Or(first("img_in.weight", 1), first("x_embedder.weight", 1)), cmp.Or(first("final_layer.linear.weight", 0), first("proj_out.weight", 0)); {
+		case out == 0 || in <= out:
+		case in == 2*out:
+			family = "FLUX.1 Canny or Depth"
+		default:
+			family = "FLUX.1 Fill"
 		}
 	case t.any(p, "joint_blocks.0.context_block.attn.qkv.weight", "transformer_blocks.0.attn.add_q_proj.weight") && !t.any(p, "transformer_blocks.0.img_mod.1.weight"):
 		family = "Stable Diffusion 3"

@@ -138,6 +138,23 @@ func TestFluxVersions(t *testing.T) {
 	}
 }
 
+// FLUX.1's denoisers are told apart by what they read beside latents.
+func TestFluxReading(t *testing.T) {
+	for file, want := range map[string]string{
+		"files/flux1-canny-dev-Q8_0.gguf": "FLUX.1 Canny or Depth", "models/flux-canny/transformer/diffusion_pytorch_model.safetensors": "FLUX.1 Canny or Depth",
+		"models/flux-fill/transformer/diffusion_pytorch_model.safetensors": "FLUX.1 Fill", "files/flux1-schnell-Q8_0.gguf": "FLUX.1 schnell",
+	} {
+		s, err := OpenSource(filepath.Join(transformerModels, "mmdit", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if d := Describe(s); d.Family != want || !strings.Contains(d.Hint, "--model") {
+			t.Errorf("%s: %+v, want %s", file, d, want)
+		}
+	}
+}
+
 // Small Z-Image files are not taken for Lumina 2's.
 func TestSmallZImage(t *testing.T) {
 	for _, file := range []string{"transformers/files/z_image_turbo_fp8.safetensors"} {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"darkroom/tensor"
 )
 
 // controlModel is flux-canny in a folder of that name: only its transformer is its own.
@@ -180,6 +182,32 @@ func TestOwnControlMistakes(t *testing.T) {
 		r.Width, r.Height = 64, 64
 		if err := p.Check(r); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", model, err, want)
+		}
+	}
+}
+
+// A LoRA that makes dev read a control picture widens its first layer, which adapters cannot do here: the error says what to use. Both
+// spellings, Black Forest Labs' with biases and norms, too.
+func TestControlLoRA(t *testing.T) {
+	p := open(t, Options{Model: filepath.Join(mmdit, "models/flux-dev")})
+	for name, arrays := range map[string]map[string]tensor.Shape{
+		"diffusers": {
+			"transformer.x_embedder.lora_A.weight": {4, 32}, "transformer.x_embedder.lora_B.weight": {32, 4},
+			"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": {4, 32}, "transformer.transformer_blocks.0.attn.to_q.lora_B.weight": {32, 4},
+		},
+		"original": {
+			"img_in.lora_A.weight": {4, 32}, "img_in.lora_B.weight": {32, 4}, "img_in.lora_B.bias": {32},
+			"double_blocks.0.img_attn.proj.lora_A.weight": {4, 32}, "double_blocks.0.img_attn.proj.lora_B.weight": {32, 4}, "double_blocks.0.img_attn.proj.lora_B.bias": {32},
+			"double_blocks.0.img_attn.norm.key_norm.scale": {16},
+		},
+	} {
+		file := filepath.Join(t.TempDir(), "flux1-canny-dev-lora.safetensors")
+		halfFile(t, file, arrays, nil)
+		r := mmditRequest(p, 24)
+		r.LoRA = file
+		_, err := p.Render(t.Context(), r, Events{})
+		if err == nil || !strings.Contains(err.Error(), "it has 32 inputs for x_embedder, the model has 16") || !strings.Contains(err.Error(), "darkroom pull flux1-canny, flux1-depth") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -284,6 +284,7 @@ type modelFacts struct {
 	Name       string      `json:"name"`
 	Path       string      `json:"path"`
 	Class      string      `json:"class"`
+	Kind       string      `json:"kind,omitempty"` // "FLUX.1 Canny": a family, or what its models were trained for
 	Parts      []partFacts `json:"parts"`
 	Parameters int64       `json:"parameters"`
 	Bytes      int64       `json:"bytes"`
@@ -376,6 +377,7 @@ func (m *modelFacts) describeUse(o pipeline.Options) error {
 	}
 	defer release(p)
 	r := p.NewRequest("")
+	m.Kind = p.Family()
 	m.Width, m.Height, m.Steps, m.CFG, m.Scheduler = r.Width, r.Height, r.Steps, r.CFG, r.Scheduler
 	m.Memory = p.Need(r.Width, r.Height, r.CFG > 1).Total()
 	m.MemoryFrugal, m.MemoryLow = p.NeedFrugal(r.Width, r.Height, r.CFG > 1).Total(), p.NeedLow(r.Width, r.Height, r.CFG > 1).Total()
@@ -393,7 +395,11 @@ func (m *modelFacts) describeUse(o pipeline.Options) error {
 func (m *modelFacts) print(e *env) {
 	t := newTable(e.stdout)
 	t.AppendRow(table.Row{"model", m.Path})
-	t.AppendRow(table.Row{"kind", m.Class})
+	kind := m.Class
+	if m.Kind != "" {
+		kind = m.Kind + " (" + m.Class + ")"
+	}
+	t.AppendRow(table.Row{"kind", kind})
 	if m.singleFacts != nil {
 		m.rows(t)
 	}

@@ -138,6 +138,8 @@ func Shorts() []Short {
 		{Name: "flux1-dev", From: "hf:black-forest-labs/FLUX.1-dev", About: "FLUX.1, 1024×1024", Licence: "FLUX.1 [dev] Non-Commercial"},
 		{Name: "flux1-kontext", From: "hf:black-forest-labs/FLUX.1-Kontext-dev", About: "FLUX.1 that changes a picture: --reference", Licence: "FLUX.1 [dev] Non-Commercial"},
 		{Name: "flux1-fill", From: "hf:black-forest-labs/FLUX.1-Fill-dev", About: "FLUX.1 that paints under a mask: --init and --mask", Licence: "FLUX.1 [dev] Non-Commercial"},
+		{Name: "flux1-canny", From: "hf:black-forest-labs/FLUX.1-Canny-dev", About: "FLUX.1 that follows edges: --control", Licence: "FLUX.1 [dev] Non-Commercial"},
+		{Name: "flux1-depth", From: "hf:black-forest-labs/FLUX.1-Depth-dev", About: "FLUX.1 that follows a depth map: --control", Licence: "FLUX.1 [dev] Non-Commercial"},
 		{Name: "sd35-medium", From: "hf:stabilityai/stable-diffusion-3.5-medium", About: "Stable Diffusion 3.5 medium, 1024×1024", Licence: "Stability AI Community"},
 		{Name: "flux2-klein", From: "hf:black-forest-labs/FLUX.2-klein-4B", About: "FLUX.2 klein in 4 steps, 1024×1024, also edits", Licence: "Apache-2.0"},
 		{Name: "taesd", From: "hf:madebyollin/taesd", About: "small autoencoder for SD 1 and 2, for --vae and --preview", Licence: "MIT"},

@@ -150,8 +150,10 @@ func (r *Reader) control(text string) (string, error) {
 	}
 	for i := range list {
 		c := &list[i]
-		if c.Model, err = part(library.Controls)(r, c.Model); err != nil {
-			return "", err
+		if c.Model != "" {
+			if c.Model, err = part(library.Controls)(r, c.Model); err != nil {
+				return "", err
+			}
 		}
 		if c.Encoder != "" {
 			if c.Encoder, err = part(library.Visions)(r, c.Encoder); err != nil {

@@ -33,7 +33,9 @@ func TestControlOverTheNetwork(t *testing.T) {
 		"cany=upload:1":                  "!nearest: canny",
 		"canny=upload:1:encoder=/etc":    "!not a path",
 		"canny=upload:1:encoder=nowhere": "!of that name",
-		"canny":                          "!MODEL=IMAGE",
+		"canny=":                         "!MODEL=IMAGE",
+		"upload:1:pre=canny":             "=/up/1.png:pre=canny", // without a network
+		"/etc/passwd":                    "!upload:ID",
 	} {
 		var q jobs.Request
 		q.Set("control", text)
@@ -44,7 +46,12 @@ func TestControlOverTheNetwork(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got.Control != filepath.Join(root, "controlnet")+"/"+want {
+		if path, ok := strings.CutPrefix(want, "="); ok {
+			want = path
+		} else {
+			want = filepath.Join(root, "controlnet") + "/" + want
+		}
+		if err != nil || got.Control != want {
 			t.Errorf("%q: %q, %v", text, got.Control, err)
 		}
 	}
