@@ -72,11 +72,9 @@ func (s *renderer) defaults(model, dtype string) (pipeline.Request, error) {
 	}
 	r := p.NewRequest("")
 	if r.Scheduler == "" {
-		plan, err := p.Plan(r)
-		if err != nil {
+		if r.Scheduler, err = p.Scheduler(); err != nil {
 			return r, err
 		}
-		r.Scheduler = plan.Scheduler
 	}
 	return r, nil
 }

@@ -3,7 +3,18 @@ package pipeline
 import (
 	"darkroom/noise"
 	"darkroom/recipe"
+	"darkroom/scheduler"
 )
+
+// Scheduler is the name of the model's own. It can be told without the pictures that some models need.
+func (p *Pipeline) Scheduler() (string, error) {
+	d := p.model.Defaults
+	s, err := scheduler.New(p.model.Sampling, scheduler.Options{Name: d.Scheduler, Steps: d.Steps, Tokens: p.model.Latent.Tokens(d.Width, d.Height)})
+	if err != nil {
+		return "", err
+	}
+	return s.Name(), nil
+}
 
 // NewRequest is a request for the prompt with this model's defaults and seed 0.
 func (p *Pipeline) NewRequest(prompt string) Request {
