@@ -20,10 +20,7 @@ func flowGrid(s *Schedule) error {
 	if c.EvenFlow {
 		low = 1 / float64(n)
 	}
-	σs := linspace(T, low*T, n)
-	for i, t := range σs {
-		σs[i] = shifted(t/T, shift)
-	}
+	σs := c.flowLevels(low, n)
 	if c.ShiftTerminal != 0 {
 		stretch(σs, c.ShiftTerminal)
 	}
@@ -40,6 +37,16 @@ func flowGrid(s *Schedule) error {
 	}
 	s.setLevels(append(levels, flowLevel(0, 0)))
 	return nil
+}
+
+// flowLevels are n levels, even from 1 to low and then shifted. They are made in units of training steps, as in diffusers.
+func (c Config) flowLevels(low float64, n int) []float64 {
+	T := float64(or(c.TrainSteps, 1000))
+	σs := linspace(T, low*T, n)
+	for i, t := range σs {
+		σs[i] = shifted(t/T, or(c.Shift, 1))
+	}
+	return σs
 }
 
 // dynamicShift is the shift for a picture's size.

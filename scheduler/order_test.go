@@ -146,6 +146,40 @@ func TestFlowOrder(t *testing.T) {
 	}
 }
 
+// TestFlowSimple: of the levels of ComfyUI's and Forge's tables, k/T shifted with k from 1 to T, simple takes those T/N apart from the
+// noisiest. Here they are not rounded to a table. For FLUX.1 they are the model's own.
+func TestFlowSimple(t *testing.T) {
+	for _, c := range []struct {
+		config Config
+		T      int
+	}{{Config{PredictionType: Flow, Shift: 3}, 1000}, {Config{PredictionType: Flow, Shift: 1.6, EvenFlow: true}, 10_000}} {
+		for _, n := range []int{1, 4, 20, 28} {
+			s, err := New(c.config, Options{Name: "flow-euler", Steps: n, Sigmas: "simple"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := New(c.config, Options{Name: "flow-euler", Steps: n})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				k := float64(c.T-int(float64(i)*float64(c.T)/float64(n))) / float64(c.T)
+				want := c.config.Shift * k / (1 + (c.config.Shift-1)*k)
+				got := s.Levels()[i].Sigma
+				if math.Abs(got-want) > c.config.Shift/float64(c.T) { // k is rounded by up to 1/T, and the shift's slope is at most the shift
+					t.Errorf("T %d, %d steps: level %d is %v, want %v", c.T, n, i, got, want)
+				}
+				if c.config.EvenFlow && got != own.Levels()[i].Sigma {
+					t.Errorf("%d steps: level %d is %v, and FLUX.1's own %v", n, i, got, own.Levels()[i].Sigma)
+				}
+			}
+		}
+	}
+	if _, err := New(Config{PredictionType: Flow}, Options{Name: "flow-euler", Steps: 4, Sigmas: "normal"}); err == nil {
+		t.Error("timesteps of a table of β are picked from a flow model")
+	}
+}
+
 // TestAdaptive: dpm-adaptive's error follows its tolerance, and costs calls.
 func TestAdaptive(t *testing.T) {
 	var errors []float64

@@ -30,7 +30,7 @@ func sigmaSchedules() []sigmaSchedule {
 		{"kl-optimal", "even in arctan σ: least Kullback-Leibler divergence (Sabour et al. 2024, theorem 3.1)", klOptimal, 0, false},
 		{"normal", "even in timesteps, both ends included", normalSpaced, 0, true},
 		{"sgm-uniform", "even in timesteps, the last left for the step to 0 (Stability's generative-models)", sgmUniform, 0, true},
-		{"simple", "every so many of the training's levels, from the noisiest", simple, 0, true},
+		{"simple", "every so many of the training's levels, from the noisiest; of a flow model, which was trained at all, even from 1 to 1/N before the shift", simple, 0, false},
 		{"align-your-steps", "levels optimised for Stable Diffusion 1.5 (Sabour et al. 2024), interpolated in ln σ", ays(aysSD15), 0, true},
 		{"align-your-steps-xl", "the same for SDXL", ays(aysSDXL), 0, true},
 		{"ddim-uniform", "the model's timesteps a fixed number apart, from the second: ddim's with leading spacing", ddimUniform, 0, true},
@@ -186,8 +186,12 @@ func sgmUniform(s *Schedule, _ sigmaRange, n int, _ float64) []float64 {
 	return s.train.sigmasAt(linspace(float64(len(s.train.sigmas)-1), 0, n+1)[:n])
 }
 
-// simple takes n of the training's levels from the end, T/n apart.
+// simple takes n of the training's levels from the end, T/n apart. Those of a flow model are all from 0 to 1; other programs round them
+// to a table of 1,000 or 10,000.
 func simple(s *Schedule, _ sigmaRange, n int, _ float64) []float64 {
+	if s.sampler.flow {
+		return s.config.flowLevels(1/float64(n), n)
+	}
 	σs := make([]float64, n)
 	T := len(s.train.sigmas)
 	for i := range σs {
