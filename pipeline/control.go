@@ -69,7 +69,7 @@ func (p *Pipeline) loadControls(r *Request, e *edit, f *film) (*controls, error)
 	if err != nil {
 		return nil, usagef("--control %w", err)
 	}
-	if len(list) == 0 && f == nil || p.model.Denoiser.Reading() == family.ReadsControl { // loadOwnControl's
+	if len(list) == 0 && f == nil || p.ReadsControl() { // loadOwnControl's
 		return nil, nil
 	}
 	c := &controls{list: list, film: f}

@@ -1,10 +1,15 @@
 package pipeline
 
 import (
+	"darkroom/family"
 	"darkroom/noise"
 	"darkroom/recipe"
 	"darkroom/scheduler"
 )
+
+// ReadsGuidance reports whether the model reads --cfg itself, and ReadsControl whether it reads a control picture without a network.
+func (p *Pipeline) ReadsGuidance() bool { return p.model.Denoiser.ReadsGuidance() }
+func (p *Pipeline) ReadsControl() bool  { return p.model.Denoiser.Reading() == family.ReadsControl }
 
 // Scheduler is the name of the model's own. It can be told without the pictures that some models need.
 func (p *Pipeline) Scheduler() (string, error) {

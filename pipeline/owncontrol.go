@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"darkroom/family"
 	"darkroom/recipe"
 )
 
@@ -20,7 +19,7 @@ type ownControl struct {
 
 // loadOwnControl reads the control picture of a request whose size is settled, and what it starts from; nil for models that read none.
 func (p *Pipeline) loadOwnControl(r *Request, e *edit) (*ownControl, error) {
-	if p.model.Denoiser.Reading() != family.ReadsControl {
+	if !p.ReadsControl() {
 		return nil, nil
 	}
 	list, err := recipe.ParseControls(r.Control)

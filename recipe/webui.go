@@ -444,12 +444,21 @@ func (f *Foreign) translate() {
 
 // readScale notes the scale that a distilled model reads: that is --cfg of it here, and the CFG scale there is of a second call.
 func (f *Foreign) readScale(distilled float64) {
-	if of := f.Recipe.CFG; of > 1 && of <= 1000 {
-		f.Recipe.Guidance = "cfg:scale=" + strconv.FormatFloat(of, 'g', -1, 64)
+	if g := SecondCall(f.Recipe.CFG); g != "" {
+		f.Recipe.Guidance = g
 		f.learn("guidance")
 	}
 	f.Recipe.CFG = distilled
 	f.learn("cfg")
+}
+
+// SecondCall is the guidance of a model that reads --cfg itself, where another program has a CFG scale beside: that of a second call,
+// which reads the negative prompt. "" where there is none.
+func SecondCall(cfg float64) string {
+	if !(cfg > 1 && cfg <= 1000) {
+		return ""
+	}
+	return "cfg:scale=" + strconv.FormatFloat(cfg, 'g', -1, 64)
 }
 
 // own reports whether Parameters wrote the text.

@@ -219,16 +219,24 @@ func (e *Engine) Plan(q *jobs.Request) (pipeline.Plan, error) {
 	return m.p.Plan(q.Fill(m.p.NewRequest(q.Prompt)))
 }
 
-// About is what a request's model is: its family, what the sides of its pictures must be multiples of, and what it draws
-// where nothing is said.
-func (e *Engine) About(q *jobs.Request) (family string, factor int, usual pipeline.Request, err error) {
+// Facts are what a model is.
+type Facts struct {
+	Family           string
+	Factor           int // what sides of its pictures are multiples of
+	pipeline.Request     // what it draws where nothing is said
+	ReadsGuidance    bool
+	ReadsControl     bool
+}
+
+// About is what a request's model is.
+func (e *Engine) About(q *jobs.Request) (Facts, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m, err := e.model(q)
 	if err != nil {
-		return "", 0, pipeline.Request{}, err
+		return Facts{}, err
 	}
-	return m.p.Family(), m.p.Factor(), m.p.NewRequest(""), nil
+	return Facts{m.p.Family(), m.p.Factor(), m.p.NewRequest(""), m.p.ReadsGuidance(), m.p.ReadsControl()}, nil
 }
 
 // Settled are all settings of a request, its model's own too, with names as recipes have them.

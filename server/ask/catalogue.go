@@ -39,10 +39,9 @@ func NewCatalogue(server, hashes string) *Catalogue {
 
 // Facts are what is known of a model.
 type Facts struct {
-	Name, Family     string
-	pipeline.Request     // what it draws where nothing is said
-	Factor           int // what sides of its pictures are multiples of
-	Problem          string
+	Name string
+	engine.Facts
+	Problem string
 }
 
 // load looks for models, every few seconds at most. The caller holds mu.
@@ -122,7 +121,7 @@ func (c *Catalogue) Facts(name string) Facts {
 	q.Set("model", path)
 	err := fmt.Errorf("there is no model %.60q", name)
 	if ok {
-		f.Family, f.Factor, f.Request, err = c.engine.About(&q)
+		f.Facts, err = c.engine.About(&q)
 	}
 	if err != nil {
 		f.Problem = err.Error()

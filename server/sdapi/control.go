@@ -55,7 +55,10 @@ func (a *API) scripts(asked *ask.Asked, fields map[string]json.RawMessage) error
 			return ask.Invalid("alwayson_scripts", "ControlNet: units are needed: %v", err)
 		}
 		for _, u := range units {
-			if model := text(u, "model"); u["enabled"] != nil && !truth(u, "enabled") || model == "" || model == "None" {
+			if u["enabled"] != nil && !truth(u, "enabled") {
+				continue
+			}
+			if model := text(u, "model"); (model == "" || model == "None") && !a.facts(asked).ReadsControl {
 				continue
 			}
 			c, err := a.control(u, asked.Init)
@@ -71,17 +74,23 @@ func (a *API) scripts(asked *ask.Asked, fields map[string]json.RawMessage) error
 	return nil
 }
 
-// control is a unit as a setting. Without a picture of its own it reads the one that the request starts from.
+// control is a unit as a setting; one without a network is for a model that reads a control picture itself. Without a picture of its
+// own it reads the one that the request starts from.
 func (a *API) control(u map[string]json.RawMessage, init string) (recipe.Control, error) {
 	model := text(u, "model")
 	if i := strings.LastIndex(model, " ["); i > 0 {
 		model = model[:i]
 	}
+	if model == "None" {
+		model = ""
+	} else if model != "" {
+		model = library.NameOf(model)
+	}
 	pre, err := module(text(u, "module"))
 	if err != nil {
 		return recipe.Control{}, ask.Invalid("alwayson_scripts", "ControlNet: %v", err)
 	}
-	c := recipe.Control{Model: library.NameOf(model), Image: init, Scale: number(u, "weight", 1), Start: number(u, "guidance_start", 0), End: number(u, "guidance_end", 1), Pre: pre}
+	c := recipe.Control{Model: model, Image: init, Scale: number(u, "weight", 1), Start: number(u, "guidance_start", 0), End: number(u, "guidance_end", 1), Pre: pre}
 	if low, high := thresholds(pre, number(u, "threshold_a", 0), number(u, "threshold_b", 0)); low > 0 {
 		c.Low, c.High = low, high
 	}

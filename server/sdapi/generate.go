@@ -33,6 +33,7 @@ type Generation struct {
 	NIter             int             `json:"n_iter,omitempty" doc:"how many times to make batch_size pictures"`
 	Steps             int             `json:"steps,omitempty"`
 	CFGScale          float64         `json:"cfg_scale,omitempty"`
+	DistilledCFGScale float64         `json:"distilled_cfg_scale,omitempty" doc:"Forge's: what a model that reads the guidance scale itself reads; cfg_scale is then of a second call, with the negative prompt"`
 	Width             int             `json:"width,omitempty"`
 	Height            int             `json:"height,omitempty"`
 	Eta               float64         `json:"eta,omitempty"`
@@ -82,7 +83,7 @@ func (a *API) txt2img(w http.ResponseWriter, r *http.Request) error {
 	}
 	asked.Drop("strength") // it is of the second pass there
 	if truth(fields, "enable_hr") {
-		usual := a.Catalogue.Facts(cmp.Or(asked.Model, a.Catalogue.Default()))
+		usual := a.facts(&asked)
 		if err := hires(&asked, fields, cmp.Or(asked.Width, usual.Width), cmp.Or(asked.Height, usual.Height)); err != nil {
 			return err
 		}
@@ -97,7 +98,7 @@ var handled = func() map[string]bool {
 		width height restore_faces tiling do_not_save_samples do_not_save_grid eta s_min_uncond s_churn s_tmax s_tmin s_noise override_settings
 		override_settings_restore_afterwards refiner_checkpoint refiner_switch_at disable_extra_networks firstpass_image comments enable_hr firstphase_width
 		firstphase_height hr_scale hr_upscaler hr_second_pass_steps hr_resize_x hr_resize_y hr_checkpoint_name hr_sampler_name hr_scheduler hr_prompt
-		hr_negative_prompt force_task_id script_name script_args send_images save_images alwayson_scripts infotext init_images resize_mode image_cfg_scale mask
+		hr_negative_prompt force_task_id script_name script_args send_images save_images alwayson_scripts infotext init_images resize_mode image_cfg_scale distilled_cfg_scale mask
 		mask_blur mask_blur_x mask_blur_y mask_round inpainting_fill inpaint_full_res inpaint_full_res_padding inpainting_mask_invert
 		initial_noise_multiplier latent_mask include_init_images clip_skip init_image`) {
 		all[name] = true
@@ -135,6 +136,9 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 		return asked, err
 	}
 	if err := a.fit(&asked, fields); err != nil {
+		return asked, err
+	}
+	if err := a.distilled(&asked, fields); err != nil {
 		return asked, err
 	}
 	if truth(fields, "tiling") {
@@ -272,13 +276,31 @@ func (a *API) override(asked *ask.Asked, fields map[string]json.RawMessage) erro
 	return nil
 }
 
+// facts are those of the model that is asked for.
+func (a *API) facts(asked *ask.Asked) ask.Facts {
+	return a.Catalogue.Facts(cmp.Or(asked.Model, a.Catalogue.Default()))
+}
+
+// distilled reads Forge's scale of models that read it themselves: that is --cfg of them here, and cfg_scale is of a second call. Forge's
+// clients send it for every model; to others it means nothing.
+func (a *API) distilled(asked *ask.Asked, fields map[string]json.RawMessage) error {
+	scale, ok := optional(fields, "distilled_cfg_scale")
+	if !ok || scale <= 0 || !a.facts(asked).ReadsGuidance {
+		return nil
+	}
+	if scale > 1000 {
+		return ask.Invalid("distilled_cfg_scale", "%v: it must be at most 1000", scale)
+	}
+	if g := recipe.SecondCall(asked.CFG); g != "" && asked.Has("cfg") && !asked.Has("guidance") {
+		asked.Set("guidance", g)
+	}
+	asked.Set("cfg", scale)
+	return nil
+}
+
 // fit reads the size, and rounds it to what the model makes, as that program does.
 func (a *API) fit(asked *ask.Asked, fields map[string]json.RawMessage) error {
-	name := asked.Model
-	if name == "" {
-		name = a.Catalogue.Default()
-	}
-	factor := max(a.Catalogue.Facts(name).Factor, 8)
+	factor := max(a.facts(asked).Factor, 8)
 	for _, side := range []string{"width", "height"} {
 		f, ok := optional(fields, side)
 		if !ok || f == 0 {
