@@ -2,6 +2,7 @@ package clients
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,23 +35,35 @@ func TestForge(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString(square(t, 64, false))
 	for _, c := range []struct {
 		model, fields string
-		cfg           float64
+		cfg           float64 // of the recipe
 		guidance      string
+		told          float64 // the cfg_scale of the answer's info
+		distilled     bool    // it has the other scale, too
 	}{
-		{"flux1-dev", `"cfg_scale":1,"distilled_cfg_scale":2.5`, 2.5, ""},
-		{"flux1-dev", `"cfg_scale":3,"distilled_cfg_scale":3.5,"negative_prompt":"blurry"`, 3.5, "cfg:scale=3"},
-		{"flux1-dev", `"cfg_scale":3,"distilled_cfg_scale":"1.5","guidance":"apg:eta=0,scale=2"`, 1.5, "apg:eta=0,scale=2"},
-		{"flux1-dev", `"distilled_cfg_scale":2.5`, 2.5, ""},
-		{"flux1-dev", `"cfg_scale":4`, 4, ""},
-		{"flux1-dev", `"cfg_scale":4,"distilled_cfg_scale":0`, 4, ""},
-		{"flux1-dev", `"cfg_scale":4,"distilled_cfg_scale":null`, 4, ""},
-		{"default", `"cfg_scale":3,"distilled_cfg_scale":3.5`, 3, ""},
+		{"flux1-dev", `"cfg_scale":1,"distilled_cfg_scale":2.5`, 2.5, "", 1, true},
+		{"flux1-dev", `"cfg_scale":3,"distilled_cfg_scale":3.5,"negative_prompt":"blurry"`, 3.5, "cfg:scale=3", 3, true},
+		{"flux1-dev", `"cfg_scale":3,"distilled_cfg_scale":"1.5","guidance":"apg:eta=0,scale=2"`, 1.5, "apg:eta=0,scale=2", 3, true},
+		{"flux1-dev", `"distilled_cfg_scale":2.5`, 2.5, "", 1, true},
+		{"flux1-dev", `"cfg_scale":4`, 4, "", 4, false},
+		{"flux1-dev", `"cfg_scale":4,"distilled_cfg_scale":0`, 4, "", 4, false},
+		{"flux1-dev", `"cfg_scale":4,"distilled_cfg_scale":null`, 4, "", 4, false},
+		{"default", `"cfg_scale":3,"distilled_cfg_scale":3.5`, 3, "", 3, false},
 	} {
 		for path, more := range map[string]string{"txt2img": "", "img2img": `"init_images":["` + b64 + `"],"denoising_strength":0.9,`} {
 			var out generated
 			u.ask("POST", "/sdapi/v1/"+path, `{"prompt":"an apple","sampler_name":"Euler","scheduler":"Simple","seed":1,"steps":2,"width":64,"height":64,`+more+c.fields+`,"override_settings":{"sd_model_checkpoint":"`+c.model+`"}}`, &out)
 			if r := recipeIn(t, out.Images[0]); r.CFG != c.cfg || r.Guidance != c.guidance || r.Model != c.model {
 				t.Errorf("%s of %s with %s: cfg %v, guidance %q, model %s", path, c.model, c.fields, r.CFG, r.Guidance, r.Model)
+			}
+			var info struct {
+				CFGScale float64            `json:"cfg_scale"`
+				Extra    map[string]float64 `json:"extra_generation_params"`
+			}
+			if err := json.Unmarshal([]byte(out.Info), &info); err != nil {
+				t.Fatal(err)
+			}
+			if info.CFGScale != c.told || (info.Extra["Distilled CFG Scale"] == c.cfg) != c.distilled {
+				t.Errorf("%s of %s with %s: info has the scale %v and %v", path, c.model, c.fields, info.CFGScale, info.Extra)
 			}
 		}
 	}

@@ -281,11 +281,16 @@ func (a *API) facts(asked *ask.Asked) ask.Facts {
 	return a.Catalogue.Facts(cmp.Or(asked.Model, a.Catalogue.Default()))
 }
 
-// distilled reads Forge's scale of models that read it themselves: that is --cfg of them here, and cfg_scale is of a second call. Forge's
-// clients send it for every model; to others it means nothing.
-func (a *API) distilled(asked *ask.Asked, fields map[string]json.RawMessage) error {
+// distilledScale is Forge's scale of a model that reads it itself. Forge's clients send it for every model; to others it means nothing.
+func distilledScale(model ask.Facts, fields map[string]json.RawMessage) (float64, bool) {
 	scale, ok := optional(fields, "distilled_cfg_scale")
-	if !ok || scale <= 0 || !a.facts(asked).ReadsGuidance {
+	return scale, ok && scale > 0 && model.ReadsGuidance
+}
+
+// distilled reads that scale, which is --cfg here: cfg_scale is then of a second call.
+func (a *API) distilled(asked *ask.Asked, fields map[string]json.RawMessage) error {
+	scale, ok := distilledScale(a.facts(asked), fields)
+	if !ok {
 		return nil
 	}
 	if scale > 1000 {

@@ -88,6 +88,9 @@ func info(a *API, fields map[string]json.RawMessage, job wire.Job, asked []jobs.
 		out.AllSubseeds = append(out.AllSubseeds, 0)
 		out.Infotexts = append(out.Infotexts, c.Parameters())
 	}
+	if scale, ok := distilledScale(a.Catalogue.Facts(out.ModelName), fields); ok { // as clients may send them again
+		out.CFGScale, out.ExtraGenerationParams["Distilled CFG Scale"] = number(fields, "cfg_scale", 1), scale
+	}
 	data, err := json.Marshal(out)
 	return string(data), err
 }
