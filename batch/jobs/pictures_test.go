@@ -62,6 +62,8 @@ func TestPicturesOfFolders(t *testing.T) {
 		"control: 'canny=D/lines;depth=D/masks:end=0.5'":     {"canny=lines/a.png;depth=masks/a.png:end=0.5", "canny=lines/b.png;depth=masks/b.png:end=0.5", "canny=lines/c.png;depth=masks/c.png:end=0.5"},
 		"{init: D/in, control: 'canny=D/lines'}":             {"in/a.png+canny=lines/a.png", "in/b.PNG+canny=lines/b.png", "in/c.png+canny=lines/c.png"},
 		"{init: D/in/a.png, mask: alpha}":                    {"in/a.png+alpha"},
+		"control: 'D/lines:pre=canny'":                       {"lines/a.png:pre=canny", "lines/b.png:pre=canny", "lines/c.png:pre=canny"},
+		"{init: D/in, control: D/lines}":                     {"in/a.png+lines/a.png", "in/b.PNG+lines/b.png", "in/c.png+lines/c.png"},
 	} {
 		if !strings.HasPrefix(text, "{") {
 			text = "{" + text + "}"
@@ -102,7 +104,8 @@ func TestPicturesOfFolders(t *testing.T) {
 		"{init: D/masks, control: 'canny=D/lines'}": `control: there is no picture called "b", as there is for init`,
 		"control: 'a=D/masks;b=D/lines'":            `b: there is no picture called "b"`,
 		"init: D/in":                                "words.png: it is not a picture",
-		"control: 'D/in'":                           "MODEL=IMAGE is needed",
+		"control: 'canny='":                         "MODEL=IMAGE is needed",
+		"control: 'D/none'":                         "none: no such file",
 	} {
 		if !strings.HasPrefix(text, "{") {
 			text = "{" + text + "}"
