@@ -52,7 +52,7 @@ func (p *Pipeline) openRefiner(o Options) error {
 		return usagef("--refiner %s: its latents have %d channels for %d×%d pixels, but those of %s have %d for %d×%d: they must be the same",
 			name, b.Latent.Channels, b.Latent.Factor, b.Latent.Factor, p.name, a.Latent.Channels, a.Latent.Factor, a.Latent.Factor)
 	case b.Denoiser.Extra() > 0:
-		return usagef("--refiner %s: it is an inpainting model", name)
+		return usagef("--refiner %s: it reads a picture beside the latents, which no refiner is given", name)
 	case (a.Sampling.PredictionType == scheduler.Flow) != (b.Sampling.PredictionType == scheduler.Flow):
 		return usagef("--refiner %s: it and %s were trained with different kinds of noise schedules", name, p.name)
 	}
