@@ -29,7 +29,7 @@ var (
 	Controls   = Kind{"control", "control networks", []string{"controlnet", "ControlNet", "ipadapter", "ip-adapter", "t2i_adapter", "T2IAdapter", "../extensions/sd-webui-controlnet/models"}}
 	Motions    = Kind{"motion", "motion modules", []string{"animatediff_models", "AnimateDiff", "../custom_nodes/ComfyUI-AnimateDiff-Evolved/models", "../extensions/sd-webui-animatediff/model"}}
 	Visions    = Kind{"vision", "image encoders", []string{"clip_vision"}}
-	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusion_models", "unet"}}
+	models     = Kind{"model", "models", []string{".", "checkpoints", "Stable-diffusion", "diffusers", "diffusion_models", "unet"}}
 )
 
 // Folders are the names of the folders that files of the kind lie in, this program's own first.
@@ -56,39 +56,70 @@ func Place(root string, names []string) string {
 // weightFiles are the endings of files of weights. What a file is, its content says.
 var weightFiles = []string{".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"}
 
-// Parts are the paths of all files of a kind in the folders of models, subfolders included; of one name, the first.
+// Parts are the paths of all files of a kind in the folders of models, subfolders included; of one name, the first. Folders may be
+// links: many keep their weights on another disk.
 func Parts(k Kind) []string {
 	var paths []string
 	seen := map[string]bool{}
+	add := func(path, name string) {
+		if !seen[name] {
+			seen[name] = true
+			paths = append(paths, path)
+		}
+	}
 	for _, root := range machine.ModelFolders() {
 		for _, folder := range k.folders {
-			depth := 0
-			_ = filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
-				switch {
-				case err != nil:
-					return fs.SkipDir
-				case d.IsDir() && folder == "." && depth > 0, d.IsDir() && strings.HasPrefix(d.Name(), "."):
-					return fs.SkipDir // the root's own files only
-				case d.IsDir() && depth > 0 && isNetwork(path):
-					if name := d.Name(); !seen[name] {
-						seen[name] = true
-						paths = append(paths, path)
-					}
-					return fs.SkipDir
-				case d.IsDir():
-					depth++
-					return nil
+			walk(filepath.Join(root, folder), func(path string, isDir bool) (enter bool) {
+				switch ext := strings.ToLower(filepath.Ext(path)); {
+				case isDir && (folder == "." || strings.HasPrefix(filepath.Base(path), ".")):
+					return false // of the root its own files only
+				case isDir && (isNetwork(path) || k.Name == models.Name && isModel(path)):
+					add(path, filepath.Base(path))
+					return false
+				case !isDir && slices.Contains(weightFiles, ext):
+					add(path, PartName(path))
 				}
-				ext := strings.ToLower(filepath.Ext(path))
-				if name := PartName(path); slices.Contains(weightFiles, ext) && !seen[name] {
-					seen[name] = true
-					paths = append(paths, path)
-				}
-				return nil
+				return true
 			})
 		}
 	}
 	return paths
+}
+
+// walk visits what is in a folder, in the order of names, and in those of its folders for which visit says so. It follows links, but
+// enters no folder twice: links may lead in circles.
+func walk(folder string, visit func(path string, isDir bool) (enter bool)) {
+	entered := map[string]bool{}
+	var enter func(folder string)
+	enter = func(folder string) {
+		real, err := filepath.EvalSymlinks(folder)
+		if err != nil || entered[real] {
+			return
+		}
+		entered[real] = true
+		entries, _ := os.ReadDir(folder) // what cannot be read has no models
+		for _, e := range entries {
+			path := filepath.Join(folder, e.Name())
+			isDir := e.IsDir()
+			if e.Type()&fs.ModeSymlink != 0 {
+				target, err := os.Stat(path)
+				if err != nil {
+					continue // it leads nowhere
+				}
+				isDir = target.IsDir()
+			}
+			if visit(path, isDir) && isDir {
+				enter(path)
+			}
+		}
+	}
+	enter(folder)
+}
+
+// isModel says whether a folder is a whole model in the diffusers layout.
+func isModel(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, "model_index.json"))
+	return err == nil
 }
 
 // isNetwork says whether a folder is one network by itself, as diffusers and transformers write it.

@@ -95,8 +95,22 @@ func (x *Item) Remove() error {
 	if err != nil {
 		return err
 	}
+	if x.elsewhere() {
+		return fmt.Errorf("%s is behind a link that leads out of %s, and darkroom removes nothing there: remove it yourself", x.Path, x.root)
+	}
 	if err := root.RemoveAll(rel); err != nil {
 		return fmt.Errorf("removing %s: %w", x.Path, err)
 	}
 	return nil
+}
+
+// elsewhere says whether a link on the way to the item leads out of the folder of models.
+func (x *Item) elsewhere() bool {
+	root, err := filepath.EvalSymlinks(x.root)
+	parent, err2 := filepath.EvalSymlinks(filepath.Dir(x.Path))
+	if err != nil || err2 != nil {
+		return false
+	}
+	rel, err := filepath.Rel(root, parent)
+	return err != nil || !filepath.IsLocal(rel)
 }
