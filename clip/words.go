@@ -56,6 +56,17 @@ func (t *Tokenizer) wordAt(s string) (ids []int32, n int) {
 	return nil, 0
 }
 
+// HasWord reports whether a word of WithWords would be found in the text.
+func HasWord(text, word string) bool {
+	if word == "" || len(text) < len(word) {
+		return false
+	}
+	found := false
+	t := &Tokenizer{words: map[string][]int32{strings.ToLower(word): nil}, longestWord: len(word)}
+	t.splitWords(text, func(string) {}, func([]int32) { found = true })
+	return found
+}
+
 // partOfWord says whether a rune beside a word makes it a part of another.
 func partOfWord(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' || r == '-'

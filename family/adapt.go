@@ -106,9 +106,19 @@ func repack(w *kernels.Weight, arrays map[*kernels.Weight]tensor.Array) {
 	}
 }
 
+// ReadsEmbedding reports whether textual inversions like this one are made for the model.
+func (m *Model) ReadsEmbedding(e *checkpoint.Embedding) bool { return m.Text.reads(e) }
+
 // embed puts the vectors of embeddings after the rows of the encoder's table, and their names into its tokenizer.
 func (t *clipText) embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error {
 	return t.embedAs(all, views, now, func(e *checkpoint.Embedding) tensor.Array { return e.Text })
+}
+
+func (t *clipText) reads(e *checkpoint.Embedding) bool { return t.fits(e.Text) }
+
+// fits reports whether vectors are as wide as the encoder's.
+func (t *clipText) fits(vectors tensor.Array) bool {
+	return vectors != nil && vectors.Shape()[1] == t.model.Config.HiddenSize
 }
 
 func (t *clipText) embedAs(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string, vectors func(*checkpoint.Embedding) tensor.Array) error {
@@ -124,7 +134,7 @@ func (t *clipText) embedAs(all []*checkpoint.Embedding, views map[string]checkpo
 		if v == nil {
 			return fmt.Errorf("the embedding %s has no vectors for %s: it is for %s", e.Token, t.part.Title, e.Family())
 		}
-		if s := v.Shape(); s[1] != t.model.Config.HiddenSize {
+		if s := v.Shape(); !t.fits(v) {
 			return fmt.Errorf("the embedding %s has vectors of %d numbers, and %s reads %d: it is for %s", e.Token, s[1], t.part.Title, t.model.Config.HiddenSize, cmp.Or(e.Family(), "another model"))
 		}
 		for range v.Shape()[0] {

@@ -140,6 +140,8 @@ type TextEncoder interface {
 	// with one of them is a *TextError.
 	Encode(ctx context.Context, texts []string, o TextOptions) (*Encoded, error)
 
+	// reads reports whether textual inversions like this one are made for it.
+	reads(e *checkpoint.Embedding) bool
 	// embed adds textual inversions to the views of the encoders' arrays, and notes in now what it changed.
 	embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error
 }

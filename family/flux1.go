@@ -240,6 +240,8 @@ func (t *t5Text) encodeAll(ctx context.Context, words []string, e *Encoded) erro
 	return nil
 }
 
+func (t *flux1Text) reads(*checkpoint.Embedding) bool { return false }
+
 func (t *flux1Text) embed(all []*checkpoint.Embedding, _ map[string]checkpoint.Weights, _ map[string]string) error {
 	return noEmbeddings(all)
 }

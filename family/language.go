@@ -136,6 +136,8 @@ func (t *languageModel) encode(ctx context.Context, texts []string, o TextOption
 	return e, lengths, nil
 }
 
+func (t *languageModel) reads(*checkpoint.Embedding) bool { return false }
+
 func (t *languageModel) embed(all []*checkpoint.Embedding, _ map[string]checkpoint.Weights, _ map[string]string) error {
 	if len(all) > 0 {
 		return fmt.Errorf("the embedding %s is for CLIP text encoders, which this model does not have", all[0].Token)

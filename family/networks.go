@@ -2,6 +2,7 @@ package family
 
 import (
 	"fmt"
+	"slices"
 
 	"darkroom/clip"
 	"darkroom/recipe"
@@ -9,6 +10,16 @@ import (
 
 // Network is an adapter that a prompt asks for with a tag such as <lora:NAME:0.8>.
 type Network = clip.Tag
+
+// Mentioned are the names that stand in the texts as words, as names of textual inversions do.
+func Mentioned(names []string, texts ...string) (found []string) {
+	for _, name := range names {
+		if slices.ContainsFunc(texts, func(text string) bool { return clip.HasWord(text, name) }) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
 
 // Networks are the adapters that weighted prompts ask for, each tag once. Hypernetworks are not supported, which a warning
 // says.

@@ -167,6 +167,8 @@ func (t *sd3Text) cutByCLIP(words []string, e *Encoded) error {
 	return nil
 }
 
+func (t *sd3Text) reads(*checkpoint.Embedding) bool { return false }
+
 func (t *sd3Text) embed(all []*checkpoint.Embedding, _ map[string]checkpoint.Weights, _ map[string]string) error {
 	return noEmbeddings(all)
 }

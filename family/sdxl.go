@@ -224,13 +224,21 @@ func (t *xlText) timeIDs(i int, o TextOptions) tensor.Tensor {
 // embed gives each encoder its own part of the embeddings.
 func (t *xlText) embed(all []*checkpoint.Embedding, views map[string]checkpoint.Weights, now map[string]string) error {
 	for _, e := range t.encoders {
-		vectors := func(v *checkpoint.Embedding) tensor.Array { return v.Text }
-		if e.part.Name == "text_encoder_2" {
-			vectors = func(v *checkpoint.Embedding) tensor.Array { return v.Text2 }
-		}
-		if err := e.embedAs(all, views, now, vectors); err != nil {
+		if err := e.embedAs(all, views, now, e.vectors()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *xlText) reads(e *checkpoint.Embedding) bool {
+	return !slices.ContainsFunc(t.encoders, func(c *clipText) bool { return !c.fits(c.vectors()(e)) })
+}
+
+// vectors are the part of an embedding for this one of the encoders.
+func (t *clipText) vectors() func(*checkpoint.Embedding) tensor.Array {
+	if t.part.Name == "text_encoder_2" {
+		return func(e *checkpoint.Embedding) tensor.Array { return e.Text2 }
+	}
+	return func(e *checkpoint.Embedding) tensor.Array { return e.Text }
 }

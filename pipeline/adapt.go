@@ -3,7 +3,6 @@ package pipeline
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -65,14 +64,8 @@ func (p *Pipeline) adaptation(pl *plan) (*adaptation, error) {
 			return nil, fmt.Errorf("%.80s: %w", t.Text, err)
 		}
 	}
-	embeddings, err := recipe.ParseUses(pl.Embedding)
-	if err != nil {
-		return nil, usagef("--embedding %w", err)
-	}
-	for _, u := range embeddings {
-		if err := p.addEmbedding(a, u.Name); err != nil {
-			return nil, fmt.Errorf("--embedding %s: %w", u.Name, err)
-		}
+	if err := p.addEmbeddings(a, pl); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -120,32 +113,6 @@ func (p *Pipeline) addAdapter(a *adaptation, u recipe.Use) (path string, err err
 	return path, nil
 }
 
-func (p *Pipeline) addEmbedding(a *adaptation, name string) error {
-	path, err := library.FindPart(library.Embeddings, name)
-	if err != nil {
-		return &UsageError{err}
-	}
-	if p.extras.embeddings[path] == nil {
-		s, err := p.extras.open(path)
-		if err != nil {
-			return err
-		}
-		e, err := checkpoint.ReadEmbedding(s)
-		if err != nil {
-			return err
-		}
-		p.extras.remember(path, e)
-	}
-	hash, err := checkpoint.HashFile(path, p.options.HashCache)
-	if err != nil {
-		return err
-	}
-	a.Embeddings = append(a.Embeddings, p.extras.embeddings[path])
-	a.files = append(a.files, recipe.File{Kind: "embedding", Name: filepath.Base(path), SHA256: hash})
-	a.key += "embedding " + path + "\n"
-	return nil
-}
-
 func (x *extras) open(path string) (*checkpoint.Source, error) {
 	s, err := checkpoint.OpenSource(path)
 	if err == nil {
@@ -167,6 +134,9 @@ func adaptationOf(r Request) string {
 	tags, _ := family.Networks(r.Syntax, r.Prompt, r.Negative, r.Regions, r.Toward)
 	for _, t := range tags {
 		key += "\x00" + t.Text
+	}
+	if strings.Contains(r.Embedding, recipe.EmbeddingsByWord) {
+		key += "\x00" + strings.Join(mentioned(r), "\x00")
 	}
 	return key
 }

@@ -97,3 +97,37 @@ func TestTagsAndBatches(t *testing.T) {
 		t.Errorf("--lora nowhere: %v", err)
 	}
 }
+
+// TestEmbeddingsByWord: with auto, the embeddings are those that the prompts name as words and that are for the model; without, a warning
+// names the option.
+func TestEmbeddingsByWord(t *testing.T) {
+	t.Setenv("DARKROOM_MODELS", adapted)
+	p := open(t, Options{Model: "testdata/models/sd1"})
+	plain := p.NewRequest("a red SWIRL")
+	plain.Negative, plain.Steps, plain.Width, plain.Height = "twirl", 2, 64, 64 // that one is for SDXL
+	rendered := func(r Request) (*Image, string) {
+		img, warnings := renderWarned(t, p, r)
+		return img, strings.Join(warnings, "\n")
+	}
+	without, warned := rendered(plain)
+	if !strings.Contains(warned, "--embedding swirl uses it") || strings.Contains(warned, "twirl") {
+		t.Errorf("no embeddings: warnings %q", warned)
+	}
+	named, byWord, other := plain, plain, plain
+	named.Embedding, byWord.Embedding, other.Embedding = "swirl", "auto", "auto"
+	other.Prompt = "a red swirly"
+	with, warned := rendered(named)
+	if strings.Contains(warned, "embedding") || with.Recipe.Result.Pixels == without.Recipe.Result.Pixels {
+		t.Errorf("--embedding swirl: warnings %q, or it changes nothing", warned)
+	}
+	if got, warned := rendered(byWord); got.Recipe.Result.Pixels != with.Recipe.Result.Pixels || got.Recipe.Embedding != with.Recipe.Embedding || strings.Contains(warned, "embedding") {
+		t.Errorf("auto: the recipe has %q, or another picture; warnings %q", got.Recipe.Embedding, warned)
+	}
+	if got, _ := rendered(other); got.Recipe.Embedding != "" {
+		t.Errorf("a word that only begins so: the recipe has %q", got.Recipe.Embedding)
+	}
+	got, errs := together(t, p, []Request{byWord, other}, nil)
+	if errs[0] != nil || errs[1] != nil || got[0].Recipe.Result.Pixels != with.Recipe.Result.Pixels || got[1].Recipe.Embedding != "" {
+		t.Errorf("in a batch: %v, or other pictures", errs)
+	}
+}

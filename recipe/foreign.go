@@ -87,7 +87,12 @@ func ParseForeign(text string) (Foreign, error) {
 	if len(text) > MaxForeign {
 		return Foreign{}, fmt.Errorf("%d bytes of another program's text, more than the %d that are read", len(text), MaxForeign)
 	}
-	text = cleanText(text)
+	f, err := parseForeign(cleanText(text))
+	f.embeddings()
+	return f, err
+}
+
+func parseForeign(text string) (Foreign, error) {
 	if o, ok := parseObject(text); ok {
 		return parseJSON(o)
 	}

@@ -46,3 +46,23 @@ func TestHashes(t *testing.T) {
 		t.Errorf("renamed: %s", f.Recipe.Prompt)
 	}
 }
+
+// TestForeignEmbeddings: other programs' ways to name an embedding in a prompt are its name as a word, which is this program's.
+func TestForeignEmbeddings(t *testing.T) {
+	text := "a cat, (embedding:Swirl.pt:1.2), embedding:art\\twirl, Embedding:a-b <embed:d/c c>\nNegative prompt: embedding: none\nSteps: 1, Sampler: Euler, Seed: 1, CFG scale: 2, Size: 8x8"
+	f, err := ParseForeign(text)
+	if err != nil || f.Recipe.Prompt != "a cat, (Swirl:1.2), twirl, a-b c c" || f.Recipe.Negative != "embedding: none" {
+		t.Errorf("%v, prompt %q, negative prompt %q", err, f.Recipe.Prompt, f.Recipe.Negative)
+	}
+	var names []string
+	for _, x := range f.Files {
+		names = append(names, x.Kind+" "+x.Name)
+	}
+	if got := strings.Join(names, ", "); got != "embedding Swirl, embedding twirl, embedding a-b, embedding c c" {
+		t.Errorf("files %s", got)
+	}
+	r := Recipe{Prompt: "Swirl swirl-2 (swirl:1.1)", Negative: "swirly"}
+	if r.RenameEmbedding("swirl", "a$1"); r.Prompt != "a$1 swirl-2 (a$1:1.1)" || r.Negative != "swirly" {
+		t.Errorf("renamed: %q, %q", r.Prompt, r.Negative)
+	}
+}

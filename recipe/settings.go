@@ -256,7 +256,7 @@ func table() []Setting {
 			About: "an adapter, FILE or NAME[:WEIGHT[:TEXT_WEIGHT]]; may be repeated",
 			Field: func(s *Settings) any { return &s.LoRA }, Recipe: func(r *Recipe) any { return &r.LoRA }},
 		{Name: "embedding", Aliases: []string{"embeddings"}, Group: ModelGroup, Kind: TextKind, MaxBytes: maxPrompt, Repeat: true, Default: "none", Split: splitUses,
-			About: "a textual inversion, FILE or NAME; prompts can then use its name as a word; may be repeated",
+			About: "a textual inversion, FILE or NAME; prompts can then use its name as a word; may be repeated; auto: each installed one whose name the prompts have as a word",
 			Field: func(s *Settings) any { return &s.Embedding }, Recipe: func(r *Recipe) any { return &r.Embedding }},
 
 		{Name: "init", Aliases: []string{"init-image"}, Group: EditingGroup, Kind: TextKind, MaxBytes: 4096, Default: "none",

@@ -35,6 +35,22 @@ func library(t *testing.T, s *testServer) {
 	s.want(200, "POST", "/sdapi/v1/refresh-checkpoints", nil, nil)
 }
 
+// TestEmbeddingsByWord: for clients of AUTOMATIC1111's API the name of an embedding in a prompt is enough.
+func TestEmbeddingsByWord(t *testing.T) {
+	s := start(t, Options{})
+	library(t, s)
+	if err := os.CopyFS(filepath.Join(os.Getenv("DARKROOM_MODELS"), "embeddings"), os.DirFS("../pipeline/testdata/adapted/embeddings")); err != nil {
+		t.Fatal(err)
+	}
+	for prompt, want := range map[string]string{"a (swirl:1.2)": "swirl.safetensors", "a twirl": ""} {
+		var out struct{ Images [][]byte }
+		s.want(200, "POST", "/sdapi/v1/txt2img", object{"prompt": "a cat", "negative_prompt": prompt, "steps": 1, "width": 64, "height": 64, "override_settings": object{"sd_model_checkpoint": "sd1"}}, &out)
+		if got := recipeOf(t, out.Images[0]).Embedding; got != want {
+			t.Errorf("%q: the recipe has the embedding %q", prompt, got)
+		}
+	}
+}
+
 // Models go by their names in all three APIs, several at once, and are closed when nobody uses them.
 func TestModels(t *testing.T) {
 	s := start(t, Options{Idle: 300 * time.Millisecond})

@@ -179,8 +179,11 @@ func (s *source) request(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Req
 	if s.complete {
 		return pipeline.FromRecipe(s.recipe), nil
 	}
-	renamed := s.renameLoRAs()
+	renamed := append(s.renameLoRAs(), s.renameEmbeddings()...)
 	given := s.foreign.Given()
+	if !given.Has("embedding") {
+		given.Set("embedding", recipe.EmbeddingsByWord)
+	}
 	given.Apply(&r.Settings)
 	r, notes := s.usable(p, r)
 	return r, append(renamed, notes...)
@@ -214,6 +217,38 @@ func (s *source) renameLoRAs() (notes []string) {
 		}
 	}
 	return notes
+}
+
+// renameEmbeddings finds embeddings that go by other names here by their hashes, and says which are missing.
+func (s *source) renameEmbeddings() (notes []string) {
+	for _, f := range s.foreign.Files {
+		if f.Kind != "embedding" {
+			continue
+		}
+		if _, err := library.NamedPart(library.Embeddings, f.Name); err == nil {
+			continue
+		}
+		if path := embeddingByHash(f.SHA256); path != "" {
+			s.foreign.Recipe.RenameEmbedding(f.Name, library.PartName(path))
+			notes = append(notes, fmt.Sprintf("the embedding %q is here as %s", f.Name, library.PartName(path)))
+			continue
+		}
+		notes = append(notes, fmt.Sprintf("the embedding %.80q is not here, so its name is encoded as words", f.Name))
+	}
+	return notes
+}
+
+// embeddingByHash is the installed embedding whose SHA-256 begins so, "" if there is none.
+func embeddingByHash(hash string) string {
+	if len(hash) < 8 {
+		return ""
+	}
+	for _, path := range library.Parts(library.Embeddings) {
+		if got, err := checkpoint.HashFile(path, machine.HashFolder()); err == nil && strings.HasPrefix(got, hash) {
+			return path
+		}
+	}
+	return ""
 }
 
 // usable replaces settings of another program that this model would refuse and reports the replacements. Such a picture is

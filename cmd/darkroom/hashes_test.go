@@ -78,3 +78,39 @@ func TestInspectUNetAlone(t *testing.T) {
 		t.Errorf("no word on memory:\n%s", out)
 	}
 }
+
+// TestFromUsesEmbeddings: embeddings that another program's prompt names are used, by their hashes if need be; a missing one is said.
+func TestFromUsesEmbeddings(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("DARKROOM_MODELS", dir)
+	for from, to := range map[string]string{"models/sd1": "apples", "adapted/embeddings": "embeddings"} {
+		if err := os.CopyFS(filepath.Join(dir, to), os.DirFS("../../pipeline/testdata/"+from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hash, err := checkpoint.HashFile(filepath.Join(dir, "embeddings", "swirl.safetensors"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ prompt, fields, message, used string }{
+		"by its name":     {"a swirl", "", "", "swirl.safetensors"},
+		"ComfyUI's way":   {"a (embedding:swirl:1.1)", "", "", "swirl.safetensors"},
+		"by its hash":     {"a Curl", `, TI hashes: "curl: ` + hash[:12] + `"`, `the embedding "curl" is here as swirl`, "swirl.safetensors"},
+		"one not here":    {"a curl", `, TI hashes: "curl: 0123456789ab"`, `the embedding "curl" is not here`, ""},
+		"of another kind": {"a twirl", "", "", ""},
+	} {
+		text, picture := filepath.Join(t.TempDir(), "their.txt"), filepath.Join(t.TempDir(), "p.png")
+		content := c.prompt + "\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 1, Size: 64x64" + c.fields + ", Version: v1.10.1"
+		if err := os.WriteFile(text, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		code, _, errs := command(t, "", "generate", "--from", text, "--model", "apples", "-o", picture, "--quiet")
+		if code != 0 || !strings.Contains(errs, c.message) {
+			t.Fatalf("%s: exit code %d, %s", name, code, errs)
+		}
+		_, out, _ := command(t, "", "inspect", picture)
+		if got := strings.Contains(out, "embedding file     swirl.safetensors"); got != (c.used != "") {
+			t.Errorf("%s: the recipe:\n%s", name, out)
+		}
+	}
+}

@@ -21,7 +21,7 @@ var resolvers = map[string]func(r *Reader, text string) (string, error){
 	"model":        (*Reader).model,
 	"vae":          part(library.VAEs),
 	"lora":         uses(library.LoRAs),
-	"embedding":    uses(library.Embeddings),
+	"embedding":    (*Reader).embeddings,
 	"init":         (*Reader).picture,
 	"mask":         (*Reader).mask,
 	"hires":        (*Reader).hires,
@@ -140,6 +140,14 @@ func uses(k library.Kind) func(*Reader, string) (string, error) {
 		}
 		return recipe.FormatUses(list), nil
 	}
+}
+
+// embeddings are names, or auto.
+func (r *Reader) embeddings(text string) (string, error) {
+	if strings.TrimSpace(text) == recipe.EmbeddingsByWord {
+		return recipe.EmbeddingsByWord, nil
+	}
+	return uses(library.Embeddings)(r, text)
 }
 
 // control resolves the networks, their image encoders and the pictures of controls.

@@ -126,6 +126,9 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 	if !asked.Has("prompt") {
 		asked.Set("prompt", "")
 	}
+	if !asked.Has("embedding") {
+		asked.Set("embedding", recipe.EmbeddingsByWord) // there a word in the prompt is enough
+	}
 	if f, ok := optional(fields, "eta"); ok && f >= 0 && f <= 1 {
 		asked.Set("eta", f)
 	}
