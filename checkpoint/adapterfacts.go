@@ -110,19 +110,18 @@ func (f *AdapterFacts) rank(shape []int) {
 }
 
 func isTextModule(base string) bool {
-	for _, p := range []string{"lora_te", "text_encoder", "te1_", "te2_", "clip_l.", "clip_g.", "lycoris_te"} {
+	for _, p := range []string{"lora_te", "text_encoder", "te1_", "te2_", "clip_l.", "clip_g.", "lycoris_te", "cond_stage_model.", "conditioner."} {
 		if strings.HasPrefix(base, p) {
 			return true
 		}
 	}
-	return false
+	return isText(strings.TrimPrefix(strings.TrimPrefix(base, "base_model.model."), "lycoris_"))
 }
 
 // family tells what the adapter is for: by the width of the text that cross attentions read, by names that only one family
 // has, by what its trainer noted.
 func (f *AdapterFacts) family(s *Source) {
 	byName := []struct{ part, family string }{
-		{"lora_te2_", SDXL.String()}, {"text_encoder_2.", SDXL.String()}, {"clip_g.", SDXL.String()},
 		{"noise_refiner", "Z-Image"}, {"single_transformer_blocks", "FLUX.1"}, {"double_blocks", "FLUX.1"}, {"single_blocks", "FLUX.1"}, {"joint_blocks", "Stable Diffusion 3"},
 		{"img_mod", "Qwen-Image"},
 	}
@@ -139,20 +138,31 @@ func (f *AdapterFacts) family(s *Source) {
 			}
 		}
 	}
-	for _, n := range byName {
+	named := func(n struct{ part, family string }) bool {
 		for _, name := range s.Names() {
 			if strings.Contains(name, n.part) {
 				f.Family, f.FamilyWhy = n.family, "it has layers "+strings.Trim(n.part, "._")
-				if n.family == "FLUX.1" {
-					f.fluxVersion(s)
-				}
-				return
+				return true
 			}
+		}
+		return false
+	}
+	for _, n := range byName {
+		if named(n) {
+			if n.family == "FLUX.1" {
+				f.fluxVersion(s)
+			}
+			return
 		}
 	}
 	if f.Family = twoStreams(s); f.Family != "" {
 		f.FamilyWhy = "its layers have a stream for the text"
 		return
+	}
+	for _, second := range []string{"lora_te2_", "text_encoder_2.", "clip_g."} { // other families have a second one, too, but not such a denoiser
+		if named(struct{ part, family string }{second, SDXL.String()}) {
+			return
+		}
 	}
 	meta := s.Metadata()
 	for _, key := range []string{"ss_base_model_version", "modelspec.architecture"} {

@@ -69,8 +69,13 @@ var adapterPrefixes = []struct{ prefix, part string }{
 	{"lora_unet_", "unet"}, {"lora_te1_", "text_encoder"}, {"lora_te2_", "text_encoder_2"}, {"lora_te3_", "text_encoder_3"}, {"lora_te_", "text_encoder"},
 	{"lora_transformer_", "transformer"}, {"lycoris_", ""}, {"base_model.model.", ""}, {"text_encoder_2.", "text_encoder_2"}, {"text_encoder_3.", "text_encoder_3"},
 	{"text_encoder.", "text_encoder"}, {"unet.", "unet"}, {"unet_", "unet"}, {"diffusion_model.", "unet"}, {"model.diffusion_model.", "unet"},
-	{"transformer.", "transformer"}, {"clip_l.", "text_encoder"}, {"clip_g.", "text_encoder_2"}, {"te1_", "text_encoder"}, {"te2_", "text_encoder_2"},
+	{"transformer.", "transformer"}, {"clip_l.", "text_encoder"}, {"clip_g.", "text_encoder_2"}, {"te1_", "text_encoder"}, {"te2_", "text_encoder_2"}, {"te_", "text_encoder"},
+	{"lora_unet.", "unet"}, {"lora_te1.", "text_encoder"}, {"lora_te2.", "text_encoder_2"}, {"lora_te3.", "text_encoder_3"}, {"lora_te.", "text_encoder"},
+	{"lora_transformer.", "transformer"}, {"text_encoders.", ""}, {"cond_stage_model.", "text_encoder"}, {"conditioner.embedders.0.", "text_encoder"},
 }
+
+// isText reports whether a module is a text encoder's by its own name, which CLIP's encoders share.
+func isText(name string) bool { return strings.HasPrefix(flatten(name), "text_model_") }
 
 // find are the layers for a module's name; without one, the part is what the name says.
 func (m nameMap) find(name string) (layers []layer, part string, ok bool) {
@@ -90,7 +95,7 @@ func (m nameMap) find(name string) (layers []layer, part string, ok bool) {
 				continue
 			}
 			name, cut = rest, true
-			if p.part != "" {
+			if p.part != "" && !(p.part == "transformer" && strings.HasPrefix(part, "text_encoder")) { // clip_l.transformer.text_model…
 				part = p.part
 			}
 			if part == "unet" { // some trainers call every denoiser so
@@ -102,7 +107,10 @@ func (m nameMap) find(name string) (layers []layer, part string, ok bool) {
 			break
 		}
 		if !cut {
-			return nil, part, false
+			if part != denoiser || !isText(name) {
+				return nil, part, false
+			}
+			part = "text_encoder" // of an adapter that is for one network alone
 		}
 	}
 }
