@@ -1,12 +1,9 @@
 package checkpoint
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -108,78 +105,6 @@ func (a *Adapter) Source() *Source { return a.source }
 
 // Modules are the names of the layers that the file changes, as it spells them.
 func (a *Adapter) Modules() []string { return slices.Sorted(maps.Keys(a.modules)) }
-
-// peftAlphas are the alphas that PEFT keeps outside the arrays: one for all, and some by names.
-type peftAlphas struct {
-	all      map[string]float64 // by the part's prefix: "unet.", ""
-	patterns map[string]float64
-	rsLoRA   bool
-}
-
-// readAlphas reads diffusers' metadata, or the adapter_config.json beside a file of PEFT's own.
-func readAlphas(s *Source) (peftAlphas, error) {
-	p := peftAlphas{all: map[string]float64{}, patterns: map[string]float64{}}
-	text, what := []byte(s.Metadata()["lora_adapter_metadata"]), "lora_adapter_metadata"
-	if len(text) == 0 && s.path != "" {
-		what = filepath.Join(filepath.Dir(s.path), "adapter_config.json")
-		info, err := os.Stat(what)
-		if err != nil || info.Size() > 1<<20 || !strings.HasPrefix(filepath.Base(s.path), "adapter_model.") {
-			return p, nil
-		}
-		if text, err = os.ReadFile(what); err != nil {
-			return p, err
-		}
-	}
-	if len(text) == 0 {
-		return p, nil
-	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(text, &values); err != nil {
-		return p, fmt.Errorf("%s: %w", what, err)
-	}
-	for key, raw := range values {
-		prefix, last := "", key
-		if i := strings.LastIndexByte(key, '.'); i >= 0 {
-			prefix, last = key[:i+1], key[i+1:]
-		}
-		var err error
-		switch last {
-		case "lora_alpha":
-			var v float64
-			err = json.Unmarshal(raw, &v)
-			p.all[prefix] = v
-		case "alpha_pattern":
-			var list map[string]float64
-			err = json.Unmarshal(raw, &list)
-			for name, v := range list {
-				p.patterns[prefix+name] = v
-			}
-		case "use_rslora":
-			err = json.Unmarshal(raw, &p.rsLoRA)
-		}
-		if err != nil {
-			return p, fmt.Errorf("%s: %s: %w", what, key, err)
-		}
-	}
-	return p, nil
-}
-
-// of is the alpha of a module, if it is known.
-func (p peftAlphas) of(name string) (float64, bool) {
-	name = strings.TrimPrefix(name, "base_model.model.")
-	for pattern, v := range p.patterns {
-		if name == pattern || strings.HasSuffix(name, "."+pattern) {
-			return v, true
-		}
-	}
-	for prefix, v := range p.all {
-		if prefix != "" && strings.HasPrefix(name, prefix) {
-			return v, true
-		}
-	}
-	v, ok := p.all[""]
-	return v, ok
-}
 
 // Matched is an adapter matched to an open model: what it changes, by part and array.
 type Matched struct {

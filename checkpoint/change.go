@@ -185,11 +185,14 @@ func (c *change) rank() int {
 
 // rankScale is α/r, 1 without an α; α/√r for PEFT's rank-stabilised ones.
 func (c *change) rankScale(p peftAlphas, name string) float64 {
-	r := c.rank()
+	r := float64(c.rank())
+	if r == 0 && c.kind == lokrChange { // LyCORIS's scale is 1 where both factors are whole, PEFT's is not
+		r, _ = p.rank.of(name)
+	}
 	if r == 0 {
 		return 1
 	}
-	alpha, ok := p.of(name)
+	alpha, ok := p.alpha.of(name)
 	if a := c.parts["alpha"]; a != nil && a.Shape().Len() == 1 {
 		one := make([]float32, 1)
 		if a.Decode(one, 0) == nil {
@@ -200,9 +203,9 @@ func (c *change) rankScale(p peftAlphas, name string) float64 {
 	case !ok:
 		return 1
 	case p.rsLoRA:
-		return alpha / math.Sqrt(float64(r))
+		return alpha / math.Sqrt(r)
 	}
-	return alpha / float64(r)
+	return alpha / r
 }
 
 // values decodes a part whole.

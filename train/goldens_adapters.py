@@ -12,7 +12,7 @@ import sys
 
 import torch
 from diffusers import UNet2DConditionModel
-from peft import LoraConfig
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -183,6 +183,29 @@ def peft(w):
         w.save(name, "sd1", tensors, merged, metadata=metadata)
 
 
+def peft_folders(w):
+    """Folders that peft itself writes, with alphas and ranks in adapter_config.json, merged by peft in float64."""
+    targets = dict(target_modules=["to_k", "to_out.0", "conv1"])
+    for name, config in {
+        "peft-loha": LoHaConfig(r=2, alpha=5, rank_pattern={"to_k": 3}, alpha_pattern={"conv1": 7}, **targets),
+        "peft-lokr": LoKrConfig(r=1, alpha=3, decompose_both=True, decompose_factor=2, **targets),
+        "peft-lokr-whole": LoKrConfig(r=64, alpha=16, rank_pattern={"conv1": 32}, **targets),
+        "peft-patterns": LoraConfig(r=2, lora_alpha=6, alpha_pattern={"attn2.to_k": 4, r"down_blocks.*attn1\.to_k": 5, "to_k": 3}, **targets),
+    }.items():
+        base = w.models["sd1"]
+        unet = UNet2DConditionModel(**UNETS["sd1"]).double()
+        unet.load_state_dict({k.removeprefix("unet."): v for k, v in base.items() if k.startswith("unet.")})
+        unet = get_peft_model(unet, config)
+        for p in unet.parameters():
+            if p.requires_grad:
+                p.data = randn(*p.shape).double()
+        unet.save_pretrained(OUT / name)
+        tensors = load_file(OUT / name / "adapter_model.safetensors")
+        merged = {f"unet.{k}": v for k, v in unet.merge_and_unload().state_dict().items() if not torch.equal(v, base[f"unet.{k}"])}
+        w.save(f"{name}/adapter_model", "sd1", {k: v.float() for k, v in tensors.items()}, merged)
+        (OUT / name / "README.md").unlink()
+
+
 def relatives(w):
     base = w.models["sd1"]
     linear, conv = LINEAR[0], CONV[0]
@@ -295,6 +318,7 @@ def main():
     spellings(w)
     peft(w)
     relatives(w)
+    peft_folders(w)
     (OUT / "expected.json").write_text(json.dumps(w.expected, indent=0))
 
 
