@@ -73,6 +73,31 @@ func TestFoldersBesideCheckpoints(t *testing.T) {
 	}
 }
 
+// TestAdapterFolders: PEFT and diffusers give the file of each adapter the same name, and its folder says which it is.
+func TestAdapterFolders(t *testing.T) {
+	root := t.TempDir()
+	for _, f := range []string{"loras/ink/adapter_model.safetensors", "loras/old/paint/pytorch_lora_weights.safetensors", "loras/pytorch_lora_weights.safetensors", "loras/plain/c.safetensors"} {
+		write(t, filepath.Join(root, f))
+	}
+	t.Setenv("DARKROOM_MODELS", root)
+	var names []string
+	for _, path := range Parts(LoRAs) {
+		names = append(names, PartName(path))
+	}
+	if want := []string{"ink", "paint", "c", "pytorch_lora_weights"}; !slices.Equal(names, want) {
+		t.Errorf("%v, want %v", names, want)
+	}
+	ink := filepath.Join(root, "loras", "ink")
+	for _, name := range []string{"ink", ink, "INK", "adapter_model", filepath.Join(ink, "adapter_model.safetensors")} {
+		if got, err := FindPart(LoRAs, name); err != nil || got != filepath.Join(ink, "adapter_model.safetensors") {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+	if got := PartName("adapter_model.safetensors"); got != "adapter_model" {
+		t.Errorf("a file without a folder: %s", got)
+	}
+}
+
 func write(t *testing.T, path string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {

@@ -128,17 +128,38 @@ func isNetwork(folder string) bool {
 	return err == nil
 }
 
-// PartName is what a file is called by: its name without folder and ending. A folder has no ending.
+// adapterFiles are the names that PEFT and diffusers give the file of every adapter, each in a folder of its own.
+var adapterFiles = []string{"adapter_model", "pytorch_lora_weights"}
+
+// PartName is what a file is called by: its name without folder and ending. A folder has no ending. Adapters whose files have the
+// same name everywhere are called by their folder.
 func PartName(path string) string {
 	if !slices.Contains(weightFiles, strings.ToLower(filepath.Ext(path))) {
 		return filepath.Base(path)
 	}
-	return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	if parent := filepath.Base(filepath.Dir(path)); slices.Contains(adapterFiles, stem(path)) && len(parent) > 1 && parent != ".." && !slices.Contains(LoRAs.folders, parent) {
+		return parent
+	}
+	return stem(path)
 }
 
-// FindPart turns a path or a name into the path of a file of that kind. Upper and lower case of names are one.
+func stem(path string) string { return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) }
+
+// FindPart turns a path or a name into the path of a file of that kind. Upper and lower case of names are one. A folder as PEFT and
+// diffusers write it stands for the adapter in it.
 func FindPart(k Kind, name string) (string, error) {
-	if _, err := os.Stat(name); err == nil {
+	st, err := os.Stat(name)
+	if err == nil && st.IsDir() && k.Name == LoRAs.Name {
+		for _, file := range adapterFiles {
+			for _, ending := range weightFiles {
+				path := filepath.Join(name, file+ending)
+				if _, err := os.Stat(path); err == nil {
+					return path, nil
+				}
+			}
+		}
+	}
+	if err == nil {
 		return name, nil
 	}
 	return NamedPart(k, name)
@@ -150,7 +171,7 @@ func NamedPart(k Kind, name string) (string, error) {
 	for _, same := range []func(path string) bool{
 		func(p string) bool { return PartName(p) == name || filepath.Base(p) == name },
 		func(p string) bool {
-			return strings.EqualFold(PartName(p), name) || strings.EqualFold(filepath.Base(p), name)
+			return strings.EqualFold(PartName(p), name) || strings.EqualFold(filepath.Base(p), name) || strings.EqualFold(stem(p), name)
 		},
 	} {
 		if i := slices.IndexFunc(all, same); i >= 0 {
