@@ -42,12 +42,16 @@ var adapterSuffixes = []struct{ suffix, part string }{
 // IsAdapter reports whether a file is one.
 func IsAdapter(s *Source) bool {
 	for _, name := range s.Names() {
-		_, part := adapterPart(name)
+		base, part := adapterPart(name)
 		switch part {
-		case "", "alpha", "on_input", "diff", "diff_b":
-			continue
+		case "", "alpha":
+		case "diff", "diff_b": // a common word: it takes a prefix that trainers write
+			if slices.ContainsFunc(adapterPrefixes, func(p adapterPrefix) bool { return strings.HasPrefix(base, p.prefix) }) {
+				return true
+			}
+		default:
+			return true
 		}
-		return true
 	}
 	return false
 }

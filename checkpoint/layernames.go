@@ -64,8 +64,10 @@ func layerNames(parts map[string]Weights) nameMap {
 
 func flatten(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
+type adapterPrefix struct{ prefix, part string }
+
 // adapterPrefixes name the part that a module belongs to. Those without one may stand before others.
-var adapterPrefixes = []struct{ prefix, part string }{
+var adapterPrefixes = []adapterPrefix{
 	{"lora_unet_", "unet"}, {"lora_te1_", "text_encoder"}, {"lora_te2_", "text_encoder_2"}, {"lora_te3_", "text_encoder_3"}, {"lora_te_", "text_encoder"},
 	{"lora_transformer_", "transformer"}, {"lycoris_", ""}, {"base_model.model.", ""}, {"text_encoder_2.", "text_encoder_2"}, {"text_encoder_3.", "text_encoder_3"},
 	{"text_encoder.", "text_encoder"}, {"unet.", "unet"}, {"unet_", "unet"}, {"diffusion_model.", "unet"}, {"model.diffusion_model.", "unet"},

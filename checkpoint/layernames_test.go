@@ -57,3 +57,23 @@ func TestFamilyByTextEncoders(t *testing.T) {
 		}
 	}
 }
+
+// TestKindsOfAdapters: each kind of adapter is known as one by its content, also where a file has nothing else.
+func TestKindsOfAdapters(t *testing.T) {
+	const layer = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+	for what, names := range map[string][]string{
+		"an IA³":            {layer + ".weight", layer + ".on_input"},
+		"a full difference": {layer + ".diff", "lora_unet_conv_in.diff_b"},
+	} {
+		shapes := map[string]tensor.Shape{}
+		for _, name := range names {
+			shapes[name] = tensor.Shape{8, 8}
+		}
+		if d := Describe(shaped("adapter", shapes)); d.Kind != KindAdapter || d.What != what {
+			t.Errorf("%v: %+v", names, d)
+		}
+	}
+	if d := Describe(shaped("other", map[string]tensor.Shape{"block.0.diff": {8, 8, 8}, "block.1.diff": {8, 8, 8}})); d.Kind == KindAdapter {
+		t.Errorf("a network with a layer of that name: %+v", d)
+	}
+}

@@ -114,7 +114,7 @@ func (t *clipText) embed(all []*checkpoint.Embedding, views map[string]checkpoin
 	return t.embedAs(all, views, now, func(e *checkpoint.Embedding) tensor.Array { return e.Text })
 }
 
-func (t *clipText) reads(e *checkpoint.Embedding) bool { return t.fits(e.Text) }
+func (t *clipText) reads(e *checkpoint.Embedding) bool { return e.Text2 == nil && t.fits(e.Text) } // not SDXL's, one half of which is as wide
 
 // fits reports whether vectors are as wide as the encoder's.
 func (t *clipText) fits(vectors tensor.Array) bool {

@@ -12,12 +12,14 @@ const goldenFiles = "../../checkpoint/testdata/"
 // inspect tells each kind of file by its content, and what to do with it.
 func TestInspectFiles(t *testing.T) {
 	for file, want := range map[string][]string{
-		"adapters/kohya-sdxl.safetensors": {"a LoRA for SDXL: give it with --lora", "8 layers of the denoiser (2 of them convolutions), 2 of text encoders", "rank"},
-		"adapters/loha.safetensors":       {"a LoHa", "0.0 M"},
-		"single/sd1.ckpt":                 {"torch zip, LDM names", "Stable Diffusion 1", "epsilon: nothing says otherwise", "averaged weights", "text_encoder"},
-		"single/sdxl.safetensors":         {"SDXL", "v_prediction, zero terminal SNR: the keys v_pred and ztsnr", "text_encoder_2"},
-		"torch/embedding.pt":              {"a textual inversion of one vector", "old paint"},
-		"gguf/types.gguf":                 {"GGUF", "Q4_K"},
+		"adapters/text-linear-layer.safetensors": {"0 layers of the denoiser, 1 of text encoders"},
+		"adapters/ia3.safetensors":               {"an IA³: give it with --lora", "2 layers of the denoiser"},
+		"adapters/kohya-sdxl.safetensors":        {"a LoRA for SDXL: give it with --lora", "8 layers of the denoiser (2 of them convolutions), 2 of text encoders", "rank"},
+		"adapters/loha.safetensors":              {"a LoHa", "0.0 M"},
+		"single/sd1.ckpt":                        {"torch zip, LDM names", "Stable Diffusion 1", "epsilon: nothing says otherwise", "averaged weights", "text_encoder"},
+		"single/sdxl.safetensors":                {"SDXL", "v_prediction, zero terminal SNR: the keys v_pred and ztsnr", "text_encoder_2"},
+		"torch/embedding.pt":                     {"a textual inversion of one vector", "old paint"},
+		"gguf/types.gguf":                        {"GGUF", "Q4_K"},
 	} {
 		code, out, stderr := command(t, "", "inspect", goldenFiles+file)
 		if code != 0 {

@@ -143,7 +143,7 @@ func (f *fileFacts) print(e *env) {
 		adapterRows(row, a)
 	}
 	if x := f.Embedding; x != nil {
-		row("token", fmt.Sprintf("%s, which takes %d places in a prompt", x.Token, x.Vectors))
+		row("token", fmt.Sprintf("%s, which takes %s in a prompt", x.Token, counted(x.Vectors, "place")))
 		if x.Note != "" && x.Note != x.Token {
 			row("called", x.Note)
 		}
@@ -164,7 +164,7 @@ func adapterRows(row func(name, value string), a *checkpoint.AdapterFacts) {
 	if a.Family != "" {
 		row("for", a.Family+": "+a.FamilyWhy)
 	}
-	target := fmt.Sprintf("%d layers of the denoiser", a.Layers)
+	target := counted(a.Layers, "layer") + " of the denoiser"
 	if a.Convolutions > 0 {
 		target += fmt.Sprintf(" (%d of them convolutions)", a.Convolutions)
 	}
@@ -199,4 +199,12 @@ func metadataRow(t table.Writer, meta map[string]string) {
 	if text, err := json.Marshal(short); err == nil {
 		t.AppendRow(table.Row{"metadata", printable(fmt.Sprintf("%.300s", text))})
 	}
+}
+
+// counted is "1 layer", "2 layers".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
