@@ -104,6 +104,11 @@ func (g *comfyGraph) read() (Foreign, bool) {
 	}
 	g.latent(n.inputs["latent_image"])
 	g.model(model)
+	slices.Reverse(g.uses) // the way led from the sampler back to the file
+	f.ask(g.uses...)
+	if g.distilled > 0 {
+		f.readScale(g.distilled)
+	}
 	f.sampling(comfySampler(&f, sampler), schedule, comfy)
 	return f, true
 }
@@ -352,16 +357,49 @@ func (g *comfyGraph) model(v any) {
 	}
 }
 
+// lora notes the adapters of a node, which is met on the way to the model and on the way to the text encoder.
 func (g *comfyGraph) lora(n comfyNode) {
 	if name := g.value(n.inputs["lora_name"]); name != "" {
-		g.unused("LoRA", strings.TrimSpace(name+" "+g.value(n.inputs["strength_model"])))
+		u := Use{Name: name, Weight: strength(g.value(n.inputs["strength_model"]))}
+		switch clip := g.value(n.inputs["strength_clip"]); {
+		case clip != "":
+			u.TextWeight = strength(clip)
+		case !strings.Contains(n.class, "ModelOnly"):
+			u.TextWeight = u.Weight
+		}
+		g.use(u)
 		return
 	}
 	for _, key := range n.inputs.keys() { // nodes for several
+		if o := n.inputs.object(key); o.has("lora", "strength") { // rgthree's
+			u := Use{o.text("lora"), strength(o.text("strength")), strength(o.text("strength"))}
+			if two := o.text("strengthTwo"); two != "" {
+				u.TextWeight = strength(two)
+			}
+			if on := o.text("on"); on == "" || on == "true" {
+				g.use(u)
+			}
+			continue
+		}
 		if s := shown(n.inputs[key]); strings.Contains(s, "safetensors") {
 			g.unused("LoRA", s)
 		}
 	}
+}
+
+func (g *comfyGraph) use(u Use) {
+	if !slices.Contains(g.uses, u) {
+		g.uses = append(g.uses, u)
+	}
+}
+
+// scale notes the guidance scale that distilled models read beside the prompt, and reports whether the node has one.
+func (g *comfyGraph) scale(n comfyNode, role string) bool {
+	v, ok := parseFinite(g.value(n.inputs["guidance"]))
+	if ok && v > 0 && role == "positive" {
+		g.distilled = v
+	}
+	return ok
 }
 
 // latent takes the size of the first latents.
@@ -427,8 +465,10 @@ func (g *comfyGraph) conditioning(v any, role string, depth int) string {
 			return strings.Trim(a+", "+b, ", ")
 		}
 	}
+	scaled := g.scale(n, role)
 	if in, there := n.inputs["conditioning"]; there {
 		switch {
+		case scaled:
 		case n.class == "ConditioningZeroOut":
 			g.unused("conditioning", n.class)
 			return ""

@@ -17,6 +17,9 @@ type comfyGraph struct {
 	steps int
 	out   *Foreign
 	told  map[string]bool // what is unused, said once
+
+	uses      []Use   // adapters
+	distilled float64 // the scale that FLUX.1 reads; 0: none is given
 }
 
 const maxComfySteps = 20_000

@@ -50,16 +50,43 @@ func (r Recipe) loraTags() string {
 	}
 	var b strings.Builder
 	for _, u := range uses {
-		name := modelName(u.Name)
-		switch {
-		case strings.ContainsAny(name, "<>:"):
-		case u.Weight == u.TextWeight:
-			fmt.Fprintf(&b, " <lora:%s:%s>", name, formatNumber(u.Weight))
-		default: // the text encoder's first
-			fmt.Fprintf(&b, " <lora:%s:%s:%s>", name, formatNumber(u.TextWeight), formatNumber(u.Weight))
-		}
+		b.WriteString(u.tag())
 	}
 	return b.String()
+}
+
+// tag is what asks for an adapter in a prompt, "" where its name cannot stand there.
+func (u Use) tag() string {
+	name := modelName(u.Name)
+	switch {
+	case strings.ContainsAny(name, "<>:"):
+		return ""
+	case u.Weight == u.TextWeight:
+		return fmt.Sprintf(" <lora:%s:%s>", name, formatNumber(u.Weight))
+	}
+	return fmt.Sprintf(" <lora:%s:%s:%s>", name, formatNumber(u.TextWeight), formatNumber(u.Weight)) // the text encoder's first
+}
+
+// ask puts the adapters that a program lists beside the prompt into the prompt, unless it has their tags.
+func (f *Foreign) ask(uses ...Use) {
+	for _, u := range uses {
+		has := slices.ContainsFunc(f.Recipe.LoRANames(), func(name string) bool { return strings.EqualFold(modelName(name), modelName(u.Name)) })
+		switch tag := u.tag(); {
+		case has || u.Name == "" || u.Name == "None" || u.Weight == 0 && u.TextWeight == 0:
+		case tag == "":
+			f.unused("LoRA", u.String())
+		default:
+			f.Recipe.Prompt = strings.TrimLeft(f.Recipe.Prompt+tag, " ")
+		}
+	}
+}
+
+// strength reads a weight as a program wrote it; 1 where it wrote none.
+func strength(value string) float64 {
+	if w, ok := parseFinite(value); ok && w >= -1000 && w <= 1000 {
+		return w
+	}
+	return 1
 }
 
 var shortHash = regexp.MustCompile(`^[0-9a-fA-F]{6,64}$`)

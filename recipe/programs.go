@@ -22,7 +22,18 @@ func readSwarm(o object) (Foreign, bool) {
 	}
 	f.take(p, names)
 	f.sampling(comfySampler(&f, p.text("sampler")), p.text("scheduler"), comfy)
-	f.leave(p, names, "sampler", "scheduler", "swarm_version", "images", "date", "generation_time", "aspectratio", "automaticvae", "sidelength")
+	weights, texts := p.list("loraweights"), p.list("loratencweights")
+	for i, name := range p.list("loras") {
+		u := Use{text(name), 1, 1}
+		if i < len(weights) {
+			u.Weight, u.TextWeight = strength(text(weights[i])), strength(text(weights[i]))
+		}
+		if i < len(texts) {
+			u.TextWeight = strength(text(texts[i]))
+		}
+		f.ask(u)
+	}
+	f.leave(p, names, "loras", "loraweights", "loratencweights", "sampler", "scheduler", "swarm_version", "images", "date", "generation_time", "aspectratio", "automaticvae", "sidelength")
 	return f, true
 }
 
@@ -46,7 +57,16 @@ func readInvoke(o object) (Foreign, bool) {
 		f.setting("model", name)
 	}
 	f.sampling(o.text("scheduler"), "", invoke)
-	for _, x := range []struct{ key, inner string }{{"loras", "lora"}, {"controlnets", "control_model"}, {"ipAdapters", "ip_adapter_model"}, {"t2iAdapters", "t2i_adapter_model"}} {
+	for _, item := range o.list("loras") { // each with its model, which was called lora once
+		one, _ := item.(map[string]any)
+		inner := object(one).object("model")
+		if inner == nil {
+			inner = object(one).object("lora")
+		}
+		weight := strength(text(one["weight"]))
+		f.ask(Use{or(inner.text("name"), inner.text("model_name")), weight, weight})
+	}
+	for _, x := range []struct{ key, inner string }{{"controlnets", "control_model"}, {"ipAdapters", "ip_adapter_model"}, {"t2iAdapters", "t2i_adapter_model"}} {
 		for _, item := range o.list(x.key) {
 			f.unused(x.key, describe(item, x.inner))
 		}
@@ -251,7 +271,25 @@ func (f *Foreign) easy(o object) {
 	if strength, ok := parseFinite(o.text("clip_skip")); ok && strength > 0 || strings.EqualFold(o.text("clip_skip"), "true") || strings.EqualFold(o.text("Clip Skip"), "true") {
 		f.setting("clip_skip", "2")
 	}
-	f.leave(o, easyNames, append([]string{"clip_skip", "Clip Skip"}, easySilent...)...)
+	used := f.easyLoRAs(o)
+	f.leave(o, easyNames, append(append([]string{"clip_skip", "Clip Skip"}, used...), easySilent...)...)
+}
+
+// easyLoRAs reads Easy Diffusion's adapters, one or several with their weights, in JSON. The keys that it read are returned.
+func (f *Foreign) easyLoRAs(o object) []string {
+	const names, weights = "use_lora_model", "lora_alpha"
+	list, alphas := o.list(names), o.list(weights)
+	for i, name := range list {
+		u := Use{text(name), 1, 1}
+		if i < len(alphas) {
+			u.Weight, u.TextWeight = strength(text(alphas[i])), strength(text(alphas[i]))
+		}
+		f.ask(u)
+	}
+	if list == nil {
+		return nil
+	}
+	return []string{names, weights}
 }
 
 // parseEasyText reads Easy Diffusion's text files: "Prompt: …", "Steps: 25", a setting a line.
@@ -323,6 +361,14 @@ func readFooocus(o object) (Foreign, bool) {
 	}
 	for _, key := range o.keys() {
 		value := shown(o[key])
+		if key == "loras" {
+			for _, item := range o.list(key) { // [file, weight, hash]
+				if one, _ := item.([]any); len(one) > 1 {
+					f.ask(Use{text(one[0]), strength(text(one[1])), strength(text(one[1]))})
+				}
+			}
+			continue
+		}
 		if value == "" || value == "None" || slices.Contains([]string{"prompt", "negative_prompt", "real_prompt", "real_negative_prompt", "full_prompt", "full_negative_prompt"}, key) {
 			continue
 		}
