@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -75,9 +76,28 @@ func badJSON(err error) error {
 	e := &wire.Error{Status: http.StatusBadRequest, Type: "invalid_request_error", Message: "the body is not the expected JSON: " + err.Error(), Code: "invalid_json"}
 	var field *json.UnmarshalTypeError
 	if errors.As(err, &field) {
-		e.Param, e.Message = field.Field, fmt.Sprintf("it is a JSON %s, but must be %v", field.Value, field.Type)
+		e.Param, e.Message = field.Field, fmt.Sprintf("it is a JSON %s, but must be %s", field.Value, inJSON(field.Type))
 	}
 	return e
+}
+
+// inJSON is what JSON calls a type's values.
+func inJSON(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return inJSON(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	}
+	return "a whole number"
 }
 
 // JSON answers with v.
