@@ -1,7 +1,12 @@
 package server
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +54,26 @@ func TestEmbeddingsByWord(t *testing.T) {
 			t.Errorf("%q: the recipe has the embedding %q", prompt, got)
 		}
 	}
+	for prompt, want := range map[string]any{"a swirl": "auto", "a swirly": nil} {
+		var seen struct{ Settings map[string]any }
+		if s.want(200, "POST", "/v1/inspect", withText(t, prompt+"\nSteps: 1, Sampler: Euler, CFG scale: 2, Seed: 1, Size: 64x64"), &seen); seen.Settings["embedding"] != want || seen.Settings["prompt"] != prompt {
+			t.Errorf("%q, read from a picture: %v", prompt, seen.Settings)
+		}
+	}
+}
+
+// withText is a PNG with parameters as another program writes them.
+func withText(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
+		t.Fatal(err)
+	}
+	const header = 8 + 25 // the signature and IHDR
+	chunk := append([]byte("tEXtparameters\x00"), text...)
+	out := binary.BigEndian.AppendUint32(bytes.Clone(b.Bytes()[:header]), uint32(len(chunk)-4))
+	out = binary.BigEndian.AppendUint32(append(out, chunk...), crc32.ChecksumIEEE(chunk))
+	return append(out, b.Bytes()[header:]...)
 }
 
 // Models go by their names in all three APIs, several at once, and are closed when nobody uses them.

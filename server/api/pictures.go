@@ -3,7 +3,9 @@ package api
 import (
 	"net/http"
 
+	"darkroom/family"
 	"darkroom/imagefile"
+	"darkroom/models/library"
 	"darkroom/recipe"
 	"darkroom/server/ask"
 	"darkroom/server/web"
@@ -152,6 +154,13 @@ func known(f *recipe.Foreign) (g recipe.Given) {
 		if v := s.FromRecipe(&f.Recipe); v != nil && f.Knows(s.JSON()) {
 			g.Set(s.Name, v)
 		}
+	}
+	var installed []string
+	for _, path := range library.Parts(library.Embeddings) {
+		installed = append(installed, library.PartName(path))
+	}
+	if len(family.Mentioned(installed, f.Recipe.Prompt, f.Recipe.Negative)) > 0 { // there, a word is enough
+		g.Set("embedding", recipe.EmbeddingsByWord)
 	}
 	return g
 }
