@@ -111,12 +111,17 @@ func sameFile(path string, data []byte) bool {
 
 // BaseName is a file name from the prompt's first words and the seed: "a-red-apple-42".
 func BaseName(prompt string, seed uint64) string {
+	const most = 48 // bytes
 	words := strings.FieldsFunc(strings.ToLower(prompt[:min(len(prompt), 1000)]), func(c rune) bool {
-		return !unicode.IsLetter(c) && !unicode.IsDigit(c)
+		vowel := unicode.In(c, unicode.Mn, unicode.Mc) && !unicode.Is(unicode.Variation_Selector, c) // of Thai, Hindi and others
+		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !vowel
 	})
 	name := ""
 	for _, w := range words {
-		if len(name)+len(w) > 48 {
+		if name == "" && len(w) > most { // scripts without spaces
+			w = strings.ToValidUTF8(w[:most], "")
+		}
+		if len(name)+len(w) > most {
 			break
 		}
 		name += w + "-"

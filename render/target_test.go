@@ -131,7 +131,8 @@ func names(t *testing.T, dir string) string {
 }
 
 func TestBaseName(t *testing.T) {
-	for want, prompt := range map[string]string{"a-red-apple-7": "A red, (apple)!", "picture-7": "🍎/../..", "猫-7": "猫 " + strings.Repeat("x", 1<<20)} {
+	for want, prompt := range map[string]string{"a-red-apple-7": "A red, (apple)!", "picture-7": "🍎/../..", "猫-7": "猫 " + strings.Repeat("x", 1<<20),
+		strings.Repeat("猫", 16) + "-7": strings.Repeat("猫", 50) + "，狗", strings.Repeat("x", 47) + "-7": strings.Repeat("x", 47) + "é", "ผลไม้-7": "ผลไม้", "a-7": "a ❤️"} {
 		if got := BaseName(prompt, 7); got != want {
 			t.Errorf("%.20s: %s, want %s", prompt, got, want)
 		}
