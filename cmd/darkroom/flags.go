@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -72,6 +73,11 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 		if g.Has("prompt") {
 			return g, &usageError{c.Command.Name, fmt.Sprintf("two prompts: --prompt %.40q and the argument %.40q: give one", g.Prompt, word)}
 		}
+		if word == "-" {
+			if word, err = promptOf(c.App.Reader); err != nil {
+				return g, err
+			}
+		}
 		g.Set("prompt", word)
 	}
 	for _, text := range []string{g.Prompt, g.Negative} {
@@ -80,6 +86,20 @@ func readSettings(c *cli.Context, prompt bool) (recipe.Given, error) {
 		}
 	}
 	return g, nil
+}
+
+// promptOf is the prompt that stdin holds, without the line break at its end.
+func promptOf(stdin io.Reader) (string, error) {
+	const most = 1 << 20 // what is too long for a prompt is refused elsewhere
+	text, err := io.ReadAll(io.LimitReader(stdin, most))
+	if err != nil {
+		return "", fmt.Errorf("reading the prompt from stdin: %w", err)
+	}
+	prompt := strings.TrimRight(string(text), "\r\n")
+	if prompt == "" {
+		return "", usagef("the prompt - is read from stdin, which is empty (--prompt=- is a dash itself)")
+	}
+	return prompt, nil
 }
 
 // randomSeed reports whether a random seed was asked for, which is also the default.

@@ -39,7 +39,7 @@ func TestWhereFlagsStand(t *testing.T) {
 			t.Errorf("%s: prompt %q, %d steps, seed %d", line, r.Prompt, r.Steps, r.Seed)
 		}
 	}
-	for line, want := range map[string]string{"--|-x": "-x", "--prompt=--steps": "--steps", "--prompt|-": "-", "--|--": "--", "": "", "-": "-"} {
+	for line, want := range map[string]string{"--|-x": "-x", "--prompt=--steps": "--steps", "--prompt|-": "-", "--|--": "--", "": ""} {
 		file := filepath.Join(dir, "dash.png")
 		args := append([]string{"generate", "--model", tiny, "-q", "--steps", "1", "-o", file}, strings.Split(line, "|")...)
 		if code, _, errs := command(t, "", args...); code != 0 {
@@ -140,6 +140,28 @@ func TestFolder(t *testing.T) {
 	}
 	if got := sharing.BaseName("猫 "+strings.Repeat("x", 100), 1) + sharing.BaseName("🍎/../..", 2); got != "猫-1picture-2" {
 		t.Errorf("names %q", got)
+	}
+}
+
+// TestPromptFromStdin: a dash is stdin, as for other commands; --prompt=- is the dash.
+func TestPromptFromStdin(t *testing.T) {
+	for _, c := range []struct {
+		stdin string
+		args  []string
+		want  string
+	}{{"a red apple,\nripe\r\n", []string{"-"}, "a red apple,\nripe"}, {"x", []string{"--prompt=-"}, "-"}} {
+		path := filepath.Join(t.TempDir(), "a.png")
+		if code, _, errs := command(t, c.stdin, append([]string{"generate", "--model", tiny, "--steps", "1", "-q", "-o", path}, c.args...)...); code != 0 {
+			t.Fatalf("%q: exit code %d, %s", c.args, code, errs)
+		}
+		_, out, _ := command(t, "", "inspect", "--json", path)
+		var r struct{ Prompt string }
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Prompt != c.want {
+			t.Errorf("%q: %v, prompt %q, want %q", c.args, err, r.Prompt, c.want)
+		}
+	}
+	if code, _, errs := command(t, "\n", "generate", "-", "--model", tiny); code != 2 || !strings.Contains(errs, "stdin, which is empty") {
+		t.Errorf("an empty stdin: exit code %d, %s", code, errs)
 	}
 }
 
