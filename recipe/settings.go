@@ -298,7 +298,7 @@ func table() []Setting {
 			About: "extend --init beyond its edges: `left=N,right=N,top=N,bottom=N` pixels",
 			Field: func(s *Settings) any { return &s.Outpaint }, Recipe: func(r *Recipe) any { return &r.Outpaint }},
 		{Name: "regions", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
-			About: "prompts for parts of the picture, `AREA=PROMPT; AREA=PROMPT`; an area is left, right, top, bottom, center, x,y,w,h in percent, or a mask file",
+			About: "give parts of the picture their own prompts, `AREA=PROMPT; …`: an area is left, right, top, bottom, center, x,y,w,h in percent, or a mask file",
 			Field: func(s *Settings) any { return &s.Regions }, Recipe: func(r *Recipe) any { return &r.Regions }},
 		{Name: "toward", Group: PromptGroup, Kind: TextKind, MaxBytes: maxPrompt, Default: "none", Split: oneText,
 			About: "blend from the prompt towards another, `SHARE:PROMPT`",

@@ -425,7 +425,7 @@ func counts(s batch.Summary) string {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}
 	}
-	return fmt.Sprintf("%d pictures: %s", s.Total, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s", counted(s.Total, "picture"), strings.Join(parts, ", "))
 }
 
 // openStore opens a folder or a bucket.

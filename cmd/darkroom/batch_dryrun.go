@@ -45,12 +45,12 @@ func dryRun(e *env, o batchOptions, list *jobs.List, past *history.History, mode
 		}
 	}
 	est := estimate(list.Images, past, models)
-	text := fmt.Sprintf("%d pictures of %d prompts", len(list.Images), est.prompts)
+	text := counted(len(list.Images), "picture") + " of " + counted(est.prompts, "prompt")
 	if list.Twice > 0 {
 		text += fmt.Sprintf(" (%d duplicates in the file are left out)", list.Twice)
 	}
 	if est.measured > 0 {
-		text += fmt.Sprintf(", about %v on this machine (measured on %d pictures)", est.time.Round(time.Second), est.measured)
+		text += fmt.Sprintf(", about %v on this machine (measured on %s)", est.time.Round(time.Second), counted(est.measured, "picture"))
 	} else {
 		text += "; no earlier renders on this machine to estimate the time from"
 	}

@@ -79,7 +79,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 	code, out, _ = command(t, "", "batch", "jobs.yaml", "--dry-run")
-	if code != 0 || !strings.HasPrefix(out, "1.png\ta red apple\n2.png\ta red apple\n2 pictures of 1 prompts, about ") || !strings.Contains(out, "(measured on 3 pictures)") {
+	if code != 0 || !strings.HasPrefix(out, "1.png\ta red apple\n2.png\ta red apple\n2 pictures of 1 prompt, about ") || !strings.Contains(out, "(measured on 3 pictures)") {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 }
@@ -225,7 +225,7 @@ func TestBatchModelGone(t *testing.T) {
 	for _, want := range []struct {
 		code int
 		errs string
-	}{{0, "1 pictures: 1 rendered in "}, {0, "1 pictures: 0 rendered, 1 kept in "}, {2, "darkroom: jobs.yaml:1: --model ./copy: there is no such folder"}} {
+	}{{0, "1 picture: 1 rendered in "}, {0, "1 picture: 0 rendered, 1 kept in "}, {2, "darkroom: jobs.yaml:1: --model ./copy: there is no such folder"}} {
 		code, _, errs := command(t, "", "batch", "jobs.yaml", "-o", "out")
 		if code != want.code || !strings.Contains(errs, want.errs) {
 			t.Errorf("exit code %d, stderr %q, not %d and %q", code, errs, want.code, want.errs)
