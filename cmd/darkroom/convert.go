@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,6 +63,9 @@ func convert(_ context.Context, e *env, o convertOptions) (err error) {
 			return usagef("--dtype %s: fp32, fp16 or bf16", o.DType)
 		}
 	}
+	if ext := strings.ToLower(filepath.Ext(o.Out)); slices.Contains([]string{".gguf", ".ckpt", ".pt", ".pth", ".bin", ".sft"}, ext) {
+		return usagef("%s: convert writes no %s files: end the name with .safetensors, or give a folder's", o.Out, ext)
+	}
 	prediction, err := checkpoint.ParsePrediction(o.Prediction)
 	if err != nil {
 		return usagef("--%v", err)
@@ -100,7 +104,7 @@ func convert(_ context.Context, e *env, o convertOptions) (err error) {
 		err = x.SaveFile(o.Out)
 	} else {
 		if x.Files, err = family.Vocabularies(folder); err == nil {
-			err = x.SaveFolder(o.Out)
+			err = x.SaveFolder(filepath.Clean(o.Out)) // a slash at the end would put the unfinished one into it
 		}
 	}
 	if err != nil {

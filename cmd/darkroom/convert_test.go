@@ -46,7 +46,7 @@ func TestConvert(t *testing.T) {
 	file, folder, half, baked := filepath.Join(dir, "a.safetensors"), filepath.Join(dir, "b"), filepath.Join(dir, "c.safetensors"), filepath.Join(dir, "d.safetensors")
 	golden := goldenFiles + "single/sd1.safetensors"
 	for _, line := range [][]string{
-		{"convert", golden, folder}, {"convert", folder, file}, {"convert", "--dtype", "bf16", golden, half},
+		{"convert", golden, folder + string(filepath.Separator)}, {"convert", folder, file}, {"convert", "--dtype", "bf16", golden, half},
 		{"convert", "--lora", goldenFiles + "adapters/kohya-sd1.safetensors:0.7:-0.5", "--dtype", "fp32", golden, baked},
 	} {
 		if code, out, stderr := command(t, "", line...); code != 0 || strings.TrimSpace(out) != line[len(line)-1] {
@@ -74,6 +74,7 @@ func TestConvert(t *testing.T) {
 		{[]string{"convert", "--dtype", "fp8", golden, file}, "fp32, fp16 or bf16"},
 		{[]string{"convert", "--prediction", "x", golden, file}, "auto, epsilon, v or flow"},
 		{[]string{"convert", golden, folder}, "exists already"},
+		{[]string{"convert", golden, filepath.Join(dir, "x.gguf")}, "convert writes no .gguf files"},
 		{[]string{"convert", goldenFiles + "adapters/loha.safetensors", folder}, "give it with --lora"},
 		{[]string{"convert", "--lora", goldenFiles + "single/sd1.ckpt", golden, file}, "give it with --model"},
 		{[]string{"convert", "--lora", "nowhere", golden, file}, "no lora of that name"},
