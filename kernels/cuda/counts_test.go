@@ -28,6 +28,14 @@ type countCase struct {
 	family *family
 }
 
+// tiles are the families that multiply channels in whole chunks. The earlier versions in kernels/lab have the first three.
+func tiles() []family {
+	if os.Getenv("LAB") != "" {
+		return families[:3]
+	}
+	return families[:5]
+}
+
 func countCases() (all []countCase) {
 	weight := func(role kernels.Role, s ...int) *kernels.Weight {
 		return kernels.NewWeight("w", role, tensor.Tensor{DType: tensor.F16, Shape: s, Data: make([]byte, 2*tensor.Shape(s).Len())})
@@ -36,7 +44,7 @@ func countCases() (all []countCase) {
 	if Splits(640, columns, 9*320, false) != 1 {
 		panic("the blocks that are counted must have whole sums")
 	}
-	for i := range families[:3] {
+	for i := range tiles() {
 		f := &families[i]
 		c := countCase{Kernel: "gemm_mma_f16_" + f.name, Blocks: 640 * columns / f.m / f.n, family: f}
 		for _, k := range []int{320, 1280} {

@@ -93,8 +93,8 @@ func TestClass(t *testing.T) {
 		want   class
 		names  string
 	}{
-		{320, 0, mmaSync, mmaSync, "128x128 128x64 64x64"},
-		{64, 32, mmaSync, mmaSync, "128x128 128x64 64x64"},
+		{320, 0, mmaSync, mmaSync, "128x128 128x64 64x64 128x128_8w 128x64_8w"},
+		{64, 32, mmaSync, mmaSync, "128x128 128x64 64x64 128x128_8w 128x64_8w"},
 		{4, 0, mmaSync, mmaSync, "64x64_narrow"},
 		{320, 4, mmaSync, mmaSync, "64x64_narrow"},
 		{320, 0, plain, plain, "simple"},

@@ -31,10 +31,12 @@ type family struct {
 
 // families are the kernels of gemm.cu and gemm_sm90.cu, the best guess of each class first.
 var families = []family{
-	mmaFamily("128x128", 128, 128, 3, 1.0, chunked),
-	mmaFamily("128x64", 128, 64, 4, 0.85, chunked),
-	mmaFamily("64x64", 64, 64, 4, 0.65, chunked),
-	mmaFamily("64x64_narrow", 64, 64, 4, 0.65, func(b *Backend, g gemm) bool { return !chunked(b, g) }),
+	mmaFamily("128x128", 128, 128, 4, 3, 1.0, chunked),
+	mmaFamily("128x64", 128, 64, 4, 4, 0.85, chunked),
+	mmaFamily("64x64", 64, 64, 4, 4, 0.65, chunked),
+	mmaFamily("128x128_8w", 128, 128, 8, 3, 1.0, crowded),
+	mmaFamily("128x64_8w", 128, 64, 8, 4, 0.85, crowded),
+	mmaFamily("64x64_narrow", 64, 64, 4, 4, 0.65, func(b *Backend, g gemm) bool { return !chunked(b, g) }),
 	wgmmaFamily(HopperTiles[0]),
 	wgmmaFamily(HopperTiles[1]),
 	wgmmaFamily(HopperTiles[2]),
@@ -44,8 +46,8 @@ var families = []family{
 }
 
 // mmaFamily has stages of 64 bytes of each row of A and B: gemm.cuh's kStageBytes.
-func mmaFamily(name string, m, n, stages int, share float64, fits func(*Backend, gemm) bool) family {
-	return family{name, mmaSync, fits, m, n, 128, stages * (m + n) * 64, share}
+func mmaFamily(name string, m, n, warps, stages int, share float64, fits func(*Backend, gemm) bool) family {
+	return family{name, mmaSync, fits, m, n, 32 * warps, stages * (m + n) * 64, share}
 }
 
 // chunked says whether channels come in whole chunks of 16 bytes, which are copied asynchronously.
@@ -53,6 +55,10 @@ func chunked(b *Backend, g gemm) bool {
 	chunk := int32(16 / b.dtype.Size())
 	return g.c1%chunk == 0 && g.c2%chunk == 0
 }
+
+// crowded says whether a tile of eight warps may compute a shape. Before Ampere copies go through registers, of which these
+// warps have too few.
+func crowded(b *Backend, g gemm) bool { return chunked(b, g) && b.device.Capability[0] >= 8 }
 
 // warps are those that hold results: all, but for Hopper's producers.
 func (f *family) warps() int {
@@ -126,9 +132,11 @@ func (b *Backend) familyFor(g gemm) *family {
 // choices are the families among which a shape may have a choice.
 func (b *Backend) choices() (all []*family) {
 	for i := range families {
-		if f := &families[i]; f.class == b.products && f.class != plain && f.name != "64x64_narrow" && f.shared <= b.sharedMost {
-			all = append(all, f)
+		f := &families[i]
+		if f.class != b.products || f.class == plain || f.shared > b.sharedMost || f.class == mmaSync && !f.fits(b, gemm{c1: 64}) {
+			continue
 		}
+		all = append(all, f)
 	}
 	return all
 }

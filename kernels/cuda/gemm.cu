@@ -20,9 +20,13 @@ REDUCE(bf16, bfloat_t)
 using Large = Tile<128, 128, 2, 2, 3>;
 using Medium = Tile<128, 64, 2, 2, 4>;
 using Small = Tile<64, 64, 2, 2, 4>;
+// The same by eight smaller warps: as many warps on a processor as its registers allow. Ampere on.
+using LargeOf8 = Tile<128, 128, 2, 4, 3>;
+using MediumOf8 = Tile<128, 64, 4, 2, 4>;
 
-#define MMA(name, T, Tile, wide)                                                \
-  WIDE_KERNEL(gemm_mma_##name, Tile::kThreads, Gemm, g) {                       \
+#define MMA(name, T, Tile, wide) MMA_OF(name, T, Tile, wide, 2)
+#define MMA_OF(name, T, Tile, wide, blocks)                                     \
+  BOUND_KERNEL(gemm_mma_##name, Tile::kThreads, blocks, Gemm, g) {              \
     SHARED(char, stages);                                                       \
     gemm_mma<T, Tile, wide>(g, stages);                                         \
   }
@@ -32,7 +36,15 @@ using Small = Tile<64, 64, 2, 2, 4>;
   MMA(name##_64x64, T, Small, true)                                             \
   MMA(name##_64x64_narrow, T, Small, false)
 ALL(f16, half_t)
+#define ALL_OF_8(name, T)                                                       \
+  MMA(name##_128x128_8w, T, LargeOf8, true)                                     \
+  MMA_OF(name##_128x64_8w, T, MediumOf8, true, 3)
+#if !defined(OLD_GPU) || defined(CUDA_EMU)
+ALL_OF_8(f16, half_t)
+#endif
 #ifndef OLD_GPU
 ALL(bf16, bfloat_t)
+ALL_OF_8(bf16, bfloat_t)
 ALL(tf32, float)
+ALL_OF_8(tf32, float)
 #endif

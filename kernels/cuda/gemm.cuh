@@ -196,6 +196,7 @@ template <int M, int N, int WM, int WN, int stages>
 struct Tile {
   static constexpr int kM = M, kN = N, kWarpsM = WM, kWarpsN = WN;
   static constexpr int kThreads = 32 * WM * WN, kStages = stages;
+  static constexpr bool kCrowded = kThreads > 128; // so many warps that one loads while others multiply
   static constexpr int kWarpM = M / WM, kWarpN = N / WN;
   static constexpr int kStageBytes = (M + N) * kRowBytes; // rows of A, then of B
 };
@@ -204,6 +205,8 @@ struct Tile {
 // cycle serves. ldmatrix reads one chunk of 8 neighbouring rows: the chunks of a row are permuted by its number so that
 // these 8 fall on 8 different places. Rows 8 apart are permuted alike.
 __device__ __forceinline__ int chunk_at(int row, int chunk) { return row * kRowBytes + (chunk ^ (row >> 1 & 3)) * 16; }
+// other_half is where chunk 2 lies, in the row whose chunk 0 lies at a place, and 3 where 1 does.
+__device__ __forceinline__ Shared other_half(Shared chunk) { return flipped(chunk, 32); }
 
 // Loader brings the rows of a stage into shared memory. Every thread owns one chunk column and every
 // kThreads/4-th row. With wide, channels come in whole chunks (c1 and c2 are multiples of them) and are copied
@@ -434,29 +437,47 @@ __device__ __forceinline__ void gemm_mma(const Gemm& g, char* stages) {
   const int b_at[2] = {kept(chunk_at(row_b, lane / 8 % 2)), kept(chunk_at(row_b, 2 + lane / 8 % 2))};
 
   Accumulators<T, Tile> sums;
-  Fragments<T, Tile> even, odd; // one is loaded while the other is multiplied
-  int read = 0, write = (kStages - 1) * kBytes;
+  int read = 0;
   cp_async_wait<kStages - 2>(); // stage 0 has come, for this thread
   __syncthreads();              // … and for all
-  even.load(base + a_at[0], base + b_at[0]);
+  if constexpr (Tile::kCrowded) {
+    Fragments<T, Tile> f;
 #pragma unroll 1
-  for (int i = 0; i < count; i++) {
+    for (int left = count; left > 0; left--) {
+      f.load(base + read + a_at[0], base + read + b_at[0]);
+      loader.next(read == 0 ? (kStages - 1) * kBytes : read - kBytes, left >= kStages);
+      cp_async_commit();
+      sums.multiply(f);
+      f.load(other_half(base + read + a_at[0]), other_half(base + read + b_at[0])); // registers are too few for a_at[1]
+      loader.step();
+      read = read == (kStages - 1) * kBytes ? 0 : read + kBytes;
+      sums.multiply(f);
+      cp_async_wait<kStages - 2>(); // the next stage has come, here
+      __syncthreads();              // … and for all; and all have done with this one
+    }
+  } else {
+    Fragments<T, Tile> even, odd; // one is loaded while the other is multiplied
+    even.load(base + a_at[0], base + b_at[0]);
+    int write = (kStages - 1) * kBytes;
+#pragma unroll 1
+    for (int i = 0; i < count; i++) {
 #ifdef OLD_GPU // copies go through registers, which are needed twice otherwise
-    loader.next(write, i + kStages - 1 < count);
-    odd.load(base + read + a_at[1], base + read + b_at[1]);
+      loader.next(write, i + kStages - 1 < count);
+      odd.load(base + read + a_at[1], base + read + b_at[1]);
 #else
-    odd.load(base + read + a_at[1], base + read + b_at[1]);
-    loader.next(write, i + kStages - 1 < count);
+      odd.load(base + read + a_at[1], base + read + b_at[1]);
+      loader.next(write, i + kStages - 1 < count);
 #endif
-    cp_async_commit();
-    sums.multiply(even);
-    loader.step();
-    write = read;
-    read = read == (kStages - 1) * kBytes ? 0 : read + kBytes;
-    cp_async_wait<kStages - 2>(); // the next stage has come, for this thread
-    __syncthreads();              // … and for all; and all have done with the stage before it
-    even.load(base + read + a_at[0], base + read + b_at[0]);
-    sums.multiply(odd);
+      cp_async_commit();
+      sums.multiply(even);
+      loader.step();
+      write = read;
+      read = read == (kStages - 1) * kBytes ? 0 : read + kBytes;
+      cp_async_wait<kStages - 2>(); // the next stage has come, for this thread
+      __syncthreads();              // … and for all; and all have done with the stage before it
+      even.load(base + read + a_at[0], base + read + b_at[0]);
+      sums.multiply(odd);
+    }
   }
 
   // The stages' memory is free once everybody is here. 32 rows a warp fit at a time.

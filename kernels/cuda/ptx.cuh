@@ -22,6 +22,9 @@ struct Acc {
 using Shared = uint32_t;
 __device__ __forceinline__ Shared shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
+// flipped is an address with some of its bits the other way.
+__device__ __forceinline__ Shared flipped(Shared at, int bits) { return at ^ bits; }
+
 // kept hides x's origin from the compiler, so that x is computed once, before a loop, and not again in each round.
 __device__ __forceinline__ int kept(int x) {
   asm volatile("mov.b32 %0, %0;" : "+r"(x));

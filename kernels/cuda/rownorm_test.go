@@ -71,7 +71,7 @@ func TestMomentsOfTheProductBefore(t *testing.T) {
 		apart.moments.apart = true
 		for _, s := range [][4]int{{35, 64, 96, 40}, {33, 1024, 160, 64}} { // the second is split
 			want := runs(t, apart, s[0], s[1], s[2], s[3])[0]
-			for i := range families[:3] {
+			for i := range tiles() {
 				b.only = &families[i]
 				for run, got := range runs(t, b, s[0], s[1], s[2], s[3]) {
 					for j := range want {

@@ -50,6 +50,7 @@ types='F32|F16|BF16'
 [ -n "$CUDA_LONG" ] && types='.*'
 later emu-ptx 1 "-test.short -test.run '^TestConformance$/^($types)$'" 'EMU_REPORT="$root/build/cuda/counts.json"'
 later emu-check 1 "-test.short -test.run '^TestConformance$/^F16$'"
+later emu-check 1 "-test.short -test.run '^TestFamilySubject$'" FAMILY=128x64_8w # whose loop is another
 later emu-check 1 "-test.short -test.run '^TestHopperSubject$/^f16_128x256'" EMU_CC=90
 later emu-ptx 1 "-test.short -test.run '^TestTF32$'"
 later emu-ptx 1 "-test.short -test.run '^TestHopperSubject$/^(f16|bf16_128x256)'" EMU_CC=90

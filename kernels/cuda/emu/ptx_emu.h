@@ -67,6 +67,7 @@ using Shared = const char*;
 inline float exp2_fast(float x) { return x < -126 ? 0 : exp2f(x); }
 inline int kept(int x) { return x; }
 inline Shared shared_address(const void* p) { return static_cast<const char*>(p); }
+inline Shared flipped(Shared at, int bits) { return at + ((intptr_t(at) ^ bits) - intptr_t(at)); }
 
 inline void store_shared_pair(float* to, float x, float y) {
   if ((uintptr_t)to % 8) emu::fail("shared address %p is not 8-byte aligned", (void*)to);

@@ -166,7 +166,7 @@ func launch(kernel string) (threads, shared int) {
 		if rows*columns == 128*128 {
 			stages = 3
 		}
-		return 128, stages * (rows + columns) * 64
+		return 32 * warpsOf(kernel), stages * (rows + columns) * 64
 	}
 	if m := regexp.MustCompile(`^attention_mma_\w+_(\d+)$`).FindStringSubmatch(kernel); m != nil {
 		d := number(m[1])

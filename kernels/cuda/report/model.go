@@ -82,7 +82,13 @@ type model struct {
 	kernels  map[string]kernel
 }
 
-const warps = 4 // of every tensor-core kernel's block but attention_wide's
+// warpsOf is those of a tensor-core kernel's block.
+func warpsOf(kernel string) int {
+	if strings.HasSuffix(kernel, "_8w") {
+		return 8
+	}
+	return 4 // but for attention_wide's, which no model here uses
+}
 
 // newModel separates what a block executes once from what it does in each step, by shapes of two depths. In a step the machine
 // code's own count is taken, where it is known; the rest is PTX.
@@ -104,7 +110,7 @@ func newModel(all []compiled, run []blockCount) model {
 		n := float64(c[1].Steps - c[0].Steps)
 		step := cost{}.plus(long, 1/n).plus(short, -1/n)
 		fixed := short.plus(step, -float64(c[0].Steps))
-		k := kernel{name: name, warps: warps, fixed: fixed, step: step}
+		k := kernel{name: name, warps: warpsOf(name), fixed: fixed, step: step}
 		var size int
 		if _, err := fmt.Sscanf(name, "gemm_mma_f16_%dx%d", &k.m, &k.n); err != nil {
 			_, _ = fmt.Sscanf(name, "attention_mma_f16_%d", &size)
@@ -116,7 +122,7 @@ func newModel(all []compiled, run []blockCount) model {
 			k.tap.issued = max(0, of(c[2]).plus(fixed, -1).plus(step, -float64(c[2].Steps)).issued/9)
 		}
 		if l := find(all, name, "80").loop; l.path > 0 {
-			k.step.issued = float64(warps * l.path)
+			k.step.issued = float64(k.warps * l.path)
 		}
 		m.kernels[name] = k
 	}
@@ -202,7 +208,7 @@ func (m model) product(g gpu, rows, image, n, channels, taps int, copied bool, m
 			best = min(best, k.time(g, k.fixed.plus(k.step, float64(deep)), ceil(rows, k.m)*ceil(n, k.n)*splits, memory))
 		}
 	} else {
-		for _, tile := range []string{"128x128", "128x64", "64x64"} {
+		for _, tile := range []string{"128x128", "128x64", "64x64", "128x128_8w", "128x64_8w"} {
 			k := m.on(g, "gemm_mma_f16_"+tile)
 			c := k.fixed.plus(k.step, float64(ceil(steps, splits)))
 			if taps > 1 {
@@ -242,8 +248,7 @@ func writeModel(b *bytes.Buffer, m model) {
 	fmt.Fprintf(b, "\n## A step of the denoiser: roofline and model\n\nA batch of two (guidance) of the U-Nets and of one of the transformers in float16, every operation of the published configurations. The roofline is the least time: for each layer the larger of its operations over the card's peak "+
 		"and its bytes over the memory's, each operand read once. The model takes the blocks on the fullest processor. Their instructions, multiplications, exponentials, cycles of shared memory and bytes are the demands on a closed network of queues; "+
 		"the warps that the processor holds are its customers. A block waits %d cycles for its start and its first operands, and a launch costs 1 µs. Hopper's products and attention are those by wgmma where they fit, with costs worked out from their tiles; of attention's main loop the instructions are counted in the machine code. "+
-		"Milliseconds; **modelled, not measured**. \"Libraries\" is what the same model says of every layer on the fastest of the tiles that cuBLAS, cuDNN, TensorRT and FlashAttention 2 are known to use, as in the published figures' steps above: "+
-		"no share of the roofline beyond that can be had from known kernels, as far as the model is right.\n\n| model | TFLOP | GB |", blockLatency)
+		"Milliseconds; **modelled, not measured**. \"Libraries\" is what the same model says of every layer on the fastest of the tiles that cuBLAS, cuDNN, TensorRT and FlashAttention 2 are known to use, as in the published figures' steps above.\n\n| model | TFLOP | GB |", blockLatency)
 	for _, g := range gpus {
 		fmt.Fprintf(b, " %s: roofline | model | share | libraries |", g.name)
 	}
