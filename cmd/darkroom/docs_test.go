@@ -46,7 +46,7 @@ func TestEditingPage(t *testing.T) {
 			}
 		}
 	}
-	if ran < 24 || brought > 8 {
+	if ran < 24 || brought > 11 {
 		t.Errorf("%d lines were run, %d were not", ran, brought)
 	}
 }
