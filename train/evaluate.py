@@ -253,6 +253,7 @@ def score(folder, wanted, model):
             for measure, right in scorer.right(task, read(folder / name, k)).items():
                 tally.setdefault(measure, []).append(bool(right))
         results[name] = {measure: {"share": float(np.mean(r)), "of": len(r)} for measure, r in tally.items()}
+    results["drawings"] = of_drawings(scorer, wanted)
     first = next(iter(SETTINGS))
     white = [background_spread(read(folder / first, k)) for k, task in enumerate(of(first, wanted)) if task["kind"] == "white"]
     results["white, grey levels"] = float(np.nanmedian(white)) if white else float("nan")
@@ -274,6 +275,17 @@ def training_scenes(prompt, count, painter):
         scene.look = grammar.look(chance)
         scenes.append(draw(scene, painter))
     return np.stack(scenes)
+
+
+def of_drawings(scorer, wanted):
+    """Shares by measure of what the judge finds in training scenes of the single objects: it knows other drawings of
+    these things, so it finds no more in pictures of the model."""
+    painter, tally = Painter(Catalogue()), {}
+    for task in wanted:
+        if task["kind"] == "object":
+            for measure, right in scorer.right(task, training_scenes(task["prompt"], 1, painter)[0]).items():
+                tally.setdefault(measure, []).append(bool(right))
+    return {measure: float(np.mean(r)) for measure, r in tally.items()}
 
 
 def diversity(scorer, pictures, wanted):
@@ -299,21 +311,22 @@ def autoencoder_psnr(model):
 
 def table(results):
     """The results in Markdown."""
-    lines = ["| what | bar | goal | " + " | ".join(words for words, *_ in SETTINGS.values()) + " | of |",
-             "|---|---|---|" + "---|" * len(SETTINGS) + "---|",
+    lines = ["| what | bar | goal | " + " | ".join(words for words, *_ in SETTINGS.values()) + " | training's drawings | of |",
+             "|---|---|---|" + "---|" * len(SETTINGS) + "---|---|",
              f"| autoencoder, PSNR on unseen scenes | 27 dB | 31 dB | {results['autoencoder PSNR, dB']:.1f} dB"
-             + " |" * len(SETTINGS) + " 256 |",
+             + " |" * (len(SETTINGS) + 1) + " 256 |",
              f"| spread of a plain white background, grey levels | | 2 | {results['white, grey levels']:.1f}"
-             + " |" * len(SETTINGS) + " |"]
+             + " |" * (len(SETTINGS) + 1) + " |"]
     for words, share in zip(("judge's features", "early features", "pixels"), results["diversity"]):
         lines.append(f"| diversity of {SEEDS} seeds, of the training data's: {words} | 60 % | | {100 * share:.0f} %"
-                     + " |" * len(SETTINGS) + f" {len(DIVERSE)} |")
+                     + " |" * (len(SETTINGS) + 1) + f" {len(DIVERSE)} |")
     first = results[next(iter(SETTINGS))]
     for measure, r in first.items():
         bar, goal = (f"{b} %" for b in BARS[measure]) if measure in BARS else ("", "")
         shares = " | ".join(f"{100 * results[name][measure]['share']:.0f} %" if measure in results[name] else ""
                             for name in SETTINGS)
-        lines.append(f"| {measure} | {bar} | {goal} | {shares} | {r['of']} |")
+        drawings = f"{100 * results['drawings'][measure]:.0f} %" if measure in results["drawings"] else ""
+        lines.append(f"| {measure} | {bar} | {goal} | {shares} | {drawings} | {r['of']} |")
     return "\n".join(lines)
 
 

@@ -4,7 +4,8 @@
     python -m train.judge --minutes 0 --export ../models/judge
 
 It is trained on random scenes of its own, in drawings of other icon sets than the model's (sprites.JUDGE_SETS), moved,
-tinted, blurred and noised. Its accuracy is reported on fresh scenes of these sets and of the model's own sets, which
+bent, tinted, blurred and noised. Drawing is what takes the time: a quarter of each batch is drawn anew, the rest is
+taken from what was drawn before. Its accuracy is reported on fresh scenes of these sets and of the model's own sets, which
 it never saw: the second is the most that a picture of the model can be expected to reach. Heads: the object's noun,
 the background, the number of objects.
 
@@ -35,10 +36,11 @@ from .sprites import JUDGE_SETS, TRAINED_SETS, Catalogue
 
 SIDE = 64
 # (channels in, channels out, kernel, stride)
-LAYERS = ((3, 32, 5, 2), (32, 64, 3, 2), (64, 64, 3, 1), (64, 128, 3, 2), (128, 128, 3, 1), (128, 256, 3, 2),
-          (256, 256, 3, 1))
+LAYERS = ((3, 32, 5, 2), (32, 64, 3, 2), (64, 96, 3, 1), (96, 160, 3, 2), (160, 160, 3, 1), (160, 320, 3, 2),
+          (320, 320, 3, 1))
+KEPT = 40000  # drawn scenes, 12 KB each
 CHECKPOINT = "judge.pt"
-MIX = Mix(kinds={"single": 0.7, "setting": 0.15, "count": 0.1, "place": 0.05}, first_weight=1.5, colour=0.3, sized=0.3, styled=0.1)
+MIX = Mix(kinds={"single": 0.7, "setting": 0.15, "count": 0.1, "place": 0.05}, first_weight=1.5, colour=0.3, sized=0.3, styled=0.2)
 
 
 class Judge(nn.Module):
@@ -59,7 +61,7 @@ class Judge(nn.Module):
         return torch.cat([y.mean((2, 3)), y.amax((2, 3))], 1)
 
     def forward(self, pictures):
-        features = self.features(pictures)
+        features = F.dropout(self.features(pictures), 0.2, self.training)
         return {name: head(features) for name, head in self.heads.items()}
 
 
@@ -108,8 +110,27 @@ class Examples:
         return pictures, {name: torch.tensor(values) for name, values in labels.items()}
 
 
+class Drawn:
+    """The scenes drawn so far, as bytes: the newest KEPT of them."""
+
+    def __init__(self, examples):
+        self.examples, self.pictures, self.labels = examples, [], []
+
+    def batch(self, size, random):
+        """A batch a quarter of which is new; the first batches are all new."""
+        fresh = max(1, size // 4) if len(self.pictures) >= 8 * size else size
+        pictures, labels = self.examples.batch(fresh)
+        self.pictures += [*((pictures + 1) * 127.5).round().to(torch.uint8)]
+        self.labels += [{name: int(values[k]) for name, values in labels.items()} for k in range(fresh)]
+        del self.pictures[:-KEPT], self.labels[:-KEPT]
+        chosen = [*range(-fresh, 0), *torch.randint(len(self.pictures), (size - fresh,), generator=random).tolist()]
+        return (torch.stack([self.pictures[k] for k in chosen]).float() / 127.5 - 1,
+                {name: torch.tensor([self.labels[k][name] for k in chosen]) for name in labels})
+
+
 def roughen(pictures, random):
-    """Shift, tint, blur and noise: what a small generator does to shapes should not mislead the judge."""
+    """Shift, bend, tint, blur and noise: neither what a small generator does to shapes nor another hand's proportions
+    should mislead the judge."""
     n = len(pictures)
     matrix = torch.eye(2, 3).repeat(n, 1, 1)
     matrix[:, :2, :2] *= torch.empty(n, 1, 1).uniform_(0.9, 1.12, generator=random)
@@ -117,9 +138,14 @@ def roughen(pictures, random):
     tilt = torch.empty(n).normal_(0, 0.12, generator=random)
     matrix[:, 0, 1], matrix[:, 1, 0] = tilt, -tilt
     grid = F.affine_grid(matrix, pictures.shape, align_corners=False)
+    bend = F.interpolate(0.05 * torch.randn(n, 2, 5, 5, generator=random), pictures.shape[2:], mode="bicubic")
+    grid = grid + bend.permute(0, 2, 3, 1)
     x = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
     blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
     x = torch.where((torch.rand(n, generator=random) < 0.35).view(-1, 1, 1, 1), blurred, x)
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * torch.empty(n, 1, 1, 1).uniform_(0.75, 1.2, generator=random)
+    x = x * torch.empty(n, 1, 1, 1).uniform_(0.8, 1.15, generator=random)
     x = x + torch.empty(n, 3, 1, 1).normal_(0, 0.06, generator=random)
     strength = 0.12 * torch.rand(n, 1, 1, 1, generator=random)
     return x + strength * torch.randn(x.shape, generator=random)
@@ -163,6 +189,7 @@ def train(options):
         step, spent = saved["step"], saved["minutes"]
     clock, random, saved_at = Clock(options.minutes, spent), torch.Generator().manual_seed(step), time.time()
     examples.rng = np.random.default_rng(77 + step)
+    drawn = Drawn(examples)
     check = Examples(seed=1234567)
 
     def report():
@@ -176,7 +203,7 @@ def train(options):
         share = min(1.0, clock.spent() / options.total_minutes)
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * min(1, (step + 1) / 60) * max(0.02, 0.5 * (1 + math.cos(math.pi * share)))
-        pictures, labels = examples.batch(options.batch)
+        pictures, labels = drawn.batch(options.batch, random)
         loss = loss_of(model(roughen(pictures, random).to(device())), {k: v.to(device()) for k, v in labels.items()})
         optimiser.zero_grad()
         loss.backward()
@@ -212,7 +239,8 @@ def trained():
 
 def exported(folder):
     """(judge in eval mode, its nouns, its backgrounds) of an exported folder."""
-    config, weights = json.loads((folder / "config.json").read_text()), {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
+    config = json.loads((folder / "config.json").read_text())
+    weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
     heads = config["heads"]
     model = Judge(len(heads["noun"]), len(heads["background"])).eval()
     for k in range(len(LAYERS)):  # batch norm is folded into the weights: it is the identity here

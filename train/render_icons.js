@@ -12,7 +12,8 @@ const path = require('path');
 const { Resvg } = require('@resvg/resvg-js');
 
 const SIZE = 256;
-const SETS = ['noto', 'fluent-emoji-flat', 'fluent-emoji', 'twemoji', 'emojione', 'fxemoji', 'streamline-emojis'];
+const SETS = ['noto', 'fluent-emoji-flat', 'fluent-emoji', 'noto-v1', 'twemoji', 'emojione', 'fxemoji',
+  'streamline-emojis'];
 
 const KEPT_CATEGORIES = new Set([
   'Activities', 'Animals & Nature', 'Food & Drink', 'Objects', 'Travel & Places', 'Smileys & Emotion']);
@@ -46,7 +47,8 @@ const DROPPED = new RegExp('skin-tone|medium-|-light$|-dark$|-medium$|' +
   'magnifying-glass-tilted-right');
 
 // resvg 2.6.2 aborts the process on these drawings.
-const CRASHES_RENDERER = new Set(['noto:package']);
+const CRASHES_RENDERER = new Set(['noto:package', 'noto-v1:ambulance', 'noto-v1:bullet-train',
+  'noto-v1:cocktail-glass', 'noto-v1:hot-beverage', 'noto-v1:lady-beetle']);
 
 function slug(label) {
   return label.replace(/[:“”’.,!()]/g, '').replace(/ /g, '-').toLowerCase();

@@ -23,7 +23,7 @@ from .runtime import HERE, log, work_dir
 SIZE = 256
 TRAINED_SETS = ("fluent-emoji-flat", "fluent-emoji")
 # The judge learns from these, the model never: so the judge does not know the drawings that the model copies.
-JUDGE_SETS = ("noto", "twemoji", "emojione", "fxemoji", "streamline-emojis")
+JUDGE_SETS = ("noto", "noto-v1", "twemoji", "emojione", "fxemoji", "streamline-emojis")
 DEFAULT_SET = "fluent-emoji-flat"  # what a prompt without a style word means
 
 # One object drawn in several colours has several labels; they are one concept with a natural colour.
