@@ -132,6 +132,28 @@ func TestNonFinite(t *testing.T) {
 	}
 }
 
+// A shift below 1 may round the first level, 1, up by an ulp: the levels start at 1 all the same.
+func TestShiftedFlowStartsAtOne(t *testing.T) {
+	c := Config{PredictionType: Flow, EvenFlow: true, DynamicShift: true, LinearShift: true, BaseShift: 0.389, MaxShift: 0.66, BaseTokens: 64, MaxTokens: 8192}
+	above := 0
+	for tokens := 1; tokens <= 100; tokens++ {
+		o := Options{Name: "flow-euler", Steps: 4, Tokens: tokens}
+		if shifted(1, c.dynamicShift(o)) > 1 {
+			above++
+		}
+		s, err := New(c, o)
+		if err != nil {
+			t.Fatalf("%d tokens: %v", tokens, err)
+		}
+		if σ := s.Levels()[0].Sigma; σ != 1 {
+			t.Errorf("%d tokens: the first level is %v", tokens, σ)
+		}
+	}
+	if above == 0 {
+		t.Error("no shift rounds up: the test has lost its case")
+	}
+}
+
 // TestNames: aliases and suffixes lead to the same schedule as names and options.
 func TestNames(t *testing.T) {
 	for alias, want := range map[string]Options{
