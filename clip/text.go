@@ -135,8 +135,12 @@ func NewText(c TextConfig, l nn.Loader) (*TextModel, error) {
 	return m, l.Err()
 }
 
-// Layers is how many transformer layers there are to leave off: less than that many may be.
-func (m *TextModel) Layers() int {
+// Layers is how many transformer layers there are to leave off: less than that many may be. Where a single layer's Penultimate
+// states are read, which are the tokens' vectors, that is none.
+func (m *TextModel) Layers() int { return max(m.read(), 1) }
+
+// read is how many layers the states have gone through that the family reads.
+func (m *TextModel) read() int {
 	if m.Config.Penultimate {
 		return m.Config.NumHiddenLayers - 1
 	}
@@ -150,7 +154,7 @@ func (m *TextModel) Layers() int {
 // that of the token EOS is the text's, whatever skip is.
 func (m *TextModel) Forward(g *kernels.Graph, ids *kernels.Tensor, skip int) (hidden, pooled *kernels.Tensor) {
 	x := g.Add("", &kernels.Embed{IDs: ids, Tokens: m.tokens, Positions: m.positions})
-	last := m.Layers() - skip
+	last := m.read() - skip
 	for i, b := range m.layers {
 		if i == last {
 			hidden = x

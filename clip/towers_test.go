@@ -16,7 +16,7 @@ const towerTolerance = 1e-6
 
 // The text encoders as SDXL reads them: states before the last layer, the text's embedding at its end token.
 func TestProjectedTextAgainstTransformers(t *testing.T) {
-	for _, name := range []string{"bigg", "legacy", "long"} {
+	for _, name := range []string{"bigg", "legacy", "long", "single"} {
 		t.Run(name, func(t *testing.T) {
 			net := golden.Open(t, "testdata/towers.safetensors").Network(t, name)
 			c, err := ReadTextConfig(net.Config)

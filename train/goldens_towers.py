@@ -17,6 +17,8 @@ TEXT = {
                    hidden_act="quick_gelu", projection_dim=12, eos_token_id=2),
     "long": dict(hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=1, max_position_embeddings=97, vocab_size=40,
                  hidden_act="quick_gelu", projection_dim=6, eos_token_id=37),
+    "single": dict(hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=9, vocab_size=40,
+                   hidden_act="gelu", projection_dim=4, eos_token_id=37),  # what is before its last layer are vectors of tokens
 }
 VISION = {
     "vit": dict(hidden_size=16, intermediate_size=28, num_hidden_layers=3, num_attention_heads=2, image_size=12, patch_size=4, hidden_act="quick_gelu", projection_dim=10),
@@ -47,7 +49,7 @@ def main():
             out = model(ids, output_hidden_states=True)
             golden.value(name, "xl", "ids", ids)
             golden.value(name, "xl", "embeds", out.text_embeds)
-            for skip in range(config["num_hidden_layers"] - 1):
+            for skip in range(max(config["num_hidden_layers"] - 1, 1)):
                 golden.value(name, f"xl{skip}", "ids", ids)
                 golden.value(name, f"xl{skip}", "hidden", out.hidden_states[-(skip + 2)])
             golden.value(name, "sd", "ids", ids)
