@@ -49,7 +49,7 @@ func zValues(t *testing.T, c ZImageConfig, call golden.Call) (values map[string]
 
 func TestZImage(t *testing.T) {
 	f := golden.Open(t, "testdata/dit.safetensors")
-	for _, name := range []string{"zimage", "zimage-wide"} {
+	for _, name := range []string{"zimage", "zimage-wide", "zimage-plain"} {
 		net, m := zimage(t, f, name)
 		c := m.Config
 		for _, call := range net.Calls() {

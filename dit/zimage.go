@@ -49,8 +49,6 @@ func ReadZImageConfig(c *checkpoint.Config) (ZImageConfig, error) {
 		c.Fail("all_f_patch_size", "only [1], of pictures, is supported")
 	case c.Has("siglip_feat_dim"):
 		c.Fail("siglip_feat_dim", "models that read pictures are not supported, only null")
-	case !m.QKNorm:
-		c.Fail("qk_norm", "only true is supported")
 	case m.Dim%m.Heads != 0 || m.Dim/m.Heads != m.width():
 		c.Fail("axes_dims", fmt.Sprintf("they must add up to a head's width, %d/%d", m.Dim, m.Heads))
 	}
@@ -204,11 +202,7 @@ func newZLayer(c ZImageConfig, l nn.Loader, modulated bool) zLayer {
 	hidden := int(float64(c.Dim) / 3 * 8)
 	const qkEps = 1e-5 // whatever norm_eps is
 	b := zLayer{
-		attention: attention{
-			toQ: a.At("to_q").Linear(c.Dim, c.Dim), toK: a.At("to_k").Linear(c.Dim, c.Dim), toV: a.At("to_v").Linear(c.Dim, c.Dim),
-			toOut: a.At("to_out.0").Linear(c.Dim, c.Dim), heads: c.Heads,
-			normQ: a.At("norm_q").RMSNorm(c.width(), qkEps), normK: a.At("norm_k").RMSNorm(c.width(), qkEps),
-		},
+		attention:      newAttention(a, pictureNames, c.Dim, c.Heads, qkEps, c.QKNorm),
 		attentionNorm1: l.At("attention_norm1").RMSNorm(c.Dim, c.NormEps), attentionNorm2: l.At("attention_norm2").RMSNorm(c.Dim, c.NormEps),
 		ffnNorm1: l.At("ffn_norm1").RMSNorm(c.Dim, c.NormEps), ffnNorm2: l.At("ffn_norm2").RMSNorm(c.Dim, c.NormEps),
 		w13: ff.SwiGLU("w3", "w1", c.Dim, hidden), w2: ff.At("w2").Linear(hidden, c.Dim),

@@ -2,7 +2,7 @@
 
     python train/goldens_dit.py [dit|mmdit]
 
-Z-Image's: square and wide pictures, with and without padding, a batch of two texts of different lengths. FLUX.2's: with and
+Z-Image's: square and wide pictures, with and without padding and QK-norm, a batch of two texts of different lengths. FLUX.2's: with and
 without a guidance embedding, square and wide, with reference pictures. FLUX.1's and Stable Diffusion 3's likewise, with and without
 QK-norm and a second attention. Of each kind of layer one by itself.
 """
@@ -18,6 +18,8 @@ ZIMAGE = {
     "zimage": dict(in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=12, axes_dims=[4, 6, 6], axes_lens=[128, 32, 32]),
     "zimage-wide": dict(in_channels=3, dim=60, n_layers=1, n_refiner_layers=2, n_heads=3, n_kv_heads=3, cap_feat_dim=8, axes_dims=[8, 6, 6], axes_lens=[96, 16, 64],
                         norm_eps=1e-4, t_scale=1000.0, rope_theta=100.0),
+    "zimage-plain": dict(in_channels=2, dim=16, n_layers=1, n_refiner_layers=1, n_heads=1, n_kv_heads=1, cap_feat_dim=8, axes_dims=[4, 6, 6], axes_lens=[128, 32, 32], t_scale=100.0,
+                         qk_norm=False),
 }
 FLUX2 = {
     "flux2": dict(in_channels=8, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=12,
@@ -48,11 +50,13 @@ def zimage(golden):
         model = make_up(ZImageTransformer2DModel(**config))
         golden.network(name, model, model.config)
         for k, (call, (h, w), lengths) in enumerate([("square", (8, 8), [5]), ("wide", (8, 16), [33]), ("both", (6, 10), [40, 3])]):
+            if name == "zimage-plain" and call != "both":
+                continue
             n = len(lengths)
             x = draw(100 + 10 * i + k, n, config["in_channels"], h, w)
             texts = [draw(200 + 10 * i + k + j, length, config["cap_feat_dim"]) for j, length in enumerate(lengths)]
             t = torch.full((n,), [0.0, 0.375, 0.953125][k], dtype=torch.float32)
-            handles = kept(golden, name, call, model, ["noise_refiner.0", "context_refiner.0", "layers.0"], ["x", "_", "_", "adaln_input"]) if k == 2 else []
+            handles = kept(golden, name, call, model, ["noise_refiner.0", "context_refiner.0", "layers.0"], ["x", "_", "_", "adaln_input"]) if k == 2 and name != "zimage-plain" else []
             with torch.no_grad():
                 out = model([v.unsqueeze(1) for v in x], t, texts, return_dict=False)[0]
             for handle in handles:
