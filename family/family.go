@@ -38,6 +38,8 @@ type Model struct {
 	Defaults Defaults
 	// References is how many pictures it may be shown beside the prompt; 0: none.
 	References int
+	// Stretches says that those are stretched to whole tokens, where others cut them.
+	Stretches bool
 	// Reads lists the settings beside the prompt that condition it.
 	Reads Reads
 	// EditsScaled says that a model which edits by instruction reads the picture's latents as the denoiser has them, and not as the

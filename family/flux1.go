@@ -78,7 +78,7 @@ func openFlux1(x *files, d *stage.Device) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", x.folder.Name(), err)
 	}
-	m.Family, m.References, m.Warnings = kind.family, kind.references, kind.warnings
+	m.Family, m.References, m.Stretches, m.Warnings = kind.family, kind.references, kind.references > 0, kind.warnings
 	m.Latent = Latent{Channels: config.Channels(), Factor: codec.config.Factor(), Side: 1024 / codec.config.Factor(), Patch: config.Square()}
 	if m.Defaults, err = readDefaultsOver(kind.own, x.folder, m.Latent); err != nil {
 		return nil, err

@@ -26,8 +26,8 @@ type references struct {
 	values tensor.Tensor // [tokens, C], after encode
 }
 
-// What a reference picture may be, as Flux2KleinPipeline has it. FLUX.1 Kontext's are held to the same: its pipeline stretches them
-// to one of 17 sizes of the same area instead.
+// What a reference picture may be, as Flux2KleinPipeline has it. FLUX.1 Kontext's are held to the same: its pipeline chooses one of
+// 17 sizes of the same area instead, unless it is told not to (_auto_resize).
 const (
 	referenceSide   = 64          // pixels, at least
 	referenceAspect = 8           // of the longer side to the shorter, at most
@@ -63,7 +63,7 @@ func (p *Pipeline) loadReferences(r *Request) (*references, error) {
 	return out, nil
 }
 
-// sizedReference scales a picture that is too large down, and cuts it to whole tokens around its middle.
+// sizedReference scales a picture that is too large down, and cuts it to whole tokens around its middle, or stretches it to them.
 func (p *Pipeline) sizedReference(img *image.NRGBA) (*image.NRGBA, error) {
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	switch {
@@ -72,13 +72,19 @@ func (p *Pipeline) sizedReference(img *image.NRGBA) (*image.NRGBA, error) {
 	case max(w, h) > referenceAspect*min(w, h):
 		return nil, fmt.Errorf("%d×%d pixels: one side may be %d times as long as the other", w, h, referenceAspect)
 	}
+	step := p.model.Latent.Step()
+	whole := func(side int) int { return side / step * step }
 	if w*h > referenceArea {
 		scale := math.Sqrt(referenceArea / float64(w*h))
-		img = imaging.Resize(img, int(float64(w)*scale), int(float64(h)*scale), imaging.Lanczos)
-		w, h = img.Rect.Dx(), img.Rect.Dy()
+		w, h = int(float64(w)*scale), int(float64(h)*scale)
 	}
-	step := p.model.Latent.Step()
-	width, height := w/step*step, h/step*step
+	if p.model.Stretches {
+		w, h = whole(w), whole(h)
+	}
+	if w != img.Rect.Dx() || h != img.Rect.Dy() {
+		img = imaging.Resize(img, w, h, imaging.Lanczos)
+	}
+	width, height := whole(w), whole(h)
 	left, top := (w-width)/2, (h-height)/2
 	return imaging.Crop(img, image.Rect(left, top, left+width, top+height)), nil
 }

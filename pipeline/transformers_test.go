@@ -166,7 +166,7 @@ func TestKontext(t *testing.T) {
 	for name, c := range map[string]struct {
 		cfg           float64
 		width, height int
-	}{"flux-kontext": {2.5, 24, 32}, "flux-kontext-wide": {1.5, 48, 20}} {
+	}{"flux-kontext": {2.5, 24, 32}, "flux-kontext-wide": {1.5, 48, 20}, "flux-kontext-uneven": {2.5, 32, 24}} {
 		r := p.NewRequest("a red apple on a blue table, flat icon")
 		r.Syntax, r.Seed, r.Steps, r.CFG, r.Width, r.Height, r.Reference = "plain", 33, 4, c.cfg, c.width, c.height, dir+name+"-reference.png"
 		img := render(t, p, r)

@@ -525,6 +525,7 @@ def main():
     if wanted("kontext"):
         run_kontext("flux-kontext", (72, 64), 2.5, 24, 32)
         run_kontext("flux-kontext-wide", (100, 64), 1.5, 48, 20)
+        run_kontext("flux-kontext-uneven", (75, 66), 2.5, 32, 24)
     if wanted("fill"):
         make_reading("flux-fill", 77, 4 + 4, 30.0)  # the picture that stays, and 2 x 2 pixels of the mask
         run_fill("flux-fill", 30.0, 64, 64)
