@@ -202,7 +202,7 @@ func (c *change) rankScale(p peftAlphas, name string) float64 {
 	switch {
 	case !ok:
 		return 1
-	case p.rsLoRA:
+	case p.stabilised(name):
 		return alpha / math.Sqrt(r)
 	}
 	return alpha / r

@@ -13,7 +13,7 @@ import (
 // peftAlphas are the alphas that PEFT keeps outside the arrays, and the ranks, which LoKr's arrays do not always show.
 type peftAlphas struct {
 	alpha, rank peftValues
-	rsLoRA      bool
+	rsLoRA      map[string]bool // by the part's prefix
 }
 
 // peftValues are one value for all layers, by the part's prefix ("unet.", ""), and some by names.
@@ -30,7 +30,7 @@ type peftPattern struct {
 
 // readAlphas reads diffusers' metadata, or the adapter_config.json beside a file of PEFT's own.
 func readAlphas(s *Source) (peftAlphas, error) {
-	p := peftAlphas{alpha: peftValues{all: map[string]float64{}}, rank: peftValues{all: map[string]float64{}}}
+	p := peftAlphas{peftValues{all: map[string]float64{}}, peftValues{all: map[string]float64{}}, map[string]bool{}}
 	text, what := []byte(s.Metadata()["lora_adapter_metadata"]), "lora_adapter_metadata"
 	if len(text) == 0 && s.path != "" {
 		what = filepath.Join(filepath.Dir(s.path), "adapter_config.json")
@@ -68,7 +68,9 @@ func readAlphas(s *Source) (peftAlphas, error) {
 		case "rank_pattern":
 			err = p.rank.readPatterns(prefix, raw)
 		case "use_rslora":
-			err = json.Unmarshal(raw, &p.rsLoRA)
+			var stabilised bool
+			err = json.Unmarshal(raw, &stabilised)
+			p.rsLoRA[prefix] = stabilised
 		}
 		if err != nil {
 			return p, fmt.Errorf("%s: %s: %w", what, key, err)
@@ -107,18 +109,31 @@ func (p *peftValues) readPatterns(prefix string, raw json.RawMessage) error {
 
 // of is the value of a module, if it is known.
 func (p *peftValues) of(name string) (float64, bool) {
-	name = strings.TrimPrefix(name, "base_model.model.")
+	name = peftName(name)
 	for _, x := range p.patterns {
 		rest, ok := strings.CutPrefix(name, x.prefix)
 		if ok && (rest == x.key || strings.HasSuffix(rest, "."+x.key) || x.expression != nil && x.expression.MatchString(rest)) {
 			return x.value, true
 		}
 	}
-	for prefix, v := range p.all {
+	return ofPart(p.all, name)
+}
+
+// stabilised reports whether a module is scaled by the root of its rank.
+func (p *peftAlphas) stabilised(name string) bool {
+	yes, _ := ofPart(p.rsLoRA, peftName(name))
+	return yes
+}
+
+func peftName(module string) string { return strings.TrimPrefix(module, "base_model.model.") }
+
+// ofPart is what is given for the part that a name's prefix names, or for all.
+func ofPart[V any](byPrefix map[string]V, name string) (V, bool) {
+	for prefix, v := range byPrefix {
 		if prefix != "" && strings.HasPrefix(name, prefix) {
 			return v, true
 		}
 	}
-	v, ok := p.all[""]
+	v, ok := byPrefix[""]
 	return v, ok
 }

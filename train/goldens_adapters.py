@@ -11,8 +11,9 @@ import shutil
 import sys
 
 import torch
-from diffusers import UNet2DConditionModel
-from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -159,7 +160,6 @@ def peft(w):
         there = OUT / "peft"
         unet.save_lora_adapter(there)
         tensors = load_file(there / "pytorch_lora_weights.safetensors")
-        from safetensors import safe_open
         with safe_open(there / "pytorch_lora_weights.safetensors", "pt") as f:
             metadata = f.metadata()
         shutil.rmtree(there)
@@ -204,6 +204,30 @@ def peft_folders(w):
         merged = {f"unet.{k}": v for k, v in unet.merge_and_unload().state_dict().items() if not torch.equal(v, base[f"unet.{k}"])}
         w.save(f"{name}/adapter_model", "sd1", {k: v.float() for k, v in tensors.items()}, merged)
         (OUT / name / "README.md").unlink()
+
+
+def peft_parts(w):
+    """As pipelines save it: names and metadata with the part's prefix, alphas by patterns. Merged by peft."""
+    base = w.models["sd1"]
+    unet = UNet2DConditionModel(**UNETS["sd1"])
+    unet.load_state_dict({k.removeprefix("unet."): v.float() for k, v in base.items() if k.startswith("unet.")})
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=["to_k", "to_q"], use_rslora=True,
+                        alpha_pattern={"to_k": 3, r"down_blocks\.\d+\..*\.to_q": 5})
+    unet.add_adapter(config)
+    with torch.no_grad():
+        for k, p in unet.named_parameters():
+            if "lora_" in k:
+                p.copy_(randn(*p.shape))
+    there = OUT / "peft"
+    StableDiffusionPipeline.save_lora_weights(there, unet_lora_layers=get_peft_model_state_dict(unet), unet_lora_adapter_metadata=config.to_dict())
+    tensors = load_file(there / "pytorch_lora_weights.safetensors")
+    with safe_open(there / "pytorch_lora_weights.safetensors", "pt") as f:
+        metadata = {"lora_adapter_metadata": f.metadata()["lora_adapter_metadata"]}
+    shutil.rmtree(there)
+    unet.double().fuse_lora()
+    changed = {k.removesuffix(".lora_A.weight") + ".weight" for k in tensors if k.endswith(".lora_A.weight")}
+    merged = {"unet." + k.replace(".base_layer", ""): v for k, v in unet.state_dict().items()}
+    w.save("peft-parts", "sd1", tensors, {k: merged[k] for k in changed}, metadata=metadata)
 
 
 def relatives(w):
@@ -319,6 +343,8 @@ def main():
     peft(w)
     relatives(w)
     peft_folders(w)
+    torch.manual_seed(2)
+    peft_parts(w)
     (OUT / "expected.json").write_text(json.dumps(w.expected, indent=0))
 
 
