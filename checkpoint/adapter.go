@@ -57,6 +57,9 @@ func IsAdapter(s *Source) bool {
 }
 
 func adapterPart(name string) (base, part string) {
+	if base, part := xlabsPart(name); part != "" {
+		return base, part
+	}
 	for _, s := range adapterSuffixes {
 		if base, ok := strings.CutSuffix(name, s.suffix); ok {
 			if strings.HasPrefix(s.suffix, "_lora.") { // ….attn1.processor.to_q_lora

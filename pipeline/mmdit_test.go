@@ -1,10 +1,14 @@
 package pipeline
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"darkroom/checkpoint"
+	"darkroom/tensor"
 )
 
 const mmdit = "testdata/mmdit"
@@ -137,5 +141,54 @@ func TestMMDiTAdapted(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+type loraArrays map[string]tensor.Array
+
+func (a loraArrays) Array(name string) (tensor.Array, bool) { x, ok := a[name]; return x, ok }
+func (a loraArrays) Names() []string                        { return slices.Sorted(maps.Keys(a)) }
+
+// XLabs' LoRAs for FLUX.1 change the attention of the blocks with two streams. They give the picture that the same changes give in Black
+// Forest Labs' names, which TestMMDiTAdapted compares with diffusers'.
+func TestMMDiTAdaptedByXLabs(t *testing.T) {
+	s, err := checkpoint.OpenSource(filepath.Join(mmdit, "loras/flux-dev-original.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	xlabs := strings.NewReplacer("diffusion_model.", "", "img_attn.qkv", "processor.qkv_lora1", "img_attn.proj", "processor.proj_lora1",
+		"txt_attn.qkv", "processor.qkv_lora2", "txt_attn.proj", "processor.proj_lora2", "linear2", "processor.proj_lora", "lora_A", "down", "lora_B", "up")
+	original, renamed := loraArrays{}, loraArrays{}
+	for _, name := range s.Names() {
+		if to := xlabs.Replace(name); strings.Contains(to, "processor") {
+			a, _ := s.Array(name)
+			original[name], renamed[to] = a, a
+		}
+	}
+	p := open(t, Options{Model: filepath.Join(mmdit, "models/flux-dev")})
+	draw := func(arrays loraArrays) string {
+		r := mmditRequest(p, 32)
+		r.CFG = 3.5
+		if arrays != nil {
+			r.LoRA = filepath.Join(t.TempDir(), "lora.safetensors")
+			if err := checkpoint.Save(r.LoRA, arrays, "", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		img, warnings := renderWarned(t, p, r)
+		for _, w := range warnings {
+			if strings.Contains(w, "lora") {
+				t.Errorf("warning: %s", w)
+			}
+		}
+		return img.Recipe.Result.Pixels
+	}
+	got := draw(renamed)
+	if got != draw(original) {
+		t.Error("the names change the picture")
+	}
+	if got == draw(nil) {
+		t.Error("the LoRA changes nothing")
 	}
 }
