@@ -1,7 +1,7 @@
 """The judge: a small classifier that says what a picture shows.
 
     python -m train.judge --minutes 8            # WORK/judge.pt, resumable
-    python -m train.judge --minutes 0 --export ../models/judge
+    python -m train.judge --minutes 0 --export train/independent-judge
 
 It is trained on random scenes of its own, in drawings of other icon sets than the model's (sprites.JUDGE_SETS), moved,
 bent, tinted, blurred and noised. Drawing is what takes the time: a quarter of each batch is drawn anew, the rest is

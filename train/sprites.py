@@ -2,8 +2,8 @@
 
     python -m train.sprites            # node renders, then the pack is written to WORK/sprites.{bin,json}
 
-The pack is what a training machine needs of the data: about 6,300 RGBA drawings of 256 x 256 as lossless
-WebP, some 45 MB. Scenes are composed from it on the fly (train/scenes.py).
+The pack is what a training machine needs of the data: about 6,400 RGBA drawings of 256 x 256 as lossless
+WebP, some 42 MB. Scenes are composed from it on the fly (train/scenes.py).
 """
 
 import argparse
