@@ -42,7 +42,7 @@ func (b *Backend) attendHopper(a attention, t HopperHeads, op *kernels.Attention
 		heads, rows, each int
 	}{{&p.q, op.Q, heads, int(a.queries), hopperQueries}, {&p.k, op.K, op.Shared(), int(a.keys), t.Keys}, {&p.v, op.V, op.Shared(), int(a.keys), t.Keys}} {
 		if err == nil {
-			*m.to, err = drv.Heads(b.dtype == tensor.BF16, at(m.t), [4]int{int(a.size), m.heads, m.rows, images}, 2*m.t.Row(), m.each)
+			*m.to, err = drv.Heads(b.element(), at(m.t), [4]int{int(a.size), m.heads, m.rows, images}, 2*m.t.Row(), m.each)
 		}
 	}
 	if err != nil {

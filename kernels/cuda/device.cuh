@@ -29,6 +29,12 @@
 using half_t = __half;
 using bfloat_t = __nv_bfloat16;
 
+// E4M3 is a float8 of 4 bits of exponent and 3 of fraction. The largest is kMostE4M3. Only kernels/lab/fp8 multiplies it.
+struct E4M3 {
+  uint8_t code;
+};
+constexpr float kMostE4M3 = 448;
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
 __device__ __forceinline__ float to_float(bfloat_t x) { return __bfloat162float(x); }

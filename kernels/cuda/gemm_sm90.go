@@ -103,13 +103,31 @@ func hopperFits(b *Backend, g gemm) bool {
 	return g.isMatrix() || ok && g.kh == g.kw && g.stride <= 8 && g.pad <= 64 && g.kh <= 64
 }
 
+// element is the type of activations as tensor maps name it.
+func (b *Backend) element() drv.Element {
+	if b.dtype == tensor.BF16 {
+		return drv.Bfloat
+	}
+	return drv.Half
+}
+
+// plan fills in the tiles, of n columns, and the steps, of so many columns of K.
+func (p *hopperGemm) plan(n int, columns int32) {
+	g := &p.g
+	p.tilesM = ceil(g.m, hopperRows)
+	p.partTiles = p.tilesM * ceil(g.n, int32(n))
+	p.tiles = p.partTiles * g.splits
+	p.steps = g.kh * g.kw * (ceil(g.c1, columns) + ceil(g.c2, columns))
+	p.partSteps = ceil(p.steps, g.splits)
+	p.byM, p.byPart = divide(p.tilesM), divide(p.partTiles)
+}
+
 // hopper queues a product on blocks that stay, one a processor. Enlarged inputs go to memory at larger.
 func (b *Backend) hopper(g gemm, f *family, larger cu.DevicePtr) {
 	if g.enlargedBytes() > 0 {
 		g = b.enlargeInputs(g, larger)
 	}
 	p := hopperGemm{g: g, im2col: 1}
-	bfloat := b.dtype == tensor.BF16
 	var err error
 	for i, to := range []*drv.TensorMap{&p.a, &p.a2} {
 		from, c := [2]cu.DevicePtr{g.a, g.a2}[i], int([2]int32{g.c1, g.c2}[i])
@@ -118,24 +136,19 @@ func (b *Backend) hopper(g gemm, f *family, larger cu.DevicePtr) {
 		}
 		if g.isMatrix() {
 			p.im2col = 0
-			*to, err = drv.Matrix(bfloat, from, c, int(g.m), 2*c, hopperRows)
+			*to, err = drv.Matrix(b.element(), from, c, int(g.m), 2*c, hopperRows)
 		} else {
 			upper, _ := g.upper()
-			*to, err = drv.Places(bfloat, from, [4]int{c, int(g.w), int(g.h), int(g.m / (g.outH * g.outW))}, -int(g.pad), upper, int(g.stride), hopperRows)
+			*to, err = drv.Places(b.element(), from, [4]int{c, int(g.w), int(g.h), int(g.m / (g.outH * g.outW))}, -int(g.pad), upper, int(g.stride), hopperRows)
 		}
 	}
 	if err == nil {
-		p.b, err = drv.Matrix(bfloat, g.b, int(g.ldb), int(g.n), 2*int(g.ldb), f.n)
+		p.b, err = drv.Matrix(b.element(), g.b, int(g.ldb), int(g.n), 2*int(g.ldb), f.n)
 	}
 	if err != nil {
 		b.fail("describing tensors to TMA", err)
 		return
 	}
-	p.tilesM = ceil(g.m, hopperRows)
-	p.partTiles = p.tilesM * ceil(g.n, int32(f.n))
-	p.tiles = p.partTiles * g.splits
-	p.steps = g.kh * g.kw * (ceil(g.c1, hopperColumns) + ceil(g.c2, hopperColumns))
-	p.partSteps = ceil(p.steps, g.splits)
-	p.byM, p.byPart = divide(p.tilesM), divide(p.partTiles)
+	p.plan(f.n, hopperColumns)
 	launch(b, f.kernel(b), [3]int{min(int(p.tiles), max(1, b.device.Processors)), 1, 1}, f.threads, f.shared, &p)
 }

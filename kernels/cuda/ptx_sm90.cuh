@@ -2,8 +2,8 @@
 // accelerator (TMA), matrix products by warpgroups (wgmma). With ptx.cuh the only assembly of this folder.
 // The emulated device has twins of them in emu/ptx_emu_sm90.h.
 //
-// A warpgroup is 4 neighbouring warps. m64nNk16 computes 64×N; lane 4·g + t of warp w holds of it, in register 4·j + e,
-// row 16·w + g + e/2·8, column 8·j + 2·t + e%2.
+// A warpgroup is 4 neighbouring warps. m64nNk16, k32 of bytes, computes 64×N; lane 4·g + t of warp w holds of it, in register
+// 4·j + e, row 16·w + g + e/2·8, column 8·j + 2·t + e%2.
 #pragma once
 #include "ptx.cuh"
 #ifdef CUDA_EMU
@@ -124,17 +124,18 @@ __device__ __forceinline__ void settled(uint32_t (&a)[n][4]) {
     for (int e = 0; e < 4; e++) asm volatile("" : "+r"(a[i][e])::"memory");
 }
 
-// wgmma adds A·Bᵀ to c, or with add 0 sets c to it: 16 columns of 64 rows of A and of N rows of B.
+// wgmma adds A·Bᵀ to c, or with add 0 sets c to it: 16 columns of 64 rows of A and of N rows of B, or 32 of e4m3. Bytes are
+// always K-major: their instruction has no operand that could say otherwise, where `majors` stand for 16 bits.
 // With A from registers, as ptx.cuh's mma has them for 16 rows a warp, B's descriptor is column_descriptor's.
 #define F4(i) "+f"(c.v[i]), "+f"(c.v[i + 1]), "+f"(c.v[i + 2]), "+f"(c.v[i + 3])
 #define F8(i) F4(i), F4(i + 4)
 #define F16(i) F8(i), F8(i + 8)
 #define F32(i) F16(i), F16(i + 16)
-#define WGMMA(N, T, type, numbers, registers, a_at, b_at, add_at)                                                 \
+#define WGMMA(N, T, types, majors, numbers, registers, a_at, b_at, add_at)                                        \
   __device__ __forceinline__ void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, T) {                        \
     asm volatile("{\n.reg .pred %%add;\nsetp.ne.b32 %%add, " add_at ", 0;\n"                                     \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type " {" numbers "}, " a_at ", " b_at \
-                 ", %%add, 1, 1, 0, 0;\n}"                                                                        \
+                 "wgmma.mma_async.sync.aligned.m64n" #N types " {" numbers "}, " a_at ", " b_at                   \
+                 ", %%add, 1, 1" majors ";\n}"                                                                    \
                  : registers                                                                                      \
                  : "l"(a), "l"(b), "r"(add));                                                                     \
   }
@@ -171,16 +172,21 @@ __device__ __forceinline__ void settled(uint32_t (&a)[n][4]) {
 #define FLOATS64 F32(0), F32(32)
 #define FLOATS80 F32(0), F32(32), F16(64)
 #define FLOATS128 F32(0), F32(32), F32(64), F32(96)
-WGMMA(64, half_t, "f16", NUMBERS32, FLOATS32, "%32", "%33", "%34")
-WGMMA(64, bfloat_t, "bf16", NUMBERS32, FLOATS32, "%32", "%33", "%34")
-WGMMA(80, half_t, "f16", NUMBERS40, FLOATS40, "%40", "%41", "%42")
-WGMMA(80, bfloat_t, "bf16", NUMBERS40, FLOATS40, "%40", "%41", "%42")
-WGMMA(128, half_t, "f16", NUMBERS64, FLOATS64, "%64", "%65", "%66")
-WGMMA(128, bfloat_t, "bf16", NUMBERS64, FLOATS64, "%64", "%65", "%66")
-WGMMA(160, half_t, "f16", NUMBERS80, FLOATS80, "%80", "%81", "%82")
-WGMMA(160, bfloat_t, "bf16", NUMBERS80, FLOATS80, "%80", "%81", "%82")
-WGMMA(256, half_t, "f16", NUMBERS128, FLOATS128, "%128", "%129", "%130")
-WGMMA(256, bfloat_t, "bf16", NUMBERS128, FLOATS128, "%128", "%129", "%130")
+WGMMA(64, half_t, "k16.f32.f16.f16", ", 0, 0", NUMBERS32, FLOATS32, "%32", "%33", "%34")
+WGMMA(64, bfloat_t, "k16.f32.bf16.bf16", ", 0, 0", NUMBERS32, FLOATS32, "%32", "%33", "%34")
+WGMMA(64, E4M3, "k32.f32.e4m3.e4m3", "", NUMBERS32, FLOATS32, "%32", "%33", "%34")
+WGMMA(80, half_t, "k16.f32.f16.f16", ", 0, 0", NUMBERS40, FLOATS40, "%40", "%41", "%42")
+WGMMA(80, bfloat_t, "k16.f32.bf16.bf16", ", 0, 0", NUMBERS40, FLOATS40, "%40", "%41", "%42")
+WGMMA(80, E4M3, "k32.f32.e4m3.e4m3", "", NUMBERS40, FLOATS40, "%40", "%41", "%42")
+WGMMA(128, half_t, "k16.f32.f16.f16", ", 0, 0", NUMBERS64, FLOATS64, "%64", "%65", "%66")
+WGMMA(128, bfloat_t, "k16.f32.bf16.bf16", ", 0, 0", NUMBERS64, FLOATS64, "%64", "%65", "%66")
+WGMMA(128, E4M3, "k32.f32.e4m3.e4m3", "", NUMBERS64, FLOATS64, "%64", "%65", "%66")
+WGMMA(160, half_t, "k16.f32.f16.f16", ", 0, 0", NUMBERS80, FLOATS80, "%80", "%81", "%82")
+WGMMA(160, bfloat_t, "k16.f32.bf16.bf16", ", 0, 0", NUMBERS80, FLOATS80, "%80", "%81", "%82")
+WGMMA(160, E4M3, "k32.f32.e4m3.e4m3", "", NUMBERS80, FLOATS80, "%80", "%81", "%82")
+WGMMA(256, half_t, "k16.f32.f16.f16", ", 0, 0", NUMBERS128, FLOATS128, "%128", "%129", "%130")
+WGMMA(256, bfloat_t, "k16.f32.bf16.bf16", ", 0, 0", NUMBERS128, FLOATS128, "%128", "%129", "%130")
+WGMMA(256, E4M3, "k32.f32.e4m3.e4m3", "", NUMBERS128, FLOATS128, "%128", "%129", "%130")
 WGMMA_REGISTERS(40, half_t, "f16", NUMBERS20, FLOATS20, "%20", "%21", "%22", "%23", "%24", "%25")
 WGMMA_REGISTERS(40, bfloat_t, "bf16", NUMBERS20, FLOATS20, "%20", "%21", "%22", "%23", "%24", "%25")
 WGMMA_REGISTERS(64, half_t, "f16", NUMBERS32, FLOATS32, "%32", "%33", "%34", "%35", "%36", "%37")

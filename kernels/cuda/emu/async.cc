@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "async.h"
+#include "float8.h"
 
 namespace emu {
 
@@ -155,8 +156,10 @@ static float widen(uint16_t bits, bool bfloat) {
   return f;
 }
 
-// element is (row, k) of a matrix in shared memory, by its descriptor (PTX manual, "Matrix descriptor").
-static uint16_t element(uint64_t d, int row, int k, bool n_major) {
+// element is (row, k) of a matrix of V in shared memory, by its descriptor (PTX manual, "Matrix descriptor").
+template <class V>
+static V element(uint64_t d, int row, int k, bool n_major) {
+  constexpr int bytes = sizeof(V), chunk = 16 / bytes;
   uint64_t start = (d & 0x3fff) << 4, leading = (d >> 16 & 0x3fff) << 4, stride = (d >> 32 & 0x3fff) << 4, mode = d >> 62;
   if (d >> 49 & 7) fail("a matrix descriptor with a base offset");
   uint64_t at;
@@ -165,15 +168,15 @@ static uint16_t element(uint64_t d, int row, int k, bool n_major) {
     at = start + row / 64 * leading + row % 64 * 2 + k / 8 * stride + k % 8 * 128;
     at ^= (at >> 7 & 7) << 4;
   } else if (mode == 0) {
-    at = start + row / 8 * stride + k / 8 * leading + row % 8 * 16 + k % 8 * 2;
+    at = start + row / 8 * stride + k / chunk * leading + row % 8 * 16 + k % chunk * bytes;
   } else { // 1: 128 bytes, 2: 64, 3: 32
-    at = start + row / 8 * stride + row % 8 * (256 >> mode) + 2 * k;
+    at = start + row / 8 * stride + row % 8 * (256 >> mode) + bytes * k;
     at ^= (at >> 7 & (15 >> mode)) << 4;
   }
   const char* p = shared_window + at;
-  if (p < dynamic_shared || p + 2 > dynamic_shared + dynamic_shared_bytes) fail("wgmma reads out of bounds: offset %ld of %zu", long(p - dynamic_shared), dynamic_shared_bytes);
-  uint16_t v;
-  memcpy(&v, p, 2);
+  if (p < dynamic_shared || p + bytes > dynamic_shared + dynamic_shared_bytes) fail("wgmma reads out of bounds: offset %ld of %zu", long(p - dynamic_shared), dynamic_shared_bytes);
+  V v;
+  memcpy(&v, p, bytes);
   return v;
 }
 
@@ -182,18 +185,30 @@ void put_fragment(uint16_t (*rows)[16], int lane, const uint32_t* a) {
     for (int h = 0; h < 2; h++) rows[lane / 4 + i % 2 * 8][lane % 4 * 2 + h + i / 2 * 8] = uint16_t(a[i] >> 16 * h);
 }
 
+static void multiply_float8(int warp, const Product& p, float* c) {
+  static uint8_t a[16][32], b[256][32];
+  for (int k = 0; k < 32; k++) {
+    for (int r = 0; r < 16; r++) a[r][k] = element<uint8_t>(p.a, 16 * warp + r, k, false);
+    for (int j = 0; j < p.n; j++) b[j][k] = element<uint8_t>(p.b, j, k, false); // K-major always
+  }
+  for (int r = 0; r < 16; r++)
+    for (int j = 0; j < p.n; j++) c[r * p.n + j] = hopper_dot(a[r], b[j], 32, p.add ? c[r * p.n + j] : 0);
+}
+
 void multiply_rows(int warp, const Product& p, const uint16_t (*rows)[16], float* c) {
   if (compute_capability != 90) fail("wgmma needs sm_90a");
   counters.wgmma++;
+  if (p.of == kFloat8s) return multiply_float8(warp, p, c);
+  bool bfloat = p.of == kBfloats;
   alignas(32) static float columns[16][256];
   for (int k = 0; k < 16; k++)
-    for (int j = 0; j < p.n; j++) columns[k][j] = widen(element(p.b, j, k, p.from_registers), p.bfloat);
+    for (int j = 0; j < p.n; j++) columns[k][j] = widen(element<uint16_t>(p.b, j, k, p.from_registers), bfloat);
   for (int r = 0; r < 16; r++) {
     float* to = c + r * p.n;
     if (!p.add) memset(to, 0, p.n * sizeof(float));
     for (int k = 0; k < 16; k++) {
-      uint16_t a = p.from_registers ? rows[r][k] : element(p.a, 16 * warp + r, k, false);
-      Floats8 x = Floats8::all(widen(a, p.bfloat));
+      uint16_t a = p.from_registers ? rows[r][k] : element<uint16_t>(p.a, 16 * warp + r, k, false);
+      Floats8 x = Floats8::all(widen(a, bfloat));
       for (int j = 0; j < p.n; j += 8)
         Floats8::fma(x, Floats8::load(columns[k] + j), Floats8::load(to + j)).store(to + j);
     }

@@ -234,7 +234,7 @@ static void start_block() {
     Warp& w = warps[i];
     int n = std::min(32, thread_count - 32 * i);
     w.alive = w.runnable = n == 32 ? ~0u : (1u << n) - 1;
-    w.arrived = 0;
+    w.arrived = w.paused = 0;
     w.turn = 31;
     for (auto& b : w.bank) b.mask = 0;
     for (int k = 0; k < 32; k++) {
@@ -265,7 +265,7 @@ static void run_block() {
   while (alive) {
     int ready[kWarps], n = 0;
     for (int i = 0; i < warp_count; i++)
-      if (warps[i].runnable) ready[n++] = i;
+      if (warps[i].runnable | warps[i].paused) ready[n++] = i;
     // Copies by TMA come when nothing else can run, and now and then before, in any order.
     if (size_t copies = copies_under_way(); copies && (!n || !random(32))) {
       thread = nullptr;
@@ -276,7 +276,10 @@ static void run_block() {
       thread = nullptr;
       fail("deadlock: %d of %d threads wait at __syncthreads, %d at mbarriers, the others in a warp-wide operation", waiting, alive, at_barriers);
     }
-    thread = next_lane(warps[ready[random(n)]]);
+    Warp& w = warps[ready[random(n)]];
+    w.runnable |= w.paused;
+    w.paused = 0;
+    thread = next_lane(w);
     emu_switch(&scheduler_stack, thread->stack_pointer);
   }
   thread = nullptr;

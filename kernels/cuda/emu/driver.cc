@@ -478,30 +478,33 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
 
 // ---- tensor maps: what cuda.h says of the arguments is checked ----
 
+static unsigned element_bytes(CUtensorMapDataType type) { // 0: of a type that no kernel here has
+  return type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? 1 : type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16 || type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 ? 2 : 0;
+}
 static bool valid_map(CUtensorMap* out, CUtensorMapDataType type, unsigned rank, const void* address, const cuuint64_t* size, const cuuint64_t* pitch,
                       CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle) {
   bool ok = (uintptr_t)out % 64 == 0 && (uintptr_t)address % 16 == 0 && rank >= 2 && rank <= 4 && interleave == CU_TENSOR_MAP_INTERLEAVE_NONE &&
-            swizzle == CU_TENSOR_MAP_SWIZZLE_128B && (type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16 || type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
+            swizzle == CU_TENSOR_MAP_SWIZZLE_128B && element_bytes(type);
   for (unsigned i = 0; ok && i < rank; i++) ok = size[i] >= 1 && size[i] <= uint64_t(1) << 32;
-  for (unsigned i = 0; ok && i + 1 < rank; i++) ok = pitch[i] % 16 == 0 && pitch[i] < uint64_t(1) << 40 && pitch[i] >= size[0] * 2;
+  for (unsigned i = 0; ok && i + 1 < rank; i++) ok = pitch[i] % 16 == 0 && pitch[i] < uint64_t(1) << 40 && pitch[i] >= size[0] * element_bytes(type);
   return ok;
 }
-static void fill_map(Map& m, unsigned rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch) {
+static void fill_map(Map& m, CUtensorMapDataType type, unsigned rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch) {
   m.magic = kMapMagic;
   m.rank = rank;
   m.address = (char*)address;
-  m.pitch[0] = 2;
+  m.pitch[0] = element_bytes(type);
   for (unsigned i = 0; i < rank; i++) m.size[i] = size[i];
   for (unsigned i = 1; i < rank; i++) m.pitch[i] = pitch[i - 1];
 }
 API cuTensorMapEncodeTiled(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch,
                            const cuuint32_t* box, const cuuint32_t* step, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
-  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || box[0] * 2 != 128) return CUDA_ERROR_INVALID_VALUE;
+  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || box[0] * element_bytes(type) != 128) return CUDA_ERROR_INVALID_VALUE;
   for (unsigned i = 0; i < rank; i++)
     if (box[i] < 1 || box[i] > 256 || step[i] != 1) return CUDA_ERROR_INVALID_VALUE;
   Map m = {};
-  fill_map(m, rank, address, size, pitch);
+  fill_map(m, type, rank, address, size, pitch);
   for (unsigned i = 0; i < rank; i++) m.box[i] = box[i];
   memset(out, 0xff, 128);
   return memcpy(out, &m, sizeof m), CUDA_SUCCESS;
@@ -509,10 +512,10 @@ API cuTensorMapEncodeTiled(CUtensorMap* out, CUtensorMapDataType type, cuuint32_
 API cuTensorMapEncodeIm2col(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* size, const cuuint64_t* pitch,
                             const int* lower, const int* upper, cuuint32_t channels, cuuint32_t places, const cuuint32_t* step,
                             CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
-  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || rank != 4 || channels * 2 != 128 || places < 1 || places > 1024)
+  if (!valid_map(out, type, rank, address, size, pitch, interleave, swizzle) || rank != 4 || channels * element_bytes(type) != 128 || places < 1 || places > 1024)
     return CUDA_ERROR_INVALID_VALUE;
   Map m = {};
-  fill_map(m, rank, address, size, pitch);
+  fill_map(m, type, rank, address, size, pitch);
   m.im2col = 1;
   m.box[0] = channels;
   m.box[1] = places;

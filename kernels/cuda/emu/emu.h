@@ -19,7 +19,7 @@ struct Index { unsigned x, y, z; };
 struct Warp;
 
 // Operations that the lanes of a warp perform together.
-enum Collective { kSyncWarp = 1, kShuffle, kLoadMatrix, kMma, kWgmma };
+enum Collective { kSyncWarp = 1, kShuffle, kLoadMatrix, kMma, kPause, kWgmma };
 enum MmaKind { kF16K16, kBF16K16, kF16K8, kBF16K8, kTF32K8, kE4M3K32 };
 
 // A multiplication that a lane has asked for and not yet seen the result of. Its operands are values,
@@ -39,13 +39,15 @@ struct PendingCopy {
 // A product of a warpgroup that is under way, and accumulators that such products go to. Until these are waited for the
 // accumulators hold poison, and what they will hold is in Flight. A's registers are read when the product is done: they
 // must hold then what they held when it was asked for.
+enum Operands { kHalves, kBfloats, kFloat8s }; // 16 columns of K, or 32 of e4m3
 struct Product {
   int n;
-  bool bfloat, add;    // without add the product takes the sums' place
+  Operands of;
+  bool add;            // without add the product takes the sums' place
   bool from_registers; // A, and B is N-major; else both are K-major in shared memory
   uint64_t a, b;       // descriptors
   bool operator==(const Product& o) const {
-    return n == o.n && bfloat == o.bfloat && add == o.add && from_registers == o.from_registers && a == o.a && b == o.b;
+    return n == o.n && of == o.of && add == o.add && from_registers == o.from_registers && a == o.a && b == o.b;
   }
 };
 struct PendingWgmma {
@@ -89,7 +91,7 @@ struct Thread {
 };
 
 struct Warp {
-  uint32_t alive, runnable, arrived;
+  uint32_t alive, runnable, arrived, paused; // paused: could run, but others may come first
   uint8_t order[32], turn;
   Thread* lane[32];
   alignas(16) uint16_t rows[32][8]; // ldmatrix: the 8×8 matrices' rows

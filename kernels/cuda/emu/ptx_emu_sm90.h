@@ -47,11 +47,14 @@ template <int N>
 void settled(WgAcc<N>&) {}
 template <int n>
 void settled(uint32_t (&)[n][4]) {}
-template <int N>
-void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __half) { emu::wgmma(c.v, {N, false, add != 0, false, a, b}, nullptr); }
-template <int N>
-void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, __nv_bfloat16) { emu::wgmma(c.v, {N, true, add != 0, false, a, b}, nullptr); }
-template <int N>
-void wgmma(WgAcc<N>& c, const uint32_t (&a)[4], uint64_t b, int add, __half) { emu::wgmma(c.v, {N, false, add != 0, true, 0, b}, a); }
-template <int N>
-void wgmma(WgAcc<N>& c, const uint32_t (&a)[4], uint64_t b, int add, __nv_bfloat16) { emu::wgmma(c.v, {N, true, add != 0, true, 0, b}, a); }
+
+constexpr emu::Operands operands(__half) { return emu::kHalves; }
+constexpr emu::Operands operands(__nv_bfloat16) { return emu::kBfloats; }
+constexpr emu::Operands operands(E4M3) { return emu::kFloat8s; }
+template <int N, class T>
+void wgmma(WgAcc<N>& c, uint64_t a, uint64_t b, int add, T t) { emu::wgmma(c.v, {N, operands(t), add != 0, false, a, b}, nullptr); }
+template <int N, class T>
+void wgmma(WgAcc<N>& c, const uint32_t (&a)[4], uint64_t b, int add, T t) {
+  static_assert(sizeof(T) == 2, "B of 8 bits is K-major, and none here is multiplied by registers");
+  emu::wgmma(c.v, {N, operands(t), add != 0, true, 0, b}, a);
+}

@@ -272,12 +272,17 @@ size_t result(int l, int i, int n) { return size_t(l / 4 + i / 2 % 2 * 8) * n + 
 
 void wgmma_fence(const Op&) { warp->wgmma_fenced = true; }
 void wgmma_commit(const Op&) { warp->wgmma_groups.push_back(warp->wgmma.size()); }
-template <int n, bool bfloat>
-void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0; or {sums}, {a}, b, add, 1, 1, 1
+template <int n, emu::Operands of>
+void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0; or {sums}, {a}, b, add, 1, 1, 1; of e4m3 {sums}, a, b, add, 1, 1
   if (o.list.size() != n / 2) emu::fail("wgmma with %zu accumulators (line %d)", o.list.size(), o.line);
   bool from_registers = o.count[1] == 4;
   if (from_registers && !warp->wgmma_fenced) emu::fail("A's registers are not ordered by wgmma.fence (line %d)", o.line);
-  if (from_registers != (get<u32>(o.arg[6][0], 0) == 1) || (!from_registers && get<u32>(o.arg[7][0], 0))) emu::fail("wgmma with a major-ness that is not emulated (line %d)", o.line);
+  if (of == emu::kFloat8s) {
+    if (o.count[6] || o.count[7]) emu::fail("wgmma of 8 bits takes K-major matrices, and no transposition (line %d)", o.line);
+    if (from_registers) emu::fail("wgmma of 8 bits with A from registers is not emulated (line %d)", o.line);
+  } else if (from_registers != (get<u32>(o.arg[6][0], 0) == 1) || (!from_registers && get<u32>(o.arg[7][0], 0))) {
+    emu::fail("wgmma with a major-ness that is not emulated (line %d)", o.line);
+  }
   u64 first = cell(o.list[0], 0);
   int flight = tagged(first) ? int(first >> 40 & 0xff) : -1;
   if (flight < 0) {
@@ -298,7 +303,7 @@ void wgmma(const Op& o) { // {sums}, a, b, add, 1, 1, 0, 0; or {sums}, {a}, b, a
       v = tag(flight, i);
     }
   }
-  Wgmma w = {flight, {n, bfloat, (get<u16>(o.arg[3][0], 0) & 1) != 0, from_registers, from_registers ? 0 : get<u64>(o.arg[1][0], 0), get<u64>(o.arg[2][0], 0)}, {}, {}};
+  Wgmma w = {flight, {n, of, (get<u16>(o.arg[3][0], 0) & 1) != 0, from_registers, from_registers ? 0 : get<u64>(o.arg[1][0], 0), get<u64>(o.arg[2][0], 0)}, {}, {}};
   for (int i = 0; from_registers && i < 4; i++) {
     w.registers[i] = o.arg[1][i];
     for (int l = 0; l < 32; l++) w.was.push_back(get<u32>(o.arg[1][i], l));
@@ -395,8 +400,9 @@ void integer(std::map<std::string, Handler>& all, const std::string& bits) {
 
 template <int... n>
 void all_wgmma(std::map<std::string, Handler>& all) {
-  ((all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.f16.f16"] = wgmma<n, false>,
-    all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.bf16.bf16"] = wgmma<n, true>), ...);
+  ((all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.f16.f16"] = wgmma<n, emu::kHalves>,
+    all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.bf16.bf16"] = wgmma<n, emu::kBfloats>,
+    all["wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k32.f32.e4m3.e4m3"] = wgmma<n, emu::kFloat8s>), ...);
 }
 
 std::map<std::string, Handler> table() {

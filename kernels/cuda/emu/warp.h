@@ -47,8 +47,9 @@ static float widen(uint16_t bits, bool bfloat) {
 }
 
 // multiply does one matrix multiplication for the warp: 16×K times K×8, added to 16×8 in float32. Products are exact there,
-// those of e4m3 too. In which order a GPU adds, and with how many bits, is not documented; of e4m3 it is known that Hopper
-// keeps fewer than float32's (MMA-Sim, arXiv 2511.10909, models what was measured). Nothing here imitates that.
+// those of e4m3 too. In which order a GPU adds, and with how many bits, is not documented; of e4m3 it is known that Ada and
+// Hopper keep fewer than float32's (MMA-Sim, arXiv 2511.10909, models what was measured). For wgmma of e4m3 float8.h imitates
+// that, here nothing does.
 static void multiply(Warp& w, int at) {
   counters.mma++;
   MmaKind kind = w.lane[0]->mma[at].kind;
@@ -187,6 +188,7 @@ void wgmma_wait(int newest) {
   Thread* t = thread;
   if (t->wgmma_groups <= newest) return;
   int groups = t->wgmma_groups - newest, n = t->wgmma_group_end[groups - 1];
+  collective(kPause, ~0u); // what the warp has done may have consequences before its products read their operands
   t->in = n;
   collective(kWgmma, ~0u);
   for (int i = groups; i < t->wgmma_groups; i++) t->wgmma_group_end[i - groups] = t->wgmma_group_end[i] - n;
@@ -233,7 +235,7 @@ static void complete(Warp& w, int kind, uint32_t mask) {
   }
   perform(w, kind, members);
   w.arrived &= ~members;
-  w.runnable |= members;
+  (kind == kPause ? w.paused : w.runnable) |= members;
 }
 
 void collective(int kind, uint32_t mask) {

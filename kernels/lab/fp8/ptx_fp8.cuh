@@ -9,12 +9,6 @@
 #pragma once
 #include "ptx.cuh"
 
-// E4M3 is a float8 of 4 bits of exponent and 3 of fraction. The largest is kMostE4M3.
-struct E4M3 {
-  uint8_t code;
-};
-constexpr float kMostE4M3 = 448;
-
 #ifdef CUDA_EMU
 #include "ptx_emu_fp8.h"
 #else
