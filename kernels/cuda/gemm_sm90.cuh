@@ -1,19 +1,21 @@
 // gemm_sm90.cuh: the products of gemm.cuh on Hopper: operands by TMA, products by wgmma, blocks that stay.
 //
 // A block has three warpgroups. One thread of the first asks TMA for the operands' tiles, stage after stage; the other two
-// multiply 64 rows each. A stage is 64 columns of K: rows of 128 bytes, permuted by TMA (SWIZZLE_128B) as wgmma wants
-// them. Each stage has two barriers: `full` ends its phase when the bytes have come, `empty` when all eight warps have read
+// multiply 64 rows each. A stage is 64 columns of K, or 128 of bytes: rows of 128 bytes, permuted by TMA (SWIZZLE_128B) as
+// wgmma wants them. Each stage has two barriers: `full` ends its phase when the bytes have come, `empty` when all eight warps have read
 // them. There are as many blocks as processors; each takes every gridDim.x-th tile, and the next tile's operands come
 // while the results of the last one are stored.
 //
 // A's columns are visited tap by tap, input by input, 64 channels at a time. Where channels are not a multiple of 64, TMA
 // fills the rest with zeros, and what B holds there does not matter: weights are finite.
+//
+// What is multiplied, and how sums become results, is a parameter, How: here Plain, in kernels/lab/fp8 float8.
 #pragma once
 #include "gemm.cuh"
 #include "ptx_sm90.cuh"
 
 struct HopperGemm {
-  TensorMap a, a2, b; // a and a2: boxes of 128 rows or places of the filter; b: of N rows; 64 columns each
+  TensorMap a, a2, b; // a and a2: boxes of 128 rows or places of the filter; b: of N rows; 128 bytes each
   Gemm g;
   int im2col;         // a and a2 are images seen through a filter, not matrices
   int tiles_m, part_tiles, tiles; // of rows; of a part of split sums; of all parts
@@ -42,11 +44,25 @@ struct Work {
   }
 };
 
+// Plain multiplies values of the results' type, and the sums of these products are what the epilogue takes.
+template <class T>
+struct Plain {
+  using Operand = T;
+  // Products of a stage would go to accumulators of their own, and from there to the sums.
+  static constexpr bool kPromotes = false;
+  // Scale is what four columns of results from n on are multiplied by.
+  struct Scale {
+    __device__ __forceinline__ void apply(int, float (&)[4]) const {}
+  };
+  __device__ __forceinline__ Scale scale(const Gemm&, int) const { return {}; }
+};
+
 // produce asks for all operands of the block's tiles, as stages become empty.
-template <class T, class Tile>
+template <class Operand, class Tile>
 __device__ __forceinline__ void produce(const HopperGemm& p, Shared stages, Shared full, Shared empty) {
   const Gemm& g = p.g;
-  int c1_steps = ceil_div(g.c1, 64), tap_steps = c1_steps + ceil_div(g.c2, 64);
+  constexpr int kColumns = 128 / sizeof(Operand); // of K, a stage
+  int c1_steps = ceil_div(g.c1, kColumns), tap_steps = c1_steps + ceil_div(g.c2, kColumns);
   Stage<Tile::kStages> stage;
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     Work work = Work::of<Tile>(p, tile);
@@ -59,7 +75,7 @@ __device__ __forceinline__ void produce(const HopperGemm& p, Shared stages, Shar
       Shared to = stages + stage.at * Tile::kStageBytes, arrival = full + 8 * stage.at;
       barrier_expect(arrival, Tile::kStageBytes);
       bool second = step >= c1_steps;
-      int c = 64 * (second ? step - c1_steps : step);
+      int c = kColumns * (second ? step - c1_steps : step);
       const TensorMap& a = second ? p.a2 : p.a;
       if (p.im2col) tma_load_im2col(to, a, arrival, c, x * g.stride - g.pad, y * g.stride - g.pad, image, right, down);
       else tma_load(to, a, arrival, c, work.m0);
@@ -92,32 +108,41 @@ __device__ __forceinline__ void spread(const WgAcc<N>& c, int part, float* to) {
 }
 
 // consume multiplies 64 rows of each tile and stores the results.
-template <class T, class Tile>
-__device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shared full, Shared empty, float* results, float2* norms) {
+template <class T, class Tile, class How>
+__device__ __forceinline__ void consume(const HopperGemm& p, const How& how, Shared stages, Shared full, Shared empty, float* results, float2* norms) {
+  using Operand = typename How::Operand;
   constexpr int N = Tile::kN;
   const Gemm& g = p.g;
   int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
   float* mine = results + warp * 16 * 64;
   norms += warp * 16;
   Stage<Tile::kStages> stage;
-  WgAcc<N> sums;
+  WgAcc<N> sums, stage_sums; // the latter with kPromotes only
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     Work work = Work::of<Tile>(p, tile);
     if (g.moments && lane < 16) norms[lane] = row_norm(g.moments, g.m, g.k, min(work.m0 + 16 * warp + lane, g.m - 1), g.eps);
     __syncwarp();
+    if constexpr (How::kPromotes) How::clear(sums);
     int last = -1; // the stage whose products may be under way
 #pragma unroll 1
     for (int i = work.first; i < work.end; i++) {
       barrier_wait(full + 8 * stage.at, stage.parity);
       Shared at = stages + stage.at * Tile::kStageBytes;
       uint64_t a = matrix_descriptor(at + group * (64 * 128)), b = matrix_descriptor(at + Tile::kA);
+      WgAcc<N>& to = How::kPromotes ? stage_sums : sums;
       wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 4; k++) wgmma(sums, a + 2 * k, b + 2 * k, i > work.first || k > 0, T()); // 16 columns are 32 bytes
+      for (int k = 0; k < 4; k++) { // 32 bytes of K each: 16 columns, or 32 of bytes
+        wgmma(to, a + 2 * k, b + 2 * k, (!How::kPromotes && i > work.first) || k > 0, Operand());
+      }
       wgmma_commit();
-      wgmma_wait<1>();
-      if (last >= 0 && lane == 0) barrier_arrive(empty + 8 * last); // its products are done
-      last = stage.at;
+      if constexpr (How::kPromotes) {
+        How::promote(sums, stage_sums, empty + 8 * stage.at); // and gives the stage back
+      } else {
+        wgmma_wait<1>();
+        if (last >= 0 && lane == 0) barrier_arrive(empty + 8 * last); // its products are done
+        last = stage.at;
+      }
       stage.next();
     }
     wgmma_wait<0>();
@@ -134,12 +159,14 @@ __device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shar
       int n = work.n0 + Tile::kWarpN * part + column;
       if (Tile::kWarpN * part + column >= N) continue; // the last part may be narrower
       Epilogue<T> epilogue(g, n);
+      auto scale = how.scale(g, n);
 #pragma unroll 1
       for (int row = lane / kQuads; row < 16; row += 32 / kQuads) {
         int m = work.m0 + 16 * warp + row;
         float v[4];
         load(v, mine + spread_at<Tile>(row, column));
         if (work.first == work.end) v[0] = v[1] = v[2] = v[3] = 0; // a part without steps
+        scale.apply(m, v);
         if (g.splits == 1) {
           epilogue.store(m, v, g.moments ? norms[row] : make_float2(0, 1));
           if (g.moments_out) store_moments<T>(g.moments_out, g.m, m, n, v, m < g.m && n < g.n);
@@ -153,8 +180,8 @@ __device__ __forceinline__ void consume(const HopperGemm& p, Shared stages, Shar
   }
 }
 
-template <class T, class Tile>
-__device__ __forceinline__ void gemm_wgmma(const HopperGemm& p, char* shared) {
+template <class T, class Tile, class How = Plain<T>>
+__device__ __forceinline__ void gemm_wgmma(const HopperGemm& p, char* shared, const How& how = {}) {
   shared += -shared_offset(shared) & 1023;
   Shared stages = shared_address(shared), full = stages + Tile::kBarriers, empty = full + 8 * Tile::kStages;
   if (threadIdx.x == 0) {
@@ -167,10 +194,10 @@ __device__ __forceinline__ void gemm_wgmma(const HopperGemm& p, char* shared) {
   __syncthreads();
   if (threadIdx.x < 128) {
     registers_give<40>();
-    if (threadIdx.x == 0) produce<T, Tile>(p, stages, full, empty);
+    if (threadIdx.x == 0) produce<typename How::Operand, Tile>(p, stages, full, empty);
   } else {
     registers_take<232>();
-    consume<T, Tile>(p, stages, full, empty, reinterpret_cast<float*>(shared + Tile::kResults), reinterpret_cast<float2*>(shared + Tile::kNorms));
+    consume<T, Tile>(p, how, stages, full, empty, reinterpret_cast<float*>(shared + Tile::kResults), reinterpret_cast<float2*>(shared + Tile::kNorms));
   }
 }
 
