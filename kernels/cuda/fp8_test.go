@@ -16,7 +16,7 @@ import (
 )
 
 // The kernels of kernels/lab/fp8, which lab.sh runs on the emulated device and on the PTX interpreter. On a GPU of sm_89 the
-// same tests run with LAB and LAB_IMAGE alone.
+// same tests run with LAB and LAB_IMAGE alone, on Hopper with LAB_IMAGE_SM90 too. Hopper's own are tested in fp8_sm90_test.go.
 
 // float8 is fp8.cuh's Float8, roundRows its Rows.
 type float8 struct {
@@ -68,16 +68,18 @@ func toE4M3(x float64) byte {
 	return sign | byte(i)
 }
 
-func fromE4M3(code byte) float64 {
-	if code&0x7f == 0x7f {
-		return math.NaN()
-	}
-	v := e4m3Values[code&0x7f]
-	if code&0x80 != 0 {
-		v = -v
+func fromE4M3(code byte) float64 { return e4m3Codes[code] }
+
+// e4m3Codes are the values of all codes.
+var e4m3Codes = func() (v [256]float64) {
+	for code := range v {
+		v[code] = math.NaN()
+		if code&0x7f != 0x7f {
+			v[code] = math.Copysign(e4m3Values[code&0x7f], float64(127-code))
+		}
 	}
 	return v
-}
+}()
 
 // scaled rounds a row as the kernel does, to the bit, and as weights are rounded when they are packed.
 func scaled(row []float32) (codes []byte, scale float32) {
@@ -114,6 +116,14 @@ func openFloat8(t *testing.T, d tensor.DType) lab8 {
 	defer b.enter()()
 	if b.modules["fp8"], err = cu.LoadData(string(image)); err != nil {
 		t.Fatal(err)
+	}
+	if b.device.Capability == [2]int{9, 0} { // of sm_90a alone
+		if image, err = os.ReadFile(os.Getenv("LAB_IMAGE_SM90")); err == nil {
+			b.modules["fp8_sm90"], err = cu.LoadData(string(image))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	return lab8{b, t}
 }
@@ -164,9 +174,11 @@ func (b lab8) round(r roundRows) {
 }
 
 // multiply queues the product of rounded rows on a family's tile.
-func (b lab8) multiply(f *family, p float8) {
-	defer b.enter()()
-	launch(b.Backend, kernel{"fp8", "gemm_mma_e4m3_" + b.suffix() + "_" + f.name}, [3]int{ceil(int(p.g.m), f.m), ceil(int(p.g.n), f.n), 1}, f.threads, f.shared, &p)
+func (b lab8) multiply(f *family) func(p float8) {
+	return func(p float8) {
+		defer b.enter()()
+		launch(b.Backend, kernel{"fp8", "gemm_mma_e4m3_" + b.suffix() + "_" + f.name}, [3]int{ceil(int(p.g.m), f.m), ceil(int(p.g.n), f.n), 1}, f.threads, f.shared, &p)
+	}
 }
 
 // matrixProduct is a linear layer's product: an image one pixel high.
@@ -284,70 +296,68 @@ func (b lab8) layer(m, n, k int, withBias, withResidual bool, value func(r *rand
 	return l
 }
 
-// run gives the device's results on a family's tile, the exact product of what the operands were rounded to, and the sum of
-// that product's terms without their signs.
-func (b lab8) run(f *family, l layer8) (got []float32, want, terms []float64) {
-	pitch := padded(l.k)
-	type row struct {
-		codes []byte
-		scale float32
-	}
-	round := func(v []float32, n int) (rows []row) {
-		for i := range n {
-			codes, scale := scaled(v[i*l.k : (i+1)*l.k])
-			rows = append(rows, row{codes, scale})
-		}
-		return rows
-	}
-	as, ws := round(l.a, l.m), round(l.w, l.n)
-	var packed []byte
-	scales := make([]float32, l.n)
-	for i, w := range ws {
-		packed, scales[i] = append(packed, w.codes...), w.scale
-	}
+// rows8 are rows in float8.
+type rows8 struct {
+	codes  [][]byte
+	scales []float32
+}
 
+func rounded(v []float32, n, k int) (r rows8) {
+	for i := range n {
+		codes, scale := scaled(v[i*k : (i+1)*k])
+		r.codes, r.scales = append(r.codes, codes), append(r.scales, scale)
+	}
+	return r
+}
+
+// run gives the results of a kernel that multiply queues.
+func (b lab8) run(multiply func(float8), l layer8) (got []float32) {
+	pitch := padded(l.k)
+	w := rounded(l.w, l.n, l.k)
 	d, rounded, scaleA := b.room(l.m*l.n*b.dtype.Size()), b.room(l.m*pitch), b.room(4*l.m)
 	b.round(roundRows{a: b.send(l.body).at, d: rounded.at, scales: scaleA.at, rows: int32(l.m), c1: int32(l.k), pitch: int32(pitch)})
-	p := float8{g: b.matrixProduct(l.m, l.n, l.k), scaleA: scaleA.at, scaleB: b.send(tensor.Bytes(scales)).at}
-	p.g.a, p.g.b, p.g.d = rounded.at, b.send(packed).at, d.at
+	p := float8{g: b.matrixProduct(l.m, l.n, l.k), scaleA: scaleA.at, scaleB: b.send(tensor.Bytes(w.scales)).at}
+	p.g.a, p.g.b, p.g.d = rounded.at, b.send(slices.Concat(w.codes...)).at, d.at
 	if l.bias != nil {
 		p.g.bias = b.send(tensor.Bytes(l.bias)).at
 	}
 	if l.residual != nil {
 		p.g.residual = b.send(l.residual).at
 	}
-	b.multiply(f, p)
-
-	values := func(rows []row) (all [][]float64) {
-		for _, r := range rows {
-			v := make([]float64, l.k)
-			for k := range v {
-				v[k] = fromE4M3(r.codes[k]) * float64(r.scale)
-			}
-			all = append(all, v)
-		}
-		return all
-	}
-	av, wv := values(as), values(ws)
-	for i := range l.m {
-		for j := range l.n {
-			var sum, all float64
-			for k, a := range av[i] {
-				sum += a * wv[j][k]
-				all += math.Abs(a * wv[j][k])
-			}
-			if l.bias != nil {
-				sum += float64(l.bias[j])
-			}
-			if l.add != nil {
-				sum += float64(l.add[i*l.n+j])
-			}
-			want, terms = append(want, sum), append(terms, all)
-		}
-	}
+	multiply(p)
 	got = make([]float32, l.m*l.n)
 	b.decoded(got, b.receive(d))
-	return got, want, terms
+	return got
+}
+
+// product is the layer's result of what the operands are rounded to, where sum gives that of two rows of codes and the sum of
+// their products without their signs. terms are the latter, scaled.
+func (l layer8) product(sum func(x, y []byte) (sum, terms float64)) (want, terms []float64) {
+	a, w := rounded(l.a, l.m, l.k), rounded(l.w, l.n, l.k)
+	for i := range l.m {
+		for j := range l.n {
+			scale := float64(a.scales[i]) * float64(w.scales[j])
+			s, all := sum(a.codes[i], w.codes[j])
+			s, all = s*scale, all*scale
+			if l.bias != nil {
+				s += float64(l.bias[j])
+			}
+			if l.add != nil {
+				s += float64(l.add[i*l.n+j])
+			}
+			want, terms = append(want, s), append(terms, all)
+		}
+	}
+	return want, terms
+}
+
+// exactSum adds without error: float64 holds sums of 2⁵³ units of the smallest product.
+func exactSum(x, y []byte) (sum, terms float64) {
+	for k, a := range x {
+		p := fromE4M3(a) * fromE4M3(y[k])
+		sum, terms = sum+p, terms+math.Abs(p)
+	}
+	return sum, terms
 }
 
 func normal(r *rand.Rand, _ int) float64 { return r.NormFloat64() }
@@ -367,7 +377,9 @@ func TestFloat8Products(t *testing.T) {
 			for s, shape := range shapes {
 				t.Run(fmt.Sprintf("%s_%s/%d×%d×%d", b.suffix(), f.name, shape[0], shape[1], shape[2]), func(t *testing.T) {
 					b.t = t
-					got, want, terms := b.run(f, b.layer(shape[0], shape[1], shape[2], s%3 > 0, s%2 > 0, normal))
+					l := b.layer(shape[0], shape[1], shape[2], s%3 > 0, s%2 > 0, normal)
+					got := b.run(b.multiply(f), l)
+					want, terms := l.product(exactSum)
 					for i := range got {
 						// Sums of random signs err far less than the number of their terms allows.
 						bound := half*math.Abs(want[i]) + 0x1p-22*terms[i] + 0x1p-22
@@ -404,7 +416,7 @@ func TestFloat8Loss(t *testing.T) {
 	for _, kind := range kinds {
 		for _, k := range []int{320, 1280} {
 			l := b.layer(64, 64, k, false, false, kind.value)
-			got, _, _ := b.run(&families[2], l)
+			got := b.run(b.multiply(&families[2]), l)
 			var size, lost, lostHalf, lostInt8 float64
 			for i := range l.m {
 				for j := range l.n {

@@ -37,6 +37,7 @@ var parameters = []struct {
 	{swap{}, "Swap", "pointwise.cu"},
 	{surround{}, "Surround", "pointwise.cu"},
 	{float8{}, "Float8", "../lab/fp8/fp8.cuh"},
+	{hopperFloat8{}, "HopperFloat8", "../lab/fp8/fp8_sm90.cuh"},
 	{roundRows{}, "Rows", "../lab/fp8/fp8.cuh"},
 }
 

@@ -2,7 +2,8 @@
 # lab.sh [VERSION...] proves and counts the versions of CUDA kernels in this folder: each is compiled for the emulated device,
 # goes through the conformance suite there, is compiled by nvcc and ptxas for sm_80, and runs on the PTX interpreter. It
 # prints the rows of README.md's table. The present kernels are the version "now". fp8, products in float8, is not a version
-# of another kernel: it has tests of its own (fp8_test.go), and is compiled for sm_89 and sm_90a.
+# of another kernel: it has tests of its own (fp8_test.go, and fp8_sm90_test.go for Hopper's), and is compiled for sm_89 and
+# sm_90a.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -20,25 +21,36 @@ float8() {
 	"$bin/nvcc" -ptx -arch=compute_89 -O3 -std=c++17 -I"$cuda" "$here/fp8/fp8.cu" -o "$lab/ptx/fp8.89.ptx"
 	# mma of e4m3 exists since PTX 8.4.
 	sed -i 's/^\.version .*/.version 8.4/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$lab/ptx/fp8.89.ptx"
-	cp "$work/ptx/gemm.80.ptx" "$lab/ptx/" # float16's kernel, counted for comparison
-	cp "$work/cubin/gemm.89.cubin"* "$work/cubin/gemm.90a.cubin"* "$lab/cubin/"
+	"$bin/nvcc" -ptx -arch=compute_90a -O3 -std=c++17 -I"$cuda" "$here/fp8/fp8_sm90.cu" -o "$lab/ptx/fp8_sm90.90a.ptx"
+	sed -i 's/^\.version .*/.version 8.0/; /^[[:space:]]*\.pragma "used_bytes_mask/d' "$lab/ptx/fp8_sm90.90a.ptx"
+	"$ptxas" -v -O3 -arch=sm_90a "$lab/ptx/fp8_sm90.90a.ptx" -o "$lab/cubin/fp8_sm90.90a.cubin" 2>"$lab/cubin/fp8_sm90.90a.cubin.log"
+	"$bin/fatbinary" --create="$lab/fp8_sm90.fatbin" -64 --compress-all --image3=kind=elf,sm=90a,file="$lab/cubin/fp8_sm90.90a.cubin"
+	cp "$work/ptx/gemm.80.ptx" "$work/ptx/gemm_sm90.90a.ptx" "$lab/ptx/" # float16's kernels, counted for comparison
+	cp "$work/cubin/gemm.89.cubin"* "$work/cubin/gemm.90a.cubin"* "$work/cubin/gemm_sm90.90a.cubin"* "$lab/cubin/"
 	images=--image3=kind=ptx,sm=89,file=$lab/ptx/fp8.89.ptx
 	for arch in 89 90a; do
 		"$ptxas" -v -O3 -arch=sm_$arch "$lab/ptx/fp8.89.ptx" -o "$lab/cubin/fp8.$arch.cubin" 2>"$lab/cubin/fp8.$arch.cubin.log"
 		images="$images --image3=kind=elf,sm=$arch,file=$lab/cubin/fp8.$arch.cubin"
 	done
 	"$bin/fatbinary" --create="$lab/fp8.fatbin" -64 --compress-all $images
-	on() { # on LIBRARY TESTS...
-		library=$1
-		shift
-		(cd "$cuda" && LAB=fp8 LAB_IMAGE=$lab/fp8.fatbin COUNTS=$lab/counts.json EMU_CC=89 EMU_PTX=$lab/ptx LD_LIBRARY_PATH=$library "$work/lab.test" -test.v -test.run "$@" >&2)
+	on() { # on CAPABILITY LIBRARY TESTS...
+		cc=$1 library=$2
+		shift 2
+		(cd "$cuda" && LAB=fp8 LAB_IMAGE=$lab/fp8.fatbin LAB_IMAGE_SM90=$lab/fp8_sm90.fatbin COUNTS=$lab/counts.$cc.json EMU_CC=$cc \
+			EMU_PTX=$lab/ptx LD_LIBRARY_PATH=$library "$work/lab.test" -test.v -test.run "$@" >&2)
 	}
-	on "$lab/emu" '^TestFloat8(Conversion|Rows|Products|Loss|PlantedBugs)$'
-	on "$root/build/emu-ptx" '^TestFloat8(Conversion|Rows|Products)$' -test.short
-	on "$root/build/emu-ptx" '^TestFloat8Counts$'
-	for arch in 89 90a; do
-		(cd "$root" && go run ./kernels/cuda/report -tools "$work" -work "$lab" -blocks "$lab/counts.json" -lab "fp8, sm_$arch" -arch $arch)
-	done
+	rows() { # rows CAPABILITY ARCHITECTURE
+		(cd "$root" && go run ./kernels/cuda/report -tools "$work" -work "$lab" -blocks "$lab/counts.$1.json" -lab "fp8, sm_$2" -arch "$2")
+	}
+	on 89 "$lab/emu" '^TestFloat8(Conversion|Rows|Products|Loss|PlantedBugs)$'
+	on 90 "$lab/emu" '^TestFloat8Hopper(Products|Small|Loss|PlantedBugs)$'
+	on 89 "$root/build/emu-ptx" '^TestFloat8(Conversion|Rows|Products)$' -test.short
+	on 90 "$root/build/emu-ptx" '^TestFloat8Hopper(Products|Small|Majors)$' -test.short
+	on 89 "$root/build/emu-ptx" '^TestFloat8Counts$'
+	on 90 "$root/build/emu-ptx" '^TestFloat8Counts$'
+	rows 89 89
+	rows 89 90a
+	rows 90 90a
 }
 
 for version in ${*:-gemm1 gemm2 gemm attention1 attention fp8}; do

@@ -73,12 +73,12 @@ func mainLoops(tools, cubin string) (map[string]loop, error) {
 }
 
 func (o op) tensor() bool {
-	return strings.HasPrefix(o.name, "HMMA") || strings.HasPrefix(o.name, "HGMMA") || strings.HasPrefix(o.name, "QMMA")
+	return strings.HasPrefix(o.name, "HMMA") || strings.HasPrefix(o.name, "HGMMA") || strings.HasPrefix(o.name, "QMMA") || strings.HasPrefix(o.name, "QGMMA")
 }
 
 // work is what a round of a main loop cannot leave out.
 func (o op) work() bool {
-	for _, p := range []string{"HMMA", "HGMMA", "QMMA", "LDSM", "LDGSTS", "BAR", "LDGDEPBAR"} {
+	for _, p := range []string{"HMMA", "HGMMA", "QMMA", "QGMMA", "LDSM", "LDGSTS", "BAR", "LDGDEPBAR"} {
 		if strings.HasPrefix(o.name, p) {
 			return true
 		}
