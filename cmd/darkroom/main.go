@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"darkroom/models/library"
+	"darkroom/models/pull"
 	"darkroom/pipeline"
 )
 
@@ -101,7 +103,7 @@ func report(ctx context.Context, e *env, err error) int {
 	if err == nil {
 		return exitDone
 	}
-	text := printable(err.Error()) // it may quote a file
+	text := printable(err.Error()) + pullHint(err) // it may quote a file
 	var usage *usageError
 	var request *pipeline.UsageError
 	switch {
@@ -120,6 +122,20 @@ func report(ctx context.Context, e *env, err error) int {
 	}
 	fmt.Fprintf(e.stderr, "darkroom: %s\n", text)
 	return exitFailed
+}
+
+// pullHint says how to get a model that is missing, if pull knows its name.
+func pullHint(err error) string {
+	var missing *library.NotFoundError
+	if !errors.As(err, &missing) {
+		return ""
+	}
+	for _, s := range pull.Shorts() {
+		if s.Name == missing.Name {
+			return fmt.Sprintf("; darkroom pull %s fetches it (%s; licence: %s)", s.Name, s.About, s.Licence)
+		}
+	}
+	return ""
 }
 
 // usageError reports an invalid command line. Its text says what to do.

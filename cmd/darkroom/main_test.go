@@ -156,6 +156,7 @@ func TestFailures(t *testing.T) {
 	save(t, plain, buf.Bytes())
 	for _, c := range []struct{ line, want string }{
 		{"generate|a|--model|nowhere", "--model nowhere: there is no such folder, and no model of that name in " + dir},
+		{"generate|a|--model|flux1-canny", "--model flux1-canny: there is no such folder, and no model of that name in " + dir + "; darkroom pull flux1-canny fetches it (FLUX.1 that follows edges: --control; licence: FLUX.1 [dev] Non-Commercial)"},
 		{"generate|a|--model|" + text, "opening model: " + text + ": this is not a safetensors file, a torch.save file or a GGUF file"},
 		{"generate|a|-o|" + text + "/x.png", "cannot write " + text + "/x.png: not a directory: a part of the path " + text + " is a file, not a folder"},
 		{"generate|--from|" + filepath.Join(dir, "none.png"), filepath.Join(dir, "none.png") + ": no such file or directory"},

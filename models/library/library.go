@@ -93,8 +93,13 @@ func Find(name string) (string, error) {
 	if path, ok := Named(name); ok {
 		return path, nil
 	}
-	return "", fmt.Errorf("--model %s: there is no such folder, and no model of that name in %s%s", name, strings.Join(machine.ModelFolders(), ", "), similar.Hint(name, Names()))
+	return "", &NotFoundError{name, fmt.Sprintf("--model %s: there is no such folder, and no model of that name in %s%s", name, strings.Join(machine.ModelFolders(), ", "), similar.Hint(name, Names()))}
 }
+
+// NotFoundError says that a model is not here.
+type NotFoundError struct{ Name, text string }
+
+func (e *NotFoundError) Error() string { return e.text }
 
 // Info is what a list of models shows.
 type Info struct {
