@@ -95,3 +95,28 @@ func TestOwnControl(t *testing.T) {
 		t.Errorf("without a picture: status %d", r.StatusCode)
 	}
 }
+
+// Clients send their usual sampler and spacing with every model. What a flow model refuses gives way to its own, and the answer says so.
+func TestForgeSamplers(t *testing.T) {
+	u := withFlux(t)
+	for _, c := range []struct{ sampler, spacing, scheduler, sigmas, told string }{
+		{"Euler", "Simple", "flow-euler", "simple", "flow-euler Simple"},
+		{"DPM++ 2M", "Karras", "dpm++2m", "", "DPM++ 2M"},
+		{"Euler a", "Automatic", "flow-euler", "", "flow-euler"},
+		{"DPM++ SDE", "Karras", "flow-euler", "", "flow-euler"},
+		{"Euler", "SGM Uniform", "flow-euler", "", "flow-euler"},
+	} {
+		var out generated
+		u.ask("POST", "/sdapi/v1/txt2img", `{"prompt":"an apple","sampler_name":"`+c.sampler+`","scheduler":"`+c.spacing+`","eta":1,"steps":2,"width":64,"height":64,"override_settings":{"sd_model_checkpoint":"flux1-dev"}}`, &out)
+		r := recipeIn(t, out.Images[0])
+		var info struct {
+			Sampler string `json:"sampler_name"`
+		}
+		if err := json.Unmarshal([]byte(out.Info), &info); err != nil {
+			t.Fatal(err)
+		}
+		if r.Scheduler != c.scheduler || r.Sigmas != c.sigmas || info.Sampler != c.told {
+			t.Errorf("%s %s: made with %s %q, told %q", c.sampler, c.spacing, r.Scheduler, r.Sigmas, info.Sampler)
+		}
+	}
+}

@@ -155,10 +155,39 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 		return asked, ask.Invalid("n_iter", "%v times %v pictures: they must be whole numbers from 1", n, batch)
 	}
 	asked.Count = int(batch * n)
-	if q := (jobs.Request{Given: asked.Given}); asked.Has("eta") && a.Read.Check(&q) != nil {
-		asked.Drop("eta") // clients send it for every sampler
-	}
+	a.suit(&asked)
 	return asked, nil
+}
+
+// suit drops what clients send with every model and this one refuses: eta, the spacing, or the sampler with it. Flow models have few
+// samplers. The model's own are used then, which the answer's info names.
+func (a *API) suit(asked *ask.Asked) {
+	refused := func(g recipe.Given) string {
+		if err := a.Read.Check(&jobs.Request{Given: g}); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	repairs := [][]string{{"eta"}, {"sigmas"}, {"scheduler", "sigmas"}}
+	for range repairs { // one may bring the next mistake to light
+		if !asked.Has("eta") && !asked.Has("sigmas") && !asked.Has("scheduler") {
+			return
+		}
+		why := refused(asked.Given)
+		if why == "" {
+			return
+		}
+		for _, names := range repairs { // the first that makes a difference
+			without := asked.Given
+			for _, name := range names {
+				without.Drop(name)
+			}
+			if !without.Equal(asked.Given) && refused(without) != why {
+				asked.Given = without
+				break
+			}
+		}
+	}
 }
 
 // others reads the refiner and the variation.
