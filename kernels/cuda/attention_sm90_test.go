@@ -64,7 +64,7 @@ func TestPlantedHopperAttention(t *testing.T) {
 		{"no wgmma.fence before the scores", attention, "    wgmma_fence();\n    score<", "    score<", `attention_wgmma_f16_80 block .*: wgmma's accumulators are not ordered by wgmma.fence`},
 		{"no wgmma.fence before the last values", attention, "    wgmma_fence();\n    weigh<", "    weigh<", `A's registers are not ordered by wgmma.fence`},
 		{"no fence after the barriers' initialisation", attention, "    barrier_init_fence();\n", "", `no fence made it visible to TMA`},
-		{"waits for the wrong phase of the keys", attention, "barrier_wait(s.full_keys(stage.at), stage.parity);\n      wgmma_fence", "barrier_wait(s.full_keys(stage.at), stage.parity ^ 1);\n      wgmma_fence", `is NaN|more arrivals|deadlock`},
+		{"waits for the wrong phase of the keys", attention, "barrier_wait(s.full_keys(stage.at), stage.parity);\n      wgmma_fence", "barrier_wait(s.full_keys(stage.at), stage.parity ^ 1);\n      wgmma_fence", `is NaN|more arrivals|deadlock|the block ends while TMA is under way`},
 		{"the producer waits for the wrong phase", attention, "barrier_wait(s.empty_values(stage.at), stage.parity ^ 1);", "barrier_wait(s.empty_values(stage.at), stage.parity);", `deadlock: .* at mbarriers`},
 		{"does not wait for the values", attention, "      barrier_wait(s.full_values(now.at), now.parity);\n", "", `is NaN|the block ends while TMA is under way`},
 		{"scores read before the wait", attention, "      wgmma_wait<1>();\n", "", `is NaN|were written`},
