@@ -261,32 +261,17 @@ func (s *source) usable(p *pipeline.Pipeline, r pipeline.Request) (pipeline.Requ
 		notes = append(notes, fmt.Sprintf("%d×%d pixels: this model's sizes are multiples of %d pixels: using %d×%d instead", r.Width, r.Height, f, w, h))
 		r.Width, r.Height = w, h
 	}
-	repairs := []struct {
-		name string
-		do   func(*pipeline.Request)
-	}{
-		{"eta", func(r *pipeline.Request) { r.Eta = nil }},
-		{"sigmas", func(r *pipeline.Request) { r.Sigmas = "" }},
-		{"clip-skip", func(r *pipeline.Request) { r.ClipSkip = 0 }},
-		{"guidance", func(r *pipeline.Request) { r.Guidance = "" }},
-		{"scheduler", func(r *pipeline.Request) { r.Scheduler, r.Sigmas = own.Scheduler, own.Sigmas }},
-		{"number of steps", func(r *pipeline.Request) { r.Steps = own.Steps }},
-	}
-	for range repairs {
-		_, err := p.Plan(r)
-		if err == nil {
-			break
-		}
-		for _, repair := range repairs { // the first that makes a difference
-			changed := r
-			repair.do(&changed)
-			if _, still := p.Plan(changed); still == nil || still.Error() != err.Error() {
-				notes = append(notes, fmt.Sprintf("%v: using the default %s instead", err, repair.name))
-				r = changed
-				break
-			}
-		}
-	}
+	names := []string{"eta", "sigmas", "clip-skip", "guidance", "scheduler", "number of steps"}
+	r = recipe.Mend(r, func(r pipeline.Request) error { _, err := p.Plan(r); return err }, []func(*pipeline.Request){
+		func(r *pipeline.Request) { r.Eta = nil },
+		func(r *pipeline.Request) { r.Sigmas = "" },
+		func(r *pipeline.Request) { r.ClipSkip = 0 },
+		func(r *pipeline.Request) { r.Guidance = "" },
+		func(r *pipeline.Request) { r.Scheduler, r.Sigmas = own.Scheduler, own.Sigmas },
+		func(r *pipeline.Request) { r.Steps = own.Steps },
+	}, func(i int, why error) {
+		notes = append(notes, fmt.Sprintf("%v: using the default %s instead", why, names[i]))
+	})
 	return r, notes
 }
 

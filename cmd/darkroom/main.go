@@ -130,12 +130,11 @@ func pullHint(err error) string {
 	if !errors.As(err, &missing) {
 		return ""
 	}
-	for _, s := range pull.Shorts() {
-		if s.Name == missing.Name {
-			return fmt.Sprintf("; darkroom pull %s fetches it (%s; licence: %s)", s.Name, s.About, s.Licence)
-		}
+	s, known := pull.Named(missing.Name)
+	if !known {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("; darkroom pull %s fetches it (%s; licence: %s)", s.Name, s.About, s.Licence)
 }
 
 // usageError reports an invalid command line. Its text says what to do.

@@ -54,12 +54,10 @@ func Parse(text, endpoint string) (Source, error) {
 	if strings.Contains(text, "://") {
 		return parseURL(text, endpoint)
 	}
-	for _, s := range Shorts() {
-		if strings.EqualFold(s.Name, text) {
-			from, err := Parse(s.From, endpoint)
-			from.Short = &s
-			return from, err
-		}
+	if s, ok := Named(text); ok {
+		from, err := Parse(s.From, endpoint)
+		from.Short = &s
+		return from, err
 	}
 	if repoName.MatchString(text) {
 		return Source{}, fmt.Errorf("%q is not a short name: did you mean hf:%s?", text, text)
@@ -123,6 +121,16 @@ type Short struct {
 	// Size and SHA256 are of a single file outside the hub, which tells both of its own.
 	Size   int64
 	SHA256 string
+}
+
+// Named is the short name that a text is.
+func Named(text string) (Short, bool) {
+	for _, s := range Shorts() {
+		if strings.EqualFold(s.Name, text) {
+			return s, true
+		}
+	}
+	return Short{}, false
 }
 
 // Shorts is the table of short names.

@@ -162,32 +162,18 @@ func (a *API) read(fields map[string]json.RawMessage) (ask.Asked, error) {
 // suit drops what clients send with every model and this one refuses: eta, the spacing, or the sampler with it. Flow models have few
 // samplers. The model's own are used then, which the answer's info names.
 func (a *API) suit(asked *ask.Asked) {
-	refused := func(g recipe.Given) string {
-		if err := a.Read.Check(&jobs.Request{Given: g}); err != nil {
-			return err.Error()
-		}
-		return ""
+	if !asked.Has("eta") && !asked.Has("sigmas") && !asked.Has("scheduler") {
+		return
 	}
-	repairs := [][]string{{"eta"}, {"sigmas"}, {"scheduler", "sigmas"}}
-	for range repairs { // one may bring the next mistake to light
-		if !asked.Has("eta") && !asked.Has("sigmas") && !asked.Has("scheduler") {
-			return
-		}
-		why := refused(asked.Given)
-		if why == "" {
-			return
-		}
-		for _, names := range repairs { // the first that makes a difference
-			without := asked.Given
+	drop := func(names ...string) func(*recipe.Given) {
+		return func(g *recipe.Given) {
 			for _, name := range names {
-				without.Drop(name)
-			}
-			if !without.Equal(asked.Given) && refused(without) != why {
-				asked.Given = without
-				break
+				g.Drop(name)
 			}
 		}
 	}
+	asked.Given = recipe.Mend(asked.Given, func(g recipe.Given) error { return a.Read.Check(&jobs.Request{Given: g}) },
+		[]func(*recipe.Given){drop("eta"), drop("sigmas"), drop("scheduler", "sigmas")}, func(int, error) {})
 }
 
 // others reads the refiner and the variation.
